@@ -1,0 +1,54 @@
+// The ownership key: who may touch a field, written as a letter beside it. Used on every struct that two threads can
+// reach. The struct's comment names how its owner is found ("owner = the CPU of so_port").
+//
+//   c   nobody writes after construction; anyone reads
+//   o   the owner CPU's protocol thread writes and reads, nobody else touches
+//   m   the current holder of the message; moves with send, forward and reply
+//   p,q producer side, consumer side of a ring; the other side reads by an acquire paired with the release that the
+//       comment names
+//   s   owner writes relaxed, anyone reads, approximate (statistics)
+//   u   the application, in shared memory; the owner copies once, validates the copy, never re-reads
+#pragma once
+
+#include <cstdint>
+
+#include "base/check.hpp"
+
+#if defined(__clang__)
+#define NETD_THREAD_ATTR(x) __attribute__((x))
+#else
+#define NETD_THREAD_ATTR(x)
+#endif
+
+// Clang's thread-safety analysis with an execution context as the capability; nothing on GCC.
+#define CAPABILITY_CONTEXT NETD_THREAD_ATTR(capability("context"))
+#define OWNED_BY(context) NETD_THREAD_ATTR(guarded_by(context))
+#define REQUIRES_OWNER(context) NETD_THREAD_ATTR(requires_capability(context))
+#define ASSERTS_OWNER(context) NETD_THREAD_ATTR(assert_capability(context))
+
+namespace base {
+
+using CpuId = std::uint16_t;
+inline constexpr CpuId no_cpu = 0xffff;
+
+// The CPU whose protocol thread this OS thread is at the moment; no_cpu on every other thread. Set by the run loop only
+// (one OS thread steps several CPUs in turn under the virtual clock).
+inline thread_local CpuId current_cpu = no_cpu;
+
+// An execution context: "running on CPU `id`'s protocol thread".
+class CAPABILITY_CONTEXT Owner {
+public:
+    explicit constexpr Owner(CpuId id) : id_(id) {}
+    constexpr CpuId id() const { return id_; }
+
+private:
+    CpuId id_; // c
+};
+
+// Aborts, in release too, unless the caller runs on `owner`. One thread-local load and a compare.
+inline void assert_on(const Owner& owner) ASSERTS_OWNER(owner)
+{
+    INVARIANT(current_cpu == owner.id());
+}
+
+} // namespace base

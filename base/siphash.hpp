@@ -1,0 +1,67 @@
+// SipHash-2-4 (Aumasson, Bernstein 2012) with 64-bit output: the keyed hash of every table that a peer can fill.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace base {
+
+struct SipKey {
+    std::uint64_t k0 = 0;
+    std::uint64_t k1 = 0;
+};
+
+namespace sip_detail {
+inline std::uint64_t rotl(std::uint64_t x, int b)
+{
+    return (x << b) | (x >> (64 - b));
+}
+struct State {
+    std::uint64_t v0, v1, v2, v3;
+    void round()
+    {
+        v0 += v1;
+        v1 = rotl(v1, 13) ^ v0;
+        v0 = rotl(v0, 32);
+        v2 += v3;
+        v3 = rotl(v3, 16) ^ v2;
+        v0 += v3;
+        v3 = rotl(v3, 21) ^ v0;
+        v2 += v1;
+        v1 = rotl(v1, 17) ^ v2;
+        v2 = rotl(v2, 32);
+    }
+};
+} // namespace sip_detail
+
+inline std::uint64_t siphash(SipKey key, const void* data, std::size_t size)
+{
+    sip_detail::State s{key.k0 ^ 0x736f6d6570736575ULL, key.k1 ^ 0x646f72616e646f6dULL, key.k0 ^ 0x6c7967656e657261ULL,
+        key.k1 ^ 0x7465646279746573ULL};
+    const auto* p = static_cast<const unsigned char*>(data);
+    std::size_t left = size;
+    for (; left >= 8; left -= 8, p += 8) {
+        std::uint64_t m;
+        std::memcpy(&m, p, 8);
+        s.v3 ^= m;
+        s.round();
+        s.round();
+        s.v0 ^= m;
+    }
+    std::uint64_t last = static_cast<std::uint64_t>(size) << 56;
+    for (std::size_t i = 0; i < left; ++i) {
+        last |= static_cast<std::uint64_t>(p[i]) << (8 * i);
+    }
+    s.v3 ^= last;
+    s.round();
+    s.round();
+    s.v0 ^= last;
+    s.v2 ^= 0xff;
+    for (int i = 0; i < 4; ++i) {
+        s.round();
+    }
+    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+} // namespace base
