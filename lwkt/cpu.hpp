@@ -1,0 +1,95 @@
+// One CPU of a stack: its run loop, its queues, its side of the CPU x CPU rings. Owner: its protocol thread, except
+// where a member says otherwise. Knows no networking.
+//
+// A round of the loop: clock; drain rings into class queues; net and serial in alternation; bio; gen (both aged in);
+// clock again between batches; roll-ups; flush spills. Every class has a budget in items and in time; what is left
+// carries over to the next round (rule 7).
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "base/list.hpp"
+#include "base/ownership.hpp"
+#include "base/units.hpp"
+#include "lwkt/clock.hpp"
+#include "lwkt/message.hpp"
+#include "lwkt/poller.hpp"
+
+namespace lwkt {
+
+class CpuSet;
+struct CpuImpl;
+
+// Why the loop did what it did; s: written by the owner relaxed, read by anyone approximately.
+struct CpuCounters {
+    std::atomic<std::uint64_t> rounds{0};
+    std::atomic<std::uint64_t> sleeps{0};
+    std::atomic<std::uint64_t> messages_in{0};  // from other CPUs and threads
+    std::atomic<std::uint64_t> messages_out{0}; // to other CPUs
+    std::atomic<std::uint64_t> passive_out{0};
+    std::atomic<std::uint64_t> doorbells_sent{0};
+    std::atomic<std::uint64_t> doorbells_suppressed{0};
+    std::atomic<std::uint64_t> spills{0};                 // messages that found a ring full
+    std::atomic<std::uint64_t> shed{0};                   // messages refused by try_send at the stated depth
+    std::atomic<std::uint64_t> busy_us[class_count] = {}; // time per class
+    std::atomic<std::uint64_t> longest_handler_us{0};
+    std::atomic<std::uint64_t> timer_late_max_us{0};
+};
+
+class Cpu {
+public:
+    ~Cpu();
+    Cpu(const Cpu&) = delete;
+    Cpu& operator=(const Cpu&) = delete;
+
+    CpuId id() const { return owner_.id(); }
+    const base::Owner& owner() const { return owner_; }
+    CpuSet& set() const { return set_; }
+    // The time at the start of the current batch; cheap. Owner only.
+    Instant now() const { return now_; }
+    // Reads the clock and moves now() forward. Owner only.
+    Instant refresh_now();
+
+    // Sends to a CPU of the same set, itself included (queued, never run nested). Never blocks, never fails: on a full
+    // ring the message spills and keeps its order (rule 5). Rings the doorbell of a sleeper. Owner only.
+    void send(CpuId to, Message& m);
+    // As send(), but refused (false, counted, caller keeps m) when more than `packets_queued_max` messages wait for
+    // `to`.
+    bool try_send(CpuId to, Message& m);
+    // Without a doorbell: the target sees it at its next round or before it sleeps. For frees. Owner only.
+    void send_passive(CpuId to, Message& m);
+
+    // Pollers are polled in the order added, in their class; rollups run in the order added. Owner, or before start().
+    void add_poller(Class cls, Poller& p);
+    void remove_poller(Class cls, Poller& p);
+    void add_rollup(Rollup& r);
+    void remove_rollup(Rollup& r);
+
+    // For other processes and threads that publish in memory of their own: after the publication (sequentially
+    // consistent), look at the word, and if it is not 0 write 8 bytes to the descriptor. Any thread.
+    const std::atomic<std::uint32_t>& sleep_word() const { return *sleep_word_; }
+    int doorbell_fd() const;
+    // The same as one call. Any thread.
+    void ring();
+
+    const CpuCounters& counters() const { return counters_; }
+
+    // The CPU on whose protocol thread the caller runs; null elsewhere.
+    static Cpu* current();
+
+private:
+    friend class CpuSet;
+    friend struct CpuImpl;
+    Cpu(CpuSet& set, CpuId id, std::atomic<std::uint32_t>* sleep_word);
+
+    base::Owner owner_;                      // c
+    CpuSet& set_;                            // c
+    Instant now_{};                          // o
+    std::atomic<std::uint32_t>* sleep_word_; // p: owner (seq_cst, 0 awake, 1 arming or asleep); q: ringers
+    CpuCounters counters_;                   // s
+    std::unique_ptr<CpuImpl> impl_;          // o: queues, rings, waiter (lwkt/cpu_impl.hpp, private to lwkt)
+};
+
+} // namespace lwkt

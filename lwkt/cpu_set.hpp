@@ -1,0 +1,81 @@
+// All CPUs of one stack, either with a pinned thread each (start/stop) or stepped by hand on the caller's thread with a
+// virtual or real clock (step). Works with one CPU and with more CPUs than the machine has.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/random.hpp"
+#include "lwkt/cpu.hpp"
+
+namespace lwkt {
+
+struct CpuSetOptions {
+    // One entry per protocol thread: the OS CPU it is pinned to, -1 = not pinned. Its size is the number of CPUs (>=
+    // 1).
+    std::vector<int> pin;
+    // Where the sleep words live, one cache line (64 bytes) apart; null = in private memory. netd puts them in a page
+    // that clients map read-only.
+    std::atomic<std::uint32_t>* sleep_words = nullptr;
+    // Longest adaptive poll before sleeping; the loop shortens it by itself when polling does not pay and yields the
+    // CPU between looks. 0 = sleep at once.
+    base::Micros spin_max{50};
+    // Depth per target at which try_send sheds.
+    std::uint32_t packets_queued_max = 4096;
+    // Ring slots per ordered CPU pair (power of two).
+    std::uint32_t ring_slots = 1024;
+    // Budget of one class per round, in items and time.
+    std::uint32_t class_items = 64;
+    base::Micros class_time{200};
+    std::string thread_name = "netd"; // threads are named NAME/ID
+};
+
+class CpuSet {
+public:
+    CpuSet(Clock& clock, const CpuSetOptions& options);
+    ~CpuSet(); // stops the threads first
+    CpuSet(const CpuSet&) = delete;
+    CpuSet& operator=(const CpuSet&) = delete;
+
+    std::size_t size() const;
+    Cpu& cpu(CpuId id);
+    Clock& clock() const;
+
+    // Thread mode. start() returns once every thread runs its loop; stop() once all have ended. What sleeps uses:
+    // "io_uring" or "epoll", chosen by a probe at start; waiter_name() tells which.
+    void start();
+    void stop();
+    bool running() const;
+    std::string waiter_name() const;
+
+    // Stepped mode, caller's thread only: one round of every CPU (in an order drawn from `order` when given). True if
+    // any CPU did work. With a virtual clock the caller advances to next_deadline() when false.
+    bool step(base::Random* order = nullptr);
+    // One round of one CPU.
+    bool step_one(CpuId id);
+    Instant next_deadline() const;
+
+    // From any thread that is not one of this set's protocol threads: queue `m` on a CPU (multi-producer, lock-free)
+    // and ring it if it sleeps.
+    void post(CpuId to, Message& m);
+    // Runs `f` on the CPU and waits for it; stepped sets step until it ran. From a foreign thread only. For control
+    // work (start, stop, attach, statistics), not for data.
+    void call(CpuId to, const std::function<void(Cpu&)>& f);
+    // call() on every CPU in turn.
+    void call_all(const std::function<void(Cpu&)>& f);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+// The CPUs the process may run on, by core then hyperthread, from hwloc; parse "0-3,6". Empty on a syntax error or a
+// CPU that does not exist; `error` says which.
+std::vector<int> usable_cpus();
+std::vector<int> parse_cpu_list(const std::string& text, std::string& error);
+
+} // namespace lwkt
