@@ -5,26 +5,29 @@
 
 namespace lwkt {
 
+using base::Instant;
+using base::Micros;
+
 class Clock {
 public:
     virtual ~Clock() = default;
-    virtual base::Instant now() const = 0;
+    virtual Instant now() const = 0;
 };
 
 // CLOCK_MONOTONIC in microseconds. Any thread.
 class RealClock final : public Clock {
 public:
-    base::Instant now() const override;
+    Instant now() const override;
 };
 
 // Starts at 1 s (so that "0" never looks like a valid stamp). Only the thread that steps the set may use it.
 class VirtualClock final : public Clock {
 public:
-    base::Instant now() const override { return now_; }
-    void advance_to(base::Instant t);
+    Instant now() const override { return now_; }
+    void advance_to(Instant t);
 
 private:
-    base::Instant now_{base::seconds(1)};
+    Instant now_{base::seconds(1)};
 };
 
 } // namespace lwkt

@@ -8,11 +8,9 @@
 
 #include "base/list.hpp"
 #include "base/units.hpp"
+#include "lwkt/clock.hpp"
 
 namespace lwkt {
-
-using base::Instant;
-using base::Micros;
 
 class Timer {
 public:
