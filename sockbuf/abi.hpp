@@ -1,0 +1,269 @@
+// The shared-memory ABI between netd (or an embedding process) and applications: the one header that both sides
+// compile. netd creates and seals one memfd per family (a process and its fork descendants); everything in it is laid
+// out here.
+//
+// Trust: the application may write anything anywhere at any time. netd therefore copies a field once, validates the
+// copy, and keeps its own truth in private memory; nothing it reads here can harm another client (design.md rule 15).
+// Keys: o = written by netd's owner CPU of the socket, u = written by the application, c = written once by netd before
+// the application sees it. Offsets are absolute 64-bit byte counts; a position in a ring is offset & (size - 1).
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+
+namespace sockbuf {
+
+inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
+inline constexpr std::uint32_t abi_version = 1;
+
+inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
+inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
+inline constexpr std::uint32_t max_cpus = 64;
+inline constexpr std::uint32_t max_sockets = 15 * 64 * 64; // what MarkLine::summary can name
+inline constexpr std::uint32_t max_prefixes = 64;
+inline constexpr std::uint64_t lane_holder = std::uint64_t{1} << 63;
+inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
+
+// ---- Socket slots ---------------------------------------------------------------------------------------------------
+
+enum class SlotKind : std::uint8_t { none = 0, stream = 1, datagram = 2 };
+
+// The life of a slot as the application sees it.
+enum class SlotState : std::uint32_t {
+    free = 0,    // netd's
+    granted = 1, // in a grant lane, or taken from it by socket(); netd holds no socket for it yet
+    open = 2,    // netd has a socket: created, bound
+    listening = 3,
+    connecting = 4,
+    connected = 5, // also while closing: the ends are offsets (rcv_end, snd_end), not states
+    closed = 6,    // connection over or failed; see so_error and rcv_end
+};
+
+// netd -> application, cold: who and where. Written before `state` is stored (release).
+struct SlotInfo {
+    std::atomic<std::uint32_t> state;     // o: SlotState
+    std::uint32_t generation;             // o: changes whenever the slot is given out again
+    std::atomic<std::int32_t> so_error;   // o sets, u takes with exchange(0)
+    std::atomic<std::uint16_t> owner_cpu; // o: where marks and requests go; a wrong CPU forwards
+    std::uint8_t kind;                    // o: SlotKind
+    std::uint8_t family;                  // o: AF_INET or AF_INET6
+    unsigned char local_addr[16];         // o: IpAddr bytes (IPv4 mapped)
+    unsigned char peer_addr[16];          // o
+    std::uint16_t local_port;             // o: host order
+    std::uint16_t peer_port;              // o
+    std::uint8_t snd_shift;               // o: log2 of the send ring's size, 0 = no ring (yet)
+    std::uint8_t rcv_shift;               // o: log2 of the receive ring's size, 0 = no ring (yet)
+    std::uint16_t lane_entries;           // o: listener: capacity of each accept lane (power of two)
+    std::uint64_t snd_ring;               // o: byte offset of the send ring in the segment
+    std::uint64_t rcv_ring;               // o: byte offset of the receive ring; of a listener: of its accept lanes
+    unsigned char reserved[48];
+};
+static_assert(sizeof(SlotInfo) == 128);
+
+// netd -> application, hot.
+struct alignas(64) SlotOwnerLine {
+    std::atomic<std::uint64_t> snd_acked;    // o: bytes below may be overwritten (acknowledged and unreferenced)
+    std::atomic<std::uint64_t> rcv_produced; // o: bytes below are readable
+    std::atomic<std::uint64_t> rcv_end;      // o: offset of EOF (or of the error so_error); no_offset while open
+    std::atomic<std::uint64_t> rcv_ring_at;  // o: mark the socket when rcv_consumed reaches this (window update due)
+    std::atomic<std::uint64_t> urgent_mark;  // o: offset just after the urgent byte; no_offset when none
+    std::atomic<std::uint64_t> rcv_dropped;  // s: datagrams that found the ring full
+    std::atomic<std::uint32_t> snd_broken;   // o: 1 once nothing more can be sent (RST, timeout): EPIPE
+    std::uint32_t reserved;
+    std::atomic<std::uint64_t> accept_ready; // o: listener: entries ever pushed to its lanes (sum), for readiness
+};
+static_assert(sizeof(SlotOwnerLine) == 64);
+
+// application -> netd, hot.
+struct alignas(64) SlotAppLine {
+    std::atomic<std::uint64_t> snd_produced; // u: bytes below are to be sent; single store makes them visible
+    std::atomic<std::uint64_t> rcv_consumed; // u: bytes below are free again
+    std::atomic<std::uint64_t> snd_end;      // u: FIN follows this offset (shutdown, close); no_offset while open
+    std::atomic<std::uint64_t> waiters[2];   // u: bit w = wake waiter w on any event of this socket
+    std::atomic<std::uint32_t> want_space;   // u: set to 1 when a send found the ring full; netd exchanges to 0, wakes
+    std::atomic<std::uint32_t> want_level;   // u: SO_RCVLOWAT in bytes (0 = 1)
+    std::atomic<std::uint64_t> accept_taken; // u: listener: entries taken from its lanes (sum)
+};
+static_assert(sizeof(SlotAppLine) == 64);
+
+// application <-> application (several writers), and who holds the slot.
+struct alignas(64) SlotShareLine {
+    std::atomic<std::uint32_t> snd_lock; // u: SideLock (sockbuf/side_lock.hpp); netd releases those of a dead process
+    std::atomic<std::uint32_t> rcv_lock; // u
+    std::atomic<std::uint32_t> ctl_lock; // u: held over a request until its reply is read
+    std::atomic<std::uint32_t> status;   // u: O_NONBLOCK and other description flags shared by all descriptors
+    std::atomic<std::uint64_t> holders;  // u: bit p = process p has descriptors of it; bit 63 = waits in a lane
+    std::atomic<std::int64_t> rcv_timeout_us; // u: SO_RCVTIMEO, 0 = none
+    std::atomic<std::int64_t> snd_timeout_us; // u: SO_SNDTIMEO, 0 = none
+    unsigned char reserved[16];
+};
+static_assert(sizeof(SlotShareLine) == 64);
+
+// The reply to the one outstanding request of the slot (serialised by ctl_lock).
+struct alignas(64) SlotReplyLine {
+    std::atomic<std::uint32_t> done; // o: sequence number of the request answered (release, after the rest)
+    std::int32_t result;             // o: 0 or a positive errno
+    std::uint32_t size;              // o: bytes used of data
+    unsigned char data[52];          // o: getsockopt result
+};
+static_assert(sizeof(SlotReplyLine) == 64);
+
+struct SocketSlot {
+    SlotInfo info;                // offset 0
+    SlotOwnerLine owner;          // 128
+    SlotAppLine app;              // 192
+    SlotShareLine share;          // 256
+    SlotReplyLine reply;          // 320
+    unsigned char data_more[256]; // 384, o: continues reply.data for long results (TCP_INFO)
+};
+static_assert(sizeof(SocketSlot) == 640 && offsetof(SocketSlot, reply) == 320);
+inline constexpr std::uint32_t reply_data_max = 52 + 256; // data and data_more are contiguous
+static_assert(offsetof(SocketSlot, data_more) == offsetof(SocketSlot, reply) + offsetof(SlotReplyLine, data) + 52);
+
+// ---- Requests -------------------------------------------------------------------------------------------------------
+
+// Control operations; arguments by value. Every request but `close` is answered in the slot's reply line.
+enum class Op : std::uint32_t {
+    none = 0,
+    bind = 1,       // addr, port
+    listen = 2,     // value = backlog
+    connect = 3,    // addr, port; result EINPROGRESS, then state changes (datagram: done at once)
+    shutdown = 4,   // value = SHUT_*; for SHUT_WR snd_end is already stored
+    close = 5,      // last holder gone; snd_end is stored; value 1 = abort (RST)
+    setsockopt = 6, // level, name, size, data
+    getsockopt = 7, // level, name, size; result in reply.data
+    disconnect = 8, // datagram connect to AF_UNSPEC
+};
+
+struct alignas(64) Request {
+    std::uint32_t op; // Op
+    std::uint32_t slot;
+    std::uint32_t generation;
+    std::uint32_t sequence; // comes back in reply.done
+    std::uint8_t kind;      // SlotKind: netd creates the socket on the first request for a granted slot
+    std::uint8_t family;
+    std::uint16_t port;
+    std::int32_t value;
+    std::int32_t level;
+    std::int32_t name;
+    unsigned char addr[16];
+    std::uint32_t size;
+    unsigned char data[76];
+};
+static_assert(sizeof(Request) == 128);
+inline constexpr std::uint32_t request_data_max = 76;
+
+inline constexpr std::uint32_t request_slots = 32;
+// One per process and CPU; producer = the process (its threads take turns under a private lock), consumer = that CPU.
+struct RequestRing {
+    alignas(64) std::atomic<std::uint32_t> produced; // u, release
+    alignas(64) std::atomic<std::uint32_t> consumed; // o, release
+    alignas(64) Request entries[request_slots];
+};
+
+// ---- Marks: "look at socket S", collapsed (rule 2)
+// --------------------------------------------------------------------
+
+// One per CPU. The application sets the socket's bit in MarkBits, then its word's bit in summary, then looks at the
+// CPU's sleep word. netd exchanges summary words, then bit words, then reads offsets: a mark is cleared before the
+// offset is read.
+struct alignas(64) MarkLine {
+    std::atomic<std::uint64_t> processes;   // u sets, o exchanges: bit p = request ring of process p has entries
+    std::atomic<std::uint64_t> summary[15]; // u sets, o exchanges: bit j of word i = MarkBits word i*64+j is not 0
+};
+static_assert(sizeof(MarkLine) == 128);
+
+// ---- Lanes: slot ids handed to applications
+// ---------------------------------------------------------------------------
+
+// A ring of slot ids from one CPU to any thread of the family. Grant lanes hand out free slots for socket(); accept
+// lanes hand out connections. Takers hold `lock`: set their holder bit in the slot, store consumed, then clear
+// lane_holder; a claim by a process that dies before `consumed` is stored is still in the lane.
+struct alignas(64) LaneHeader {
+    std::atomic<std::uint32_t> produced; // o, release
+    std::uint32_t capacity;              // c: power of two
+    std::atomic<std::uint32_t> consumed; // u, release, under lock
+    std::atomic<std::uint32_t> lock;     // u: SideLock
+    unsigned char reserved[48];
+    // std::atomic<std::uint64_t> entries[capacity] follow: slot id | generation << 32
+};
+static_assert(sizeof(LaneHeader) == 64);
+inline constexpr std::uint32_t grant_lane_entries = 64;
+
+// ---- Waiters
+// ------------------------------------------------------------------------------------------------------------
+
+// Who sleeps for sockets: a thread (blocking call, poll, select) or an epoll set. Each has a pipe whose write end only
+// netd holds, so a sleeper reads EOF when netd dies and gets exact EINTR and SA_RESTART behaviour from the kernel
+// (docs/decisions/0003-waiter-pipes.md).
+enum class WaiterKind : std::uint32_t { none = 0, thread = 1, set = 2 };
+struct alignas(64) Waiter {
+    std::atomic<std::uint32_t>
+        sleeping;          // u stores 1 (seq_cst) then looks again; netd exchanges to 0 and writes the pipe
+    std::uint32_t kind;    // c: WaiterKind; `set`: netd also sets ready bits (WaiterBits)
+    std::uint32_t process; // c: index of the process it was made for
+    unsigned char reserved[52];
+    std::atomic<std::uint64_t> summary[16]; // set: o sets, u exchanges: bit j of word i = ready word i*64+j is not 0
+};
+static_assert(sizeof(Waiter) == 192);
+
+// ---- Datagrams
+// ------------------------------------------------------------------------------------------------------------
+
+// A record in a datagram ring, 32-byte aligned so that a header never wraps; the payload may. Records follow each
+// other; offsets advance by datagram_stride(size).
+struct DatagramHeader {
+    std::uint32_t size; // payload bytes
+    std::uint16_t port; // peer port, host order; send: 0 = the connected peer
+    std::uint8_t tos;
+    std::uint8_t ttl;        // receive: as received; send: 0 = the socket's
+    unsigned char addr[16];  // peer address; receive: source, send: destination
+    std::uint32_t interface; // receive: index it came in on
+    std::uint32_t local_v4;  // receive: destination IPv4 address (host order), for IP_PKTINFO
+};
+static_assert(sizeof(DatagramHeader) == 32);
+inline constexpr std::uint32_t datagram_align = 32;
+constexpr std::uint64_t datagram_stride(std::uint32_t size)
+{
+    return sizeof(DatagramHeader) + ((std::uint64_t{size} + datagram_align - 1) & ~std::uint64_t{datagram_align - 1});
+}
+inline constexpr std::uint32_t datagram_payload_max = 65507;
+
+// ---- Segment
+// ------------------------------------------------------------------------------------------------------------
+
+struct AnnouncedPrefix {
+    unsigned char addr[16];
+    std::uint8_t length;
+    std::uint8_t is_local; // an address of netd itself
+    std::uint8_t reserved[6];
+};
+
+struct SegmentHeader {
+    std::uint32_t magic;        // c
+    std::uint32_t version;      // c
+    std::uint64_t bytes;        // c: of the whole segment
+    std::uint32_t cpus;         // c
+    std::uint32_t sockets;      // c: a multiple of 64
+    std::uint32_t page_bytes;   // c: of the sleep page (a second, read-only memfd), one 64-byte line per CPU
+    std::uint32_t prefix_count; // c
+    std::uint64_t slots;        // c: offset of SocketSlot[sockets]
+    std::uint64_t mark_lines;   // c: offset of MarkLine[cpus]
+    std::uint64_t mark_bits;    // c: offset of u64[cpus][sockets / 64]
+    std::uint64_t grant_lanes;  // c: offset of cpus grant lanes, lane_stride(grant_lane_entries) apart
+    std::uint64_t requests;     // c: offset of RequestRing[max_processes][cpus]
+    std::uint64_t waiters;      // c: offset of Waiter[max_waiters]
+    std::uint64_t waiter_bits;  // c: offset of u64[max_waiters][sockets / 64]
+    std::uint64_t rings;        // c: offset of ring memory, page aligned
+    AnnouncedPrefix prefixes[max_prefixes]; // c: which destinations are netd's
+};
+
+constexpr std::uint64_t lane_stride(std::uint32_t entries)
+{
+    return sizeof(LaneHeader) + std::uint64_t{entries} * 8;
+}
+
+static_assert(std::atomic<std::uint64_t>::is_always_lock_free && sizeof(std::atomic<std::uint64_t>) == 8);
+
+} // namespace sockbuf

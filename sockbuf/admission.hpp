@@ -1,0 +1,45 @@
+// The admission protocol: what a process and netd say to each other over the UNIX socket (SOCK_SEQPACKET), one packet a
+// message. The connection lives as long as the process: its end is how netd learns of a death. Part of the ABI.
+#pragma once
+
+#include <cstdint>
+
+#include "sockbuf/abi.hpp"
+
+namespace sockbuf {
+
+enum class Hello : std::uint32_t {
+    attach = 1, // a new family -> AttachReply + [segment memfd, sleep page memfd, doorbell eventfd x cpus]
+    waiter = 2, // value = WaiterKind -> WaiterReply + [pipe read end]
+    fork = 3, // before fork(): -> ForkReply + [the child's admission connection]; holder bits are the caller's to copy
+    drop_waiter = 4, // value = waiter index (an epoll set was closed, a thread ended); no reply
+    control = 5,     // netctl: value = ControlKind -> text replies, the last one empty (a separate connection)
+};
+enum class ControlKind : std::int32_t { ss = 1, stat = 2 };
+
+struct AdmissionRequest {
+    std::uint32_t magic;   // abi_magic
+    std::uint32_t version; // abi_version
+    std::uint32_t hello;   // Hello
+    std::int32_t value;
+};
+
+struct AttachReply {
+    std::int32_t error; // errno; 0 = attached
+    std::uint32_t version;
+    std::uint64_t segment_bytes;
+    std::uint32_t page_bytes;
+    std::uint32_t process; // index of the calling process
+    std::uint32_t cpus;
+    std::uint32_t reserved;
+};
+struct WaiterReply {
+    std::int32_t error; // ENOSPC: all waiters in use
+    std::uint32_t waiter;
+};
+struct ForkReply {
+    std::int32_t error;    // ENOSPC: all process indices in use
+    std::uint32_t process; // index of the child
+};
+
+} // namespace sockbuf

@@ -1,0 +1,58 @@
+// A byte ring addressed by absolute offsets. Pure arithmetic and copies over memory that somebody else owns; the caller
+// guarantees that [offset, offset + size) lies within one ring's length. Any thread.
+#pragma once
+
+#include <sys/uio.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+namespace sockbuf {
+
+class RingView {
+public:
+    RingView() = default;
+    RingView(std::byte* base, unsigned shift) : base_(base), size_(std::uint64_t{1} << shift) {}
+
+    bool valid() const { return base_ != nullptr; }
+    std::uint64_t size() const { return size_; }
+
+    // The one or two pieces that hold [offset, offset + bytes); returns how many were written to `out`.
+    unsigned pieces(std::uint64_t offset, std::uint64_t bytes, iovec out[2]) const
+    {
+        std::uint64_t at = offset & (size_ - 1);
+        std::uint64_t first = std::min(bytes, size_ - at);
+        out[0] = {base_ + at, first};
+        if (first == bytes) {
+            return bytes != 0 ? 1 : 0;
+        }
+        out[1] = {base_, bytes - first};
+        return 2;
+    }
+    void copy_in(std::uint64_t offset, const void* from, std::uint64_t bytes) const
+    {
+        iovec v[2];
+        const auto* source = static_cast<const std::byte*>(from);
+        for (unsigned i = 0, n = pieces(offset, bytes, v); i < n; ++i) {
+            std::memcpy(v[i].iov_base, source, v[i].iov_len);
+            source += v[i].iov_len;
+        }
+    }
+    void copy_out(std::uint64_t offset, void* to, std::uint64_t bytes) const
+    {
+        iovec v[2];
+        auto* target = static_cast<std::byte*>(to);
+        for (unsigned i = 0, n = pieces(offset, bytes, v); i < n; ++i) {
+            std::memcpy(target, v[i].iov_base, v[i].iov_len);
+            target += v[i].iov_len;
+        }
+    }
+
+private:
+    std::byte* base_ = nullptr;
+    std::uint64_t size_ = 0;
+};
+
+} // namespace sockbuf

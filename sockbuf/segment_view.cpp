@@ -1,0 +1,34 @@
+#include "sockbuf/segment_view.hpp"
+
+#include "base/check.hpp"
+
+namespace sockbuf {
+
+void lay_out(SegmentHeader& header, std::uint32_t cpus, std::uint32_t sockets, std::uint64_t ring_bytes)
+{
+    INVARIANT(cpus >= 1 && cpus <= max_cpus);
+    INVARIANT(sockets % 64 == 0 && sockets >= 64 && sockets <= max_sockets);
+    std::uint64_t at = 0;
+    auto place = [&at](std::uint64_t bytes) {
+        std::uint64_t here = (at + 4095) & ~std::uint64_t{4095};
+        at = here + bytes;
+        return here;
+    };
+    place(sizeof(SegmentHeader));
+    header.magic = abi_magic;
+    header.version = abi_version;
+    header.cpus = cpus;
+    header.sockets = sockets;
+    header.page_bytes = 64 * cpus;
+    header.slots = place(std::uint64_t{sockets} * sizeof(SocketSlot));
+    header.mark_lines = place(std::uint64_t{cpus} * sizeof(MarkLine));
+    header.mark_bits = place(std::uint64_t{cpus} * (sockets / 8));
+    header.grant_lanes = place(std::uint64_t{cpus} * lane_stride(grant_lane_entries));
+    header.requests = place(std::uint64_t{max_processes} * cpus * sizeof(RequestRing));
+    header.waiters = place(std::uint64_t{max_waiters} * sizeof(Waiter));
+    header.waiter_bits = place(std::uint64_t{max_waiters} * (sockets / 8));
+    header.rings = place(ring_bytes);
+    header.bytes = (at + 4095) & ~std::uint64_t{4095};
+}
+
+} // namespace sockbuf

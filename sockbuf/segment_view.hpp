@@ -1,0 +1,84 @@
+// Typed access to the parts of a mapped segment. Addresses are computed from counts that the holder of the view trusts:
+// netd builds it from its own private copy of the layout, never from the header in shared memory. Any thread.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "sockbuf/abi.hpp"
+#include "sockbuf/ring_view.hpp"
+
+namespace sockbuf {
+
+// Where everything lies for `cpus` CPUs and `sockets` slots (a multiple of 64, at most max_sockets), with `ring_bytes`
+// of ring memory at the end. Fills every c-field of `header` but the prefixes.
+void lay_out(SegmentHeader& header, std::uint32_t cpus, std::uint32_t sockets, std::uint64_t ring_bytes);
+
+class SegmentView {
+public:
+    SegmentView() = default;
+    // `layout` is copied.
+    SegmentView(std::byte* base, const SegmentHeader& layout) : base_(base), layout_(layout) {}
+
+    std::byte* base() const { return base_; }
+    const SegmentHeader& layout() const { return layout_; }
+    std::uint32_t cpus() const { return layout_.cpus; }
+    std::uint32_t sockets() const { return layout_.sockets; }
+
+    SocketSlot& slot(std::uint32_t s) const { return at<SocketSlot>(layout_.slots)[s]; }
+    MarkLine& marks(std::uint32_t cpu) const { return at<MarkLine>(layout_.mark_lines)[cpu]; }
+    std::atomic<std::uint64_t>* mark_bits(std::uint32_t cpu) const
+    {
+        return at<std::atomic<std::uint64_t>>(layout_.mark_bits) + std::size_t{cpu} * (layout_.sockets / 64);
+    }
+    LaneHeader& grant_lane(std::uint32_t cpu) const
+    {
+        return *at<LaneHeader>(layout_.grant_lanes + cpu * lane_stride(grant_lane_entries));
+    }
+    // Lane `cpu` of a listener whose lanes start at byte offset `lanes`.
+    LaneHeader& accept_lane(std::uint64_t lanes, std::uint32_t entries, std::uint32_t cpu) const
+    {
+        return *at<LaneHeader>(lanes + cpu * lane_stride(entries));
+    }
+    static std::atomic<std::uint64_t>* lane_entries(LaneHeader& lane)
+    {
+        return reinterpret_cast<std::atomic<std::uint64_t>*>(&lane + 1);
+    }
+    RequestRing& requests(std::uint32_t process, std::uint32_t cpu) const
+    {
+        return at<RequestRing>(layout_.requests)[std::size_t{process} * layout_.cpus + cpu];
+    }
+    Waiter& waiter(std::uint32_t w) const { return at<Waiter>(layout_.waiters)[w]; }
+    std::atomic<std::uint64_t>* waiter_bits(std::uint32_t w) const
+    {
+        return at<std::atomic<std::uint64_t>>(layout_.waiter_bits) + std::size_t{w} * (layout_.sockets / 64);
+    }
+    RingView ring(std::uint64_t offset, unsigned shift) const { return RingView{base_ + offset, shift}; }
+
+private:
+    template <typename T>
+    T* at(std::uint64_t offset) const
+    {
+        return reinterpret_cast<T*>(base_ + offset);
+    }
+
+    std::byte* base_ = nullptr; // c
+    SegmentHeader layout_{};    // c
+};
+
+// Sets the mark of socket `s` for `cpu`; true when it was not set before, so that the caller owes a look at the CPU's
+// sleep word (a doorbell is due at most once per mark). Sequentially consistent. Application side.
+inline bool set_mark(const SegmentView& v, std::uint32_t cpu, std::uint32_t s)
+{
+    std::uint64_t bit = std::uint64_t{1} << (s % 64);
+    auto& word = v.mark_bits(cpu)[s / 64];
+    if ((word.load(std::memory_order_seq_cst) & bit) != 0 ||
+        (word.fetch_or(bit, std::memory_order_seq_cst) & bit) != 0) {
+        return false;
+    }
+    std::uint32_t w = s / 64;
+    v.marks(cpu).summary[w / 64].fetch_or(std::uint64_t{1} << (w % 64), std::memory_order_seq_cst);
+    return true;
+}
+
+} // namespace sockbuf
