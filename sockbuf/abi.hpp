@@ -57,7 +57,7 @@ struct SlotInfo {
     std::uint16_t lane_entries;           // o: listener: capacity of each accept lane (power of two)
     std::uint64_t snd_ring;               // o: byte offset of the send ring in the segment
     std::uint64_t rcv_ring;               // o: byte offset of the receive ring; of a listener: of its accept lanes
-    unsigned char reserved[48];
+    unsigned char reserved[56];
 };
 static_assert(sizeof(SlotInfo) == 128);
 

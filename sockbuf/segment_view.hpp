@@ -67,7 +67,8 @@ private:
 };
 
 // Sets the mark of socket `s` for `cpu`; true when it was not set before, so that the caller owes a look at the CPU's
-// sleep word (a doorbell is due at most once per mark). Sequentially consistent. Application side.
+// sleep word (a doorbell is due at most once per mark). The offset that the mark is about must have been stored
+// sequentially consistent before: the load of a bit that is still set must not pass that store. Application side.
 inline bool set_mark(const SegmentView& v, std::uint32_t cpu, std::uint32_t s)
 {
     std::uint64_t bit = std::uint64_t{1} << (s % 64);

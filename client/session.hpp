@@ -1,0 +1,52 @@
+// A process's membership in a family: the mapped segment, the sleep words, its process index, and the Host through
+// which it sleeps, wakes and reads the clock. The same calls (socket_calls.hpp) run over netd (client/admission),
+// inside an embedding process, and in a simulation; only the Host differs.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+#include "base/units.hpp"
+#include "sockbuf/admission.hpp"
+#include "sockbuf/segment_view.hpp"
+
+namespace client {
+
+struct WaiterHandle {
+    std::uint32_t index = 0; // in the segment's waiters
+    int fd = -1;             // read end of its pipe; -1 where the Host needs none
+};
+
+// What differs between the places where the calls run. Every member may be called from any application thread.
+class Host {
+public:
+    virtual ~Host() = default;
+    // Rings CPU `cpu` (its sleep word was seen set).
+    virtual void ring(std::uint32_t cpu) = 0;
+    // A new waiter; 0 or a negative errno (-ENOSPC: all in use; callers then wait by short timed sleeps).
+    virtual int make_waiter(sockbuf::WaiterKind kind, WaiterHandle& out) = 0;
+    virtual void drop_waiter(const WaiterHandle& w) = 0;
+    // Sleeps until the waiter is woken, at most until `deadline` (never = no limit). 0 = woken or spurious; -EINTR with
+    // the kernel's restart rules (a sleep without deadline restarts under SA_RESTART); -ETIMEDOUT; -EPIPE: netd is
+    // gone.
+    virtual int sleep(const WaiterHandle& w, base::Instant deadline) = 0;
+    virtual base::Instant now() = 0;
+    virtual bool alive() = 0; // false once netd is gone
+};
+
+struct Session {
+    sockbuf::SegmentView view;                     // c
+    const std::atomic<std::uint32_t>* sleep_words; // c: sleep word of CPU i at index i * 16 (64 bytes apart)
+    std::uint32_t process = 0;                     // c (a forked child has its own Session value)
+    Host* host = nullptr;                          // c
+
+    // After publishing (sequentially consistent): rings the CPU if it sleeps.
+    void look_and_ring(std::uint32_t cpu) const
+    {
+        if (sleep_words[std::size_t{cpu} * 16].load(std::memory_order_seq_cst) != 0) {
+            host->ring(cpu);
+        }
+    }
+};
+
+} // namespace client
