@@ -1,0 +1,71 @@
+// The driver contract. A Netif is an interface of the stack with one queue per CPU. Drivers know nothing of protocols:
+// they give received packets to the input function and take packets to transmit.
+//
+// Threads: transmit() and everything of queue i is called on CPU i only. Statistics are s-keyed per CPU. Configuration
+// (mtu, mac, capabilities) is c.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <string>
+
+#include "base/net_addr.hpp"
+#include "lwkt/cpu_set.hpp"
+#include "netmsg/packet.hpp"
+#include "netmsg/packet_pool.hpp"
+
+namespace netmsg {
+
+struct NetifCounters { // s, one per CPU
+    alignas(64) std::atomic<std::uint64_t> in_packets{0};
+    std::atomic<std::uint64_t> in_bytes{0};
+    std::atomic<std::uint64_t> in_dropped{0}; // no packet memory
+    std::atomic<std::uint64_t> out_packets{0};
+    std::atomic<std::uint64_t> out_bytes{0};
+    std::atomic<std::uint64_t> out_dropped{0}; // device full
+    std::atomic<std::uint64_t> errors{0};      // malformed device headers, failed system calls
+};
+
+struct NetifInfo {
+    std::string name;
+    std::uint32_t index = 0;  // set by the stack
+    std::uint32_t mtu = 1500; // bytes of IP packet
+    base::MacAddr mac;
+    bool ethernet = true;            // false: packets are bare IP (loopback, packetdrill)
+    bool loopback = false;           // packets come back to this stack; checksums need not be computed or verified
+    std::uint32_t tso_max_bytes = 0; // largest TCP super-segment (IP packet bytes) the driver takes; 0 = no TSO
+    bool tx_csum = false;            // the driver takes Csum::partial
+};
+
+// Called on the CPU where the packet arrived, which becomes the holder. p.netif and p.stamp are set; data is the
+// outermost header.
+using InputFn = void (*)(void* context, Packet& p);
+
+class Netif {
+public:
+    explicit Netif(NetifInfo info) : info_(std::move(info)) {}
+    virtual ~Netif() = default;
+    Netif(const Netif&) = delete;
+    Netif& operator=(const Netif&) = delete;
+
+    const NetifInfo& info() const { return info_; }
+    void set_index(std::uint32_t index) { info_.index = index; } // before attach
+
+    // Adds pollers and roll-ups to the CPUs; received packets go to input(context, p). Before start(), or through
+    // CpuSet::call. False with `error` set when the device cannot be opened.
+    virtual bool attach(lwkt::CpuSet& set, PacketPool& pool, InputFn input, void* context, std::string& error) = 0;
+    virtual void detach() = 0;
+    // Takes the packet over; sent at the latest at this CPU's next roll-up. Never blocks; what the device does not take
+    // is dropped and counted.
+    virtual void transmit(Packet& p) = 0;
+    // One line for the log: what the driver found and uses ("tap nd0: 2 queues, vnet header, TSO, steering by eBPF").
+    virtual std::string describe() const = 0;
+
+    const NetifCounters& counters(base::CpuId cpu) const { return counters_[cpu]; }
+
+protected:
+    NetifInfo info_;                            // c after attach
+    std::unique_ptr<NetifCounters[]> counters_; // s; allocated by attach, one per CPU
+};
+
+} // namespace netmsg

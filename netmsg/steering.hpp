@@ -1,0 +1,46 @@
+// Which CPU owns a flow (design.md rule 10): Toeplitz hash with a random full-length key over the 4-tuple as it stands
+// in a RECEIVED packet (source = peer, destination = local), then an indirection table of 512 entries. Not symmetric: a
+// peer must not choose our CPU. Read-only after construction except for deliberate rebalancing (a later issue), so
+// shared by all CPUs.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <memory>
+
+#include "base/net_addr.hpp"
+#include "base/random.hpp"
+
+namespace netmsg {
+
+inline constexpr unsigned steering_entries = 512;
+inline constexpr unsigned toeplitz_key_bytes = 52; // covers an IPv6 4-tuple (36 bytes) and 16 more
+
+class Steering {
+public:
+    Steering(unsigned cpus, base::Random& random);
+    // With a given key (tests: the published vectors of the Microsoft RSS specification).
+    Steering(unsigned cpus, const std::array<unsigned char, toeplitz_key_bytes>& key);
+
+    // Hash of a received packet's addresses and ports; peer is its source. Both families.
+    std::uint32_t hash(const base::FourTuple& flow) const;
+    // Hash of an address pair only: fragments, ICMP, other protocols.
+    std::uint32_t hash_pair(const base::IpAddr& local, const base::IpAddr& peer) const;
+    base::CpuId cpu_of_hash(std::uint32_t hash) const { return table_[hash % steering_entries]; }
+    base::CpuId cpu_of(const base::FourTuple& flow) const { return cpu_of_hash(hash(flow)); }
+
+    unsigned cpus() const { return cpus_; }
+    const std::array<unsigned char, toeplitz_key_bytes>& key() const { return key_; }
+    const std::array<base::CpuId, steering_entries>& table() const { return table_; }
+
+private:
+    void build_tables();
+
+    unsigned cpus_;                                     // c
+    std::array<unsigned char, toeplitz_key_bytes> key_; // c
+    std::array<base::CpuId, steering_entries> table_;   // c
+    // byte_hash_[position * 256 + value]: contribution of one input byte, so a hash is 12 (or 36) loads and xors.
+    std::unique_ptr<std::uint32_t[]> byte_hash_; // c
+};
+
+} // namespace netmsg
