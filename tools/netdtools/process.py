@@ -1,0 +1,85 @@
+"""Processes: run one and explain its failure, name one so that a reused pid is not mistaken for it, end one."""
+
+import os
+import signal
+import subprocess
+import time
+
+
+class ToolError(Exception):
+    """A failure whose text is meant for the person at the terminal."""
+
+
+def run(argv, timeout=30, check=True, **options):
+    """Runs argv to its end and returns the CompletedProcess with its text; a failure says what ran and what it said."""
+    argv = [str(part) for part in argv]
+    options.setdefault("stdin", subprocess.DEVNULL)
+    try:
+        done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **options)
+    except FileNotFoundError:
+        raise ToolError(f"{argv[0]} is not installed; run tools/install-deps") from None
+    except subprocess.TimeoutExpired as late:
+        raise ToolError(f"no end after {timeout} s: {' '.join(argv)}\n{tail_of(late.stdout)}{tail_of(late.stderr)}") from None
+    if check and done.returncode != 0:
+        raise ToolError(f"exit code {done.returncode}: {' '.join(argv)}\n{tail_of(done.stdout)}{tail_of(done.stderr)}".rstrip())
+    return done
+
+
+def tail_of(text, lines=15):
+    """The last lines of a text (or of the bytes a timeout leaves behind)."""
+    if not text:
+        return ""
+    if isinstance(text, bytes):
+        text = text.decode(errors="replace")
+    return "\n".join(text.rstrip().splitlines()[-lines:]) + "\n"
+
+
+def tail_of_file(path, lines=15):
+    try:
+        with open(path, errors="replace") as file:
+            return tail_of(file.read(), lines)
+    except OSError:
+        return ""
+
+
+def start_time(pid):
+    """Field 22 of /proc/PID/stat, which together with the pid names one process; None once it is gone or a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])
+
+
+def identity(pid):
+    return [pid, start_time(pid)]
+
+
+def is_alive(who):
+    pid, started = who
+    return started is not None and start_time(pid) == started
+
+
+def end(who, grace=3.0):
+    """Ends the process that `who` (from identity()) names: TERM, then KILL. True if TERM was enough."""
+    for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
+        if not is_alive(who):
+            return True
+        try:
+            os.kill(who[0], number)
+        except ProcessLookupError:
+            return True
+        if wait_until(lambda: not is_alive(who), seconds):
+            return number == signal.SIGTERM
+    return False
+
+
+def wait_until(condition, seconds, step=0.02):
+    """Polls the condition until it is true or the time is over; its last value."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return bool(condition())
+        time.sleep(step)
+    return True
