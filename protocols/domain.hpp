@@ -1,0 +1,55 @@
+// The protocol state of one shard: what one protocol thread owns (discipline `message`: a domain per CPU). The protocol
+// code takes a Domain& everywhere and does not know which discipline serialises it (design.md rule 16). Domain: owner =
+// its CPU. All fields o unless marked.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+
+#include "base/net_addr.hpp"
+#include "base/random.hpp"
+#include "base/siphash.hpp"
+#include "lwkt/cpu.hpp"
+#include "lwkt/timer_wheel.hpp"
+#include "netmsg/packet_pool.hpp"
+#include "netmsg/steering.hpp"
+
+namespace protocols {
+
+class Stack;
+struct ArpState;  // protocols/arp.hpp
+struct Ipv4State; // protocols/ipv4.hpp: reassembly, identification
+struct IcmpState; // protocols/icmp.hpp: rate limits
+struct UdpState;  // protocols/udp/udp_state.hpp
+struct TcpState;  // protocols/tcp/tcp_state_table.hpp: PCB table, listeners, SYN caches, TIME-WAIT, ports
+struct PortTable; // protocols/port_table.hpp: explicit binds, replicated on every CPU
+
+struct Domain {
+    Domain(Stack& stack, lwkt::Cpu& cpu, std::uint64_t seed);
+    ~Domain();
+    Domain(const Domain&) = delete;
+    Domain& operator=(const Domain&) = delete;
+
+    base::Instant now() const { return cpu.now(); }
+    base::CpuId id() const { return cpu.id(); }
+
+    Stack& stack;   // c
+    lwkt::Cpu& cpu; // c
+    lwkt::TimerWheel wheel;
+    base::Random random;
+    base::SipKey table_key; // c: of this domain's hash tables
+
+    std::unique_ptr<ArpState> arp;
+    std::unique_ptr<Ipv4State> ipv4;
+    std::unique_ptr<IcmpState> icmp;
+    std::unique_ptr<PortTable> tcp_ports;
+    std::unique_ptr<PortTable> udp_ports;
+    std::unique_ptr<UdpState> udp;
+    std::unique_ptr<TcpState> tcp;
+
+private:
+    class WheelPoller;
+    std::unique_ptr<WheelPoller> wheel_poller_; // runs the wheel in class clock
+};
+
+} // namespace protocols

@@ -1,0 +1,47 @@
+// The dispatch functions of the socket messages (netmsg/socket_msg.hpp). so_post() sends a message to the CPU where it
+// has to run first; each runs with the socket's owner as the current CPU (walking ones: with each CPU in turn),
+// completes by lwkt::reply() with result set, and then no longer touches the message. protocols/socket/so_dispatch.cpp
+#pragma once
+
+#include "netmsg/socket_msg.hpp"
+#include "protocols/domain.hpp"
+#include "protocols/socket/socket.hpp"
+
+namespace protocols {
+
+// Sets dispatch by m.op and sends; from the owner CPU of m.socket. m.reply_port must be set.
+void so_post(Domain& d, netmsg::SocketMsg& m);
+
+// Direct calls on the owner, without a message (the owner has work for the socket at hand): marks.
+void so_look_send(Domain& d, Socket& so); // snd_produced or snd_end moved
+void so_look_rcvd(Domain& d, Socket& so); // rcv_consumed moved
+
+// ---- The stream protocol's side (protocols/tcp/tcp_usrreq.cpp)
+// -------------------------------------------------------------
+base::Error tcp_connect(
+    Domain& d, Socket& so, const base::Endpoint& peer); // on the owner of the flow; in_progress = started
+// The CPU that must own a connect from so to peer (chooses the ephemeral port so that the answer is `d` when so is not
+// bound; sets so.flow.local). address_not_available when every port is taken.
+base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner);
+base::Error tcp_listen_here(Domain& d, Socket& so, int backlog); // this CPU's listener entry
+void tcp_unlisten_here(Domain& d, Socket& so);                   // connections not accepted yet are reset
+void tcp_usr_send(Domain& d, Socket& so);                        // snd_limit or snd_end moved: output
+void tcp_usr_rcvd(Domain& d, Socket& so);                        // rcv_consumed moved: window update if due
+void tcp_usr_disconnect(
+    Domain& d, Socket& so);                // close(): FIN after snd_end, RST if unread data; ends in socket_detached
+void tcp_usr_abort(Domain& d, Socket& so); // RST now; ends in socket_detached
+base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how);
+base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);
+base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);
+
+// ---- The datagram protocol's side (protocols/udp/udp_usrreq.cpp)
+// -----------------------------------------------------------
+base::Error udp_attach_here(Domain& d, Socket& so); // this CPU's table entry for a bound socket
+void udp_detach_here(Domain& d, Socket& so);
+base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer);
+base::Error udp_unconnect(Domain& d, Socket& so);
+void udp_usr_send(Domain& d, Socket& so); // records in the send ring: output
+void udp_usr_rcvd(Domain& d, Socket& so);
+void udp_usr_close(Domain& d, Socket& so); // flushes what was published, ends in socket_detached
+
+} // namespace protocols

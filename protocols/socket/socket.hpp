@@ -1,0 +1,140 @@
+// A socket as the protocols see it: validated private copies of what the application published, the rings, the options,
+// and the way back to whoever holds it (a SocketUser: the gateway, or a test).
+//
+// Socket: owner = the CPU of `domain`; fixed when the flow is known (connect, accept) and before that the slot's home
+// CPU. Handing over happens only inside a bind/listen/connect message, which is the sole reference meanwhile. All
+// fields o unless marked.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/error.hpp"
+#include "base/net_addr.hpp"
+#include "base/units.hpp"
+#include "sockbuf/abi.hpp"
+#include "sockbuf/ring_view.hpp"
+
+namespace protocols {
+
+struct Domain;
+struct Socket;
+struct Tcb;      // protocols/tcp
+struct UdpPcb;   // protocols/udp
+struct Listener; // protocols/tcp
+
+// Events of a socket, told to its user; several may be merged.
+inline constexpr std::uint32_t so_readable = 1;  // data, EOF or a connection to accept
+inline constexpr std::uint32_t so_writable = 2;  // send space was freed (and wanted)
+inline constexpr std::uint32_t so_connected = 4; // connect finished or failed
+inline constexpr std::uint32_t so_error_event = 8;
+inline constexpr std::uint32_t so_closed = 16; // the connection is over
+
+// What a socket hangs on. Called on the socket's owner CPU; must not call back into the protocols synchronously except
+// where noted.
+class SocketUser {
+public:
+    virtual ~SocketUser() = default;
+    // Something happened; collected until the roll-up, where waiters are woken.
+    virtual void socket_event(Socket& so, std::uint32_t events) = 0;
+    // Gives the socket its rings (stream: before SYN or SYN-ACK, datagram: at bind or connect) according to so.options
+    // sizes; fills so.snd_ring, so.rcv_ring. False: no memory, the operation fails with no_buffers.
+    virtual bool socket_rings(Socket& so) = 0;
+    // A connection of listener shard `l` is complete on this CPU: a new socket of the same user with slot and rings;
+    // null: no slot, no memory or the accept lane is full; the final ACK is dropped and the peer retries.
+    virtual Socket* socket_accepted(Listener& l, const base::FourTuple& flow) = 0;
+    // The child is set up (tcb attached, state published): put it into this CPU's accept lane of `l`.
+    virtual void socket_ready(Listener& l, Socket& child) = 0;
+    // The owner changed inside a message (domain already is the new one; runs on the new owner).
+    virtual void socket_moved(Socket& so) = 0;
+    // The protocols have let go of the socket (after disconnect or abort, once its rings are not needed any more): the
+    // user frees it, its slot and its rings. Runs exactly once per socket.
+    virtual void socket_detached(Socket& so) = 0;
+};
+
+// Options with the defaults that Linux has.
+struct SocketOptions {
+    std::uint32_t send_ring_bytes = 0;    // 0 = the user's default; SO_SNDBUF rounds up to a power of two
+    std::uint32_t receive_ring_bytes = 0; // SO_RCVBUF
+    bool reuse_addr = false;
+    bool reuse_port = false;
+    bool keepalive = false;
+    bool broadcast = false;
+    bool oob_inline = false;
+    bool linger = false;
+    bool no_delay = false;  // TCP_NODELAY
+    bool cork = false;      // TCP_CORK
+    bool quick_ack = false; // TCP_QUICKACK
+    bool ip_pktinfo = false;
+    bool ip_recvttl = false;
+    bool ip_recvtos = false;
+    bool transparent_df = false; // IP_MTU_DISCOVER = PROBE/DO for datagrams
+    std::uint16_t linger_s = 0;
+    std::uint16_t max_segment = 0; // TCP_MAXSEG, 0 = from the path
+    std::uint8_t ttl = 64;
+    std::uint8_t tos = 0;
+    std::uint8_t multicast_ttl = 1;
+    std::uint8_t keep_count = 9; // TCP_KEEPCNT
+    std::uint8_t syn_count = 6;  // TCP_SYNCNT
+    std::uint8_t congestion = 0; // index into the congestion control registry, 0 = default (CUBIC)
+    std::uint32_t keep_idle_s = 7200;
+    std::uint32_t keep_interval_s = 75;
+    std::uint32_t user_timeout_ms = 0; // TCP_USER_TIMEOUT, 0 = from retransmission count
+    std::uint32_t defer_accept_s = 0;  // TCP_DEFER_ACCEPT
+    std::int32_t linger2_s = 60;       // TCP_LINGER2: FIN_WAIT_2 lifetime after close
+    std::uint32_t not_sent_lowat = 0;  // TCP_NOTSENT_LOWAT
+};
+
+struct Socket {
+    Domain* domain = nullptr;            // see above
+    SocketUser* user = nullptr;          // c
+    void* user_ref = nullptr;            // the user's own record of the socket
+    sockbuf::SocketSlot* slot = nullptr; // c: published fields; in shared memory, so written only (never trusted)
+    std::uint32_t slot_id = 0;           // c
+    sockbuf::SlotKind kind = sockbuf::SlotKind::none; // c
+    std::uint8_t family = 0;                          // c: AF_INET, AF_INET6
+
+    base::FourTuple flow;    // local and peer as far as bound and connected; port 0 = not
+    bool bound_port = false; // an explicit bind holds a reservation on every CPU
+    bool listening = false;
+    bool app_closed = false; // the application has let go (disconnect, abort); no more events wanted
+    SocketOptions options;
+
+    // Stream: validated copies. Send: [snd_acked, snd_limit) is what the application published and the peer has not
+    // acknowledged. Receive: [rcv_consumed, rcv_produced) is readable; beyond rcv_produced up to rcv_consumed + ring
+    // size out-of-order data may already lie in place.
+    sockbuf::RingView snd_ring;
+    sockbuf::RingView rcv_ring;
+    std::uint64_t snd_acked = 0;
+    std::uint64_t snd_limit = 0;
+    std::uint64_t snd_end = sockbuf::no_offset; // FIN follows this offset once fixed
+    std::uint64_t rcv_produced = 0;
+    std::uint64_t rcv_consumed = 0;
+
+    union {
+        Tcb* tcb = nullptr; // stream, connecting or later
+        UdpPcb* udp;        // datagram
+    };
+    Listener* listener = nullptr; // home CPU's listener shard when listening
+
+    explicit Socket() = default;
+    Socket(const Socket&) = delete;
+    Socket& operator=(const Socket&) = delete;
+};
+
+// Publishing to the slot (release stores); the only places that write it from the protocols. socket_publish.cpp
+void so_publish_state(Socket& so, sockbuf::SlotState state);
+void so_publish_addresses(Socket& so);
+void so_publish_acked(Socket& so); // snd_acked; tells so_writable when the application wants space and a third is free
+void so_publish_received(Socket& so);                      // rcv_produced; tells so_readable
+void so_publish_end(Socket& so);                           // EOF (or error) stands at rcv_produced; tells so_readable
+void so_publish_error(Socket& so, base::Error error);      // so_error; tells so_error_event
+void so_publish_broken(Socket& so);                        // nothing more can be sent
+void so_publish_ring_at(Socket& so, std::uint64_t offset); // tell me when rcv_consumed reaches it
+
+// Reads what the application moved, once, validated against the private copies: an impossible offset is the client's
+// fault: returns false and the caller aborts that socket. Called on a mark, after it was cleared.
+bool so_take_send(Socket& so);     // snd_limit, snd_end
+bool so_take_consumed(Socket& so); // rcv_consumed
+
+} // namespace protocols

@@ -1,0 +1,142 @@
+// A whole stack: one Domain per CPU, the interfaces, the routes, the steering. Built before the CPUs run, then
+// read-only (c) except through control messages. Embedding processes, netd and tests all make one of these.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/error.hpp"
+#include "base/net_addr.hpp"
+#include "lwkt/cpu_set.hpp"
+#include "netmsg/netif.hpp"
+#include "netmsg/packet_pool.hpp"
+#include "netmsg/steering.hpp"
+#include "protocols/domain.hpp"
+
+namespace protocols {
+
+struct InterfaceAddress {
+    base::IpAddr addr;
+    std::uint8_t length = 0; // prefix length
+};
+
+// An interface with its addresses. c after Stack::start.
+struct Interface {
+    netmsg::Netif* netif = nullptr;
+    std::vector<InterfaceAddress> addresses;
+    std::uint32_t index = 0; // 1-based
+};
+
+struct RouteEntry {
+    base::Prefix destination;
+    base::IpAddr gateway; // unspecified = on link
+    Interface* interface = nullptr;
+};
+
+struct StackOptions {
+    std::uint64_t seed = 0; // netd: from getrandom; simulation: the seed
+    netmsg::PacketPoolOptions packets;
+    std::uint32_t connections_per_cpu = 262144; // limit, memory is taken as needed
+    std::uint32_t syn_cache_per_cpu = 4096;
+    std::uint16_t ephemeral_low = 32768;
+    std::uint16_t ephemeral_high = 60999;
+    bool syn_cookies = true;
+};
+
+class Stack {
+public:
+    Stack(lwkt::CpuSet& set, const StackOptions& options);
+    ~Stack();
+    Stack(const Stack&) = delete;
+    Stack& operator=(const Stack&) = delete;
+
+    // Before start: takes the netif over, attaches it, adds the connected routes. The loopback interface (127.0.0.1/8
+    // and every own address) is made by the embedder like any other. Null with `error` set if the driver refuses.
+    Interface* add_interface(
+        std::unique_ptr<netmsg::Netif> netif, std::vector<InterfaceAddress> addresses, std::string& error);
+    bool add_route(const base::Prefix& destination, const base::IpAddr& gateway, std::string& error);
+
+    Domain& domain(base::CpuId cpu) { return *domains_[cpu]; }
+    std::size_t cpus() const { return domains_.size(); }
+    lwkt::CpuSet& set() const { return set_; }
+    netmsg::PacketPool& pool() { return pool_; }
+    const netmsg::Steering& steering() const { return steering_; }
+    const StackOptions& options() const { return options_; }
+    const std::vector<std::unique_ptr<Interface>>& interfaces() const { return interfaces_; }
+    const std::vector<RouteEntry>& routes() const { return routes_; } // longest prefix first
+    bool is_local(const base::IpAddr& a) const;                       // an address of any interface, or 127/8
+    Interface* loopback() const { return loopback_; }
+
+private:
+    lwkt::CpuSet& set_;                                  // c
+    StackOptions options_;                               // c
+    base::Random random_;                                // construction only
+    netmsg::Steering steering_;                          // c
+    netmsg::PacketPool pool_;                            // per-CPU inside
+    std::vector<std::unique_ptr<Interface>> interfaces_; // c
+    std::vector<RouteEntry> routes_;                     // c
+    Interface* loopback_ = nullptr;                      // c
+    std::vector<std::unique_ptr<Domain>> domains_;       // element i: owner = CPU i; destroyed first
+};
+
+// ---- The network layer as transports use it
+// ---------------------------------------------------------------------------
+
+struct Route {
+    Interface* interface = nullptr;
+    base::IpAddr next_hop; // the destination itself when on link
+    base::IpAddr source;   // the address to send from
+    std::uint32_t mtu = 0; // bytes of IP packet: the interface's, or less where path MTU discovery learned so
+};
+
+// False when there is no route. A local destination is routed to the loopback interface with source = destination.
+bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
+
+struct IpOut {
+    base::IpAddr source;
+    base::IpAddr destination;
+    std::uint8_t protocol = 0;
+    std::uint8_t ttl = 64;
+    std::uint8_t tos = 0;
+    bool dont_fragment = true;
+};
+
+// Takes the packet (transport header at data) over: adds the IP and link headers, resolves the neighbour (queueing if
+// need be), fragments when allowed and needed, finishes the checksum if the netif does not take Csum::partial,
+// transmits. csum_start/csum_offset are relative to the transport header on entry; ip_output moves csum_start along.
+// `message_size`: too long with dont_fragment set (packet freed). Other errors: freed and counted.
+base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Packet& p);
+
+// A received transport segment, addresses parsed; p.data stands at the transport header, p.l3 at the IP header.
+struct IpIn {
+    base::IpAddr source;
+    base::IpAddr destination;
+    Interface* interface = nullptr;
+    std::uint8_t protocol = 0;
+    std::uint8_t ttl = 0;
+    std::uint8_t tos = 0;
+    bool broadcast = false; // link or network broadcast or multicast: TCP must ignore it (RFC 9293 3.9.2.3, MUST-57)
+};
+void tcp_input(Domain& d, const IpIn& ip, netmsg::Packet& p); // protocols/tcp/tcp_input.cpp; takes the packet
+void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p); // protocols/udp/udp_input.cpp; takes the packet
+
+// An ICMP error about something this host sent (RFC 1122 3.2.2, RFC 5927): dispatched on the owner CPU of `flow`.
+struct IcmpError {
+    base::FourTuple flow; // as this host sees it
+    std::uint8_t protocol = 0;
+    std::uint8_t type = 0; // ICMPv4 numbers
+    std::uint8_t code = 0;
+    std::uint32_t mtu = 0;     // next-hop MTU of "fragmentation needed"
+    std::uint32_t tcp_seq = 0; // sequence number in the quoted TCP header
+};
+void tcp_icmp_error(Domain& d, const IcmpError& e);
+void udp_icmp_error(Domain& d, const IcmpError& e);
+// Sends an ICMP error about received packet `p` (p.l3 set; not freed); rate limited, never about errors or broadcasts.
+void icmp_send_unreachable(Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t code);
+
+// Checksum over the pseudo-header and the packet's transport bytes (verification) or the pseudo-header alone (for
+// Csum::partial); protocols/wire/checksum.hpp has the pieces.
+
+} // namespace protocols
