@@ -1,0 +1,83 @@
+// The gateway: the one place that turns untrusted shared memory into trusted messages, and socket events into wakeups.
+// One per stack; serves any number of families (Clients). Per-CPU parts run on their protocol thread in class serial
+// (requests, marks), wakeups at its roll-up. The members below are called by one control thread (netd's admission loop,
+// or the embedding process), never by a protocol thread; they work by CpuSet::call and so may be used with running or
+// stepped sets.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "gateway/segment.hpp"
+#include "protocols/stack.hpp"
+
+namespace gateway {
+
+struct GatewayOptions {
+    SegmentOptions segment;
+    std::uint32_t clients_max = 64;
+    unsigned send_ring_shift = 19; // log2 of the default stream send ring: 512 KiB
+    unsigned receive_ring_shift = 19;
+    unsigned datagram_ring_shift = 18; // 256 KiB
+};
+
+struct Client; // gateway/client_record.hpp
+
+// One line of netctl ss.
+struct SocketReport {
+    std::uint32_t client = 0;
+    std::uint32_t slot = 0;
+    base::CpuId cpu = 0;
+    bool stream = true;
+    std::string state; // RFC 9293 name, LISTEN, or UNCONN
+    base::FourTuple flow;
+    std::uint64_t recv_queue = 0; // bytes readable; listener: connections waiting
+    std::uint64_t send_queue = 0; // bytes not acknowledged; listener: backlog
+    std::uint64_t holders = 0;
+    bool app_closed = false;
+};
+
+class Gateway {
+public:
+    Gateway(protocols::Stack& stack, const GatewayOptions& options);
+    ~Gateway(); // detaches what is left
+    Gateway(const Gateway&) = delete;
+    Gateway& operator=(const Gateway&) = delete;
+
+    // A new family with one process (index 0). Null with `error` set: too many clients, no memory.
+    Client* attach(std::uint32_t pid, std::string& error);
+    const Segment& segment(const Client& c) const;
+    std::uint32_t id(const Client& c) const;
+
+    // A process index for a forked child; false when all are in use.
+    bool add_process(Client& c, std::uint32_t pid, std::uint32_t& process);
+    // A process ended (its admission connection closed): its locks are released, lane claims requeued, its holder bits
+    // cleared, and sockets that nobody holds any more are closed as exit(2) would (published bytes are sent, then FIN).
+    // True when it was the family's last process: the caller detaches.
+    bool process_gone(Client& c, std::uint32_t process);
+
+    // A waiter whose pipe's write end is `write_fd` (taken over; may be -1 when `wake` is set by set_wake).
+    bool add_waiter(Client& c, std::uint32_t process, sockbuf::WaiterKind kind, int write_fd, std::uint32_t& waiter);
+    void drop_waiter(Client& c, std::uint32_t process, std::uint32_t waiter);
+    // For embedding without pipes (virtual time): called on the protocol thread instead of writing to a pipe.
+    void set_wake(std::function<void(std::uint32_t client, std::uint32_t waiter)> wake);
+
+    // Closes every socket and frees the segment once the protocols have let go of the last one (they may keep sending).
+    void detach(Client& c);
+    // The client's memory faulted (SIGBUS, EFAULT): treated as dead, sockets aborted.
+    void poison(Client& c);
+
+    std::vector<SocketReport> sockets(); // a snapshot, CPU by CPU
+    std::size_t clients() const;
+    std::size_t sockets_held(); // socket records that exist, of all clients, closing ones included
+    std::uint64_t ring_bytes_in_use();
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+} // namespace gateway
