@@ -14,6 +14,9 @@
 
 namespace lwkt {
 
+// What a protocol thread sleeps in. probe: io_uring, and epoll where it is refused.
+enum class WaiterKind : std::uint8_t { probe, io_uring, epoll };
+
 struct CpuSetOptions {
     // One entry per protocol thread: the OS CPU it is pinned to, -1 = not pinned. Its size is the number of CPUs (>=
     // 1).
@@ -32,6 +35,7 @@ struct CpuSetOptions {
     std::uint32_t class_items = 64;
     base::Micros class_time{200};
     std::string thread_name = "netd"; // threads are named NAME/ID
+    WaiterKind waiter = WaiterKind::probe;
 };
 
 class CpuSet {
@@ -51,6 +55,8 @@ public:
     void stop();
     bool running() const;
     std::string waiter_name() const;
+    // CPUs whose thread could not be bound to its OS CPU (and runs unbound). Empty when all is well.
+    std::vector<CpuId> unbound() const;
 
     // Stepped mode, caller's thread only: one round of every CPU (in an order drawn from `order` when given). True if
     // any CPU did work. With a virtual clock the caller advances to next_deadline() when false.
@@ -67,6 +73,8 @@ public:
     void call(CpuId to, const std::function<void(Cpu&)>& f);
     // call() on every CPU in turn.
     void call_all(const std::function<void(Cpu&)>& f);
+    // Set-up and tear-down of what hangs on every CPU: call_all() while running, else f at once on the caller's thread.
+    void configure(const std::function<void(Cpu&)>& f);
 
 private:
     struct Impl;

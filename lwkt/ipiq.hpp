@@ -51,6 +51,14 @@ public:
         }
         return n;
     }
+    // Producer only: an upper bound of what waits; looks at the consumer only when the cached view is above `enough`.
+    std::uint32_t waiting(std::uint32_t enough)
+    {
+        if (producer_.tail - producer_.head_seen > enough) {
+            producer_.head_seen = consumer_.head.load(std::memory_order_acquire);
+        }
+        return producer_.tail - producer_.head_seen;
+    }
     // Either side; exact for the consumer when it is asked after a sequentially consistent store of its own (sleeping).
     bool empty() const
     {

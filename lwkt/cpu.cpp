@@ -1,0 +1,231 @@
+// The public side of a CPU: sending, doorbells, pollers.
+#include "lwkt/cpu.hpp"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "lwkt/cpu_impl.hpp"
+
+namespace lwkt {
+namespace {
+
+thread_local Cpu* current = nullptr;
+
+template <typename T>
+void drop(std::vector<T*>& list, T& e)
+{
+    auto at = std::find(list.begin(), list.end(), &e);
+    INVARIANT(at != list.end());
+    *at = nullptr; // the list may be in use by the running round; compact() closes the gap
+}
+
+} // namespace
+
+OnCpu::OnCpu(Cpu& cpu) : cpu_before_(current), id_before_(base::current_cpu)
+{
+    current = &cpu;
+    base::current_cpu = cpu.id();
+}
+
+OnCpu::~OnCpu()
+{
+    current = cpu_before_;
+    base::current_cpu = id_before_;
+}
+
+CpuImpl::CpuImpl(Cpu& of, const CpuSetOptions& set_options)
+    : cpu(of), options(set_options), doorbell_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      spin_limit(set_options.spin_max)
+{
+    INVARIANT(doorbell_fd >= 0);
+}
+
+CpuImpl::~CpuImpl()
+{
+    waiter.reset();
+    close(doorbell_fd);
+}
+
+void CpuImpl::assert_may_configure() const
+{
+    INVARIANT(Cpu::current() == &cpu || !cpu.set().running());
+}
+
+void CpuImpl::queue_to(CpuId to, Message& m, bool passive)
+{
+    base::assert_on(cpu.owner());
+    INVARIANT(m.dispatch != nullptr && to < outgoing.size());
+    if (to == cpu.id()) {
+        take(m);
+        return;
+    }
+    Outgoing& out = outgoing[to];
+    bump(cpu.counters_.messages_out);
+    if (!out.spill.empty() || !out.ring->ring.push(&m)) {
+        out.spill.push(m);
+        ++spilled;
+        bump(cpu.counters_.spills);
+        passive = false; // a target that sleeps on a full ring of passive messages has to make room
+    }
+    if (!passive) {
+        mark_dirty(to);
+    }
+}
+
+void CpuImpl::mark_dirty(CpuId to)
+{
+    Outgoing& out = outgoing[to];
+    if (!out.dirty) {
+        out.dirty = true;
+        dirty.push_back(to);
+    }
+    Cpu& target = cpu.set().cpu(to);
+    // Who is seen asleep is woken now; who was just falling asleep is caught by ring_doorbells() after the batch.
+    if (target.sleep_word().load(std::memory_order_relaxed) != 0) {
+        ring_one(target);
+    }
+}
+
+void CpuImpl::ring_one(Cpu& target)
+{
+    target.ring();
+    bump(cpu.counters_.doorbells_sent);
+}
+
+void CpuImpl::ring_doorbells()
+{
+    for (CpuId to : dirty) {
+        Outgoing& out = outgoing[to];
+        out.dirty = false;
+        out.ring->fence();
+        Cpu& target = cpu.set().cpu(to);
+        if (target.sleep_word().load(std::memory_order_seq_cst) != 0) {
+            ring_one(target);
+        } else {
+            bump(cpu.counters_.doorbells_suppressed);
+        }
+    }
+    dirty.clear();
+}
+
+// True when something moved.
+bool CpuImpl::flush_spills()
+{
+    bool moved = false;
+    for (CpuId to = 0; spilled != 0 && to < outgoing.size(); ++to) {
+        Outgoing& out = outgoing[to];
+        bool here = false;
+        // Popped before the push: once pushed, the message and its link belong to the target.
+        while (Message* m = out.spill.front()) {
+            if (out.ring->ring.waiting(options.ring_slots - 1) >= options.ring_slots) {
+                break;
+            }
+            out.spill.pop();
+            INVARIANT(out.ring->ring.push(m));
+            --spilled;
+            here = true;
+        }
+        if (here) {
+            mark_dirty(to);
+            moved = true;
+        }
+    }
+    return moved;
+}
+
+Cpu::Cpu(CpuSet& set, CpuId id, std::atomic<std::uint32_t>* sleep_word) : owner_(id), set_(set), sleep_word_(sleep_word)
+{
+}
+
+Cpu::~Cpu() = default;
+
+Cpu* Cpu::current()
+{
+    return lwkt::current;
+}
+
+Instant Cpu::refresh_now()
+{
+    now_ = set_.clock().now();
+    return now_;
+}
+
+void Cpu::send(CpuId to, Message& m)
+{
+    impl_->queue_to(to, m, false);
+}
+
+bool Cpu::try_send(CpuId to, Message& m)
+{
+    base::assert_on(owner_);
+    std::uint32_t limit = impl_->options.packets_queued_max;
+    INVARIANT(to < impl_->outgoing.size());
+    CpuImpl::Outgoing& out = impl_->outgoing[to];
+    std::size_t waiting = 0;
+    if (out.ring == nullptr) {
+        for (const auto& c : impl_->classes) {
+            waiting += c.queue.size();
+        }
+    } else {
+        waiting = out.spill.size() + set_.cpu(to).impl_->backlog.load(std::memory_order_relaxed);
+        waiting += out.ring->ring.waiting(waiting < limit ? limit - static_cast<std::uint32_t>(waiting) - 1 : 0);
+    }
+    if (waiting >= limit) {
+        bump(counters_.shed);
+        return false;
+    }
+    impl_->queue_to(to, m, false);
+    return true;
+}
+
+void Cpu::send_passive(CpuId to, Message& m)
+{
+    impl_->queue_to(to, m, true);
+    bump(counters_.passive_out);
+}
+
+void Cpu::add_poller(Class cls, Poller& p)
+{
+    impl_->assert_may_configure();
+    impl_->classes[static_cast<unsigned>(cls)].pollers.push_back(&p);
+}
+
+void Cpu::remove_poller(Class cls, Poller& p)
+{
+    impl_->assert_may_configure();
+    drop(impl_->classes[static_cast<unsigned>(cls)].pollers, p);
+    impl_->removed = true;
+    if (impl_->waiter != nullptr) {
+        impl_->watch_pollers(); // now: the caller may close the descriptor next
+    }
+}
+
+void Cpu::add_rollup(Rollup& r)
+{
+    impl_->assert_may_configure();
+    impl_->rollups.push_back(&r);
+}
+
+void Cpu::remove_rollup(Rollup& r)
+{
+    impl_->assert_may_configure();
+    drop(impl_->rollups, r);
+    impl_->removed = true;
+}
+
+int Cpu::doorbell_fd() const
+{
+    return impl_->doorbell_fd;
+}
+
+void Cpu::ring()
+{
+    if (sleep_word_->exchange(0, std::memory_order_seq_cst) != 0) {
+        std::uint64_t one = 1;
+        [[maybe_unused]] auto n = write(impl_->doorbell_fd, &one, sizeof one); // full counter: it is readable anyway
+    }
+}
+
+} // namespace lwkt

@@ -1,0 +1,132 @@
+// What is behind a Cpu. Owner: its protocol thread, except for the members marked p, q or s.
+//
+// Going to sleep and sending are two sides of one protocol (the "doorbell protocol", modelled in
+// tests/lwkt/test_doorbell_model.cpp):
+//   sleeper   sleep_word = 1; fence; look at every source of work; sleep only if there is none
+//   sender    publish; fence; look at sleep_word; if 1, exchange it for 0, and who got the 1 writes the eventfd
+// The fence of a ring is a read-modify-write of one word that only the two sides touch: whichever comes second sees
+// everything that the other did before. It stays in the sender's cache until the target goes to sleep.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <vector>
+
+#include "lwkt/cpu.hpp"
+#include "lwkt/cpu_set.hpp"
+#include "lwkt/ipiq.hpp"
+#include "lwkt/waiter.hpp"
+
+namespace lwkt {
+
+using MessageQueue = base::Queue<Message, &Message::next>;
+
+// The way from one CPU to another.
+struct CpuRing {
+    explicit CpuRing(std::uint32_t slots) : ring(slots) {}
+    void fence() { fence_word.fetch_add(1, std::memory_order_seq_cst); }
+
+    Ipiq<Message*> ring;
+    alignas(128) std::atomic<std::uint32_t> fence_word{0};
+    alignas(128) std::atomic<std::uint32_t> want_space{0}; // p sets before it sleeps on a spill; q exchanges for 0
+};
+
+struct CpuImpl {
+    struct Outgoing {
+        CpuRing* ring = nullptr; // c; null for this CPU itself
+        MessageQueue spill;      // o: what found the ring full, in order
+        bool dirty = false;      // o: sent to since the last look at the target's sleep word
+    };
+    struct ClassState {
+        MessageQueue queue;           // o
+        std::vector<Poller*> pollers; // o: null = removed during a round
+        std::uint32_t age = 0;        // o: rounds in which it was held back (bio and gen)
+    };
+
+    CpuImpl(Cpu& cpu, const CpuSetOptions& options);
+    ~CpuImpl();
+
+    // cpu.cpp
+    void queue_to(CpuId to, Message& m, bool passive);
+    void mark_dirty(CpuId to);
+    void ring_doorbells();
+    void ring_one(Cpu& target);
+    bool flush_spills();
+    void assert_may_configure() const;
+
+    // cpu_loop.cpp
+    bool round();
+    bool take_in();
+    std::uint64_t take_posted();
+    void publish_backlog();
+    void take(Message& m) { classes[static_cast<unsigned>(m.cls)].queue.push(m); }
+    std::uint32_t run_batch(Class cls, std::uint32_t items);
+    void recheck_clock(Instant& looked_at);
+    bool run_packets_and_sockets(bool& pressed);
+    bool run_low(Class cls, bool pressed);
+    void run_rollups();
+    void compact();
+    bool queues_empty() const;
+    bool drain_messages();
+    Instant next_deadline() const;
+
+    // cpu_sleep.cpp
+    void run();
+    void idle();
+    void yield();
+    void sleep();
+    bool nothing_to_do();
+    void watch_pollers();
+
+    Cpu& cpu;                     // c
+    const CpuSetOptions& options; // c
+    int doorbell_fd;              // c
+
+    std::array<ClassState, class_count> classes;
+    std::vector<Outgoing> outgoing; // o: by target
+    std::vector<CpuRing*> incoming; // c: by source; null for this CPU itself
+    std::vector<CpuId> dirty;       // o: targets whose `dirty` is set
+    std::size_t spilled = 0;        // o: messages in all spills
+    std::vector<Rollup*> rollups;   // o: null = removed during a round
+    bool removed = false;           // o: some null above
+    std::unique_ptr<Waiter> waiter; // o; null in stepped mode
+    std::vector<int> wanted_fds;    // o: scratch of watch_pollers
+
+    Micros spin_limit{0};    // o: current length of adaptive polling
+    Instant idle_since{};    // o
+    bool idling = false;     // o
+    bool others_ran = false; // o: the last yield gave the CPU away
+    std::uint32_t looks = 0; // o: rounds without work since idle_since
+
+    alignas(128) std::atomic<Message*> posted{nullptr}; // p: any thread pushes; q: the owner takes all
+    std::atomic<bool> stop{false};
+    alignas(128) std::atomic<std::uint32_t> backlog{0}; // s: messages in the class queues
+};
+
+// Makes the calling thread the CPU's protocol thread for a scope.
+class OnCpu {
+public:
+    explicit OnCpu(Cpu& cpu);
+    ~OnCpu();
+    OnCpu(const OnCpu&) = delete;
+    OnCpu& operator=(const OnCpu&) = delete;
+
+private:
+    Cpu* cpu_before_;
+    CpuId id_before_;
+};
+
+// Adds to a counter of which the caller is the only writer.
+inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1)
+{
+    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
+}
+inline void raise_to(std::atomic<std::uint64_t>& counter, std::int64_t value)
+{
+    if (value > 0 && static_cast<std::uint64_t>(value) > counter.load(std::memory_order_relaxed)) {
+        counter.store(static_cast<std::uint64_t>(value), std::memory_order_relaxed);
+    }
+}
+
+} // namespace lwkt

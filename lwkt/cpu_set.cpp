@@ -1,0 +1,313 @@
+// The set: makes CPUs and the rings between them, and gives each a thread or is stepped by its caller.
+#include "lwkt/cpu_set.hpp"
+
+#include <pthread.h>
+#include <signal.h>
+#include <sys/prctl.h>
+
+#include <algorithm>
+#include <latch>
+#include <numeric>
+#include <thread>
+
+#include "lwkt/cpu_impl.hpp"
+#include "lwkt/port.hpp"
+#include "lwkt/topology.hpp"
+
+namespace lwkt {
+namespace {
+
+constexpr std::size_t words_per_line = 64 / sizeof(std::atomic<std::uint32_t>);
+constexpr int drain_passes_max = 64; // messages that breed messages do not keep stop() from returning
+
+struct alignas(64) SleepWord {
+    std::atomic<std::uint32_t> word{0};
+};
+static_assert(sizeof(SleepWord) == 64);
+
+struct CallMessage : Message {
+    const std::function<void(Cpu&)>* function = nullptr;
+    Cpu* cpu = nullptr;
+};
+
+void run_call(Message& m)
+{
+    auto& call = static_cast<CallMessage&>(m);
+    (*call.function)(*call.cpu);
+    reply(m);
+}
+
+// Signals are for the application's threads; what a fault of this thread raises stays deliverable.
+void block_signals()
+{
+    sigset_t all;
+    sigfillset(&all);
+    for (int fault : {SIGBUS, SIGSEGV, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS}) {
+        sigdelset(&all, fault);
+    }
+    pthread_sigmask(SIG_SETMASK, &all, nullptr);
+}
+
+} // namespace
+
+struct CpuSet::Impl {
+    Impl(CpuSet& set, Clock& set_clock, const CpuSetOptions& set_options);
+    void make_rings();
+    void run_thread(CpuId id, std::latch& running_threads);
+    bool make_waiters(WaiterKind kind);
+
+    CpuImpl& at(CpuId id) { return *cpus[id]->impl_; }
+
+    Clock& clock;                                // c
+    CpuSetOptions options;                       // c
+    std::unique_ptr<SleepWord[]> own_words;      // c
+    std::vector<std::unique_ptr<Cpu>> cpus;      // c
+    std::vector<std::unique_ptr<CpuRing>> rings; // c
+    std::vector<std::thread> threads;            // the thread that starts and stops
+    std::string waiter_name = "none";            // as threads
+    std::vector<std::atomic<bool>> bind_refused; // by CPU; written by its thread before start() returns
+    std::vector<CpuId> order;                    // stepping thread: scratch
+    std::atomic<bool> running{false};
+};
+
+CpuSet::Impl::Impl(CpuSet& set, Clock& set_clock, const CpuSetOptions& set_options)
+    : clock(set_clock), options(set_options), bind_refused(set_options.pin.size())
+{
+    std::size_t n = options.pin.size();
+    INVARIANT(n >= 1 && n < base::no_cpu && options.class_items > 0);
+    if (options.sleep_words == nullptr) {
+        own_words = std::make_unique<SleepWord[]>(n);
+    }
+    for (std::size_t i = 0; i < n; ++i) {
+        auto* word = own_words != nullptr ? &own_words[i].word : options.sleep_words + i * words_per_line;
+        word->store(0, std::memory_order_relaxed);
+        cpus.emplace_back(new Cpu(set, static_cast<CpuId>(i), word)); // the constructor is private
+        cpus.back()->impl_ = std::make_unique<CpuImpl>(*cpus.back(), options);
+        cpus.back()->now_ = clock.now();
+    }
+    order.resize(n);
+    make_rings();
+}
+
+void CpuSet::Impl::make_rings()
+{
+    std::size_t n = cpus.size();
+    for (auto& cpu : cpus) {
+        cpu->impl_->outgoing.resize(n);
+        cpu->impl_->incoming.resize(n);
+        cpu->impl_->dirty.reserve(n);
+    }
+    for (CpuId from = 0; from < n; ++from) {
+        for (CpuId to = 0; to < n; ++to) {
+            if (from != to) {
+                rings.push_back(std::make_unique<CpuRing>(options.ring_slots));
+                at(from).outgoing[to].ring = rings.back().get();
+                at(to).incoming[from] = rings.back().get();
+            }
+        }
+    }
+}
+
+// The same for every CPU, so that one name describes the set.
+bool CpuSet::Impl::make_waiters(WaiterKind kind)
+{
+    for (auto& cpu : cpus) {
+        cpu->impl_->waiter = Waiter::make(kind, cpu->doorbell_fd());
+        if (cpu->impl_->waiter == nullptr) {
+            return false;
+        }
+        waiter_name = cpu->impl_->waiter->name();
+    }
+    return true;
+}
+
+void CpuSet::Impl::run_thread(CpuId id, std::latch& running_threads)
+{
+    Cpu& cpu = *cpus[id];
+    block_signals();
+    std::string name = options.thread_name + "/" + std::to_string(id);
+    pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
+    prctl(PR_SET_TIMERSLACK, 1UL); // 50 us by default, which would be the lateness of every timer
+    if (options.pin[id] >= 0 && !bind_this_thread(options.pin[id])) {
+        bind_refused[id].store(true, std::memory_order_relaxed);
+    }
+    OnCpu here(cpu);
+    running_threads.count_down();
+    cpu.impl_->run();
+}
+
+CpuSet::CpuSet(Clock& clock, const CpuSetOptions& options) : impl_(std::make_unique<Impl>(*this, clock, options))
+{
+}
+
+CpuSet::~CpuSet()
+{
+    if (running()) {
+        stop();
+    }
+}
+
+std::size_t CpuSet::size() const
+{
+    return impl_->cpus.size();
+}
+
+Cpu& CpuSet::cpu(CpuId id)
+{
+    INVARIANT(id < impl_->cpus.size());
+    return *impl_->cpus[id];
+}
+
+Clock& CpuSet::clock() const
+{
+    return impl_->clock;
+}
+
+bool CpuSet::running() const
+{
+    return impl_->running.load(std::memory_order_acquire);
+}
+
+std::string CpuSet::waiter_name() const
+{
+    return impl_->waiter_name;
+}
+
+std::vector<CpuId> CpuSet::unbound() const
+{
+    std::vector<CpuId> result;
+    for (std::size_t i = 0; i < size(); ++i) {
+        if (impl_->bind_refused[i].load(std::memory_order_relaxed)) {
+            result.push_back(static_cast<CpuId>(i));
+        }
+    }
+    return result;
+}
+
+void CpuSet::start()
+{
+    INVARIANT(!running());
+    WaiterKind kind = impl_->options.waiter;
+    bool made = impl_->make_waiters(kind == WaiterKind::probe ? WaiterKind::io_uring : kind);
+    if (!made && kind == WaiterKind::probe) {
+        made = impl_->make_waiters(WaiterKind::epoll);
+    }
+    INVARIANT(made);
+    std::latch running_threads(static_cast<std::ptrdiff_t>(size()));
+    impl_->running.store(true, std::memory_order_release);
+    for (CpuId id = 0; id < size(); ++id) {
+        impl_->at(id).stop.store(false, std::memory_order_relaxed);
+        impl_->threads.emplace_back([this, id, &running_threads] { impl_->run_thread(id, running_threads); });
+    }
+    running_threads.wait();
+}
+
+void CpuSet::stop()
+{
+    INVARIANT(running() && Cpu::current() == nullptr);
+    for (auto& cpu : impl_->cpus) {
+        cpu->impl_->stop.store(true, std::memory_order_seq_cst);
+        cpu->ring();
+    }
+    for (std::thread& thread : impl_->threads) {
+        thread.join();
+    }
+    impl_->threads.clear();
+    for (auto& cpu : impl_->cpus) {
+        cpu->impl_->waiter.reset();
+    }
+    impl_->running.store(false, std::memory_order_release);
+    bool left = true;
+    for (int pass = 0; left && pass < drain_passes_max; ++pass) {
+        left = false;
+        for (auto& cpu : impl_->cpus) {
+            left |= cpu->impl_->drain_messages();
+        }
+    }
+}
+
+bool CpuSet::step(base::Random* order)
+{
+    auto& ids = impl_->order;
+    std::iota(ids.begin(), ids.end(), CpuId{0});
+    if (order != nullptr) {
+        for (auto left = static_cast<std::uint32_t>(ids.size()); left > 1; --left) {
+            std::swap(ids[left - 1], ids[order->below(left)]);
+        }
+    }
+    bool worked = false;
+    for (CpuId id : ids) {
+        worked |= step_one(id);
+    }
+    return worked;
+}
+
+bool CpuSet::step_one(CpuId id)
+{
+    INVARIANT(!running());
+    Cpu& stepped = cpu(id);
+    OnCpu here(stepped);
+    return stepped.impl_->round();
+}
+
+Instant CpuSet::next_deadline() const
+{
+    Instant next = base::never;
+    for (const auto& cpu : impl_->cpus) {
+        next = std::min(next, cpu->impl_->next_deadline());
+    }
+    return next;
+}
+
+void CpuSet::post(CpuId to, Message& m)
+{
+    INVARIANT(m.dispatch != nullptr);
+    Cpu& target = cpu(to);
+    std::atomic<Message*>& posted = target.impl_->posted;
+    Message* head = posted.load(std::memory_order_relaxed);
+    do {
+        m.next = head;
+    } while (!posted.compare_exchange_weak(head, &m, std::memory_order_seq_cst, std::memory_order_relaxed));
+    if (target.sleep_word().load(std::memory_order_seq_cst) != 0) {
+        target.ring();
+    }
+}
+
+void CpuSet::call(CpuId to, const std::function<void(Cpu&)>& f)
+{
+    INVARIANT(Cpu::current() == nullptr || &Cpu::current()->set() != this);
+    CompletionPort port;
+    CallMessage call;
+    call.dispatch = run_call;
+    call.reply_port = &port;
+    call.function = &f;
+    call.cpu = &cpu(to);
+    post(to, call);
+    if (running()) {
+        port.wait();
+        return;
+    }
+    while (!port.done()) {
+        step();
+    }
+}
+
+void CpuSet::call_all(const std::function<void(Cpu&)>& f)
+{
+    for (CpuId id = 0; id < size(); ++id) {
+        call(id, f);
+    }
+}
+
+void CpuSet::configure(const std::function<void(Cpu&)>& f)
+{
+    if (running()) {
+        call_all(f);
+        return;
+    }
+    for (auto& cpu : impl_->cpus) {
+        f(*cpu);
+    }
+}
+
+} // namespace lwkt

@@ -1,0 +1,143 @@
+// What a CPU does when a round found nothing: look again for a while (adaptive polling), then sleep.
+#include <sched.h>
+
+#include <algorithm>
+
+#include "lwkt/cpu_impl.hpp"
+
+namespace lwkt {
+namespace {
+
+constexpr std::uint32_t looks_per_yield = 16; // a look costs about 100 ns, a yield as much
+constexpr Micros yield_contended{4};          // a yield that takes longer let somebody else run
+constexpr Micros spin_limit_min{4};           // where a poll that was shortened to nothing starts again
+
+void pause_cpu()
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+}
+
+} // namespace
+
+void CpuImpl::run()
+{
+    while (!stop.load(std::memory_order_relaxed)) {
+        if (round()) {
+            idling = false;
+        } else {
+            idle();
+        }
+    }
+}
+
+// One look without work is over.
+void CpuImpl::idle()
+{
+    if (!idling) {
+        idling = true;
+        idle_since = cpu.now();
+        looks = 0;
+        others_ran = false;
+    }
+    if (others_ran) { // they have had the CPU, nothing came of it for us, and they want it still
+        spin_limit /= 2;
+        sleep();
+    } else if (cpu.now() - idle_since >= spin_limit) {
+        sleep();
+    } else if (++looks % looks_per_yield == 0) {
+        yield();
+    } else {
+        pause_cpu();
+    }
+}
+
+void CpuImpl::yield()
+{
+    Instant before = cpu.refresh_now();
+    sched_yield();
+    others_ran = cpu.refresh_now() - before >= yield_contended;
+}
+
+void CpuImpl::sleep()
+{
+    Micros timeout = Micros::max();
+    cpu.sleep_word_->store(1, std::memory_order_seq_cst);
+    bool really = nothing_to_do();
+    if (really) {
+        Instant next = next_deadline();
+        if (next != base::never) {
+            timeout = next - cpu.refresh_now();
+            really = timeout > Micros{0};
+        }
+    }
+    if (really) {
+        bump(cpu.counters_.sleeps);
+        watch_pollers();
+        waiter->wait(timeout);
+    }
+    cpu.sleep_word_->store(0, std::memory_order_seq_cst);
+    // A longer poll would have met the work that ended this idle time, or it would not have.
+    Micros idle_for = cpu.refresh_now() - idle_since;
+    if (idle_for < options.spin_max) {
+        spin_limit = std::min(options.spin_max, std::max(spin_limit_min, spin_limit * 2));
+    } else {
+        spin_limit /= 2;
+    }
+    idling = false;
+}
+
+// Called with the sleep word set: looks at every source of work. What is published after the look finds the word set.
+bool CpuImpl::nothing_to_do()
+{
+    run_rollups();
+    if (spilled != 0) {
+        for (Outgoing& out : outgoing) {
+            if (!out.spill.empty()) {
+                out.ring->want_space.store(1, std::memory_order_seq_cst);
+                out.ring->fence();
+            }
+        }
+        flush_spills();
+    }
+    ring_doorbells();
+    if (!queues_empty() || stop.load(std::memory_order_seq_cst) || posted.load(std::memory_order_seq_cst) != nullptr) {
+        return false;
+    }
+    for (CpuRing* in : incoming) {
+        if (in == nullptr) {
+            continue;
+        }
+        in->fence();
+        if (!in->ring.empty() || in->want_space.load(std::memory_order_seq_cst) != 0) {
+            return false;
+        }
+    }
+    for (const ClassState& c : classes) {
+        for (const Poller* p : c.pollers) {
+            if (p != nullptr && p->pending()) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+void CpuImpl::watch_pollers()
+{
+    wanted_fds.clear();
+    for (const ClassState& c : classes) {
+        for (const Poller* p : c.pollers) {
+            int fd = p == nullptr ? -1 : p->wait_fd();
+            if (fd >= 0) {
+                wanted_fds.push_back(fd);
+            }
+        }
+    }
+    std::sort(wanted_fds.begin(), wanted_fds.end());
+    wanted_fds.erase(std::unique(wanted_fds.begin(), wanted_fds.end()), wanted_fds.end());
+    waiter->watch_only(wanted_fds);
+}
+
+} // namespace lwkt

@@ -1,0 +1,199 @@
+// Per-CPU free lists. A foreign object waits in the freeing CPU's chain for its home until the roll-up sends the chain
+// as one passive message, which is carried by the chain's first object.
+#include "lwkt/pool.hpp"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <atomic>
+#include <new>
+#include <vector>
+
+#include "base/check.hpp"
+#include "lwkt/cpu_set.hpp"
+
+namespace lwkt {
+namespace {
+
+constexpr std::size_t cache_line = 64;
+constexpr std::size_t slab_bytes_max = 256 * 1024;
+
+// A free object. `next` and `home` of the Message are used as usual; the rest only by a chain's first object.
+struct FreeObject : Message {
+    FreeObject* rest = nullptr; // m: the objects behind the first, linked by rest
+    void* pool = nullptr;       // m: PoolCore::PerCpu of the home
+    std::size_t count = 0;      // m: objects in the chain, the first included
+};
+static_assert(sizeof(FreeObject) <= cache_line);
+
+struct Chain {
+    FreeObject* head = nullptr;
+    std::size_t count = 0;
+};
+
+} // namespace
+
+struct alignas(128) PoolCore::PerCpu final : Rollup {
+    CpuSet* set = nullptr;                            // c
+    CpuId id = base::no_cpu;                          // c
+    std::size_t object_bytes = 0;                     // c
+    std::size_t capacity = 0;                         // c
+    FreeObject* free = nullptr;                       // o
+    std::size_t carved = 0;                           // o: objects made so far, <= capacity
+    std::vector<Chain> chains;                        // o: by home
+    std::vector<CpuId> chained;                       // o: homes with a chain
+    std::vector<std::pair<void*, std::size_t>> slabs; // o
+    std::atomic<std::size_t> in_use{0};               // s
+    std::atomic<std::uint64_t> exhausted{0};          // s
+
+    void count_in_use(std::ptrdiff_t by)
+    {
+        in_use.store(in_use.load(std::memory_order_relaxed) + static_cast<std::size_t>(by), std::memory_order_relaxed);
+    }
+    void push_free(FreeObject& o)
+    {
+        o.rest = free;
+        free = &o;
+    }
+    bool carve();
+    void take_home(FreeObject& first);
+    void rollup() override;
+};
+
+// Maps one more slab and strings its objects; writing the links is the first touch, on the owner's NUMA node.
+bool PoolCore::PerCpu::carve()
+{
+    std::size_t objects = std::min(capacity - carved, std::max<std::size_t>(1, slab_bytes_max / object_bytes));
+    if (objects == 0) {
+        return false;
+    }
+    std::size_t bytes = objects * object_bytes;
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+    if (memory == MAP_FAILED) {
+        return false;
+    }
+    slabs.emplace_back(memory, bytes);
+    carved += objects;
+    for (std::size_t i = objects; i-- > 0;) {
+        auto* o = ::new (static_cast<char*>(memory) + i * object_bytes) FreeObject;
+        o->home = id;
+        push_free(*o);
+    }
+    return true;
+}
+
+void PoolCore::PerCpu::take_home(FreeObject& first)
+{
+    count_in_use(-static_cast<std::ptrdiff_t>(first.count));
+    for (FreeObject* o = &first; o != nullptr;) {
+        FreeObject* following = o->rest;
+        push_free(*o);
+        o = following;
+    }
+}
+
+void PoolCore::PerCpu::rollup()
+{
+    for (CpuId home : chained) {
+        Chain& chain = chains[home];
+        FreeObject& first = *chain.head;
+        first.count = chain.count;
+        first.cls = Class::gen;
+        first.dispatch = [](Message& m) {
+            auto& o = static_cast<FreeObject&>(m);
+            static_cast<PerCpu*>(o.pool)->take_home(o);
+        };
+        chain = Chain{};
+        set->cpu(id).send_passive(home, first);
+    }
+    chained.clear();
+}
+
+PoolCore::PoolCore(CpuSet& set, std::size_t object_bytes, std::size_t capacity_per_cpu)
+    : per_cpu_(std::make_unique<PerCpu[]>(set.size())), cpus_(set.size())
+{
+    for (std::size_t i = 0; i < cpus_; ++i) {
+        PerCpu& p = per_cpu_[i];
+        p.set = &set;
+        p.id = static_cast<CpuId>(i);
+        p.object_bytes = (std::max(object_bytes, sizeof(FreeObject)) + cache_line - 1) / cache_line * cache_line;
+        p.capacity = capacity_per_cpu;
+        p.chains.resize(cpus_);
+        p.chained.reserve(cpus_);
+        p.slabs.reserve(capacity_per_cpu / std::max<std::size_t>(1, slab_bytes_max / p.object_bytes) + 1);
+    }
+    auto add = [this](Cpu& cpu) { cpu.add_rollup(per_cpu_[cpu.id()]); };
+    set.configure(add);
+}
+
+PoolCore::~PoolCore()
+{
+    per_cpu_[0].set->configure([this](Cpu& cpu) { cpu.remove_rollup(per_cpu_[cpu.id()]); });
+    for (std::size_t i = 0; i < cpus_; ++i) {
+        for (auto [memory, bytes] : per_cpu_[i].slabs) {
+            munmap(memory, bytes);
+        }
+    }
+}
+
+void* PoolCore::allocate()
+{
+    INVARIANT(base::current_cpu < cpus_);
+    PerCpu& p = per_cpu_[base::current_cpu];
+    if (p.free == nullptr && !p.carve()) {
+        p.exhausted.store(p.exhausted.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        return nullptr;
+    }
+    FreeObject* o = p.free;
+    p.free = o->rest;
+    p.count_in_use(1);
+    return o;
+}
+
+void PoolCore::release(Message& m)
+{
+    INVARIANT(m.home < cpus_);
+    CpuId home = m.home;
+    auto& o = *::new (static_cast<void*>(&m)) FreeObject;
+    o.home = home;
+    PerCpu& home_pool = per_cpu_[home];
+    CpuId here = base::current_cpu;
+    if (here == base::no_cpu) {
+        INVARIANT(!home_pool.set->running()); // whoever stopped the set may take its objects apart
+        here = home;
+    }
+    if (here == home) {
+        home_pool.push_free(o);
+        home_pool.count_in_use(-1);
+        return;
+    }
+    INVARIANT(here < cpus_);
+    PerCpu& p = per_cpu_[here];
+    Chain& chain = p.chains[home];
+    if (chain.head == nullptr) {
+        p.chained.push_back(home);
+    }
+    o.pool = &home_pool;
+    o.rest = chain.head;
+    chain.head = &o;
+    ++chain.count;
+}
+
+std::size_t PoolCore::in_use(CpuId cpu) const
+{
+    INVARIANT(cpu < cpus_);
+    return per_cpu_[cpu].in_use.load(std::memory_order_relaxed);
+}
+
+std::size_t PoolCore::capacity_per_cpu() const
+{
+    return per_cpu_[0].capacity;
+}
+
+std::uint64_t PoolCore::exhausted(CpuId cpu) const
+{
+    INVARIANT(cpu < cpus_);
+    return per_cpu_[cpu].exhausted.load(std::memory_order_relaxed);
+}
+
+} // namespace lwkt
