@@ -1,0 +1,122 @@
+// See ipv4.hpp.
+#include "protocols/wire/ipv4.hpp"
+
+#include "base/endian.hpp"
+#include "protocols/wire/checksum.hpp"
+
+namespace protocols::wire {
+
+namespace {
+
+constexpr unsigned char option_end = 0;
+constexpr unsigned char option_nop = 1;
+constexpr unsigned char option_loose_route = 131;
+constexpr unsigned char option_strict_route = 137;
+
+// RFC 1122 3.2.1.8: unknown options are skipped by their length. False when a length runs out of the header.
+bool scan_options(const unsigned char* at, const unsigned char* end, bool& source_route)
+{
+    while (at < end && *at != option_end) {
+        if (*at == option_nop) {
+            ++at;
+            continue;
+        }
+        if (end - at < 2 || at[1] < 2 || at[1] > end - at) {
+            return false;
+        }
+        source_route |= *at == option_loose_route || *at == option_strict_route;
+        at += at[1];
+    }
+    return true;
+}
+
+Ipv4Header read_fields(const unsigned char* b)
+{
+    Ipv4Header h;
+    h.header_bytes = static_cast<std::uint8_t>((b[0] & 0xf) * 4);
+    h.tos = b[1];
+    h.total_bytes = base::load_be16(b + 2);
+    h.id = base::load_be16(b + 4);
+    std::uint16_t fragment = base::load_be16(b + 6);
+    h.dont_fragment = (fragment & 0x4000) != 0;
+    h.more_fragments = (fragment & 0x2000) != 0;
+    h.fragment_offset = static_cast<std::uint16_t>((fragment & 0x1fff) * 8);
+    h.ttl = b[8];
+    h.protocol = b[9];
+    h.source = base::load_be32(b + 12);
+    h.destination = base::load_be32(b + 16);
+    return h;
+}
+
+// What is wrong with the header in itself, the total length against the packet excepted.
+Ipv4Fault check_header(const unsigned char* b, std::uint32_t size, Ipv4Header& h)
+{
+    if (size < ipv4_header_bytes) {
+        return Ipv4Fault::truncated;
+    }
+    if (b[0] >> 4 != 4) {
+        return Ipv4Fault::version;
+    }
+    h = read_fields(b);
+    if (h.header_bytes < ipv4_header_bytes || h.total_bytes < h.header_bytes) {
+        return Ipv4Fault::length;
+    }
+    if (size < h.header_bytes) {
+        return Ipv4Fault::truncated;
+    }
+    if (!scan_options(b + ipv4_header_bytes, b + h.header_bytes, h.source_route)) {
+        return Ipv4Fault::options;
+    }
+    if (h.header_bytes + h.fragment_offset + h.payload_bytes() > ipv4_packet_max) {
+        return Ipv4Fault::fragment; // the reassembled datagram would not fit ("ping of death")
+    }
+    return Ipv4Fault::none;
+}
+
+} // namespace
+
+std::optional<Ipv4Header> parse_ipv4(
+    const void* bytes, std::uint32_t size, std::uint32_t available, bool check_sum, Ipv4Fault& fault)
+{
+    const auto* b = static_cast<const unsigned char*>(bytes);
+    Ipv4Header h;
+    fault = check_header(b, size, h);
+    if (fault == Ipv4Fault::none && h.total_bytes > available) {
+        fault = Ipv4Fault::length;
+    }
+    if (fault == Ipv4Fault::none && check_sum && checksum(b, h.header_bytes) != 0) {
+        fault = Ipv4Fault::checksum;
+    }
+    if (fault != Ipv4Fault::none) {
+        return std::nullopt;
+    }
+    return h;
+}
+
+std::optional<Ipv4Header> parse_ipv4_quote(const void* bytes, std::uint32_t size)
+{
+    Ipv4Header h;
+    if (check_header(static_cast<const unsigned char*>(bytes), size, h) != Ipv4Fault::none) {
+        return std::nullopt;
+    }
+    return h;
+}
+
+void emit_ipv4(void* to, const Ipv4Header& h)
+{
+    auto* b = static_cast<unsigned char*>(to);
+    b[0] = 0x45;
+    b[1] = h.tos;
+    base::store_be16(b + 2, h.total_bytes);
+    base::store_be16(b + 4, h.id);
+    unsigned fragment = (h.dont_fragment ? 0x4000U : 0U) | (h.more_fragments ? 0x2000U : 0U) | (h.fragment_offset / 8U);
+    base::store_be16(b + 6, static_cast<std::uint16_t>(fragment));
+    b[8] = h.ttl;
+    b[9] = h.protocol;
+    base::store_be16(b + 10, 0);
+    base::store_be32(b + 12, h.source);
+    base::store_be32(b + 16, h.destination);
+    base::store_be16(b + 10, checksum(b, ipv4_header_bytes));
+}
+
+} // namespace protocols::wire
