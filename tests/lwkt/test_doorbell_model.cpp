@@ -1,0 +1,475 @@
+// The doorbell protocol of lwkt/cpu_impl.hpp, explored exhaustively: every interleaving of small programs on a machine
+// with store buffers (as x86 has them). A state in which nobody can go on must have everything delivered; the protocol
+// passes, and each of the tempting wrong orders is shown to lose a wake-up.
+#include <catch2/catch.hpp>
+
+#include <array>
+#include <cstdint>
+#include <string_view>
+#include <unordered_set>
+#include <vector>
+
+namespace {
+
+constexpr unsigned vars = 8;
+constexpr unsigned registers = 6;
+constexpr unsigned threads_max = 3;
+constexpr unsigned buffer_max = 3;
+
+struct Op {
+    enum Kind : std::uint8_t {
+        store,
+        load,
+        exchange,
+        add,
+        fence,
+        jump_eq,
+        jump_ne,
+        jump_ne_reg,
+        jump,
+        inc,
+        store_reg,
+        wait,
+        halt
+    };
+    Kind kind;
+    std::uint8_t a = 0; // variable, or register of a jump
+    std::uint8_t b = 0; // value, register, or second operand of a jump
+    std::uint8_t target = 0;
+};
+using Program = std::vector<Op>;
+
+// Programs are written with these.
+Op store(std::uint8_t var, std::uint8_t value)
+{
+    return {Op::store, var, value};
+}
+Op store_reg(std::uint8_t var, std::uint8_t reg)
+{
+    return {Op::store_reg, var, reg};
+}
+Op load(std::uint8_t reg, std::uint8_t var)
+{
+    return {Op::load, var, reg};
+}
+Op clear(std::uint8_t reg, std::uint8_t var)
+{
+    return {Op::exchange, var, reg};
+} // reg = exchange(var, 0)
+Op add(std::uint8_t var)
+{
+    return {Op::add, var};
+}
+Op fence()
+{
+    return {Op::fence};
+}
+Op jump_eq(std::uint8_t reg, std::uint8_t value, std::uint8_t to)
+{
+    return {Op::jump_eq, reg, value, to};
+}
+Op jump_ne(std::uint8_t reg, std::uint8_t value, std::uint8_t to)
+{
+    return {Op::jump_ne, reg, value, to};
+}
+Op jump_ne_reg(std::uint8_t reg, std::uint8_t other, std::uint8_t to)
+{
+    return {Op::jump_ne_reg, reg, other, to};
+}
+Op jump(std::uint8_t to)
+{
+    return {Op::jump, 0, 0, to};
+}
+Op inc(std::uint8_t reg)
+{
+    return {Op::inc, reg};
+}
+Op wait(std::uint8_t var)
+{
+    return {Op::wait, var};
+} // blocks until var > 0, then sets it to 0, as an eventfd does
+Op halt()
+{
+    return {Op::halt};
+}
+
+struct Thread {
+    std::uint8_t pc = 0;
+    std::array<std::uint8_t, registers> reg{};
+    std::array<std::uint8_t, buffer_max> buffered_var{};
+    std::array<std::uint8_t, buffer_max> buffered_value{};
+    std::uint8_t buffered = 0;
+    bool operator==(const Thread&) const = default;
+};
+struct State {
+    std::array<std::uint8_t, vars> memory{};
+    std::array<Thread, threads_max> thread{};
+    bool operator==(const State&) const = default;
+};
+static_assert(std::has_unique_object_representations_v<State>); // hashed as bytes
+struct HashState {
+    std::size_t operator()(const State& s) const
+    {
+        return std::hash<std::string_view>{}({reinterpret_cast<const char*>(&s), sizeof s});
+    }
+};
+
+class Explorer {
+public:
+    explicit Explorer(std::vector<Program> programs) : programs_(std::move(programs)) {}
+
+    // True when a final state is reached in which `delivered` does not hold.
+    template <typename Delivered>
+    bool loses(Delivered delivered)
+    {
+        std::vector<State> open{State{}};
+        seen_.insert(State{});
+        std::size_t finals = 0;
+        while (!open.empty()) {
+            State s = open.back();
+            open.pop_back();
+            bool moved = false;
+            for (unsigned t = 0; t < programs_.size(); ++t) {
+                State next = s;
+                if (flush(next, t)) {
+                    visit(next, open);
+                    moved = true;
+                }
+                next = s;
+                if (step(next, t)) {
+                    visit(next, open);
+                    moved = true;
+                }
+            }
+            if (!moved && !delivered(s)) {
+                return true;
+            }
+            finals += moved ? 0 : 1;
+        }
+        REQUIRE(finals > 0);
+        return false;
+    }
+
+private:
+    void visit(const State& s, std::vector<State>& open)
+    {
+        if (seen_.insert(s).second) {
+            open.push_back(s);
+        }
+    }
+    // The oldest buffered store reaches memory.
+    static bool flush(State& s, unsigned t)
+    {
+        Thread& th = s.thread[t];
+        if (th.buffered == 0) {
+            return false;
+        }
+        s.memory[th.buffered_var[0]] = th.buffered_value[0];
+        for (unsigned i = 1; i < buffer_max; ++i) {
+            th.buffered_var[i - 1] = th.buffered_var[i];
+            th.buffered_value[i - 1] = th.buffered_value[i];
+        }
+        th.buffered_var[buffer_max - 1] = th.buffered_value[buffer_max - 1] = 0;
+        --th.buffered;
+        return true;
+    }
+    static std::uint8_t read(const State& s, unsigned t, std::uint8_t var)
+    {
+        const Thread& th = s.thread[t];
+        for (unsigned i = th.buffered; i-- > 0;) {
+            if (th.buffered_var[i] == var) {
+                return th.buffered_value[i];
+            }
+        }
+        return s.memory[var];
+    }
+    bool step(State& s, unsigned t) const
+    {
+        Thread& th = s.thread[t];
+        const Op& op = programs_[t][th.pc];
+        bool locked = op.kind == Op::exchange || op.kind == Op::add || op.kind == Op::fence || op.kind == Op::wait;
+        if (op.kind == Op::halt || (locked && th.buffered != 0)) {
+            return false;
+        }
+        std::uint8_t pc = th.pc;
+        th.pc = static_cast<std::uint8_t>(pc + 1);
+        switch (op.kind) {
+        case Op::store:
+        case Op::store_reg:
+            if (th.buffered == buffer_max) {
+                return false;
+            }
+            th.buffered_var[th.buffered] = op.a;
+            th.buffered_value[th.buffered] = op.kind == Op::store ? op.b : th.reg[op.b];
+            ++th.buffered;
+            return true;
+        case Op::load:
+            th.reg[op.b] = read(s, t, op.a);
+            return true;
+        case Op::exchange:
+            th.reg[op.b] = s.memory[op.a];
+            s.memory[op.a] = 0;
+            return true;
+        case Op::add:
+            s.memory[op.a] = 1; // an event counter: only zero or not matters
+            return true;
+        case Op::jump_eq:
+            th.pc = th.reg[op.a] == op.b ? op.target : th.pc;
+            return true;
+        case Op::jump_ne:
+            th.pc = th.reg[op.a] != op.b ? op.target : th.pc;
+            return true;
+        case Op::jump_ne_reg:
+            th.pc = th.reg[op.a] != th.reg[op.b] ? op.target : th.pc;
+            return true;
+        case Op::jump:
+            th.pc = op.target;
+            return true;
+        case Op::inc:
+            ++th.reg[op.a];
+            return true;
+        case Op::wait:
+            if (s.memory[op.a] == 0) {
+                th.pc = pc;
+                return false;
+            }
+            s.memory[op.a] = 0;
+            return true;
+        case Op::fence:
+            return true;
+        case Op::halt:
+            break;
+        }
+        return false;
+    }
+
+    std::vector<Program> programs_;
+    std::unordered_set<State, HashState> seen_;
+};
+
+// Memory: what each sender published, the sleep word, the eventfd.
+enum : std::uint8_t { tail0, tail1, word, event };
+// Registers of the sleeper: what it consumed of each, and scratch.
+enum : std::uint8_t { head0, head1, scratch };
+// Registers of a sender.
+enum : std::uint8_t { count, seen };
+
+constexpr std::uint8_t messages = 2;
+
+Program sleeper()
+{
+    return {
+        /* 0 round */ load(head0, tail0),
+        /* 1 */ load(head1, tail1),
+        /* 2 arm */ store(word, 1),
+        /* 3 */ fence(),
+        /* 4 check */ load(scratch, tail0),
+        /* 5 */ jump_ne_reg(scratch, head0, 9),
+        /* 6 */ load(scratch, tail1),
+        /* 7 */ jump_ne_reg(scratch, head1, 9),
+        /* 8 */ wait(event),
+        /* 9 awake */ store(word, 0),
+        /* 10 */ fence(),
+        /* 11 */ jump(0),
+    };
+}
+
+Program checks_before_arming()
+{
+    return {
+        load(head0, tail0),
+        load(head1, tail1),
+        /* 2 check */ load(scratch, tail0),
+        jump_ne_reg(scratch, head0, 0),
+        load(scratch, tail1),
+        jump_ne_reg(scratch, head1, 0),
+        /* 6 arm */ store(word, 1),
+        fence(),
+        wait(event),
+        store(word, 0),
+        fence(),
+        jump(0),
+    };
+}
+
+// Reads the eventfd between arming and waiting, to get rid of an old ring.
+Program resets_after_arming()
+{
+    return {
+        load(head0, tail0),
+        load(head1, tail1),
+        store(word, 1),
+        fence(),
+        /* 4 check */ load(scratch, tail0),
+        jump_ne_reg(scratch, head0, 10),
+        load(scratch, tail1),
+        jump_ne_reg(scratch, head1, 10),
+        /* 8 */ clear(scratch, event),
+        wait(event),
+        /* 10 */ store(word, 0),
+        fence(),
+        jump(0),
+    };
+}
+
+Program arms_without_fence()
+{
+    Program p = sleeper();
+    p[3] = load(scratch, word); // in place of the fence; keeps the addresses
+    return p;
+}
+
+Program sender(std::uint8_t tail)
+{
+    return {
+        /* 0 */ inc(count),
+        store_reg(tail, count), // publish
+        /* 2 */ fence(),
+        /* 3 look */ load(seen, word),
+        jump_eq(seen, 0, 8),
+        /* 5 */ clear(seen, word),
+        jump_eq(seen, 0, 8),
+        /* 7 ring */ add(event),
+        /* 8 */ jump_ne(count, messages, 0),
+        halt(),
+    };
+}
+
+Program sends_without_fence(std::uint8_t tail)
+{
+    Program p = sender(tail);
+    p[2] = load(seen, word);
+    return p;
+}
+
+Program rings_before_clearing(std::uint8_t tail)
+{
+    Program p = sender(tail);
+    p[5] = add(event);
+    p[6] = store(word, 0);
+    p[7] = fence();
+    return p;
+}
+
+// Another process maps the word read-only: it looks and rings, and cannot clear.
+Program read_only_sender(std::uint8_t tail)
+{
+    return {
+        inc(count),
+        store_reg(tail, count),
+        fence(),
+        load(seen, word),
+        jump_eq(seen, 0, 6),
+        add(event),
+        /* 6 */ jump_ne(count, messages, 0),
+        halt(),
+    };
+}
+
+bool loses_wakeup(Program owner, Program first, Program second)
+{
+    Explorer explorer({owner, first, second});
+    return explorer.loses([](const State& s) {
+        return s.thread[0].reg[head0] == s.memory[tail0] && s.thread[0].reg[head1] == s.memory[tail1];
+    });
+}
+
+} // namespace
+
+TEST_CASE("doorbell model: publish, fence, look against arm, fence, check loses nothing")
+{
+    REQUIRE_FALSE(loses_wakeup(sleeper(), sender(tail0), sender(tail1)));
+    REQUIRE_FALSE(loses_wakeup(sleeper(), sender(tail0), read_only_sender(tail1)));
+    REQUIRE_FALSE(loses_wakeup(sleeper(), read_only_sender(tail0), read_only_sender(tail1)));
+}
+
+TEST_CASE("doorbell model: the wrong orders lose wake-ups")
+{
+    REQUIRE(loses_wakeup(checks_before_arming(), sender(tail0), sender(tail1)));
+    REQUIRE(loses_wakeup(sleeper(), rings_before_clearing(tail0), sender(tail1)));
+    REQUIRE(loses_wakeup(resets_after_arming(), sender(tail0), sender(tail1)));
+    REQUIRE(loses_wakeup(arms_without_fence(), sender(tail0), sender(tail1)));
+    REQUIRE(loses_wakeup(sleeper(), sends_without_fence(tail0), sender(tail1)));
+}
+
+namespace {
+
+// A producer with more messages than the ring holds (one slot), against its consumer. Both sleep.
+enum : std::uint8_t { ring_tail, ring_head, want, word_p, event_p, word_c, event_c };
+enum : std::uint8_t { sent, room, other }; // producer
+enum : std::uint8_t { taken, look, flag }; // consumer
+
+// `asks`: sets want before it sleeps on the spill.
+Program spilling_producer(bool asks)
+{
+    return {
+        /* 0 flush */ load(room, ring_head),
+        jump_ne_reg(room, sent, 7), // one slot: room when all was taken
+        /* 2 push */ inc(sent),
+        store_reg(ring_tail, sent),
+        fence(),
+        load(other, word_c),
+        jump_ne(other, 0, 18),
+        /* 7 done? */ jump_eq(sent, 3, 17),
+        /* 8 arm */ store(word_p, 1),
+        asks ? store(want, 1) : load(room, want),
+        fence(),
+        /* 11 retry */ load(room, ring_head),
+        jump_ne_reg(room, sent, 14),
+        jump(15),
+        /* 14 */ wait(event_p),
+        /* 15 awake */ store(word_p, 0),
+        jump(0),
+        /* 17 */ halt(),
+        /* 18 ring */ clear(other, word_c),
+        jump_eq(other, 0, 7),
+        add(event_c),
+        jump(7),
+    };
+}
+
+// `looks`: takes a request for space into account before it sleeps.
+Program ring_consumer(bool looks)
+{
+    return {
+        /* 0 take */ load(taken, ring_tail),
+        store_reg(ring_head, taken),
+        /* 2 round's look, relaxed */ load(flag, want),
+        jump_ne(flag, 0, 15),
+        /* 4 arm */ store(word_c, 1),
+        fence(),
+        /* 6 check */ load(look, ring_tail),
+        jump_ne_reg(look, taken, 12),
+        /* 8 */ looks ? load(flag, want) : load(look, want),
+        jump_ne(flag, 0, 12),
+        jump(11),
+        /* 11 */ wait(event_c),
+        /* 12 awake */ store(word_c, 0),
+        fence(),
+        jump(0),
+        /* 15 grant */ clear(flag, want),
+        jump_eq(flag, 0, 4),
+        clear(flag, word_p),
+        jump_eq(flag, 0, 4),
+        add(event_p),
+        load(flag, ring_head), // flag is scratch again
+        store(word_c, 0),
+        fence(),
+        jump(0),
+    };
+}
+
+bool stuck(Program producer, Program consumer)
+{
+    Explorer explorer({producer, consumer});
+    return explorer.loses([](const State& s) { return s.thread[0].reg[sent] == 3 && s.thread[1].reg[taken] == 3; });
+}
+
+} // namespace
+
+TEST_CASE("doorbell model: a producer that sleeps on a full ring is woken for space")
+{
+    REQUIRE_FALSE(stuck(spilling_producer(true), ring_consumer(true)));
+    REQUIRE(stuck(spilling_producer(false), ring_consumer(true)));
+    REQUIRE(stuck(spilling_producer(true), ring_consumer(false)));
+}
