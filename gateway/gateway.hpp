@@ -47,6 +47,8 @@ public:
     Gateway(const Gateway&) = delete;
     Gateway& operator=(const Gateway&) = delete;
 
+    // What the following families are told of netd's networks (which destinations are its own).
+    void set_announced(std::vector<Announced> prefixes);
     // A new family with one process (index 0). Null with `error` set: too many clients, no memory.
     Client* attach(std::uint32_t pid, std::string& error);
     const Segment& segment(const Client& c) const;

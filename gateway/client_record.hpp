@@ -1,0 +1,92 @@
+// What the gateway knows of a family and of each of its sockets, in private memory: the truth beside what the family
+// can scribble over.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "gateway/ring_arena.hpp"
+#include "gateway/segment.hpp"
+#include "netmsg/socket_msg.hpp"
+#include "protocols/socket/socket.hpp"
+
+namespace gateway {
+
+struct Client;
+class GatewayCpu;
+
+// A socket of a family. Owner = the CPU in Client::owner[slot]; in transit: the control message. All fields o unless
+// marked.
+struct SocketRecord {
+    protocols::Socket so;
+    Client* client = nullptr;     // c
+    std::uint32_t slot = 0;       // c
+    std::uint32_t generation = 0; // c
+    netmsg::SocketMsg msg;        // m: the one control operation in flight
+    std::uint8_t snd_shift = 0;   // rings taken from this CPU's arena; 0 = none
+    std::uint8_t rcv_shift = 0;
+    std::uint8_t lanes_shift = 0; // listener: its accept lanes
+    bool busy = false;            // msg is in flight
+    bool closing = false;         // disconnect or abort was posted; comes back as socket_detached
+    bool close_wanted = false;    // close arrived while busy
+    bool abort_wanted = false;
+    bool event_queued = false;                                   // in the CPU's list for the next roll-up
+    bool detached = false;                                       // the protocols have let go; freed once msg is back
+    base::CpuId rings_cpu = 0;                                   // whose arena the rings came from
+    std::uint32_t lane_at = 0;                                   // position in the lane that handed it out
+    bool from_accept = false;                                    // handed out by an accept lane (else by a grant lane)
+    std::uint32_t lane_entries = 0;                              // listener: capacity of a lane, c once listening
+    std::uint64_t lanes = 0;                                     // listener: offset of its lanes, c once listening
+    std::uint32_t backlog = 0;                                   // listener, c once listening
+    std::unique_ptr<std::atomic<std::uint32_t>[]> lane_produced; // listener: element i written by CPU i only
+    std::uint64_t accept_lane = 0; // accepted: offset of the lane it was put into, for requeueing claims of the dead
+};
+
+inline constexpr std::uint16_t in_transit =
+    0xffff; // Client::owner: a control message moves the socket, nobody touches it
+
+// What a CPU keeps of a family. Owner: that CPU.
+struct ClientCpu {
+    RingArena arena;                                              // o
+    std::vector<std::uint32_t> free_slots;                        // o: slots whose home is this CPU
+    std::uint32_t grants_produced = 0;                            // o: the truth of the grant lane's index
+    std::uint64_t processes_left = 0;                             // o: request rings not drained within the budget
+    std::uint32_t requests_consumed[sockbuf::max_processes] = {}; // o: the truth of each request ring's index
+    std::uint64_t wake[2] = {0, 0};                               // o: waiters to wake at this roll-up
+    bool wake_queued = false;                                     // o
+};
+static_assert(sizeof(std::uint64_t[2]) * 8 == sockbuf::max_waiters);
+
+// A waiter's way to be woken. Written by the control thread while no CPU uses it (between call_all rounds).
+struct WaiterRecord {
+    std::atomic<int> write_fd{-1};      // control thread writes; CPUs read
+    std::atomic<std::uint32_t> kind{0}; // sockbuf::WaiterKind; 0 = free
+    std::uint32_t process = 0;          // control thread
+};
+
+// A family. Slots: home CPU of slot s is s % cpus; its record is touched by owner[s] only.
+struct Client {
+    std::uint32_t id = 0;                                 // c
+    Segment segment;                                      // c
+    std::uint32_t cpus = 0;                               // c
+    std::uint32_t pid = 0;                                // c: of the process that attached
+    GatewayCpu* const* gateway_cpus = nullptr;            // c: element i runs on CPU i
+    std::uint64_t processes = 0;                          // control thread: indices in use
+    std::unique_ptr<ClientCpu[]> cpu;                     // element i: owner CPU i
+    std::unique_ptr<SocketRecord*[]> records;             // element s: owner[s]
+    std::unique_ptr<std::uint32_t[]> generations;         // element s: home CPU (current use of the slot)
+    std::unique_ptr<std::uint32_t[]> granted_at;          // element s: home CPU: position in the grant lane
+    std::unique_ptr<std::atomic<std::uint8_t>[]> granted; // element s: home CPU writes: 1 = handed out, no record
+    std::unique_ptr<std::atomic<std::uint16_t>[]> owner;  // element s: the owner stores (release), anyone loads
+    WaiterRecord waiters[sockbuf::max_waiters];
+    std::atomic<std::uint32_t> live{0};   // records that exist; any CPU
+    std::atomic<std::uint64_t> faults{0}; // s: requests and offsets that made no sense
+    bool detached = false;                // control thread
+
+    const sockbuf::SegmentView& view() const { return segment.view(); }
+    base::CpuId home(std::uint32_t slot) const { return static_cast<base::CpuId>(slot % cpus); }
+};
+
+} // namespace gateway

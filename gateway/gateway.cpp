@@ -1,0 +1,278 @@
+// The control side of the gateway: families come and go. One control thread; the per-CPU parts are reached by
+// CpuSet::call.
+#include "gateway/gateway.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "gateway/gateway_cpu.hpp"
+#include "protocols/tcp/tcp_report.hpp"
+
+namespace gateway {
+
+using protocols::Listener;
+using protocols::Socket;
+
+namespace {
+
+SocketRecord& record_of(Socket& so)
+{
+    return *static_cast<SocketRecord*>(so.user_ref);
+}
+
+} // namespace
+
+// The sockets' user: passes every call to the part of the CPU it runs on.
+struct Gateway::Impl final : protocols::SocketUser {
+    Impl(protocols::Stack& stack, const GatewayOptions& options)
+        : shared{stack, options, lwkt::Pool<RequestMsg>{stack.set(), 1024}, {}}
+    {
+        for (std::size_t i = 0; i < stack.cpus(); ++i) {
+            cpus.push_back(new GatewayCpu(shared, *this, stack.set().cpu(static_cast<base::CpuId>(i))));
+        }
+    }
+    ~Impl() override
+    {
+        for (GatewayCpu* cpu : cpus) {
+            delete cpu;
+        }
+    }
+
+    GatewayCpu& here() const { return *cpus[base::current_cpu]; }
+    void socket_event(Socket& so, std::uint32_t) override { here().event(record_of(so)); }
+    bool socket_rings(Socket& so) override { return here().provide_rings(record_of(so)); }
+    Socket* socket_accepted(Listener& l, const base::FourTuple& flow) override
+    {
+        SocketRecord* rec = here().accepted(record_of(protocols::listener_socket(l)), flow);
+        return rec != nullptr ? &rec->so : nullptr;
+    }
+    void socket_ready(Listener& l, Socket& child) override
+    {
+        here().ready(record_of(protocols::listener_socket(l)), record_of(child));
+    }
+    void socket_moved(Socket& so) override { here().moved_here(record_of(so)); }
+    void socket_detached(Socket& so) override { here().detached(record_of(so)); }
+
+    template <typename F>
+    void on_every_cpu(F f)
+    {
+        shared.stack.set().call_all([&](lwkt::Cpu& cpu) { f(*cpus[cpu.id()]); });
+    }
+    void reap();
+
+    GatewayShared shared;
+    std::vector<GatewayCpu*> cpus;                 // c
+    std::vector<std::unique_ptr<Client>> families; // control thread; detached ones until their last record is gone
+    std::uint32_t next_id = 1;
+};
+
+// Frees the families whose last socket the protocols have let go.
+void Gateway::Impl::reap()
+{
+    std::erase_if(families, [this](std::unique_ptr<Client>& c) {
+        if (!c->detached || c->live.load(std::memory_order_acquire) != 0) {
+            return false;
+        }
+        on_every_cpu([&](GatewayCpu& g) { g.forget_client(*c); });
+        return true;
+    });
+}
+
+Gateway::Gateway(protocols::Stack& stack, const GatewayOptions& options) : impl_(std::make_unique<Impl>(stack, options))
+{
+}
+
+Gateway::~Gateway()
+{
+    for (auto& c : impl_->families) {
+        poison(*c);
+        detach(*c);
+    }
+    // Aborted connections let go at once; a bounded number of looks is enough for the messages in flight.
+    for (int i = 0; i < 1000 && !impl_->families.empty(); ++i) {
+        impl_->on_every_cpu([](GatewayCpu&) {});
+        impl_->reap();
+    }
+    INVARIANT(impl_->families.empty());
+}
+
+Client* Gateway::attach(std::uint32_t pid, std::string& error)
+{
+    impl_->reap();
+    if (clients() >= impl_->shared.options.clients_max) {
+        error = "too many clients attached";
+        return nullptr;
+    }
+    auto c = std::make_unique<Client>();
+    auto cpus = static_cast<std::uint32_t>(impl_->cpus.size());
+    if (!c->segment.create(cpus, impl_->shared.options.segment, impl_->shared.announced, error)) {
+        return nullptr;
+    }
+    c->id = impl_->next_id++;
+    c->pid = pid;
+    c->cpus = cpus;
+    c->gateway_cpus = impl_->cpus.data();
+    c->processes = 1;
+    std::uint32_t sockets = c->view().sockets();
+    c->records = std::make_unique<SocketRecord*[]>(sockets);
+    c->generations = std::make_unique<std::uint32_t[]>(sockets);
+    c->granted_at = std::make_unique<std::uint32_t[]>(sockets);
+    c->granted = std::make_unique<std::atomic<std::uint8_t>[]>(sockets);
+    c->owner = std::make_unique<std::atomic<std::uint16_t>[]>(sockets);
+    for (std::uint32_t s = 0; s < sockets; ++s) {
+        c->owner[s].store(c->home(s), std::memory_order_relaxed);
+    }
+    c->cpu = std::make_unique<ClientCpu[]>(cpus);
+    Client* made = impl_->families.emplace_back(std::move(c)).get();
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.add_client(*made); });
+    return made;
+}
+
+const Segment& Gateway::segment(const Client& c) const
+{
+    return c.segment;
+}
+
+std::uint32_t Gateway::id(const Client& c) const
+{
+    return c.id;
+}
+
+bool Gateway::add_process(Client& c, std::uint32_t, std::uint32_t& process)
+{
+    auto free = static_cast<std::uint32_t>(std::countr_one(c.processes));
+    if (free >= sockbuf::max_processes) {
+        return false;
+    }
+    c.processes |= std::uint64_t{1} << free;
+    process = free;
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.reset_process(c, process); });
+    return true;
+}
+
+bool Gateway::process_gone(Client& c, std::uint32_t process)
+{
+    INVARIANT(process < sockbuf::max_processes && ((c.processes >> process) & 1) != 0);
+    // First everything it said, on every CPU; then its absence.
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.drain_process(c, process); });
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.sweep_process(c, process); });
+    for (std::uint32_t w = 0; w < sockbuf::max_waiters; ++w) {
+        drop_waiter(c, process, w);
+    }
+    c.processes &= ~(std::uint64_t{1} << process);
+    return c.processes == 0;
+}
+
+bool Gateway::add_waiter(
+    Client& c, std::uint32_t process, sockbuf::WaiterKind kind, int write_fd, std::uint32_t& waiter)
+{
+    for (waiter = 0; waiter < sockbuf::max_waiters; ++waiter) {
+        WaiterRecord& w = c.waiters[waiter];
+        if (w.kind.load(std::memory_order_relaxed) != 0) {
+            continue;
+        }
+        w.process = process;
+        auto& shared = c.view().waiter(waiter);
+        shared.sleeping.store(0, std::memory_order_relaxed);
+        shared.kind = static_cast<std::uint32_t>(kind);
+        shared.process = process;
+        for (auto& word : shared.summary) {
+            word.store(0, std::memory_order_relaxed);
+        }
+        w.write_fd.store(write_fd, std::memory_order_release);
+        w.kind.store(static_cast<std::uint32_t>(kind), std::memory_order_release);
+        return true;
+    }
+    return false;
+}
+
+void Gateway::drop_waiter(Client& c, std::uint32_t process, std::uint32_t waiter)
+{
+    if (waiter >= sockbuf::max_waiters) {
+        return;
+    }
+    WaiterRecord& w = c.waiters[waiter];
+    if (w.kind.load(std::memory_order_relaxed) == 0 || w.process != process) {
+        return;
+    }
+    w.kind.store(0, std::memory_order_relaxed);
+    int fd = w.write_fd.exchange(-1, std::memory_order_acq_rel);
+    impl_->on_every_cpu([](GatewayCpu&) {}); // nobody is in the middle of a write to it any more
+    if (fd >= 0) {
+        close(fd);
+    }
+}
+
+void Gateway::set_wake(std::function<void(std::uint32_t, std::uint32_t)> wake)
+{
+    impl_->shared.wake = std::move(wake);
+}
+
+void Gateway::set_announced(std::vector<Announced> prefixes)
+{
+    impl_->shared.announced = std::move(prefixes);
+}
+
+void Gateway::detach(Client& c)
+{
+    if (c.detached) {
+        return;
+    }
+    for (std::uint32_t p = 0; p < sockbuf::max_processes; ++p) {
+        if (((c.processes >> p) & 1) != 0) {
+            process_gone(c, p);
+        }
+    }
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.stop_polling(c); });
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.close_all(c, false); });
+    c.detached = true;
+}
+
+void Gateway::poison(Client& c)
+{
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.stop_polling(c); });
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.close_all(c, true); });
+}
+
+std::vector<SocketReport> Gateway::sockets()
+{
+    std::vector<SocketReport> all;
+    impl_->reap();
+    impl_->on_every_cpu([&](GatewayCpu& g) {
+        for (auto& c : impl_->families) {
+            g.report(*c, all);
+        }
+    });
+    return all;
+}
+
+std::size_t Gateway::clients() const
+{
+    return static_cast<std::size_t>(
+        std::count_if(impl_->families.begin(), impl_->families.end(), [](auto& c) { return !c->detached; }));
+}
+
+std::size_t Gateway::sockets_held()
+{
+    impl_->reap();
+    std::size_t n = 0;
+    for (auto& c : impl_->families) {
+        n += c->live.load(std::memory_order_relaxed);
+    }
+    return n;
+}
+
+std::uint64_t Gateway::ring_bytes_in_use()
+{
+    std::uint64_t bytes = 0;
+    impl_->shared.stack.set().call_all([&](lwkt::Cpu& cpu) {
+        for (auto& c : impl_->families) {
+            bytes += c->cpu[cpu.id()].arena.in_use();
+        }
+    });
+    return bytes;
+}
+
+} // namespace gateway

@@ -1,0 +1,87 @@
+// Construction, and what the control thread has a CPU do. Owner: this CPU's protocol thread (through CpuSet::call).
+#include "gateway/gateway_cpu.hpp"
+
+#include <algorithm>
+
+#include "protocols/tcp/tcp_report.hpp"
+
+namespace gateway {
+
+GatewayCpu::GatewayCpu(GatewayShared& shared, protocols::SocketUser& user, lwkt::Cpu& cpu)
+    : shared_(shared), user_(user), cpu_(cpu)
+{
+    shared.stack.set().call(cpu.id(), [this](lwkt::Cpu& c) {
+        c.add_poller(lwkt::Class::serial, *this);
+        c.add_rollup(*this);
+    });
+}
+
+GatewayCpu::~GatewayCpu()
+{
+    shared_.stack.set().call(cpu_.id(), [this](lwkt::Cpu& c) {
+        c.remove_poller(lwkt::Class::serial, *this);
+        c.remove_rollup(*this);
+    });
+}
+
+void GatewayCpu::add_client(Client& c)
+{
+    std::uint64_t share = (c.view().layout().bytes - c.view().layout().rings) / c.cpus;
+    share &= ~((std::uint64_t{1} << RingArena::shift_max) - 1); // rings of any size stay inside the share
+    std::uint64_t begin = c.view().layout().rings + share * me();
+    c.cpu[me()].arena = RingArena{begin, begin + share};
+    for (std::uint32_t s = c.view().sockets(); s-- > 0;) {
+        if (c.home(s) == me()) {
+            c.cpu[me()].free_slots.push_back(s);
+        }
+    }
+    auto& lane = c.view().grant_lane(me());
+    lane.capacity = sockbuf::grant_lane_entries;
+    clients_.push_back(&c);
+    fill_grants(c);
+}
+
+void GatewayCpu::stop_polling(Client& c)
+{
+    std::erase(clients_, &c);
+}
+
+void GatewayCpu::forget_client(Client& c)
+{
+    stop_polling(c);
+    std::erase(wakes_, &c);
+    std::erase_if(events_, [&](const EventRef& e) { return e.client == &c; });
+}
+
+void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
+{
+    for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
+        if (c.owner[slot].load(std::memory_order_acquire) != me() || c.records[slot] == nullptr) {
+            continue;
+        }
+        SocketRecord& rec = *c.records[slot];
+        SocketReport r;
+        r.client = c.id;
+        r.slot = slot;
+        r.cpu = me();
+        r.stream = rec.so.kind == sockbuf::SlotKind::stream;
+        r.state = r.stream ? protocols::tcp_state_text(rec.so) : "UNCONN";
+        r.flow = rec.so.flow;
+        r.holders = c.view().slot(slot).share.holders.load(std::memory_order_relaxed);
+        r.app_closed = rec.closing;
+        if (rec.lanes != 0) {
+            for (std::uint32_t i = 0; i < c.cpus; ++i) {
+                auto& lane = c.view().accept_lane(rec.lanes, rec.lane_entries, i);
+                r.recv_queue += rec.lane_produced[i].load(std::memory_order_relaxed) -
+                                lane.consumed.load(std::memory_order_relaxed);
+            }
+            r.send_queue = rec.backlog;
+        } else {
+            r.recv_queue = rec.so.rcv_produced - rec.so.rcv_consumed;
+            r.send_queue = rec.so.snd_limit - rec.so.snd_acked;
+        }
+        out.push_back(r);
+    }
+}
+
+} // namespace gateway

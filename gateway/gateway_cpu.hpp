@@ -1,0 +1,134 @@
+// The gateway's part on one CPU. Owner: that CPU's protocol thread, all members, unless marked. A poller of class
+// serial (request rings and marks of every family), a roll-up (wakeups, frees), and the users' side of the protocols'
+// sockets.
+//
+// Invariants: a field of shared memory is copied once and the copy validated; indices that matter are kept privately; a
+// record is touched by its owner only, and by nobody while its control message is in transit.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "gateway/client_record.hpp"
+#include "gateway/gateway.hpp"
+#include "lwkt/pool.hpp"
+#include "lwkt/port.hpp"
+#include "protocols/socket/so_dispatch.hpp"
+#include "protocols/stack.hpp"
+
+namespace gateway {
+
+// A request on its way to the CPU that owns its slot.
+struct RequestMsg : lwkt::Message {
+    Client* client = nullptr;   // m
+    sockbuf::Request request{}; // m: the validated-once copy
+};
+
+// What all CPUs of a gateway share. c after construction, except the pool's per-CPU inside.
+struct GatewayShared {
+    protocols::Stack& stack;
+    GatewayOptions options;
+    lwkt::Pool<RequestMsg> requests;
+    std::function<void(std::uint32_t, std::uint32_t)>
+        wake;                           // replaces pipes in virtual time; set before the first attach
+    std::vector<Announced> announced{}; // control thread
+};
+
+// Replies come back to the socket's owner, wherever it is by then.
+class ReplyPort final : public lwkt::Port {
+public:
+    void deliver(lwkt::Message& m) override;
+};
+
+class GatewayCpu final : public lwkt::Poller, public lwkt::Rollup {
+public:
+    GatewayCpu(GatewayShared& shared, protocols::SocketUser& user, lwkt::Cpu& cpu);
+    ~GatewayCpu() override;
+
+    std::uint32_t poll(std::uint32_t budget) override;
+    bool pending() const override;
+    void rollup() override;
+
+    // ---- called through CpuSet::call ----
+    void add_client(Client& c);
+    void stop_polling(Client& c); // requests and marks are not looked at any more
+    void forget_client(Client& c);
+    void drain_process(Client& c, std::uint32_t process);
+    void sweep_process(Client& c, std::uint32_t process); // locks, holder bits, sockets nobody holds
+    void close_all(Client& c, bool abort);
+    void report(Client& c, std::vector<SocketReport>& out);
+    void reset_process(Client& c, std::uint32_t process);
+
+    // ---- the sockets' way back (SocketUser, on this CPU) ----
+    void event(SocketRecord& rec);
+    bool provide_rings(SocketRecord& rec);
+    SocketRecord* accepted(SocketRecord& listener, const base::FourTuple& flow);
+    void ready(SocketRecord& listener, SocketRecord& child);
+    void moved_here(SocketRecord& rec);
+    void detached(SocketRecord& rec);
+
+    void replied(netmsg::SocketMsg& m);
+    // Runs a request whose slot this CPU owns, or sends it on.
+    void request(Client& c, const sockbuf::Request& r);
+
+private:
+    base::CpuId me() const { return cpu_.id(); }
+    protocols::Domain& domain() const { return shared_.stack.domain(me()); }
+
+    // gateway_marks.cpp
+    std::uint32_t poll_client(Client& c, std::uint32_t budget);
+    std::uint32_t drain_requests(Client& c, std::uint32_t budget);
+    std::uint32_t drain_ring(Client& c, std::uint32_t process, std::uint32_t budget);
+    std::uint32_t take_marks(Client& c, std::uint32_t budget);
+    void look(Client& c, std::uint32_t slot);
+    void look_here(SocketRecord& rec);
+    // gateway_requests.cpp
+    bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r);
+    SocketRecord* find_or_create(Client& c, const sockbuf::Request& r);
+    void execute(SocketRecord& rec, const sockbuf::Request& r);
+    bool prepare_listen(SocketRecord& rec, std::int32_t backlog);
+    void post(SocketRecord& rec, netmsg::SocketOp op, std::uint32_t sequence);
+    void close(SocketRecord& rec, bool abort);
+    void answer(Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data,
+        std::uint32_t size);
+    // gateway_slots.cpp
+    SocketRecord* make_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family);
+    void reset_slot(Client& c, std::uint32_t slot);
+    void fill_grants(Client& c);
+    void free_record(SocketRecord& rec);
+    void slot_home(Client& c, std::uint32_t slot);
+    void close_unaccepted(SocketRecord& listener);
+    bool still_in_lane(Client& c, const SocketRecord& rec) const;
+    void sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process);
+    void release_locks(Client& c, std::uint32_t slot, std::uint32_t process);
+    // gateway_wake.cpp
+    void queue_event(Client& c, std::uint32_t slot);
+    void collect_waiters(Client& c, std::uint32_t slot);
+    void wake_client(Client& c);
+    void fault(Client& c) { c.faults.fetch_add(1, std::memory_order_relaxed); }
+
+    static void request_dispatch(lwkt::Message& m);
+    static void reply_dispatch(lwkt::Message& m);
+    static void record_home_dispatch(lwkt::Message& m);
+    friend class ReplyPort;
+
+    struct EventRef {
+        Client* client;
+        std::uint32_t slot;
+    };
+
+    GatewayShared& shared_;               // c
+    protocols::SocketUser& user_;         // c
+    lwkt::Cpu& cpu_;                      // c
+    ReplyPort reply_port_;                // c
+    std::vector<Client*> clients_;        // o: polled
+    std::size_t first_ = 0;               // o: where the next poll starts, so that no family starves the others
+    std::vector<EventRef> events_;        // o: sockets with news since the last roll-up
+    std::vector<Client*> wakes_;          // o: families with waiters to look at
+    std::vector<SocketRecord*> dead_;     // o: freed at the roll-up, when nobody above has them on its stack
+    std::atomic<std::uint32_t> fence_{0}; // o: exchanged for its barrier (TSan knows no fences)
+};
+
+} // namespace gateway

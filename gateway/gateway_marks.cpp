@@ -1,0 +1,149 @@
+// Marks and request rings: what families say to this CPU. Owner: this CPU's protocol thread. A mark is cleared before
+// the offsets it is about are read, so a publication after the read leaves a new mark.
+#include <bit>
+#include <cstring>
+
+#include "gateway/gateway_cpu.hpp"
+
+namespace gateway {
+
+std::uint32_t GatewayCpu::poll(std::uint32_t budget)
+{
+    base::assert_on(cpu_.owner());
+    std::uint32_t done = 0;
+    std::size_t n = clients_.size();
+    for (std::size_t i = 0; i < n && done < budget; ++i) {
+        done += poll_client(*clients_[(first_ + i) % n], budget - done);
+    }
+    if (done >= budget) {
+        ++first_;
+    }
+    return done;
+}
+
+bool GatewayCpu::pending() const
+{
+    for (const Client* c : clients_) {
+        const auto& line = c->view().marks(me());
+        if (c->cpu[me()].processes_left != 0 || line.processes.load(std::memory_order_seq_cst) != 0) {
+            return true;
+        }
+        for (std::uint32_t i = 0; i * 4096 < c->view().sockets(); ++i) {
+            if (line.summary[i].load(std::memory_order_seq_cst) != 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+std::uint32_t GatewayCpu::poll_client(Client& c, std::uint32_t budget)
+{
+    auto& line = c.view().marks(me());
+    ClientCpu& mine = c.cpu[me()];
+    if (line.processes.load(std::memory_order_relaxed) != 0) {
+        mine.processes_left |= line.processes.exchange(0, std::memory_order_seq_cst);
+    }
+    std::uint32_t done = mine.processes_left != 0 ? drain_requests(c, budget) : 0;
+    return done < budget ? done + take_marks(c, budget - done) : done;
+}
+
+std::uint32_t GatewayCpu::drain_requests(Client& c, std::uint32_t budget)
+{
+    ClientCpu& mine = c.cpu[me()];
+    mine.processes_left &= (std::uint64_t{1} << sockbuf::max_processes) - 1;
+    std::uint32_t done = 0;
+    for (std::uint64_t left = mine.processes_left; left != 0 && done < budget; left &= left - 1) {
+        auto process = static_cast<std::uint32_t>(std::countr_zero(left));
+        std::uint32_t n = drain_ring(c, process, budget - done);
+        done += n;
+        if (done < budget) {
+            mine.processes_left &= ~(std::uint64_t{1} << process);
+        }
+    }
+    fill_grants(c);
+    return done;
+}
+
+std::uint32_t GatewayCpu::drain_ring(Client& c, std::uint32_t process, std::uint32_t budget)
+{
+    auto& ring = c.view().requests(process, me());
+    std::uint32_t& consumed = c.cpu[me()].requests_consumed[process];
+    std::uint32_t waiting = ring.produced.load(std::memory_order_seq_cst) - consumed;
+    if (waiting > sockbuf::request_slots) { // an index that no honest process writes
+        fault(c);
+        consumed += waiting;
+        waiting = 0;
+    }
+    std::uint32_t n = 0;
+    for (; n < waiting && n < budget; ++n) {
+        sockbuf::Request copy;
+        std::memcpy(&copy, &ring.entries[consumed % sockbuf::request_slots], sizeof copy);
+        ++consumed;
+        ring.consumed.store(consumed, std::memory_order_release);
+        request(c, copy);
+    }
+    ring.consumed.store(consumed, std::memory_order_release);
+    return n;
+}
+
+std::uint32_t GatewayCpu::take_marks(Client& c, std::uint32_t budget)
+{
+    auto& line = c.view().marks(me());
+    auto* bits = c.view().mark_bits(me());
+    std::uint32_t words = c.view().sockets() / 64;
+    std::uint32_t done = 0;
+    for (std::uint32_t i = 0; i * 64 < words && done < budget; ++i) {
+        if (line.summary[i].load(std::memory_order_relaxed) == 0) {
+            continue;
+        }
+        for (std::uint64_t sum = line.summary[i].exchange(0, std::memory_order_seq_cst); sum != 0; sum &= sum - 1) {
+            std::uint32_t w = i * 64 + static_cast<std::uint32_t>(std::countr_zero(sum));
+            if (w >= words) {
+                fault(c);
+                break;
+            }
+            for (std::uint64_t m = bits[w].exchange(0, std::memory_order_seq_cst); m != 0; m &= m - 1) {
+                look(c, w * 64 + static_cast<std::uint32_t>(std::countr_zero(m)));
+                ++done;
+            }
+        }
+    }
+    return done;
+}
+
+void GatewayCpu::look(Client& c, std::uint32_t slot)
+{
+    std::uint16_t owner = c.owner[slot].load(std::memory_order_acquire);
+    if (owner == in_transit) {
+        return; // its control message looks at everything when it comes back
+    }
+    if (owner != me()) { // marked before the application saw the new owner: mark it there
+        if (sockbuf::set_mark(c.view(), owner, slot)) {
+            shared_.stack.set().cpu(owner).ring();
+        }
+        return;
+    }
+    SocketRecord* rec = c.records[slot];
+    if (rec != nullptr && !rec->closing && !rec->detached) {
+        look_here(*rec);
+    }
+}
+
+void GatewayCpu::look_here(SocketRecord& rec)
+{
+    if (rec.so.listening) {
+        return;
+    }
+    if (!protocols::so_take_send(rec.so) || !protocols::so_take_consumed(rec.so)) {
+        fault(*rec.client);
+        close(rec, true);
+        return;
+    }
+    protocols::so_look_send(domain(), rec.so);
+    if (!rec.detached) {
+        protocols::so_look_rcvd(domain(), rec.so);
+    }
+}
+
+} // namespace gateway

@@ -1,0 +1,271 @@
+// Requests: control operations of applications become socket messages, replies become reply lines. Owner: this CPU's
+// protocol thread; a request whose slot another CPU owns is sent there.
+#include <bit>
+#include <cstring>
+
+#include "gateway/gateway_cpu.hpp"
+
+namespace gateway {
+
+using netmsg::SocketOp;
+using sockbuf::Op;
+
+void ReplyPort::deliver(lwkt::Message& m)
+{
+    // Always queued, never run nested: the replier may still be in the middle of its handler.
+    auto& msg = static_cast<netmsg::SocketMsg&>(m);
+    m.dispatch = GatewayCpu::reply_dispatch;
+    lwkt::Cpu::current()->send(msg.socket->domain->id(), m);
+}
+
+void GatewayCpu::reply_dispatch(lwkt::Message& m)
+{
+    auto& msg = static_cast<netmsg::SocketMsg&>(m);
+    auto* rec = static_cast<SocketRecord*>(msg.socket->user_ref);
+    rec->client->gateway_cpus[base::current_cpu]->replied(msg);
+}
+
+void GatewayCpu::request_dispatch(lwkt::Message& m)
+{
+    auto& msg = static_cast<RequestMsg&>(m);
+    GatewayCpu& here = *msg.client->gateway_cpus[base::current_cpu];
+    sockbuf::Request copy = msg.request;
+    Client& c = *msg.client;
+    here.shared_.requests.destroy(msg);
+    here.request(c, copy);
+}
+
+void GatewayCpu::request(Client& c, const sockbuf::Request& r)
+{
+    if (r.slot >= c.view().sockets()) {
+        fault(c);
+        return;
+    }
+    std::uint16_t owner = c.owner[r.slot].load(std::memory_order_acquire);
+    if (owner != me()) {
+        if (!forward(c, owner == in_transit ? me() : owner, r)) {
+            answer(c, r.slot, r.sequence, ENOBUFS, nullptr, 0);
+        }
+        return;
+    }
+    SocketRecord* rec = find_or_create(c, r);
+    if (rec != nullptr) {
+        execute(*rec, r);
+    }
+}
+
+bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request& r)
+{
+    RequestMsg* m = shared_.requests.make();
+    if (m == nullptr) {
+        return false;
+    }
+    m->client = &c;
+    m->request = r;
+    m->cls = lwkt::Class::serial;
+    m->dispatch = request_dispatch;
+    cpu_.send(owner, *m);
+    return true;
+}
+
+// The record that the request is about; made on the first request for a granted slot. Null: the request is over.
+SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
+{
+    SocketRecord* rec = c.records[r.slot];
+    if (rec != nullptr) {
+        if (rec->generation != r.generation || rec->closing || rec->detached) {
+            fault(c); // a stale request; its slot has moved on and nobody waits
+            return nullptr;
+        }
+        return rec;
+    }
+    if (c.granted[r.slot].load(std::memory_order_relaxed) == 0 || c.generations[r.slot] != r.generation) {
+        fault(c);
+        return nullptr;
+    }
+    if (static_cast<Op>(r.op) == Op::close) { // socket() and close() with nothing between
+        c.granted[r.slot].store(0, std::memory_order_relaxed);
+        slot_home(c, r.slot);
+        return nullptr;
+    }
+    bool known = r.kind == static_cast<std::uint8_t>(sockbuf::SlotKind::stream) ||
+                 r.kind == static_cast<std::uint8_t>(sockbuf::SlotKind::datagram);
+    rec = known ? make_record(c, r.slot, static_cast<sockbuf::SlotKind>(r.kind), r.family) : nullptr;
+    if (rec == nullptr) {
+        answer(c, r.slot, r.sequence, known ? ENOMEM : EPROTONOSUPPORT, nullptr, 0);
+        return nullptr;
+    }
+    c.granted[r.slot].store(0, std::memory_order_relaxed);
+    return rec;
+}
+
+void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
+{
+    Client& c = *rec.client;
+    auto op = static_cast<Op>(r.op);
+    if (op == Op::close) {
+        close(rec, r.value == 1);
+        return;
+    }
+    if (rec.busy) { // an honest family holds ctl_lock until the reply
+        fault(c);
+        return;
+    }
+    netmsg::SocketMsg& m = rec.msg;
+    m.address = base::Endpoint{base::IpAddr::v6(r.addr), r.port};
+    m.value = r.value;
+    m.level = r.level;
+    m.name = r.name;
+    m.size = 0;
+    switch (op) {
+    case Op::bind:
+        return post(rec, SocketOp::bind, r.sequence);
+    case Op::listen:
+        if (!prepare_listen(rec, r.value)) {
+            return answer(c, rec.slot, r.sequence, ENOBUFS, nullptr, 0);
+        }
+        return post(rec, SocketOp::listen, r.sequence);
+    case Op::connect:
+        return post(rec, SocketOp::connect, r.sequence);
+    case Op::disconnect:
+        return post(rec, SocketOp::unconnect, r.sequence);
+    case Op::shutdown:
+        look_here(rec); // what was published before goes out before the FIN
+        if (!rec.closing && !rec.detached) {
+            post(rec, SocketOp::shutdown, r.sequence);
+        }
+        return;
+    case Op::setsockopt:
+        if (r.size > sockbuf::request_data_max) {
+            return answer(c, rec.slot, r.sequence, EINVAL, nullptr, 0);
+        }
+        std::memcpy(m.option, r.data, r.size);
+        m.size = r.size;
+        return post(rec, SocketOp::set_option, r.sequence);
+    case Op::getsockopt:
+        m.size = std::min(r.size, sockbuf::reply_data_max);
+        return post(rec, SocketOp::get_option, r.sequence);
+    default:
+        fault(c);
+        answer(c, rec.slot, r.sequence, EOPNOTSUPP, nullptr, 0);
+    }
+}
+
+// The accept lanes exist before any CPU can complete a connection. A second listen() only changes the backlog, within
+// the lanes that are there.
+bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
+{
+    auto wanted = static_cast<std::uint32_t>(backlog < 1 ? 1 : (backlog > 4096 ? 4096 : backlog));
+    if (rec.lanes != 0) {
+        rec.backlog = std::min(wanted, rec.lane_entries);
+        return true;
+    }
+    Client& c = *rec.client;
+    std::uint32_t entries = std::bit_ceil(std::max(wanted, 16U));
+    std::uint64_t bytes = sockbuf::lane_stride(entries) * c.cpus;
+    unsigned shift = std::max<unsigned>(RingArena::shift_min, static_cast<unsigned>(std::bit_width(bytes - 1)));
+    auto offset = shift <= RingArena::shift_max ? c.cpu[me()].arena.take(shift) : std::nullopt;
+    if (!offset) {
+        return false;
+    }
+    rec.lanes = *offset;
+    rec.lanes_shift = static_cast<std::uint8_t>(shift);
+    rec.rings_cpu = me();
+    rec.lane_entries = entries;
+    rec.backlog = wanted;
+    rec.lane_produced = std::make_unique<std::atomic<std::uint32_t>[]>(c.cpus);
+    for (std::uint32_t i = 0; i < c.cpus; ++i) {
+        auto& lane = c.view().accept_lane(*offset, entries, i);
+        lane.produced.store(0, std::memory_order_relaxed);
+        lane.consumed.store(0, std::memory_order_relaxed);
+        lane.lock.store(0, std::memory_order_relaxed);
+        lane.capacity = entries;
+    }
+    auto& info = c.view().slot(rec.slot).info;
+    info.lane_entries = static_cast<std::uint16_t>(entries);
+    info.rcv_ring = *offset;
+    return true;
+}
+
+void GatewayCpu::post(SocketRecord& rec, SocketOp op, std::uint32_t sequence)
+{
+    rec.busy = true;
+    rec.msg.op = op;
+    rec.msg.socket = &rec.so;
+    rec.msg.sequence = sequence;
+    rec.msg.result = 0;
+    rec.msg.reply_port = &reply_port_;
+    rec.msg.cls = lwkt::Class::serial;
+    bool walks = op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect || rec.so.listening ||
+                 (rec.closing && rec.so.bound_port);
+    if (walks) { // other CPUs will touch it, or own it: nobody else may meanwhile
+        rec.client->owner[rec.slot].store(in_transit, std::memory_order_release);
+    }
+    protocols::so_post(domain(), rec.msg);
+}
+
+void GatewayCpu::close(SocketRecord& rec, bool abort)
+{
+    rec.abort_wanted = rec.abort_wanted || abort;
+    if (rec.closing || rec.detached) {
+        return;
+    }
+    if (rec.busy) {
+        rec.close_wanted = true;
+        return;
+    }
+    if (!rec.abort_wanted && !rec.so.listening) {
+        if (protocols::so_take_send(rec.so) && protocols::so_take_consumed(rec.so)) {
+            protocols::so_look_send(domain(), rec.so);
+        } else {
+            fault(*rec.client);
+            rec.abort_wanted = true;
+        }
+    }
+    if (!rec.detached) {
+        rec.closing = true;
+        post(rec, rec.abort_wanted ? SocketOp::abort : SocketOp::disconnect, 0);
+    }
+}
+
+void GatewayCpu::replied(netmsg::SocketMsg& m)
+{
+    base::assert_on(cpu_.owner());
+    auto& rec = *static_cast<SocketRecord*>(m.socket->user_ref);
+    Client& c = *rec.client;
+    rec.busy = false;
+    if (c.owner[rec.slot].load(std::memory_order_relaxed) != me()) {
+        moved_here(rec);
+    }
+    bool listener_closed = rec.closing && rec.lanes != 0;
+    if (m.sequence != 0) {
+        answer(c, rec.slot, m.sequence, m.result, m.option, m.op == SocketOp::get_option && m.result == 0 ? m.size : 0);
+    }
+    if (listener_closed) {
+        close_unaccepted(rec);
+    }
+    if (rec.detached) {
+        dead_.push_back(&rec);
+    } else if (rec.close_wanted) {
+        close(rec, rec.abort_wanted);
+    } else if (!rec.closing) {
+        look_here(rec);
+    }
+}
+
+void GatewayCpu::answer(
+    Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data, std::uint32_t size)
+{
+    auto& s = c.view().slot(slot);
+    s.reply.result = result;
+    s.reply.size = size;
+    if (size != 0) { // data and data_more are contiguous (asserted in the ABI)
+        std::memcpy(reinterpret_cast<unsigned char*>(&s) + offsetof(sockbuf::SocketSlot, reply) +
+                        offsetof(sockbuf::SlotReplyLine, data),
+            data, size);
+    }
+    s.reply.done.store(sequence, std::memory_order_release);
+    queue_event(c, slot);
+}
+
+} // namespace gateway

@@ -1,0 +1,358 @@
+// Slots and records: granting, resetting, freeing, and what happens to them when a process dies. Owner: this CPU's
+// protocol thread; slots go home to CPU slot % cpus.
+#include <bit>
+
+#include "gateway/gateway_cpu.hpp"
+#include "sockbuf/side_lock.hpp"
+
+namespace gateway {
+
+using sockbuf::SlotState;
+
+// A slot as a new owner finds it. Nobody uses it: it is in no lane and has no record.
+void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
+{
+    auto& s = c.view().slot(slot);
+    auto relaxed = std::memory_order_relaxed;
+    s.info.generation = ++c.generations[slot];
+    s.info.so_error.store(0, relaxed);
+    s.info.owner_cpu.store(c.home(slot), relaxed);
+    s.info.kind = 0;
+    s.info.family = 0;
+    std::fill(std::begin(s.info.local_addr), std::end(s.info.local_addr), static_cast<unsigned char>(0));
+    std::fill(std::begin(s.info.peer_addr), std::end(s.info.peer_addr), static_cast<unsigned char>(0));
+    s.info.local_port = s.info.peer_port = 0;
+    s.info.snd_shift = s.info.rcv_shift = 0;
+    s.info.lane_entries = 0;
+    s.info.snd_ring = s.info.rcv_ring = 0;
+    for (auto* zero : {&s.owner.snd_acked, &s.owner.rcv_produced, &s.owner.rcv_dropped, &s.owner.accept_ready,
+             &s.app.snd_produced, &s.app.rcv_consumed, &s.app.waiters[0], &s.app.waiters[1], &s.app.accept_taken}) {
+        zero->store(0, relaxed);
+    }
+    for (auto* none : {&s.owner.rcv_end, &s.owner.rcv_ring_at, &s.owner.urgent_mark, &s.app.snd_end}) {
+        none->store(sockbuf::no_offset, relaxed);
+    }
+    for (auto* zero : {&s.owner.snd_broken, &s.app.want_space, &s.app.want_level, &s.share.snd_lock, &s.share.rcv_lock,
+             &s.share.ctl_lock, &s.share.status, &s.reply.done}) {
+        zero->store(0, relaxed);
+    }
+    s.share.rcv_timeout_us.store(0, relaxed);
+    s.share.snd_timeout_us.store(0, relaxed);
+    s.share.holders.store(sockbuf::lane_holder, relaxed);
+}
+
+void GatewayCpu::fill_grants(Client& c)
+{
+    ClientCpu& mine = c.cpu[me()];
+    auto& lane = c.view().grant_lane(me());
+    auto* entries = sockbuf::SegmentView::lane_entries(lane);
+    std::uint32_t waiting = mine.grants_produced - lane.consumed.load(std::memory_order_acquire);
+    if (waiting > sockbuf::grant_lane_entries) {
+        fault(c); // an index that no honest process writes: no more grants
+        return;
+    }
+    for (; waiting < sockbuf::grant_lane_entries && !mine.free_slots.empty(); ++waiting) {
+        std::uint32_t slot = mine.free_slots.back();
+        mine.free_slots.pop_back();
+        reset_slot(c, slot);
+        c.view().slot(slot).info.state.store(static_cast<std::uint32_t>(SlotState::granted), std::memory_order_relaxed);
+        c.granted[slot].store(1, std::memory_order_relaxed);
+        c.granted_at[slot] = mine.grants_produced;
+        entries[mine.grants_produced % sockbuf::grant_lane_entries].store(
+            slot | std::uint64_t{c.generations[slot]} << 32, std::memory_order_relaxed);
+        ++mine.grants_produced;
+        lane.produced.store(mine.grants_produced, std::memory_order_release);
+    }
+}
+
+SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family)
+{
+    auto* rec = new (std::nothrow) SocketRecord; // control path: a socket is made, not a packet moved
+    if (rec == nullptr) {
+        return nullptr;
+    }
+    rec->client = &c;
+    rec->slot = slot;
+    rec->generation = c.generations[slot];
+    rec->so.domain = &domain();
+    rec->so.user = &user_;
+    rec->so.user_ref = rec;
+    rec->so.slot = &c.view().slot(slot);
+    rec->so.slot_id = slot;
+    rec->so.kind = kind;
+    rec->so.family = family;
+    c.records[slot] = rec;
+    c.live.fetch_add(1, std::memory_order_relaxed);
+    auto& info = c.view().slot(slot).info;
+    info.kind = static_cast<std::uint8_t>(kind);
+    info.family = family;
+    protocols::so_publish_state(rec->so, SlotState::open);
+    return rec;
+}
+
+bool GatewayCpu::provide_rings(SocketRecord& rec)
+{
+    if (rec.snd_shift != 0) {
+        return true;
+    }
+    Client& c = *rec.client;
+    bool stream = rec.so.kind == sockbuf::SlotKind::stream;
+    auto shift_for = [](std::uint32_t bytes, unsigned fallback) {
+        unsigned shift = bytes == 0 ? fallback : static_cast<unsigned>(std::bit_width(bytes - 1));
+        return std::clamp(shift, RingArena::shift_min, RingArena::shift_max);
+    };
+    const GatewayOptions& o = shared_.options;
+    unsigned snd = shift_for(rec.so.options.send_ring_bytes, stream ? o.send_ring_shift : o.datagram_ring_shift);
+    unsigned rcv = shift_for(rec.so.options.receive_ring_bytes, stream ? o.receive_ring_shift : o.datagram_ring_shift);
+    RingArena& arena = c.cpu[me()].arena;
+    auto send = arena.take(snd);
+    auto receive = send ? arena.take(rcv) : std::nullopt;
+    if (!receive) {
+        if (send) {
+            arena.give(*send, snd);
+        }
+        return false;
+    }
+    rec.rings_cpu = me();
+    rec.snd_shift = static_cast<std::uint8_t>(snd);
+    rec.rcv_shift = static_cast<std::uint8_t>(rcv);
+    rec.so.snd_ring = c.view().ring(*send, snd);
+    rec.so.rcv_ring = c.view().ring(*receive, rcv);
+    auto& info = c.view().slot(rec.slot).info;
+    info.snd_ring = *send;
+    info.rcv_ring = *receive;
+    info.snd_shift = rec.snd_shift;
+    info.rcv_shift = rec.rcv_shift;
+    return true;
+}
+
+SocketRecord* GatewayCpu::accepted(SocketRecord& listener, const base::FourTuple& flow)
+{
+    base::assert_on(cpu_.owner());
+    Client& c = *listener.client;
+    auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, me());
+    std::uint32_t waiting =
+        listener.lane_produced[me()].load(std::memory_order_relaxed) - lane.consumed.load(std::memory_order_acquire);
+    ClientCpu& mine = c.cpu[me()];
+    if (waiting >= listener.backlog || mine.free_slots.empty()) {
+        return nullptr; // also when a hostile family wrote an impossible index: it loses its own connections
+    }
+    std::uint32_t slot = mine.free_slots.back();
+    mine.free_slots.pop_back();
+    reset_slot(c, slot);
+    SocketRecord* rec = make_record(c, slot, sockbuf::SlotKind::stream, listener.so.family);
+    if (rec == nullptr || !provide_rings(*rec)) {
+        if (rec != nullptr) {
+            free_record(*rec);
+        } else {
+            mine.free_slots.push_back(slot);
+        }
+        return nullptr;
+    }
+    rec->from_accept = true;
+    rec->so.flow = flow;
+    return rec;
+}
+
+void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
+{
+    Client& c = *listener.client;
+    auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, me());
+    std::uint32_t at = listener.lane_produced[me()].load(std::memory_order_relaxed);
+    child.lane_at = at;
+    child.accept_lane = listener.lanes + me() * sockbuf::lane_stride(listener.lane_entries);
+    sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].store(
+        child.slot | std::uint64_t{child.generation} << 32, std::memory_order_relaxed);
+    listener.lane_produced[me()].store(at + 1, std::memory_order_relaxed);
+    lane.produced.store(at + 1, std::memory_order_release);
+    c.view().slot(listener.slot).owner.accept_ready.fetch_add(1, std::memory_order_seq_cst);
+    queue_event(c, listener.slot);
+}
+
+void GatewayCpu::moved_here(SocketRecord& rec)
+{
+    rec.client->view().slot(rec.slot).info.owner_cpu.store(me(), std::memory_order_release);
+    rec.client->owner[rec.slot].store(me(), std::memory_order_release);
+}
+
+void GatewayCpu::detached(SocketRecord& rec)
+{
+    base::assert_on(cpu_.owner());
+    INVARIANT(!rec.detached);
+    rec.detached = true;
+    if (!rec.busy) {
+        dead_.push_back(&rec);
+    }
+}
+
+// Connections in the lanes of a listener that closed; the TCP has stopped making more. Each is closed on its own CPU.
+// The lane's words are the family's: a forged one names at most another socket of the same family.
+void GatewayCpu::close_unaccepted(SocketRecord& listener)
+{
+    Client& c = *listener.client;
+    for (std::uint32_t cpu = 0; cpu < c.cpus; ++cpu) {
+        auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, cpu);
+        std::uint32_t end = listener.lane_produced[cpu].load(std::memory_order_relaxed);
+        std::uint32_t at = lane.consumed.load(std::memory_order_acquire);
+        if (end - at > listener.lane_entries) {
+            fault(c);
+            continue;
+        }
+        for (; at != end; ++at) {
+            std::uint64_t entry =
+                sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].load(std::memory_order_relaxed);
+            sockbuf::Request r{};
+            r.op = static_cast<std::uint32_t>(sockbuf::Op::close);
+            r.slot = static_cast<std::uint32_t>(entry);
+            r.generation = static_cast<std::uint32_t>(entry >> 32);
+            r.value = 1;
+            request(c, r);
+        }
+    }
+}
+
+void GatewayCpu::free_record(SocketRecord& rec)
+{
+    Client& c = *rec.client;
+    INVARIANT(!rec.busy);
+    RingArena& arena = c.cpu[me()].arena;
+    const auto& info_offsets = rec.so;
+    if (rec.snd_shift != 0) {
+        INVARIANT(rec.rings_cpu == me());
+        iovec at[2];
+        info_offsets.snd_ring.pieces(0, 1, at);
+        arena.give(
+            static_cast<std::uint64_t>(static_cast<std::byte*>(at[0].iov_base) - c.view().base()), rec.snd_shift);
+        info_offsets.rcv_ring.pieces(0, 1, at);
+        arena.give(
+            static_cast<std::uint64_t>(static_cast<std::byte*>(at[0].iov_base) - c.view().base()), rec.rcv_shift);
+    }
+    if (rec.lanes != 0) {
+        INVARIANT(rec.rings_cpu == me());
+        arena.give(rec.lanes, rec.lanes_shift);
+    }
+    rec.snd_shift = rec.rcv_shift = 0;
+    rec.lanes = 0;
+    rec.msg.dispatch = record_home_dispatch;
+    rec.msg.reply_port = nullptr;
+    rec.msg.cls = lwkt::Class::gen;
+    rec.msg.socket = &rec.so;
+    if (c.home(rec.slot) == me()) {
+        record_home_dispatch(rec.msg);
+    } else {
+        cpu_.send_passive(c.home(rec.slot), rec.msg);
+    }
+}
+
+// On the slot's home CPU: the record ends, the slot is free again.
+void GatewayCpu::record_home_dispatch(lwkt::Message& m)
+{
+    auto& msg = static_cast<netmsg::SocketMsg&>(m);
+    auto* rec = static_cast<SocketRecord*>(msg.socket->user_ref);
+    Client& c = *rec->client;
+    GatewayCpu& here = *c.gateway_cpus[base::current_cpu];
+    std::uint32_t slot = rec->slot;
+    c.records[slot] = nullptr;
+    delete rec;
+    c.owner[slot].store(here.me(), std::memory_order_release);
+    here.slot_home(c, slot);
+    c.live.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
+}
+
+void GatewayCpu::slot_home(Client& c, std::uint32_t slot)
+{
+    c.view().slot(slot).info.state.store(static_cast<std::uint32_t>(SlotState::free), std::memory_order_relaxed);
+    c.view().slot(slot).share.holders.store(0, std::memory_order_relaxed);
+    c.cpu[me()].free_slots.push_back(slot);
+}
+
+// ---- Death of a process
+// ------------------------------------------------------------------------------------------------
+
+void GatewayCpu::drain_process(Client& c, std::uint32_t process)
+{
+    while (drain_ring(c, process, sockbuf::request_slots) != 0) {
+    }
+}
+
+void GatewayCpu::reset_process(Client& c, std::uint32_t process)
+{
+    auto& ring = c.view().requests(process, me());
+    ring.produced.store(0, std::memory_order_relaxed);
+    ring.consumed.store(0, std::memory_order_release);
+    c.cpu[me()].requests_consumed[process] = 0;
+}
+
+void GatewayCpu::sweep_process(Client& c, std::uint32_t process)
+{
+    sockbuf::side_lock_release_dead(c.view().grant_lane(me()).lock, process);
+    for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
+        if (c.owner[slot].load(std::memory_order_acquire) == me()) {
+            sweep_slot(c, slot, process);
+        }
+    }
+    fill_grants(c);
+}
+
+void GatewayCpu::release_locks(Client& c, std::uint32_t slot, std::uint32_t process)
+{
+    auto& share = c.view().slot(slot).share;
+    sockbuf::side_lock_release_dead(share.snd_lock, process);
+    sockbuf::side_lock_release_dead(share.rcv_lock, process);
+    sockbuf::side_lock_release_dead(share.ctl_lock, process);
+    SocketRecord* rec = c.records[slot];
+    if (rec != nullptr && rec->lanes != 0) {
+        for (std::uint32_t i = 0; i < c.cpus; ++i) {
+            sockbuf::side_lock_release_dead(c.view().accept_lane(rec->lanes, rec->lane_entries, i).lock, process);
+        }
+    }
+}
+
+bool GatewayCpu::still_in_lane(Client& c, const SocketRecord& rec) const
+{
+    if (!rec.from_accept) {
+        return false; // a granted slot leaves its lane before its first request makes the record
+    }
+    std::uint32_t consumed = reinterpret_cast<sockbuf::LaneHeader*>(c.view().base() + rec.accept_lane)
+                                 ->consumed.load(std::memory_order_acquire);
+    return static_cast<std::int32_t>(rec.lane_at - consumed) >= 0;
+}
+
+void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process)
+{
+    SocketRecord* rec = c.records[slot];
+    bool granted = c.granted[slot].load(std::memory_order_relaxed) != 0;
+    if (rec == nullptr && !granted) {
+        return;
+    }
+    release_locks(c, slot, process);
+    auto& holders = c.view().slot(slot).share.holders;
+    std::uint64_t bit = std::uint64_t{1} << process;
+    std::uint64_t left = holders.load(std::memory_order_seq_cst);
+    if ((left & bit) != 0) {
+        left = holders.fetch_and(~bit, std::memory_order_seq_cst) & ~bit;
+    }
+    if (rec == nullptr) {
+        std::uint32_t consumed = c.view().grant_lane(me()).consumed.load(std::memory_order_acquire);
+        bool in_lane = static_cast<std::int32_t>(c.granted_at[slot] - consumed) >= 0;
+        if (!in_lane && (left & ~sockbuf::lane_holder) == 0) {
+            c.granted[slot].store(0, std::memory_order_relaxed);
+            slot_home(c, slot);
+        }
+        return;
+    }
+    if ((left & ~sockbuf::lane_holder) == 0 && !rec->closing && !rec->detached && !still_in_lane(c, *rec)) {
+        close(*rec, false);
+    }
+}
+
+void GatewayCpu::close_all(Client& c, bool abort)
+{
+    for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
+        if (c.owner[slot].load(std::memory_order_acquire) == me() && c.records[slot] != nullptr) {
+            close(*c.records[slot], abort);
+        }
+    }
+}
+
+} // namespace gateway

@@ -1,0 +1,104 @@
+// Wakeups, merged to one per waiter and batch (rule 8). Owner: this CPU's protocol thread.
+// Order, which loses no wake-up: offsets and states are published; a full barrier; the waiters' words are read; ready
+// bits are set; the sleeping words are read. A waiter does the reverse: sets its bit and `sleeping`, then looks at the
+// offsets.
+#include <unistd.h>
+
+#include <bit>
+
+#include "gateway/gateway_cpu.hpp"
+
+namespace gateway {
+
+void GatewayCpu::event(SocketRecord& rec)
+{
+    if (!rec.event_queued && !rec.detached) {
+        rec.event_queued = true;
+        queue_event(*rec.client, rec.slot);
+    }
+}
+
+void GatewayCpu::queue_event(Client& c, std::uint32_t slot)
+{
+    events_.push_back({&c, slot});
+}
+
+void GatewayCpu::rollup()
+{
+    if (!events_.empty()) {
+        fence_.exchange(1, std::memory_order_seq_cst);
+        for (const EventRef& e : events_) {
+            SocketRecord* rec =
+                e.client->owner[e.slot].load(std::memory_order_relaxed) == me() ? e.client->records[e.slot] : nullptr;
+            if (rec != nullptr) {
+                rec->event_queued = false;
+            }
+            collect_waiters(*e.client, e.slot);
+        }
+        events_.clear();
+        for (Client* c : wakes_) {
+            wake_client(*c);
+        }
+        wakes_.clear();
+    }
+    // By index: freeing may bring more (never does today, but costs nothing).
+    for (std::size_t i = 0; i < dead_.size(); ++i) {
+        free_record(*dead_[i]);
+    }
+    dead_.clear();
+}
+
+void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot)
+{
+    ClientCpu& mine = c.cpu[me()];
+    auto& app = c.view().slot(slot).app;
+    for (std::uint32_t half = 0; half < 2; ++half) {
+        for (std::uint64_t m = app.waiters[half].load(std::memory_order_seq_cst); m != 0; m &= m - 1) {
+            std::uint32_t w = half * 64 + static_cast<std::uint32_t>(std::countr_zero(m));
+            auto kind = static_cast<sockbuf::WaiterKind>(c.waiters[w].kind.load(std::memory_order_relaxed));
+            if (kind == sockbuf::WaiterKind::none) {
+                continue;
+            }
+            if (kind == sockbuf::WaiterKind::set) {
+                std::uint64_t bit = std::uint64_t{1} << (slot % 64);
+                std::uint32_t word = slot / 64;
+                if ((c.view().waiter_bits(w)[word].fetch_or(bit, std::memory_order_seq_cst) & bit) == 0) {
+                    c.view().waiter(w).summary[word / 64].fetch_or(
+                        std::uint64_t{1} << (word % 64), std::memory_order_seq_cst);
+                }
+            }
+            mine.wake[half] |= std::uint64_t{1} << (w % 64);
+        }
+    }
+    if (!mine.wake_queued && (mine.wake[0] | mine.wake[1]) != 0) {
+        mine.wake_queued = true;
+        wakes_.push_back(&c);
+    }
+}
+
+void GatewayCpu::wake_client(Client& c)
+{
+    ClientCpu& mine = c.cpu[me()];
+    for (std::uint32_t half = 0; half < 2; ++half) {
+        for (std::uint64_t m = mine.wake[half]; m != 0; m &= m - 1) {
+            std::uint32_t w = half * 64 + static_cast<std::uint32_t>(std::countr_zero(m));
+            auto& sleeping = c.view().waiter(w).sleeping;
+            // The exchange first, then the system call: a waiter that goes to sleep again in between is not missed.
+            if (sleeping.load(std::memory_order_seq_cst) == 0 || sleeping.exchange(0, std::memory_order_seq_cst) == 0) {
+                continue;
+            }
+            if (shared_.wake) {
+                shared_.wake(c.id, w);
+                continue;
+            }
+            int fd = c.waiters[w].write_fd.load(std::memory_order_acquire);
+            if (fd >= 0 && ::write(fd, "", 1) < 0) {
+                fault(c); // full (64 KiB of unread wakes) or closed: the reader's own doing
+            }
+        }
+        mine.wake[half] = 0;
+    }
+    mine.wake_queued = false;
+}
+
+} // namespace gateway
