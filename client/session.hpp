@@ -20,7 +20,12 @@ struct WaiterHandle {
 // What differs between the places where the calls run. Every member may be called from any application thread.
 class Host {
 public:
-    virtual ~Host() = default;
+    Host();
+    virtual ~Host();
+    Host(const Host&) = delete;
+    Host& operator=(const Host&) = delete;
+    // Unique in the process, never reused; new in a forked child. Threads that remember something of a Host key it so.
+    std::uint64_t id() const { return id_; }
     // Rings CPU `cpu` (its sleep word was seen set).
     virtual void ring(std::uint32_t cpu) = 0;
     // A new waiter; 0 or a negative errno (-ENOSPC: all in use; callers then wait by short timed sleeps).
@@ -32,13 +37,27 @@ public:
     virtual int sleep(const WaiterHandle& w, base::Instant deadline) = 0;
     virtual base::Instant now() = 0;
     virtual bool alive() = 0; // false once netd is gone
+
+protected:
+    // Threads that end from now on no longer give their waiters back: the first line of a derived destructor.
+    void retire();
+    // In a forked child: what the parent's threads remember is void.
+    void renew_after_fork();
+
+private:
+    std::uint64_t id_; // c
 };
+
+bool host_exists(std::uint64_t host_id);
+// Runs `drop_waiter` on the host of this id if there still is one.
+void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w);
 
 struct Session {
     sockbuf::SegmentView view;                     // c
     const std::atomic<std::uint32_t>* sleep_words; // c: sleep word of CPU i at index i * 16 (64 bytes apart)
     std::uint32_t process = 0;                     // c (a forked child has its own Session value)
     Host* host = nullptr;                          // c
+    std::uint32_t spin_max = 0; // c: pauses to poll for before a sleep; 0 on one CPU and in simulations
 
     // After publishing (sequentially consistent): rings the CPU if it sleeps.
     void look_and_ring(std::uint32_t cpu) const

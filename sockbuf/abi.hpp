@@ -155,9 +155,10 @@ static_assert(sizeof(Request) == 128);
 inline constexpr std::uint32_t request_data_max = 76;
 
 inline constexpr std::uint32_t request_slots = 32;
-// One per process and CPU; producer = the process (its threads take turns under a private lock), consumer = that CPU.
+// One per process and CPU; producer = the process (its threads take turns under `lock`), consumer = that CPU.
 struct RequestRing {
     alignas(64) std::atomic<std::uint32_t> produced; // u, release
+    std::atomic<std::uint32_t> lock;                 // u: SideLock; the process clears it when it attaches
     alignas(64) std::atomic<std::uint32_t> consumed; // o, release
     alignas(64) Request entries[request_slots];
 };

@@ -1,0 +1,286 @@
+#include "client/admission.hpp"
+
+#include <sched.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <ctime>
+
+#include "client/admission_packets.hpp"
+#include "client/real_calls.hpp"
+#include "client/signal_guard.hpp"
+#include "sockbuf/side_lock.hpp"
+
+namespace client {
+
+namespace {
+
+constexpr std::uint32_t spin_pauses = 256; // a few microseconds; shrinks by itself where it does not pay
+
+std::uint32_t spin_limit()
+{
+    cpu_set_t allowed;
+    CPU_ZERO(&allowed);
+    bool several = sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) > 1;
+    return several ? spin_pauses : 0;
+}
+
+void close_all(const std::vector<int>& fds)
+{
+    for (int fd : fds) {
+        real_calls.close(fd);
+    }
+}
+
+} // namespace
+
+int Admission::attach(const char* socket_path, std::unique_ptr<Admission>& out)
+{
+    SignalGuard no_handlers;
+    int fd = connect_admission(socket_path);
+    if (fd < 0) {
+        return fd;
+    }
+    std::unique_ptr<Admission> a(new Admission(fd));
+    sockbuf::AttachReply reply{};
+    std::vector<int> fds;
+    int rc = send_hello(fd, sockbuf::Hello::attach, 0);
+    rc = rc != 0 ? rc : receive_reply(fd, &reply, sizeof reply, fds);
+    if (rc == 0 && reply.error != 0) {
+        rc = -reply.error;
+    } else if (rc == 0 && (reply.version != sockbuf::abi_version || fds.size() != std::size_t{2} + reply.cpus)) {
+        rc = -EPROTO;
+    }
+    if (rc != 0) {
+        close_all(fds);
+        return rc;
+    }
+    rc = a->map(reply, fds[0], fds[1]);
+    a->doorbells_.assign(fds.begin() + 2, fds.end());
+    real_calls.close(fds[0]); // the mappings keep the memory
+    real_calls.close(fds[1]);
+    if (rc == 0) {
+        a->clear_request_locks();
+        out = std::move(a);
+    }
+    return rc;
+}
+
+int Admission::map(const sockbuf::AttachReply& reply, int segment_fd, int page_fd)
+{
+    segment_bytes_ = reply.segment_bytes;
+    page_bytes_ = reply.page_bytes;
+    void* p = mmap(nullptr, segment_bytes_, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, segment_fd, 0);
+    if (p == MAP_FAILED) {
+        return -errno;
+    }
+    segment_ = p;
+    p = mmap(nullptr, page_bytes_, PROT_READ, MAP_SHARED, page_fd, 0);
+    if (p == MAP_FAILED) {
+        return -errno;
+    }
+    page_ = p;
+    const auto& header = *static_cast<const sockbuf::SegmentHeader*>(segment_);
+    if (segment_bytes_ < sizeof header || header.magic != sockbuf::abi_magic ||
+        header.version != sockbuf::abi_version || header.bytes > segment_bytes_ || header.cpus != reply.cpus ||
+        page_bytes_ < std::size_t{64} * reply.cpus) {
+        return -EPROTO;
+    }
+    session_.view = sockbuf::SegmentView(static_cast<std::byte*>(segment_), header);
+    session_.sleep_words = static_cast<const std::atomic<std::uint32_t>*>(page_);
+    session_.process = reply.process;
+    session_.host = this;
+    session_.spin_max = spin_limit();
+    return 0;
+}
+
+Admission::~Admission()
+{
+    retire();
+    for (const Pipe& p : pipes_) {
+        real_calls.close(p.handle.fd);
+    }
+    close_all(doorbells_);
+    if (segment_ != nullptr) {
+        munmap(segment_, segment_bytes_);
+    }
+    if (page_ != nullptr) {
+        munmap(page_, page_bytes_);
+    }
+    if (fd_ >= 0) {
+        real_calls.close(fd_);
+    }
+}
+
+// The index may have belonged to a process that died while it held its request ring.
+void Admission::clear_request_locks()
+{
+    for (std::uint32_t cpu = 0; cpu < session_.view.cpus(); ++cpu) {
+        session_.view.requests(session_.process, cpu).lock.store(0, std::memory_order_relaxed);
+    }
+}
+
+int Admission::prepare_fork(ForkTicket& out)
+{
+    mutex_.lock(); // until keep() or adopt(): the child must not inherit it held by a thread it does not have
+    SignalGuard no_handlers;
+    sockbuf::ForkReply reply{};
+    std::vector<int> fds;
+    int rc = alive() ? send_hello(fd_, sockbuf::Hello::fork, 0) : -EPIPE;
+    rc = rc != 0 ? rc : receive_reply(fd_, &reply, sizeof reply, fds);
+    if (rc == -EPIPE) {
+        alive_.store(false);
+    }
+    if (rc == 0 && (reply.error != 0 || fds.size() != 1)) {
+        rc = reply.error != 0 ? -reply.error : -EPROTO;
+    }
+    if (rc != 0) {
+        close_all(fds);
+        mutex_.unlock();
+        return rc;
+    }
+    out = {reply.process, fds[0]};
+    return 0;
+}
+
+void Admission::keep(ForkTicket& ticket)
+{
+    mutex_.unlock();
+    real_calls.close(ticket.fd);
+    ticket.fd = -1;
+}
+
+void Admission::close_thread_waiters()
+{
+    auto of_threads = [](const Pipe& p) { return p.kind == sockbuf::WaiterKind::thread; };
+    for (const Pipe& p : pipes_) {
+        if (of_threads(p)) {
+            pipe_fds_[p.handle.index] = 0;
+            real_calls.close(p.handle.fd);
+        }
+    }
+    std::erase_if(pipes_, of_threads);
+}
+
+void Admission::adopt(ForkTicket& ticket)
+{
+    mutex_.unlock();
+    renew_after_fork();
+    sockbuf::side_lock_after_fork();
+    close_thread_waiters(); // they are the parent's
+    real_calls.close(fd_);  // ours would hide the parent's death
+    fd_ = ticket.fd;
+    ticket.fd = -1;
+    session_.process = ticket.process;
+    clear_request_locks();
+}
+
+void Admission::disown()
+{
+    renew_after_fork();
+    close_thread_waiters();
+    alive_.store(false);
+    real_calls.close(fd_);
+    fd_ = -1;
+}
+
+bool Admission::owns(int fd) const
+{
+    return fd > 0 &&
+           (fd == fd_.load() || std::find(doorbells_.begin(), doorbells_.end(), fd) != doorbells_.end() ||
+               std::any_of(std::begin(pipe_fds_), std::end(pipe_fds_), [fd](const auto& own) { return own == fd; }));
+}
+
+void Admission::ring(std::uint32_t cpu)
+{
+    std::uint64_t one = 1;
+    int before = errno;
+    // An eventfd at its limit is rung already, and nobody hears it once netd is gone: no failure matters.
+    [[maybe_unused]] ssize_t n = real_calls.write(doorbells_[cpu], &one, sizeof one);
+    errno = before;
+}
+
+int Admission::make_waiter(sockbuf::WaiterKind kind, WaiterHandle& out)
+{
+    SignalGuard no_handlers;
+    std::lock_guard lock(mutex_);
+    if (!alive()) {
+        return -EPIPE;
+    }
+    sockbuf::WaiterReply reply{};
+    std::vector<int> fds;
+    int rc = send_hello(fd_, sockbuf::Hello::waiter, static_cast<std::int32_t>(kind));
+    rc = rc != 0 ? rc : receive_reply(fd_, &reply, sizeof reply, fds);
+    if (rc == -EPIPE) {
+        alive_.store(false);
+    }
+    if (rc == 0 && (reply.error != 0 || fds.size() != 1 || reply.waiter >= sockbuf::max_waiters)) {
+        rc = reply.error != 0 ? -reply.error : -EPROTO;
+    }
+    if (rc != 0) {
+        close_all(fds);
+        return rc;
+    }
+    out = {reply.waiter, fds[0]};
+    pipes_.push_back({out, kind});
+    pipe_fds_[out.index] = out.fd;
+    return 0;
+}
+
+void Admission::drop_waiter(const WaiterHandle& w)
+{
+    SignalGuard no_handlers;
+    std::lock_guard lock(mutex_);
+    auto it = std::find_if(pipes_.begin(), pipes_.end(), [&](const Pipe& p) { return p.handle.fd == w.fd; });
+    if (it == pipes_.end()) {
+        return;
+    }
+    pipe_fds_[w.index] = 0;
+    real_calls.close(w.fd);
+    pipes_.erase(it);
+    if (alive()) {
+        send_hello(fd_, sockbuf::Hello::drop_waiter, static_cast<std::int32_t>(w.index));
+    }
+}
+
+int Admission::sleep(const WaiterHandle& w, base::Instant deadline)
+{
+    char bytes[64];
+    if (deadline == base::never) {
+        // A plain blocking read: whether a signal restarts it or not is the kernel's decision.
+        ssize_t n = real_calls.read(w.fd, bytes, sizeof bytes);
+        if (n > 0) {
+            return 0;
+        }
+        if (n < 0 && errno == EINTR) {
+            return -EINTR;
+        }
+        alive_.store(false);
+        return -EPIPE;
+    }
+    std::int64_t left = std::max<std::int64_t>((deadline - now()).count(), 0);
+    timespec timeout{left / 1'000'000, (left % 1'000'000) * 1000};
+    pollfd fds[2] = {{fd_, 0, 0}, {w.fd, POLLIN, 0}}; // a negative descriptor is ignored
+    int n = real_calls.ppoll(fds, 2, &timeout, nullptr);
+    if (n < 0) {
+        return errno == EINTR ? -EINTR : -EPIPE;
+    }
+    if (n == 0) {
+        return -ETIMEDOUT;
+    }
+    if ((fds[1].revents & POLLIN) != 0 && real_calls.read(w.fd, bytes, sizeof bytes) > 0) {
+        return 0;
+    }
+    alive_.store(false);
+    return -EPIPE;
+}
+
+base::Instant Admission::now()
+{
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return base::Instant{base::Micros{t.tv_sec * 1'000'000 + t.tv_nsec / 1000}};
+}
+
+} // namespace client

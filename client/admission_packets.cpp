@@ -1,0 +1,104 @@
+#include "client/admission_packets.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "client/real_calls.hpp"
+
+namespace client {
+
+namespace {
+
+constexpr int high_numbers = 1000; // out of select's and most programs' way
+constexpr std::size_t reply_fds_max = 2 + sockbuf::max_cpus;
+
+// `fd` under a high number if the limit has room there, close-on-exec in any case.
+int move_high(int fd)
+{
+    rlimit limit{};
+    getrlimit(RLIMIT_NOFILE, &limit);
+    rlim_t room = limit.rlim_cur - std::min<rlim_t>(limit.rlim_cur, 256);
+    for (rlim_t from : {rlim_t{high_numbers}, std::min<rlim_t>(room, high_numbers), rlim_t{100}}) {
+        int moved = real_calls.fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(from));
+        if (moved >= 0) {
+            real_calls.close(fd);
+            return moved;
+        }
+    }
+    return fd;
+}
+
+} // namespace
+
+int connect_admission(const char* socket_path)
+{
+    sockaddr_un addr{};
+    addr.sun_family = AF_UNIX;
+    if (std::strlen(socket_path) >= sizeof addr.sun_path) {
+        return -ENAMETOOLONG;
+    }
+    std::strcpy(addr.sun_path, socket_path);
+    int fd = real_calls.socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -errno;
+    }
+    if (real_calls.connect(fd, reinterpret_cast<const sockaddr*>(&addr), sizeof addr) != 0) {
+        int error = errno;
+        real_calls.close(fd);
+        return -error;
+    }
+    return move_high(fd);
+}
+
+int send_hello(int fd, sockbuf::Hello hello, std::int32_t value)
+{
+    sockbuf::AdmissionRequest request{
+        sockbuf::abi_magic, sockbuf::abi_version, static_cast<std::uint32_t>(hello), value};
+    iovec piece{&request, sizeof request};
+    msghdr m{};
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    ssize_t n;
+    do {
+        n = real_calls.sendmsg(fd, &m, MSG_NOSIGNAL);
+    } while (n < 0 && errno == EINTR);
+    return n == static_cast<ssize_t>(sizeof request) ? 0 : -EPIPE;
+}
+
+int receive_reply(int fd, void* reply, std::size_t size, std::vector<int>& fds)
+{
+    alignas(cmsghdr) unsigned char control[CMSG_SPACE(sizeof(int) * reply_fds_max)];
+    iovec piece{reply, size};
+    msghdr m{};
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = sizeof control;
+    ssize_t n;
+    do {
+        n = real_calls.recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    if (n <= 0) {
+        return -EPIPE;
+    }
+    for (cmsghdr* c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS) {
+            continue;
+        }
+        std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (std::size_t i = 0; i < count; ++i) {
+            int received;
+            std::memcpy(&received, CMSG_DATA(c) + i * sizeof(int), sizeof received);
+            fds.push_back(move_high(received));
+        }
+    }
+    return n == static_cast<ssize_t>(size) && (m.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0 ? 0 : -EPROTO;
+}
+
+} // namespace client

@@ -1,0 +1,19 @@
+// Packets of the admission protocol over a SOCK_SEQPACKET connection, with the descriptors that come with them.
+// Internal to client/.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "sockbuf/admission.hpp"
+
+namespace client {
+
+// Connected, close-on-exec, at a high number; or a negative errno.
+int connect_admission(const char* socket_path);
+// 0 or a negative errno (-EPIPE: netd is gone).
+int send_hello(int fd, sockbuf::Hello hello, std::int32_t value);
+// A reply of exactly `size` bytes and its descriptors, moved to high numbers. 0, -EPIPE (netd is gone), -EPROTO.
+int receive_reply(int fd, void* reply, std::size_t size, std::vector<int>& fds);
+
+} // namespace client

@@ -1,0 +1,215 @@
+#include "client/blocking.hpp"
+
+#include <algorithm>
+#include <array>
+
+namespace client {
+
+// One waiter of this thread in one session. Plain data: it outlives the thread_local destructors.
+struct ThreadWaiter {
+    std::uint64_t host_id = 0; // 0 = unused
+    WaiterHandle handle;
+    Sock watched; // whose waiters word has our bit, when `watching`
+    bool watching = false;
+    bool busy = false;   // a wait of this thread uses it
+    unsigned spin = 0;   // current polling limit
+    unsigned unpaid = 0; // sleeps since polling was given up
+};
+
+namespace {
+
+constexpr std::size_t waiters_max = 8; // sessions and nested waits of one thread
+constexpr base::Micros nap{500};       // without a waiter
+constexpr unsigned spin_first = 64;    // pauses
+constexpr unsigned retry_spin_after = 64;
+
+struct ThreadState {
+    std::array<ThreadWaiter, waiters_max> waiters;
+    bool ended = false; // the thread's destructors ran: no new waiters
+};
+constinit thread_local ThreadState this_state;
+
+struct ThreadEnd {
+    ~ThreadEnd()
+    {
+        this_state.ended = true;
+        for (ThreadWaiter& t : this_state.waiters) {
+            if (t.host_id != 0) {
+                drop_waiter_of(t.host_id, t.handle);
+                t.host_id = 0;
+            }
+        }
+    }
+    bool touched = false;
+};
+thread_local ThreadEnd at_thread_end;
+
+std::atomic<std::uint64_t>& waiter_word(SocketSlot& slot, std::uint32_t waiter)
+{
+    return slot.app.waiters[waiter / 64];
+}
+
+// This thread's waiter in `s` that is not busy (or any, for thread_waiter()); null when there is none to be had.
+ThreadWaiter* find_waiter(Session& s, bool any)
+{
+    ThreadState& state = this_state;
+    ThreadWaiter* unused = nullptr;
+    for (ThreadWaiter& t : state.waiters) {
+        if (t.host_id == s.host->id() && (any || !t.busy)) {
+            return &t;
+        }
+        if (t.host_id == 0 && unused == nullptr) {
+            unused = &t;
+        }
+    }
+    if (unused == nullptr || state.ended) {
+        return nullptr;
+    }
+    at_thread_end.touched = true; // constructs it, so that its destructor runs
+    WaiterHandle handle;
+    if (s.host->make_waiter(sockbuf::WaiterKind::thread, handle) != 0) {
+        return nullptr;
+    }
+    *unused = ThreadWaiter{};
+    unused->handle = handle;
+    unused->host_id = s.host->id();
+    unused->spin = std::min(spin_first, s.spin_max);
+    return unused;
+}
+
+void watch_only(Session& s, ThreadWaiter& t, Sock k)
+{
+    if (t.watching && t.watched.slot == k.slot && t.watched.generation == k.generation) {
+        return;
+    }
+    if (t.watching) {
+        sock_unwatch(s, t.watched, t.handle.index);
+    }
+    sock_watch(s, k, t.handle.index);
+    t.watched = k;
+    t.watching = true;
+}
+
+// Waiters remembered for a Host that is gone (a closed session, the parent before fork) make room.
+void forget_stale(Session& s)
+{
+    for (ThreadWaiter& t : this_state.waiters) {
+        if (t.host_id != 0 && t.host_id != s.host->id() && !host_exists(t.host_id)) {
+            t = ThreadWaiter{};
+        }
+    }
+}
+
+} // namespace
+
+Blocker::Blocker(Session& s, Sock k, base::Instant deadline) : s_(s), sock_(k), deadline_(deadline)
+{
+    waiter_ = find_waiter(s, false);
+    if (waiter_ == nullptr) {
+        forget_stale(s);
+        waiter_ = find_waiter(s, false);
+    }
+    if (waiter_ != nullptr) {
+        waiter_->busy = true;
+    }
+}
+
+Blocker::~Blocker()
+{
+    if (waiter_ != nullptr) {
+        // A wake that is on its way stays in the pipe: one spurious wake-up later is cheaper than draining now.
+        s_.view.waiter(waiter_->handle.index).sleeping.store(0, std::memory_order_relaxed);
+        waiter_->busy = false;
+    }
+}
+
+unsigned Blocker::spin_rounds() const
+{
+    return waiter_ == nullptr ? 0 : waiter_->spin;
+}
+
+void Blocker::spin_pause()
+{
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    asm volatile("yield");
+#endif
+}
+
+void Blocker::spin_result(bool paid)
+{
+    waiter_->spin = paid ? std::min(waiter_->spin * 2, s_.spin_max) : waiter_->spin / 2;
+}
+
+void Blocker::arm()
+{
+    if (waiter_ == nullptr) {
+        return;
+    }
+    if (waiter_->spin == 0 && s_.spin_max != 0 && ++waiter_->unpaid >= retry_spin_after) {
+        waiter_->unpaid = 0;
+        waiter_->spin = std::min(spin_first / 4, s_.spin_max);
+    }
+    watch_only(s_, *waiter_, sock_);
+    arm_waiter(s_, waiter_->handle);
+}
+
+int Blocker::sleep()
+{
+    if (waiter_ != nullptr) {
+        return s_.host->sleep(waiter_->handle, deadline_);
+    }
+    base::Instant until = std::min(deadline_, s_.host->now() + nap);
+    int rc = s_.host->sleep(WaiterHandle{}, until);
+    return rc == -ETIMEDOUT && until != deadline_ ? 0 : rc;
+}
+
+void sock_watch(Session& s, Sock k, std::uint32_t waiter)
+{
+    if (SocketSlot* slot = find_slot(s, k)) {
+        waiter_word(*slot, waiter).fetch_or(std::uint64_t{1} << (waiter % 64), std::memory_order_seq_cst);
+    }
+}
+
+void sock_unwatch(Session& s, Sock k, std::uint32_t waiter)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return;
+    }
+    waiter_word(*slot, waiter).fetch_and(~(std::uint64_t{1} << (waiter % 64)), std::memory_order_seq_cst);
+    for (ThreadWaiter& t : this_state.waiters) {
+        if (t.watching && t.host_id == s.host->id() && t.handle.index == waiter && t.watched.slot == k.slot) {
+            t.watching = false;
+        }
+    }
+}
+
+int thread_waiter(Session& s, WaiterHandle& out)
+{
+    ThreadWaiter* t = find_waiter(s, true);
+    if (t == nullptr) {
+        forget_stale(s);
+        t = find_waiter(s, true);
+    }
+    if (t == nullptr) {
+        return s.host->alive() ? -ENOSPC : -EPIPE;
+    }
+    out = t->handle;
+    return 0;
+}
+
+void arm_waiter(Session& s, const WaiterHandle& w)
+{
+    s.view.waiter(w.index).sleeping.store(1, std::memory_order_seq_cst);
+}
+
+void disarm_waiter(Session& s, const WaiterHandle& w)
+{
+    if (s.view.waiter(w.index).sleeping.exchange(0, std::memory_order_seq_cst) == 0) {
+        s.host->sleep(w, base::Instant{}); // a moment long past: takes what is in the pipe and does not wait
+    }
+}
+
+} // namespace client

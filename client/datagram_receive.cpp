@@ -1,0 +1,155 @@
+// Datagram reads: one record of the receive ring under rcv_lock; what does not fit the caller's buffer is cut off. The
+// sender's address and the control messages that were asked for come from the record's header.
+#include <netinet/in.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/endian.hpp"
+#include "client/blocking.hpp"
+#include "client/sockaddr.hpp"
+#include "client/transfer.hpp"
+
+namespace client {
+
+namespace {
+
+// Appends one control message, or says that it did not fit (MSG_CTRUNC).
+class ControlWriter {
+public:
+    explicit ControlWriter(msghdr& m) : m_(m), room_(m.msg_control != nullptr ? m.msg_controllen : 0) {}
+    ~ControlWriter() { m_.msg_controllen = used_; }
+    ControlWriter(const ControlWriter&) = delete;
+    ControlWriter& operator=(const ControlWriter&) = delete;
+
+    template <typename T>
+    void add(int type, const T& value)
+    {
+        if (room_ - used_ < CMSG_SPACE(sizeof value)) {
+            m_.msg_flags |= MSG_CTRUNC;
+            return;
+        }
+        cmsghdr head{};
+        head.cmsg_level = IPPROTO_IP;
+        head.cmsg_type = type;
+        head.cmsg_len = CMSG_LEN(sizeof value);
+        auto* at = static_cast<std::byte*>(m_.msg_control) + used_;
+        std::memcpy(at, &head, sizeof head);
+        std::memcpy(at + CMSG_LEN(0), &value, sizeof value);
+        used_ += CMSG_SPACE(sizeof value);
+    }
+
+private:
+    msghdr& m_;
+    std::size_t room_;
+    std::size_t used_ = 0;
+};
+
+void write_control(SocketSlot& slot, const sockbuf::DatagramHeader& h, msghdr& m)
+{
+    ControlWriter w(m);
+    if (has_status(slot, status_pktinfo)) {
+        in_pktinfo info{};
+        info.ipi_ifindex = static_cast<int>(h.interface);
+        base::store_be32(&info.ipi_addr, h.local_v4);
+        info.ipi_spec_dst = info.ipi_addr;
+        w.add(IP_PKTINFO, info);
+    }
+    if (has_status(slot, status_recv_ttl)) {
+        w.add(IP_TTL, int{h.ttl});
+    }
+    if (has_status(slot, status_recv_tos)) {
+        w.add(IP_TOS, h.tos);
+    }
+}
+
+std::uint64_t unread_bytes(SocketSlot& slot)
+{
+    return slot.owner.rcv_produced.load(std::memory_order_seq_cst) -
+           slot.app.rcv_consumed.load(std::memory_order_seq_cst);
+}
+
+// The record at the head, copied out; false when there is none.
+bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& result)
+{
+    SideGuard lock(s, slot.share.rcv_lock);
+    if (lock.error() != 0) {
+        result = lock.error();
+        return true;
+    }
+    if (unread_bytes(slot) == 0) {
+        return false;
+    }
+    std::uint64_t at = slot.app.rcv_consumed.load(std::memory_order_relaxed);
+    sockbuf::RingView ring = receive_ring(s, slot);
+    sockbuf::DatagramHeader h;
+    ring.copy_out(at, &h, sizeof h);
+    IovecCursor into(m.msg_iov, m.msg_iovlen);
+    std::uint64_t n = std::min<std::uint64_t>(into.left(), h.size);
+    into.from_ring(ring, at + sizeof h, n);
+    if ((flags & MSG_PEEK) == 0) {
+        consume(s, slot, k, at + sockbuf::datagram_stride(h.size));
+    }
+    lock.release();
+    m.msg_flags = n < h.size ? MSG_TRUNC : 0;
+    write_sockaddr(family_of(slot), h.addr, h.port, static_cast<sockaddr*>(m.msg_name), &m.msg_namelen);
+    write_control(slot, h, m);
+    result = static_cast<ssize_t>((flags & MSG_TRUNC) != 0 ? h.size : n);
+    return true;
+}
+
+} // namespace
+
+std::int64_t next_datagram_size(Session& s, SocketSlot& slot)
+{
+    SideGuard lock(s, slot.share.rcv_lock);
+    if (lock.error() != 0 || unread_bytes(slot) == 0) {
+        return -1;
+    }
+    sockbuf::DatagramHeader h;
+    receive_ring(s, slot).copy_out(slot.app.rcv_consumed.load(std::memory_order_relaxed), &h, sizeof h);
+    return h.size;
+}
+
+ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags)
+{
+    base::Instant deadline = base::never;
+    bool timed = false;
+    ssize_t result = 0;
+    for (;;) {
+        if (int error = take_error(slot)) {
+            return -error;
+        }
+        if (take(s, slot, k, m, flags, result)) {
+            return result;
+        }
+        if (receive_over(slot)) {
+            m.msg_namelen = 0;
+            m.msg_controllen = 0;
+            m.msg_flags = 0;
+            return 0;
+        }
+        if (!s.host->alive()) {
+            return -ENETDOWN;
+        }
+        if (is_nonblocking(slot, flags)) {
+            return -EAGAIN;
+        }
+        if (!timed) {
+            timed = true;
+            deadline = deadline_after(s, slot.share.rcv_timeout_us.load(std::memory_order_relaxed));
+        }
+        int rc = wait_for(s, slot, k, deadline, [&] {
+            return unread_bytes(slot) != 0 || receive_over(slot) ||
+                   slot.info.so_error.load(std::memory_order_seq_cst) != 0;
+        });
+        if (!is_current(slot, k)) {
+            return -EBADF;
+        }
+        if (rc != 0) {
+            return rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ENETDOWN : rc;
+        }
+    }
+}
+
+} // namespace client

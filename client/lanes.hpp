@@ -1,0 +1,22 @@
+// Taking slots out of grant and accept lanes. Many takers (threads, processes) per lane; a claim by a process that dies
+// before it stored `consumed` is still in the lane. Internal to client/.
+#pragma once
+
+#include "client/slot_access.hpp"
+
+namespace client {
+
+struct LaneTake {
+    bool taken = false;
+    bool was_full = false;  // netd may hold more back: mark the listener
+    std::uint32_t left = 0; // entries that remain
+    int error = 0;          // of the lane's lock
+};
+
+// The caller's process is a holder of `out` afterwards.
+LaneTake take_from_lane(Session& s, sockbuf::LaneHeader& lane, Sock& out);
+
+// Where this thread starts to look, another lane each time: connections spread over the CPUs' lanes evenly.
+std::uint32_t first_lane(const Session& s);
+
+} // namespace client

@@ -1,0 +1,79 @@
+// The list of living Hosts, so that a thread that ends can give its waiters back without knowing whether the session it
+// used is still there. Any thread.
+#include "client/session.hpp"
+
+#include <algorithm>
+#include <mutex>
+#include <new>
+#include <vector>
+
+namespace client {
+
+namespace {
+
+struct Registry {
+    std::mutex mutex;
+    std::uint64_t last_id = 0;
+    std::vector<Host*> hosts;
+
+    Host* find(std::uint64_t id) const
+    {
+        auto it = std::find_if(hosts.begin(), hosts.end(), [id](Host* h) { return h->id() == id; });
+        return it == hosts.end() ? nullptr : *it;
+    }
+};
+
+// Never destroyed: threads end after the destructors of statics ran.
+Registry& registry()
+{
+    static Registry* one = new Registry;
+    return *one;
+}
+
+} // namespace
+
+Host::Host() : id_(0)
+{
+    Registry& r = registry();
+    std::lock_guard lock(r.mutex);
+    id_ = ++r.last_id;
+    r.hosts.push_back(this);
+}
+
+Host::~Host()
+{
+    retire();
+}
+
+void Host::retire()
+{
+    Registry& r = registry();
+    std::lock_guard lock(r.mutex);
+    std::erase(r.hosts, this);
+}
+
+void Host::renew_after_fork()
+{
+    Registry& r = registry();
+    // The mutex may have been held by a thread that does not exist in this process; the child has one thread.
+    new (&r.mutex) std::mutex;
+    id_ = ++r.last_id;
+}
+
+bool host_exists(std::uint64_t host_id)
+{
+    Registry& r = registry();
+    std::lock_guard lock(r.mutex);
+    return r.find(host_id) != nullptr;
+}
+
+void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w)
+{
+    Registry& r = registry();
+    std::lock_guard lock(r.mutex);
+    if (Host* host = r.find(host_id)) {
+        host->drop_waiter(w);
+    }
+}
+
+} // namespace client

@@ -1,0 +1,36 @@
+// Signals blocked and cancellation off for a scope: for round trips to netd that must not be left half way. Costs two
+// system calls, so never on a data path.
+#pragma once
+
+#include <pthread.h>
+
+#include <csignal>
+
+namespace client {
+
+class SignalGuard {
+public:
+    SignalGuard()
+    {
+        sigset_t all;
+        sigfillset(&all);
+        for (int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP}) {
+            sigdelset(&all, fault); // a blocked fault would kill instead of reaching its handler
+        }
+        pthread_sigmask(SIG_SETMASK, &all, &before_);
+        pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &cancel_before_);
+    }
+    ~SignalGuard()
+    {
+        pthread_setcancelstate(cancel_before_, nullptr);
+        pthread_sigmask(SIG_SETMASK, &before_, nullptr);
+    }
+    SignalGuard(const SignalGuard&) = delete;
+    SignalGuard& operator=(const SignalGuard&) = delete;
+
+private:
+    sigset_t before_;
+    int cancel_before_ = 0;
+};
+
+} // namespace client

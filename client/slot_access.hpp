@@ -1,0 +1,153 @@
+// Small steps every call is made of: find the slot of a Sock, its rings and bits, mark it dirty, lock a side. Internal
+// to client/. Any thread; what netd writes is trusted here (netd does not trust us, that is its own concern).
+#pragma once
+
+#include <fcntl.h>
+
+#include <atomic>
+#include <cerrno>
+
+#include "client/socket_calls.hpp"
+#include "sockbuf/side_lock.hpp"
+
+namespace client {
+
+using sockbuf::no_offset;
+using sockbuf::SlotState;
+using sockbuf::SocketSlot;
+
+// What fcntl(F_SETFL) may change.
+inline constexpr std::uint32_t status_settable = O_NONBLOCK | O_APPEND | O_ASYNC;
+// Private bits of SlotShareLine::status, beside the O_* flags that fcntl shows.
+inline constexpr std::uint32_t status_datagram = 1U << 24;
+inline constexpr std::uint32_t status_inet6 = 1U << 25;
+inline constexpr std::uint32_t status_oob_inline = 1U << 26;
+inline constexpr std::uint32_t status_lingers = 1U << 27; // SO_LINGER with a time: the last close may block
+inline constexpr std::uint32_t status_pktinfo = 1U << 28;
+inline constexpr std::uint32_t status_recv_ttl = 1U << 29;
+inline constexpr std::uint32_t status_recv_tos = 1U << 30;
+
+inline std::uint32_t generation_of(SocketSlot& slot)
+{
+    return std::atomic_ref<std::uint32_t>(slot.info.generation).load(std::memory_order_acquire);
+}
+inline bool is_current(SocketSlot& slot, Sock k)
+{
+    return generation_of(slot) == k.generation;
+}
+
+// Null when the slot was given to somebody else meanwhile: -EBADF.
+inline SocketSlot* find_slot(Session& s, Sock k)
+{
+    if (k.slot >= s.view.sockets()) {
+        return nullptr;
+    }
+    SocketSlot& slot = s.view.slot(k.slot);
+    return is_current(slot, k) ? &slot : nullptr;
+}
+
+inline SlotState state_of(SocketSlot& slot)
+{
+    return static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
+}
+inline bool has_status(SocketSlot& slot, std::uint32_t bit)
+{
+    return (slot.share.status.load(std::memory_order_relaxed) & bit) != 0;
+}
+inline bool is_datagram(SocketSlot& slot)
+{
+    return has_status(slot, status_datagram);
+}
+inline int family_of(SocketSlot& slot)
+{
+    return has_status(slot, status_inet6) ? AF_INET6 : AF_INET;
+}
+inline bool is_nonblocking(SocketSlot& slot, int flags)
+{
+    return (flags & MSG_DONTWAIT) != 0 || has_status(slot, O_NONBLOCK);
+}
+
+// Rings exist once the state says so (their shifts are written before it); not valid() before.
+inline sockbuf::RingView send_ring(Session& s, SocketSlot& slot)
+{
+    unsigned shift = slot.info.snd_shift;
+    return shift == 0 ? sockbuf::RingView{} : s.view.ring(slot.info.snd_ring, shift);
+}
+inline sockbuf::RingView receive_ring(Session& s, SocketSlot& slot)
+{
+    unsigned shift = slot.info.rcv_shift;
+    return shift == 0 ? sockbuf::RingView{} : s.view.ring(slot.info.rcv_ring, shift);
+}
+
+inline bool receive_over(SocketSlot& slot)
+{
+    return slot.app.rcv_consumed.load(std::memory_order_seq_cst) >= slot.owner.rcv_end.load(std::memory_order_seq_cst);
+}
+inline bool send_over(SocketSlot& slot)
+{
+    return slot.owner.snd_broken.load(std::memory_order_seq_cst) != 0 ||
+           slot.app.snd_end.load(std::memory_order_seq_cst) != no_offset;
+}
+// A pending error, taken (SO_ERROR semantics); 0 when none.
+inline int take_error(SocketSlot& slot)
+{
+    return slot.info.so_error.load(std::memory_order_seq_cst) == 0
+               ? 0
+               : slot.info.so_error.exchange(0, std::memory_order_seq_cst);
+}
+
+// "Look at socket k": after the offset it is about was stored sequentially consistent.
+inline void mark(Session& s, SocketSlot& slot, Sock k)
+{
+    std::uint32_t cpu = slot.info.owner_cpu.load(std::memory_order_relaxed);
+    if (set_mark(s.view, cpu, k.slot)) {
+        s.look_and_ring(cpu);
+    }
+}
+inline std::uint64_t process_bit(const Session& s)
+{
+    return std::uint64_t{1} << s.process;
+}
+
+// Frees receive ring up to `offset`; netd hears of it only when a window update is due.
+inline void consume(Session& s, SocketSlot& slot, Sock k, std::uint64_t offset)
+{
+    slot.app.rcv_consumed.store(offset, std::memory_order_seq_cst);
+    if (offset >= slot.owner.rcv_ring_at.load(std::memory_order_seq_cst)) {
+        mark(s, slot, k);
+    }
+}
+
+// A side lock for a scope. error(): 0, or -EAGAIN when a signal handler interrupted the holder in its own thread (it
+// may try again later, waiting would deadlock), or -ENETDOWN when netd died and a dead process holds the lock.
+class SideGuard {
+public:
+    SideGuard(Session& s, std::atomic<std::uint32_t>& word) : word_(word)
+    {
+        std::uint32_t holder = sockbuf::side_lock_holder(s.process);
+        sockbuf::SideLockResult r;
+        do {
+            r = sockbuf::side_lock_acquire(word, holder);
+        } while (r == sockbuf::SideLockResult::timed_out && s.host->alive());
+        using enum sockbuf::SideLockResult;
+        error_ = r == taken ? 0 : r == self_held ? -EAGAIN : -ENETDOWN;
+    }
+    ~SideGuard() { release(); }
+    SideGuard(const SideGuard&) = delete;
+    SideGuard& operator=(const SideGuard&) = delete;
+
+    int error() const { return error_; }
+    void release()
+    {
+        if (error_ == 0) {
+            sockbuf::side_lock_release(word_);
+            error_ = -ENOLCK;
+        }
+    }
+
+private:
+    std::atomic<std::uint32_t>& word_;
+    int error_;
+};
+
+} // namespace client

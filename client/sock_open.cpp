@@ -1,0 +1,294 @@
+// How sockets come to be and get their ends: socket, bind, listen, accept, connect. Control operations but for accept,
+// which takes from lanes in shared memory.
+#include <netinet/in.h>
+
+#include "client/blocking.hpp"
+#include "client/control.hpp"
+#include "client/lanes.hpp"
+#include "client/sockaddr.hpp"
+
+namespace client {
+
+namespace {
+
+constexpr base::Micros grant_nap{200};
+constexpr base::Micros grant_patience = base::seconds(2); // netd refills at its next look; this is a full segment
+
+int check_type(int domain, int type, int protocol, std::uint32_t& status)
+{
+    if (domain != AF_INET && domain != AF_INET6) {
+        return -EAFNOSUPPORT;
+    }
+    bool stream = (type & 0xf) == SOCK_STREAM;
+    if (!stream && (type & 0xf) != SOCK_DGRAM) {
+        return -ESOCKTNOSUPPORT;
+    }
+    if (protocol != 0 && protocol != (stream ? IPPROTO_TCP : IPPROTO_UDP)) {
+        return -EPROTONOSUPPORT;
+    }
+    status = (domain == AF_INET6 ? status_inet6 : 0) | (stream ? 0 : status_datagram) |
+             ((type & SOCK_NONBLOCK) != 0 ? std::uint32_t{O_NONBLOCK} : 0);
+    return 0;
+}
+
+int take_granted(Session& s, Sock& out)
+{
+    base::Instant give_up = base::never;
+    for (;;) {
+        std::uint32_t first = first_lane(s);
+        for (std::uint32_t i = 0; i < s.view.cpus(); ++i) {
+            std::uint32_t cpu = (first + i) % s.view.cpus();
+            LaneTake t = take_from_lane(s, s.view.grant_lane(cpu), out);
+            if (t.error != 0) {
+                return t.error;
+            }
+            if (t.taken && t.left < sockbuf::grant_lane_entries / 2) {
+                poke_netd(s, cpu);
+            }
+            if (t.taken) {
+                return 0;
+            }
+        }
+        if (!s.host->alive()) {
+            return -ENETDOWN;
+        }
+        base::Instant now = s.host->now();
+        if (give_up == base::never) {
+            give_up = now + grant_patience;
+        } else if (now >= give_up) {
+            return -ENFILE;
+        }
+        for (std::uint32_t cpu = 0; cpu < s.view.cpus(); ++cpu) {
+            poke_netd(s, cpu);
+        }
+        s.host->sleep(WaiterHandle{}, now + grant_nap);
+    }
+}
+
+// The application's side of a fresh slot. netd holds no socket for it, so nothing races.
+void prepare_granted(SocketSlot& slot, std::uint32_t status)
+{
+    slot.app.snd_produced.store(0, std::memory_order_relaxed);
+    slot.app.rcv_consumed.store(0, std::memory_order_relaxed);
+    slot.app.snd_end.store(no_offset, std::memory_order_relaxed);
+    slot.app.want_space.store(0, std::memory_order_relaxed);
+    slot.app.want_level.store(0, std::memory_order_relaxed);
+    slot.app.accept_taken.store(0, std::memory_order_relaxed);
+    slot.share.rcv_timeout_us.store(0, std::memory_order_relaxed);
+    slot.share.snd_timeout_us.store(0, std::memory_order_relaxed);
+    slot.share.status.store(status, std::memory_order_release);
+}
+
+// socket(7), as Linux: an accepted socket has its listener's timeouts and low-water mark, not its O_NONBLOCK.
+void inherit(SocketSlot& listener, SocketSlot& slot, int flags)
+{
+    std::uint32_t kept = status_inet6 | status_oob_inline | status_lingers;
+    std::uint32_t status = listener.share.status.load(std::memory_order_relaxed) & kept;
+    slot.share.rcv_timeout_us.store(listener.share.rcv_timeout_us.load(std::memory_order_relaxed));
+    slot.share.snd_timeout_us.store(listener.share.snd_timeout_us.load(std::memory_order_relaxed));
+    slot.app.want_level.store(listener.app.want_level.load(std::memory_order_relaxed));
+    slot.share.status.store(status | ((flags & SOCK_NONBLOCK) != 0 ? std::uint32_t{O_NONBLOCK} : 0));
+}
+
+bool something_to_accept(SocketSlot& slot)
+{
+    return slot.owner.accept_ready.load(std::memory_order_seq_cst) !=
+           slot.app.accept_taken.load(std::memory_order_seq_cst);
+}
+
+// 1 = taken, 0 = all lanes are empty, or the error of a lane's lock.
+int take_accepted(Session& s, SocketSlot& listener, Sock k, Sock& out)
+{
+    std::uint32_t first = first_lane(s);
+    for (std::uint32_t i = 0; i < s.view.cpus(); ++i) {
+        std::uint32_t cpu = (first + i) % s.view.cpus();
+        LaneTake t =
+            take_from_lane(s, s.view.accept_lane(listener.info.rcv_ring, listener.info.lane_entries, cpu), out);
+        if (t.error != 0) {
+            return t.error;
+        }
+        if (!t.taken) {
+            continue;
+        }
+        listener.app.accept_taken.fetch_add(1, std::memory_order_seq_cst);
+        if (t.was_full && set_mark(s.view, cpu, k.slot)) {
+            s.look_and_ring(cpu); // the CPU of the lane, whichever owns the listener
+        }
+        return 1;
+    }
+    return 0;
+}
+
+int connect_result(Session& s, SocketSlot& slot)
+{
+    SlotState state = state_of(slot);
+    if (state == SlotState::connected) {
+        return 0;
+    }
+    if (state == SlotState::connecting) {
+        return s.host->alive() ? -EINPROGRESS : -ENETDOWN;
+    }
+    int error = take_error(slot);
+    return error != 0 ? -error : -ECONNABORTED;
+}
+
+// As inet_stream_connect: waits up to SO_SNDTIMEO, then the connect goes on behind our back.
+int await_connected(Session& s, SocketSlot& slot, Sock k)
+{
+    base::Instant deadline = deadline_after(s, slot.share.snd_timeout_us.load(std::memory_order_relaxed));
+    int rc = wait_for(s, slot, k, deadline, [&] { return state_of(slot) != SlotState::connecting; });
+    if (!is_current(slot, k)) {
+        return -EBADF;
+    }
+    if (rc == -EPIPE) {
+        return -ENETDOWN;
+    }
+    return rc == -ETIMEDOUT ? -EINPROGRESS : rc != 0 ? rc : connect_result(s, slot);
+}
+
+int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to)
+{
+    switch (state_of(slot)) {
+    case SlotState::connected:
+    case SlotState::listening:
+        return -EISCONN;
+    case SlotState::connecting:
+        return is_nonblocking(slot, 0) ? -EALREADY : await_connected(s, slot, k);
+    default:
+        break;
+    }
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect);
+    set_endpoint(r, to);
+    int rc = call_netd(s, slot, k, r);
+    if (rc != 0 && rc != -EINPROGRESS) {
+        return rc;
+    }
+    if (is_nonblocking(slot, 0)) {
+        return state_of(slot) == SlotState::connected ? 0 : -EINPROGRESS;
+    }
+    return await_connected(s, slot, k);
+}
+
+} // namespace
+
+int sock_socket(Session& s, int domain, int type, int protocol, Sock& out)
+{
+    std::uint32_t status = 0;
+    if (int error = check_type(domain, type, protocol, status)) {
+        return error;
+    }
+    if (!s.host->alive()) {
+        return -ENETDOWN;
+    }
+    if (int error = take_granted(s, out)) {
+        return error;
+    }
+    prepare_granted(s.view.slot(out.slot), status);
+    return 0;
+}
+
+int sock_bind(Session& s, Sock k, const sockaddr* addr, socklen_t len)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    base::Endpoint at;
+    if (int error = parse_sockaddr(addr, len, family_of(*slot), at)) {
+        return error;
+    }
+    sockbuf::Request r = make_request(*slot, k, sockbuf::Op::bind);
+    set_endpoint(r, at);
+    return call_netd(s, *slot, k, r);
+}
+
+int sock_listen(Session& s, Sock k, int backlog)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (is_datagram(*slot)) {
+        return -EOPNOTSUPP;
+    }
+    sockbuf::Request r = make_request(*slot, k, sockbuf::Op::listen, backlog);
+    return call_netd(s, *slot, k, r);
+}
+
+// Everybody who waits for the listener is woken for a connection and one gets it; the others sleep again. A thundering
+// herd is what many blocked accepts on one socket cost, as on kernels before exclusive wake-ups.
+int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, Sock& out)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if ((flags & ~(SOCK_NONBLOCK | SOCK_CLOEXEC)) != 0) {
+        return -EINVAL;
+    }
+    if (is_datagram(*slot)) {
+        return -EOPNOTSUPP;
+    }
+    base::Instant deadline = base::never;
+    bool timed = false;
+    for (;;) {
+        if (state_of(*slot) != SlotState::listening) {
+            return -EINVAL;
+        }
+        int rc = take_accepted(s, *slot, k, out);
+        if (rc < 0) {
+            return rc;
+        }
+        if (rc == 1) {
+            SocketSlot& accepted = s.view.slot(out.slot);
+            inherit(*slot, accepted, flags);
+            write_sockaddr(family_of(accepted), accepted.info.peer_addr, accepted.info.peer_port, addr, len);
+            return 0;
+        }
+        if (!s.host->alive()) {
+            return -ENETDOWN;
+        }
+        if (is_nonblocking(*slot, 0)) {
+            return -EAGAIN;
+        }
+        if (!timed) {
+            timed = true;
+            deadline = deadline_after(s, slot->share.rcv_timeout_us.load(std::memory_order_relaxed));
+        }
+        rc = wait_for(s, *slot, k, deadline,
+            [&] { return something_to_accept(*slot) || state_of(*slot) != SlotState::listening; });
+        if (!is_current(*slot, k)) {
+            return -EBADF;
+        }
+        if (rc != 0) {
+            return rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ENETDOWN : rc;
+        }
+    }
+}
+
+int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (addr == nullptr || len < sizeof(sa_family_t)) {
+        return -EINVAL;
+    }
+    if (addr->sa_family == AF_UNSPEC) {
+        sockbuf::Request r = make_request(*slot, k, sockbuf::Op::disconnect);
+        return call_netd(s, *slot, k, r);
+    }
+    base::Endpoint to;
+    if (int error = parse_sockaddr(addr, len, family_of(*slot), to)) {
+        return error;
+    }
+    if (!is_datagram(*slot)) {
+        return connect_stream(s, *slot, k, to);
+    }
+    sockbuf::Request r = make_request(*slot, k, sockbuf::Op::connect);
+    set_endpoint(r, to);
+    return call_netd(s, *slot, k, r);
+}
+
+} // namespace client

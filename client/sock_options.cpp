@@ -1,0 +1,242 @@
+// getsockopt and setsockopt. Options about how calls wait, and which control messages a datagram read builds, live in
+// the slot (the client is the one that acts on them); everything else is asked of netd, one round trip each.
+#include <netinet/in.h>
+#include <sys/time.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "client/control.hpp"
+#include "client/transfer.hpp"
+
+namespace client {
+
+namespace {
+
+int copy_out(const void* from, std::size_t size, void* value, socklen_t* len)
+{
+    *len = static_cast<socklen_t>(std::min<std::size_t>(*len, size));
+    std::memcpy(value, from, *len);
+    return 0;
+}
+int copy_out_int(int number, void* value, socklen_t* len)
+{
+    return copy_out(&number, sizeof number, value, len);
+}
+
+int get_timeout(std::int64_t us, void* value, socklen_t* len)
+{
+    timeval t{us / 1'000'000, us % 1'000'000};
+    return copy_out(&t, sizeof t, value, len);
+}
+
+int set_timeout(std::atomic<std::int64_t>& us, const void* value, socklen_t len)
+{
+    timeval t;
+    if (len < sizeof t) {
+        return -EINVAL;
+    }
+    std::memcpy(&t, value, sizeof t);
+    if (t.tv_usec < 0 || t.tv_usec >= 1'000'000) {
+        return -EDOM;
+    }
+    constexpr std::int64_t second_max = INT64_MAX / 4'000'000; // beyond is "for ever", as in Linux
+    std::int64_t result = t.tv_sec >= second_max ? 0 : t.tv_sec * 1'000'000 + t.tv_usec;
+    us.store(t.tv_sec < 0 ? 1 : result, std::memory_order_relaxed); // Linux: a negative time does not wait
+    return 0;
+}
+
+// The status bit of an option that only changes what the client does; 0 when it is not of that kind.
+std::uint32_t local_flag(SocketSlot& slot, int level, int name)
+{
+    if (level != IPPROTO_IP || !is_datagram(slot)) {
+        return 0;
+    }
+    switch (name) {
+    case IP_PKTINFO:
+        return status_pktinfo;
+    case IP_RECVTTL:
+        return status_recv_ttl;
+    case IP_RECVTOS:
+        return status_recv_tos;
+    default:
+        return 0;
+    }
+}
+
+void set_status(SocketSlot& slot, std::uint32_t bit, bool on)
+{
+    if (on) {
+        slot.share.status.fetch_or(bit, std::memory_order_relaxed);
+    } else {
+        slot.share.status.fetch_and(~bit, std::memory_order_relaxed);
+    }
+}
+
+bool first_int(const void* value, socklen_t len, int& out)
+{
+    if (len < sizeof out) {
+        return false;
+    }
+    std::memcpy(&out, value, sizeof out);
+    return true;
+}
+
+// True when the option is answered here, with the result in `rc`.
+bool get_locally(Session& s, SocketSlot& slot, int level, int name, void* value, socklen_t* len, int& rc)
+{
+    if (std::uint32_t bit = local_flag(slot, level, name)) {
+        rc = copy_out_int(has_status(slot, bit) ? 1 : 0, value, len);
+        return true;
+    }
+    if (level != SOL_SOCKET) {
+        return false;
+    }
+    switch (name) {
+    case SO_ERROR: {
+        int error = take_error(slot);
+        rc = copy_out_int(error == 0 && !s.host->alive() ? ECONNRESET : error, value, len);
+        return true;
+    }
+    case SO_TYPE:
+        rc = copy_out_int(is_datagram(slot) ? SOCK_DGRAM : SOCK_STREAM, value, len);
+        return true;
+    case SO_DOMAIN:
+        rc = copy_out_int(family_of(slot), value, len);
+        return true;
+    case SO_PROTOCOL:
+        rc = copy_out_int(is_datagram(slot) ? IPPROTO_UDP : IPPROTO_TCP, value, len);
+        return true;
+    case SO_ACCEPTCONN:
+        rc = copy_out_int(state_of(slot) == SlotState::listening ? 1 : 0, value, len);
+        return true;
+    case SO_RCVLOWAT:
+        rc = copy_out_int(
+            static_cast<int>(std::max(slot.app.want_level.load(std::memory_order_relaxed), 1U)), value, len);
+        return true;
+    case SO_SNDLOWAT:
+        rc = copy_out_int(1, value, len); // socket(7): not changeable on Linux
+        return true;
+    case SO_RCVTIMEO:
+        rc = get_timeout(slot.share.rcv_timeout_us.load(std::memory_order_relaxed), value, len);
+        return true;
+    case SO_SNDTIMEO:
+        rc = get_timeout(slot.share.snd_timeout_us.load(std::memory_order_relaxed), value, len);
+        return true;
+    default:
+        return false;
+    }
+}
+
+bool set_locally(SocketSlot& slot, int level, int name, const void* value, socklen_t len, int& rc)
+{
+    int number = 0;
+    if (std::uint32_t bit = local_flag(slot, level, name)) {
+        rc = first_int(value, len, number) ? 0 : -EINVAL;
+        if (rc == 0) {
+            set_status(slot, bit, number != 0);
+        }
+        return true;
+    }
+    if (level != SOL_SOCKET) {
+        return false;
+    }
+    switch (name) {
+    case SO_RCVTIMEO:
+        rc = set_timeout(slot.share.rcv_timeout_us, value, len);
+        return true;
+    case SO_SNDTIMEO:
+        rc = set_timeout(slot.share.snd_timeout_us, value, len);
+        return true;
+    case SO_RCVLOWAT:
+        rc = first_int(value, len, number) ? 0 : -EINVAL;
+        if (rc == 0) {
+            slot.app.want_level.store(number < 0 ? INT32_MAX : static_cast<std::uint32_t>(std::max(number, 1)));
+        }
+        return true;
+    case SO_ERROR:
+    case SO_TYPE:
+    case SO_DOMAIN:
+    case SO_PROTOCOL:
+    case SO_ACCEPTCONN:
+    case SO_SNDLOWAT:
+        rc = -ENOPROTOOPT; // read only
+        return true;
+    default:
+        return false;
+    }
+}
+
+// Options that netd keeps and that change what the client does as well.
+void remember(SocketSlot& slot, int level, int name, const void* value, socklen_t len)
+{
+    if (level != SOL_SOCKET) {
+        return;
+    }
+    int number = 0;
+    if (name == SO_OOBINLINE && first_int(value, len, number)) {
+        set_status(slot, status_oob_inline, number != 0);
+    }
+    linger option;
+    if (name == SO_LINGER && len >= sizeof option) {
+        std::memcpy(&option, value, sizeof option);
+        set_status(slot, status_lingers, option.l_onoff != 0 && option.l_linger > 0);
+    }
+}
+
+} // namespace
+
+int sock_getsockopt(Session& s, Sock k, int level, int name, void* value, socklen_t* len)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (static_cast<std::int32_t>(*len) < 0) {
+        return -EINVAL;
+    }
+    int rc = 0;
+    if (get_locally(s, *slot, level, name, value, len, rc)) {
+        return rc;
+    }
+    sockbuf::Request r = make_request(*slot, k, sockbuf::Op::getsockopt);
+    r.level = level;
+    r.name = name;
+    r.size = std::min<std::uint32_t>(*len, sockbuf::reply_data_max);
+    ReplyBuffer reply{value, r.size, 0};
+    rc = call_netd(s, *slot, k, r, &reply);
+    if (rc == 0) {
+        *len = reply.size;
+    }
+    return rc;
+}
+
+int sock_setsockopt(Session& s, Sock k, int level, int name, const void* value, socklen_t len)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (static_cast<std::int32_t>(len) < 0 || (value == nullptr && len != 0)) {
+        return value == nullptr ? -EFAULT : -EINVAL;
+    }
+    int rc = 0;
+    if (set_locally(*slot, level, name, value, len, rc)) {
+        return rc;
+    }
+    if (len > sockbuf::request_data_max) {
+        return -EINVAL; // no option netd knows is that long
+    }
+    sockbuf::Request r = make_request(*slot, k, sockbuf::Op::setsockopt);
+    r.level = level;
+    r.name = name;
+    r.size = len;
+    std::memcpy(r.data, value, len);
+    rc = call_netd(s, *slot, k, r);
+    if (rc == 0) {
+        remember(*slot, level, name, value, len);
+    }
+    return rc;
+}
+
+} // namespace client

@@ -1,0 +1,172 @@
+// Readiness and names: what poll and epoll report (the rules of Linux's tcp_poll and datagram_poll), and the questions
+// that are answered from the slot alone. No lock, no message.
+#include <sys/epoll.h>
+
+#include <algorithm>
+#include <climits>
+
+#include "client/sockaddr.hpp"
+#include "client/transfer.hpp"
+
+namespace client {
+
+namespace {
+
+constexpr std::uint32_t in_bits = EPOLLIN | EPOLLRDNORM;
+constexpr std::uint32_t out_bits = EPOLLOUT | EPOLLWRNORM;
+
+std::uint64_t unread_bytes(SocketSlot& slot)
+{
+    std::uint64_t consumed = slot.app.rcv_consumed.load(std::memory_order_seq_cst);
+    std::uint64_t produced = slot.owner.rcv_produced.load(std::memory_order_seq_cst);
+    return produced > consumed ? produced - consumed : 0;
+}
+
+std::uint32_t writable_bits(Session& s, SocketSlot& slot, std::uint32_t interest)
+{
+    std::uint64_t ring = send_ring(s, slot).size();
+    // datagram_poll: half of the buffer must be free (sock_writeable).
+    auto writable = [&] {
+        std::uint64_t queued = queued_bytes(slot);
+        return is_datagram(slot) ? ring == 0 || queued < ring / 2 : stream_writable(ring, queued);
+    };
+    if (writable() || ((interest & out_bits) != 0 && ask_for_space(slot, writable))) {
+        return out_bits;
+    }
+    return 0;
+}
+
+std::uint32_t stream_readiness(Session& s, SocketSlot& slot, std::uint32_t interest)
+{
+    SlotState state = state_of(slot);
+    if (state == SlotState::listening) {
+        bool ready = slot.owner.accept_ready.load(std::memory_order_seq_cst) !=
+                     slot.app.accept_taken.load(std::memory_order_seq_cst);
+        return ready ? in_bits : 0;
+    }
+    if (state == SlotState::granted || state == SlotState::open) {
+        return out_bits | EPOLLHUP; // TCP_CLOSE, nothing shut down
+    }
+    bool closed = state == SlotState::closed;
+    bool receive_ended = closed || slot.owner.rcv_end.load(std::memory_order_seq_cst) != no_offset;
+    bool send_ended = closed || send_over(slot);
+    std::uint32_t events = receive_ended && send_ended ? std::uint32_t{EPOLLHUP} : 0;
+    if (receive_ended) {
+        events |= in_bits | EPOLLRDHUP;
+    }
+    if (state == SlotState::connecting) {
+        return events;
+    }
+    std::uint64_t unread = unread_bytes(slot);
+    if (unread >= std::max(slot.app.want_level.load(std::memory_order_relaxed), 1U)) {
+        events |= in_bits;
+    }
+    std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
+    if (mark != no_offset && mark > slot.app.rcv_consumed.load(std::memory_order_seq_cst)) {
+        events |= EPOLLPRI;
+    }
+    return events | (send_ended ? out_bits : writable_bits(s, slot, interest));
+}
+
+std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, std::uint32_t interest)
+{
+    bool receive_ended = slot.owner.rcv_end.load(std::memory_order_seq_cst) != no_offset;
+    std::uint32_t events = receive_ended ? in_bits | EPOLLRDHUP : 0;
+    if (receive_ended && send_over(slot)) {
+        events |= EPOLLHUP;
+    }
+    if (unread_bytes(slot) != 0) {
+        events |= in_bits;
+    }
+    return events | writable_bits(s, slot, interest);
+}
+
+} // namespace
+
+std::uint32_t sock_readiness(Session& s, Sock k, std::uint32_t interest)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return EPOLLERR | EPOLLHUP; // given to somebody else meanwhile
+    }
+    std::uint32_t events =
+        is_datagram(*slot) ? datagram_readiness(s, *slot, interest) : stream_readiness(s, *slot, interest);
+    if (slot->info.so_error.load(std::memory_order_seq_cst) != 0) {
+        events |= EPOLLERR;
+    }
+    if (!s.host->alive()) {
+        events |= in_bits | out_bits | EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    }
+    return events & (interest | EPOLLERR | EPOLLHUP);
+}
+
+int sock_getsockname(Session& s, Sock k, sockaddr* addr, socklen_t* len)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    static constexpr unsigned char nowhere[16] = {};
+    bool bound = state_of(*slot) != SlotState::granted;
+    write_sockaddr(
+        family_of(*slot), bound ? slot->info.local_addr : nowhere, bound ? slot->info.local_port : 0, addr, len);
+    return 0;
+}
+
+int sock_getpeername(Session& s, Sock k, sockaddr* addr, socklen_t* len)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (state_of(*slot) != SlotState::connected) {
+        return -ENOTCONN;
+    }
+    write_sockaddr(family_of(*slot), slot->info.peer_addr, slot->info.peer_port, addr, len);
+    return 0;
+}
+
+int sock_fionread(Session& s, Sock k)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (is_datagram(*slot)) {
+        return static_cast<int>(std::max<std::int64_t>(next_datagram_size(s, *slot), 0));
+    }
+    if (state_of(*slot) == SlotState::listening) {
+        return -EINVAL;
+    }
+    return static_cast<int>(std::min<std::uint64_t>(unread_bytes(*slot), INT_MAX));
+}
+
+int sock_outq(Session& s, Sock k)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    return static_cast<int>(std::min<std::uint64_t>(queued_bytes(*slot), INT_MAX));
+}
+
+int sock_status_flags(Session& s, Sock k)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    return O_RDWR | static_cast<int>(slot->share.status.load(std::memory_order_relaxed) & status_settable);
+}
+
+void sock_set_status_flags(Session& s, Sock k, int flags)
+{
+    if (SocketSlot* slot = find_slot(s, k)) {
+        std::uint32_t wanted = static_cast<std::uint32_t>(flags) & status_settable;
+        std::uint32_t now = slot->share.status.load(std::memory_order_relaxed);
+        while (!slot->share.status.compare_exchange_weak(now, (now & ~status_settable) | wanted)) {
+        }
+    }
+}
+
+} // namespace client

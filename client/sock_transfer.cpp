@@ -1,0 +1,67 @@
+// sendmsg, recvmsg and their simple forms: find the slot, choose stream or datagram.
+#include "client/sockaddr.hpp"
+#include "client/transfer.hpp"
+
+namespace client {
+
+ssize_t sock_sendmsg(Session& s, Sock k, const msghdr* m, int flags)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (is_datagram(*slot)) {
+        return datagram_send(s, *slot, k, *m, flags);
+    }
+    // An address given for a stream is ignored, as Linux does. MSG_OOB data goes in band: the ABI has no mark for it.
+    return stream_send(s, *slot, k, IovecCursor(m->msg_iov, m->msg_iovlen), flags);
+}
+
+ssize_t sock_recvmsg(Session& s, Sock k, msghdr* m, int flags)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (is_datagram(*slot)) {
+        return datagram_receive(s, *slot, k, *m, flags);
+    }
+    IovecCursor into(m->msg_iov, m->msg_iovlen);
+    bool urgent = (flags & MSG_OOB) != 0;
+    ssize_t n = urgent ? stream_receive_urgent(s, *slot, into) : stream_receive(s, *slot, k, into, flags);
+    if (n >= 0) {
+        m->msg_namelen = 0;
+        m->msg_controllen = 0;
+        m->msg_flags = urgent ? MSG_OOB : 0;
+    }
+    return n;
+}
+
+ssize_t sock_send(
+    Session& s, Sock k, const void* data, std::size_t size, int flags, const sockaddr* to, socklen_t to_len)
+{
+    iovec piece{const_cast<void*>(data), size};
+    msghdr m{};
+    m.msg_name = const_cast<sockaddr*>(to);
+    m.msg_namelen = to_len;
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    return sock_sendmsg(s, k, &m, flags);
+}
+
+ssize_t sock_recv(Session& s, Sock k, void* data, std::size_t size, int flags, sockaddr* from, socklen_t* from_len)
+{
+    iovec piece{data, size};
+    msghdr m{};
+    m.msg_name = from;
+    m.msg_namelen = from_len != nullptr ? *from_len : 0;
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    ssize_t n = sock_recvmsg(s, k, &m, flags);
+    if (n >= 0 && from != nullptr && from_len != nullptr) {
+        *from_len = m.msg_namelen;
+    }
+    return n;
+}
+
+} // namespace client

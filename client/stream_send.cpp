@@ -1,0 +1,124 @@
+// Stream writes: copy into the send ring under snd_lock, publish with one store, mark the socket. Large writes publish
+// piece by piece so that the protocol thread sends the first while the next is copied. The lock is not held asleep.
+#include <algorithm>
+
+#include "client/blocking.hpp"
+#include "client/transfer.hpp"
+
+namespace client {
+
+namespace {
+
+constexpr std::uint64_t publish_bytes = 64 * 1024;
+
+// 0 = go on; a negative errno as tcp_sendmsg gives it: a pending error first, then EPIPE.
+int sendable(SocketSlot& slot)
+{
+    if (int error = take_error(slot)) {
+        return -error;
+    }
+    if (send_over(slot)) {
+        return -EPIPE;
+    }
+    SlotState state = state_of(slot);
+    return state == SlotState::connected || state == SlotState::connecting ? 0 : -EPIPE;
+}
+
+// Copies and publishes what fits now; < 0 = errno, else bytes.
+ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
+{
+    SideGuard lock(s, slot.share.snd_lock);
+    if (lock.error() != 0) {
+        return lock.error();
+    }
+    if (slot.app.snd_end.load(std::memory_order_acquire) != no_offset) {
+        return -EPIPE; // shut down by another thread while we waited for the lock
+    }
+    sockbuf::RingView ring = send_ring(s, slot);
+    std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
+    ssize_t done = 0;
+    while (data.left() != 0) {
+        std::uint64_t queued = at - slot.owner.snd_acked.load(std::memory_order_acquire);
+        std::uint64_t n = std::min({data.left(), publish_bytes, ring.size() - std::min(queued, ring.size())});
+        if (n == 0) {
+            break;
+        }
+        data.to_ring(ring, at, n);
+        at += n;
+        slot.app.snd_produced.store(at, std::memory_order_seq_cst);
+        mark(s, slot, k);
+        done += static_cast<ssize_t>(n);
+    }
+    return done;
+}
+
+int wait_for_space(Session& s, SocketSlot& slot, Sock k, base::Instant deadline)
+{
+    return wait_for(s, slot, k, deadline, [&] {
+        auto may_go_on = [&] {
+            SlotState state = state_of(slot);
+            if (state == SlotState::connecting) {
+                return false;
+            }
+            return state != SlotState::connected || send_over(slot) ||
+                   slot.info.so_error.load(std::memory_order_relaxed) != 0 ||
+                   stream_writable(send_ring(s, slot).size(), queued_bytes(slot));
+        };
+        return may_go_on() || ask_for_space(slot, may_go_on);
+    });
+}
+
+// What a write returns that cannot go on with errno `error` after `done` bytes.
+ssize_t partly(ssize_t done, int error)
+{
+    return done > 0 ? done : error;
+}
+
+} // namespace
+
+ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags)
+{
+    base::Instant deadline = base::never;
+    bool timed = false;
+    ssize_t done = 0;
+    for (;;) {
+        if (done != 0 && slot.info.so_error.load(std::memory_order_relaxed) != 0) {
+            return done; // the error is for the next call
+        }
+        if (int error = sendable(slot)) {
+            return partly(done, error);
+        }
+        if (state_of(slot) == SlotState::connected) {
+            ssize_t n = fill(s, slot, k, data);
+            if (n < 0) {
+                return partly(done, static_cast<int>(n));
+            }
+            done += n;
+            if (data.left() == 0) {
+                return done;
+            }
+        }
+        if (!s.host->alive()) {
+            return partly(done, -ECONNRESET);
+        }
+        if (is_nonblocking(slot, flags)) {
+            if (ask_for_space(slot, [&] { return queued_bytes(slot) < send_ring(s, slot).size(); })) {
+                continue; // space came between the copy and the request for an event
+            }
+            return partly(done, -EAGAIN);
+        }
+        if (!timed) {
+            timed = true;
+            deadline = deadline_after(s, slot.share.snd_timeout_us.load(std::memory_order_relaxed));
+        }
+        int rc = wait_for_space(s, slot, k, deadline);
+        if (!is_current(slot, k)) {
+            return partly(done, -EBADF);
+        }
+        if (rc != 0) {
+            return partly(done, rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ECONNRESET : rc);
+        }
+    }
+}
+
+} // namespace client

@@ -1,0 +1,38 @@
+// The data paths behind sock_sendmsg and sock_recvmsg, one pair for streams and one for datagrams. Internal to client/.
+#pragma once
+
+#include "client/iovec_cursor.hpp"
+#include "client/slot_access.hpp"
+
+namespace client {
+
+// Linux's rule for "worth waking a writer" (sk_stream_is_writeable): free space is at least half of what is queued.
+inline bool stream_writable(std::uint64_t ring_bytes, std::uint64_t queued)
+{
+    return queued <= ring_bytes && ring_bytes - queued >= queued / 2 && ring_bytes != queued;
+}
+inline std::uint64_t queued_bytes(SocketSlot& slot)
+{
+    return slot.app.snd_produced.load(std::memory_order_seq_cst) - slot.owner.snd_acked.load(std::memory_order_seq_cst);
+}
+// Asks netd for an event when the ring has space again, then looks again: true if it has it already.
+template <typename Writable>
+bool ask_for_space(SocketSlot& slot, Writable writable)
+{
+    slot.app.want_space.store(1, std::memory_order_seq_cst);
+    return writable();
+}
+
+ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags);
+ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags);
+// The urgent byte (MSG_OOB).
+ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into);
+
+// m: address and control messages; data is m's iovec.
+ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags);
+ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags);
+
+// Bytes of the datagram at the head of the queue, -1 when there is none.
+std::int64_t next_datagram_size(Session& s, SocketSlot& slot);
+
+} // namespace client
