@@ -279,6 +279,7 @@ void GatewayCpu::reset_process(Client& c, std::uint32_t process)
 {
     auto& ring = c.view().requests(process, me());
     ring.produced.store(0, std::memory_order_relaxed);
+    ring.lock.store(0, std::memory_order_relaxed);
     ring.consumed.store(0, std::memory_order_release);
     c.cpu[me()].requests_consumed[process] = 0;
 }

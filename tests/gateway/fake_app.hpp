@@ -1,0 +1,153 @@
+// An application reduced to what it does to shared memory: takes slots, pushes requests, moves offsets, sets marks.
+// Drives the gateway without client/, so that a test can also do what no honest application does.
+#pragma once
+
+#include <cstring>
+#include <string>
+
+#include "base/net_addr.hpp"
+#include "gateway/gateway.hpp"
+#include "lwkt/cpu_set.hpp"
+
+namespace test {
+
+struct FakeApp {
+    FakeApp(lwkt::CpuSet& set, lwkt::VirtualClock& clock, gateway::Gateway& gw, std::uint32_t process = 0)
+        : set(set), clock(clock), gw(gw), process(process)
+    {
+        std::string error;
+        client = gw.attach(1, error);
+        INVARIANT(client != nullptr);
+        view = gw.segment(*client).view();
+    }
+
+    struct Sock {
+        std::uint32_t slot = 0;
+        std::uint32_t generation = 0;
+    };
+
+    // Steps until nothing moves, without advancing time by more than `micros`.
+    void settle(std::int64_t micros = 200'000)
+    {
+        auto end = clock.now() + base::Micros{micros};
+        for (int i = 0; i < 200'000; ++i) {
+            if (set.step()) {
+                continue;
+            }
+            auto next = set.next_deadline();
+            if (next > end) {
+                break;
+            }
+            clock.advance_to(std::max(next, clock.now() + base::Micros{1}));
+        }
+    }
+
+    Sock take(sockbuf::LaneHeader& lane)
+    {
+        std::uint32_t at = lane.consumed.load();
+        INVARIANT(at != lane.produced.load());
+        std::uint64_t entry = sockbuf::SegmentView::lane_entries(lane)[at % lane.capacity].load();
+        Sock k{static_cast<std::uint32_t>(entry), static_cast<std::uint32_t>(entry >> 32)};
+        view.slot(k.slot).share.holders.fetch_or(std::uint64_t{1} << process);
+        lane.consumed.store(at + 1);
+        view.slot(k.slot).share.holders.fetch_and(~sockbuf::lane_holder);
+        return k;
+    }
+    Sock socket(std::uint32_t cpu) { return take(view.grant_lane(cpu)); }
+
+    // Takes from whichever lane of the listener has a connection; slot 0xffffffff when none has.
+    Sock accept(Sock listener)
+    {
+        auto& info = view.slot(listener.slot).info;
+        for (std::uint32_t cpu = 0; cpu < view.cpus(); ++cpu) {
+            auto& lane = view.accept_lane(info.rcv_ring, info.lane_entries, cpu);
+            if (lane.consumed.load() != lane.produced.load()) {
+                view.slot(listener.slot).app.accept_taken.fetch_add(1);
+                return take(lane);
+            }
+        }
+        return {0xffffffff, 0};
+    }
+
+    void push(const sockbuf::Request& r, std::uint32_t cpu)
+    {
+        auto& ring = view.requests(process, cpu);
+        std::uint32_t at = ring.produced.load();
+        std::memcpy(&ring.entries[at % sockbuf::request_slots], &r, sizeof r);
+        ring.produced.store(at + 1);
+        view.marks(cpu).processes.fetch_or(std::uint64_t{1} << process);
+    }
+
+    // One request, settled; its result, or -1 when there was no answer.
+    int call(Sock k, sockbuf::Op op, base::Endpoint address = {}, std::int32_t value = 0,
+        sockbuf::SlotKind kind = sockbuf::SlotKind::stream)
+    {
+        sockbuf::Request r{};
+        r.op = static_cast<std::uint32_t>(op);
+        r.slot = k.slot;
+        r.generation = k.generation;
+        r.sequence = ++sequence;
+        r.kind = static_cast<std::uint8_t>(kind);
+        r.family = 2; // AF_INET
+        r.port = address.port;
+        r.value = value;
+        std::memcpy(r.addr, address.addr.bytes(), 16);
+        push(r, view.slot(k.slot).info.owner_cpu.load());
+        settle();
+        auto& reply = view.slot(k.slot).reply;
+        return reply.done.load() == sequence ? reply.result : -1;
+    }
+
+    std::size_t send(Sock k, const void* data, std::size_t size)
+    {
+        auto& s = view.slot(k.slot);
+        std::uint64_t produced = s.app.snd_produced.load();
+        std::uint64_t room = (std::uint64_t{1} << s.info.snd_shift) - (produced - s.owner.snd_acked.load());
+        size = std::min<std::size_t>(size, room);
+        view.ring(s.info.snd_ring, s.info.snd_shift).copy_in(produced, data, size);
+        s.app.snd_produced.store(produced + size);
+        sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
+        return size;
+    }
+    std::string receive(Sock k)
+    {
+        auto& s = view.slot(k.slot);
+        std::uint64_t from = s.app.rcv_consumed.load();
+        std::string out(s.owner.rcv_produced.load() - from, '\0');
+        view.ring(s.info.rcv_ring, s.info.rcv_shift).copy_out(from, out.data(), out.size());
+        s.app.rcv_consumed.store(from + out.size());
+        if (from + out.size() >= s.owner.rcv_ring_at.load()) {
+            sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
+        }
+        return out;
+    }
+    // As the last holder does.
+    void close(Sock k, bool abort = false)
+    {
+        auto& s = view.slot(k.slot);
+        s.share.holders.fetch_and(~(std::uint64_t{1} << process));
+        s.app.snd_end.store(s.app.snd_produced.load());
+        sockbuf::Request r{};
+        r.op = static_cast<std::uint32_t>(sockbuf::Op::close);
+        r.slot = k.slot;
+        r.generation = k.generation;
+        r.value = abort ? 1 : 0;
+        push(r, s.info.owner_cpu.load());
+    }
+    bool at_end(Sock k)
+    {
+        auto& s = view.slot(k.slot);
+        return s.owner.rcv_end.load() <= s.app.rcv_consumed.load();
+    }
+    sockbuf::SlotState state(Sock k) { return static_cast<sockbuf::SlotState>(view.slot(k.slot).info.state.load()); }
+
+    lwkt::CpuSet& set;
+    lwkt::VirtualClock& clock;
+    gateway::Gateway& gw;
+    std::uint32_t process;
+    gateway::Client* client = nullptr;
+    sockbuf::SegmentView view;
+    std::uint32_t sequence = 0;
+};
+
+} // namespace test

@@ -1,0 +1,311 @@
+// The gateway over a whole stack on loopback, stepped in virtual time: honest families get their calls, dead processes
+// are cleaned up after, hostile families lose their own sockets and nothing else.
+#include <catch2/catch.hpp>
+
+#include <numeric>
+
+#include "base/random.hpp"
+#include "drivers/loopback.hpp"
+#include "tests/gateway/fake_app.hpp"
+
+using namespace test;
+using sockbuf::Op;
+using sockbuf::SlotState;
+
+namespace {
+
+struct World {
+    explicit World(std::size_t cpus, std::uint64_t seed = 1)
+        : set(clock, options(cpus)), stack(set, stack_options(seed))
+    {
+        std::string error;
+        INVARIANT(stack.add_interface(std::make_unique<drivers::Loopback>("lo"), {{base::IpAddr::v4(0x7f000001), 8}},
+                      error) != nullptr);
+        gateway::GatewayOptions o;
+        o.segment.sockets = 1024;
+        o.segment.ring_memory = std::uint64_t{1} << 30;
+        o.send_ring_shift = o.receive_ring_shift = 16;
+        gw = std::make_unique<gateway::Gateway>(stack, o);
+    }
+    static lwkt::CpuSetOptions options(std::size_t cpus)
+    {
+        lwkt::CpuSetOptions o;
+        o.pin.assign(cpus, -1);
+        return o;
+    }
+    static protocols::StackOptions stack_options(std::uint64_t seed)
+    {
+        protocols::StackOptions o;
+        o.seed = seed;
+        o.packets.packets_per_cpu = 1024;
+        o.packets.large_per_cpu = 64;
+        return o;
+    }
+
+    lwkt::VirtualClock clock;
+    lwkt::CpuSet set;
+    protocols::Stack stack;
+    std::unique_ptr<gateway::Gateway> gw;
+};
+
+base::Endpoint local(std::uint16_t port)
+{
+    return {base::IpAddr::v4(0x7f000001), port};
+}
+
+// Listens on `port`, connects to it, accepts; all three sockets.
+struct Pair {
+    FakeApp::Sock listener, client, server;
+};
+Pair make_pair(FakeApp& app, std::uint16_t port, std::uint32_t cpu)
+{
+    Pair p;
+    p.listener = app.socket(cpu);
+    REQUIRE(app.call(p.listener, Op::bind, local(port)) == 0);
+    REQUIRE(app.call(p.listener, Op::listen, {}, 16) == 0);
+    REQUIRE(app.state(p.listener) == SlotState::listening);
+    p.client = app.socket((cpu + 1) % app.view.cpus());
+    REQUIRE(app.call(p.client, Op::connect, local(port)) == EINPROGRESS);
+    app.settle();
+    REQUIRE(app.state(p.client) == SlotState::connected);
+    p.server = app.accept(p.listener);
+    REQUIRE(p.server.slot != 0xffffffff);
+    return p;
+}
+
+void close_all(FakeApp& app, const Pair& p)
+{
+    app.close(p.client);
+    app.settle();
+    app.close(p.server);
+    app.close(p.listener);
+    app.settle();
+}
+
+} // namespace
+
+TEST_CASE("connect, accept, bytes both ways, close; nothing is held afterwards")
+{
+    auto cpus = GENERATE(1U, 2U, 4U);
+    World w(cpus);
+    FakeApp app(w.set, w.clock, *w.gw);
+    for (std::uint16_t round = 0; round < 4; ++round) {
+        Pair p = make_pair(app, static_cast<std::uint16_t>(4000 + round), round % cpus);
+        REQUIRE(app.send(p.client, "question", 8) == 8);
+        app.settle();
+        REQUIRE(app.receive(p.server) == "question");
+        REQUIRE(app.send(p.server, "answer", 6) == 6);
+        app.settle();
+        REQUIRE(app.receive(p.client) == "answer");
+        REQUIRE_FALSE(app.at_end(p.server));
+        app.close(p.client);
+        app.settle();
+        REQUIRE(app.at_end(p.server));
+        app.close(p.server);
+        app.close(p.listener);
+        app.settle();
+        REQUIRE(w.gw->sockets_held() == 0);
+        REQUIRE(w.gw->ring_bytes_in_use() == 0);
+    }
+}
+
+TEST_CASE("more bytes than a ring holds arrive whole")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    Pair p = make_pair(app, 4000, 0);
+    std::string sent(1'000'003, '\0');
+    base::Random random{7};
+    for (char& c : sent) {
+        c = static_cast<char>(random.next());
+    }
+    std::string got;
+    std::size_t at = 0;
+    for (int i = 0; i < 2000 && got.size() < sent.size(); ++i) {
+        at += app.send(p.client, sent.data() + at, sent.size() - at);
+        app.settle(1000);
+        got += app.receive(p.server);
+    }
+    REQUIRE(got == sent);
+    close_all(app, p);
+    REQUIRE(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("errors come back as results")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto a = app.socket(0);
+    auto b = app.socket(1);
+    REQUIRE(app.call(a, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(b, Op::bind, local(4000)) == EADDRINUSE);
+    REQUIRE(app.call(a, Op::bind, local(4001)) == EINVAL);
+    REQUIRE(app.call(b, Op::bind, {*base::parse_ip("192.0.2.1"), 4000}) == EADDRNOTAVAIL);
+    REQUIRE(app.call(b, Op::connect, local(4999)) == EINPROGRESS);
+    app.settle();
+    REQUIRE(app.view.slot(b.slot).info.so_error.load() == ECONNREFUSED);
+    app.close(a);
+    app.close(b);
+    app.settle();
+    auto c = app.socket(0);
+    REQUIRE(app.call(c, Op::bind, local(4000)) == 0); // ordered behind the close
+    app.close(c);
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("a stale generation is not obeyed")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto a = app.socket(0);
+    REQUIRE(app.call(a, Op::bind, local(4000)) == 0);
+    FakeApp::Sock stale{a.slot, a.generation + 1};
+    REQUIRE(app.call(stale, Op::listen, {}, 5) == -1);
+    REQUIRE(app.state(a) == SlotState::open);
+}
+
+TEST_CASE("a listener that closes resets what nobody accepted")
+{
+    auto cpus = GENERATE(1U, 4U);
+    World w(cpus);
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    auto client = app.socket(0);
+    REQUIRE(app.call(client, Op::connect, local(4000)) == EINPROGRESS);
+    app.settle();
+    app.close(listener);
+    app.settle();
+    REQUIRE(app.view.slot(client.slot).info.so_error.load() == ECONNRESET);
+    app.close(client);
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("a process that dies: its sockets close as on exit, what it published is sent")
+{
+    auto cpus = GENERATE(1U, 2U);
+    World w(cpus);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp victim(w.set, w.clock, *w.gw);
+    auto listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    auto client = victim.socket(0);
+    REQUIRE(victim.call(client, Op::connect, local(4000)) == EINPROGRESS);
+    victim.settle();
+    auto server = app.accept(listener);
+    REQUIRE(server.slot != 0xffffffff);
+    victim.send(client, "last words", 10);
+    REQUIRE(w.gw->process_gone(*victim.client, 0));
+    w.gw->detach(*victim.client);
+    app.settle();
+    REQUIRE(app.receive(server) == "last words");
+    REQUIRE(app.at_end(server));
+    app.close(server);
+    app.close(listener);
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 0);
+    REQUIRE(w.gw->clients() == 1);
+}
+
+TEST_CASE("a claim by a process that dies stays in the lane")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    std::uint32_t child = 0;
+    REQUIRE(w.gw->add_process(*app.client, 2, child));
+    Pair p;
+    p.listener = app.socket(0);
+    REQUIRE(app.call(p.listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(p.listener, Op::listen, {}, 16) == 0);
+    p.client = app.socket(0);
+    REQUIRE(app.call(p.client, Op::connect, local(4000)) == EINPROGRESS);
+    app.settle();
+    // The child set its holder bit and died before it moved the index.
+    auto& info = app.view.slot(p.listener.slot).info;
+    auto& lane = app.view.accept_lane(info.rcv_ring, info.lane_entries, 0);
+    auto slot = static_cast<std::uint32_t>(sockbuf::SegmentView::lane_entries(lane)[0].load());
+    app.view.slot(slot).share.holders.fetch_or(std::uint64_t{1} << child);
+    REQUIRE_FALSE(w.gw->process_gone(*app.client, child));
+    app.settle();
+    p.server = app.accept(p.listener);
+    REQUIRE(p.server.slot == slot);
+    app.send(p.client, "x", 1);
+    app.settle();
+    REQUIRE(app.receive(p.server) == "x");
+    close_all(app, p);
+    REQUIRE(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("impossible offsets cost a family that socket only")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    Pair p = make_pair(app, 4000, 0);
+    Pair other = make_pair(app, 4001, 1);
+    auto& s = app.view.slot(p.client.slot);
+    s.app.snd_produced.store(std::uint64_t{1} << 40);
+    sockbuf::set_mark(app.view, s.info.owner_cpu.load(), p.client.slot);
+    app.settle();
+    REQUIRE(app.view.slot(p.server.slot).info.so_error.load() == ECONNRESET);
+    REQUIRE(app.send(other.client, "fine", 4) == 4);
+    app.settle();
+    REQUIRE(app.receive(other.server) == "fine");
+}
+
+TEST_CASE("a family that scribbles over its whole segment harms nobody else")
+{
+    auto seed = GENERATE(range(1, 25));
+    World w(2, static_cast<std::uint64_t>(seed));
+    FakeApp good(w.set, w.clock, *w.gw);
+    FakeApp evil(w.set, w.clock, *w.gw);
+    base::Random random{static_cast<std::uint64_t>(seed)};
+    Pair mine = make_pair(good, 4000, 0);
+    Pair theirs = make_pair(evil, 4001, 1);
+    (void)theirs;
+    const auto& layout = evil.view.layout();
+    auto* bytes = evil.view.base();
+    for (int i = 0; i < 400; ++i) {
+        // Words anywhere before the rings, with a bias for small values, and requests that are nearly right.
+        for (int j = 0; j < 50; ++j) {
+            std::uint64_t at = (random.next() % layout.rings) & ~std::uint64_t{7};
+            if (random.chance(0.5)) {
+                at = layout.slots + ((random.next() % (64 * sizeof(sockbuf::SocketSlot))) & ~std::uint64_t{7});
+            }
+            std::uint64_t value = random.chance(0.5) ? random.below(4096) : random.next();
+            std::memcpy(bytes + at, &value, 8);
+        }
+        sockbuf::Request r{};
+        r.op = random.below(10);
+        r.slot = random.below(70);
+        r.generation = random.below(3);
+        r.kind = static_cast<std::uint8_t>(random.below(4));
+        r.family = 2;
+        r.sequence = random.below(8);
+        r.port = static_cast<std::uint16_t>(4000 + random.below(4));
+        r.value = static_cast<std::int32_t>(random.next());
+        r.level = static_cast<std::int32_t>(random.below(20));
+        r.name = static_cast<std::int32_t>(random.below(50));
+        r.size = random.below(200);
+        std::uint32_t cpu = random.below(2);
+        auto& ring = evil.view.requests(0, cpu);
+        if (random.chance(0.5)) {
+            ring.produced.store(ring.consumed.load());
+        }
+        evil.push(r, cpu);
+        sockbuf::set_mark(evil.view, cpu, random.below(1024));
+        w.set.step(&random);
+    }
+    good.settle();
+    REQUIRE(good.send(mine.client, "unharmed", 8) == 8);
+    good.settle();
+    REQUIRE(good.receive(mine.server) == "unharmed");
+    w.gw->process_gone(*evil.client, 0);
+    w.gw->detach(*evil.client);
+    close_all(good, mine);
+    good.settle(120'000'000);
+    REQUIRE(w.gw->sockets_held() == 0);
+}
