@@ -54,7 +54,8 @@ void CompletionPort::wait()
 
 void NoReplyPort::deliver(Message&)
 {
-    INVARIANT(!"nobody may reply to this message");
+    constexpr bool anybody_may_reply = false;
+    INVARIANT(anybody_may_reply);
 }
 
 } // namespace lwkt

@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <deque>
 #include <thread>
 #include <vector>
 
@@ -191,8 +192,9 @@ TEST_CASE("wake-ups: spills keep order, and a sender asleep on a spill is woken 
         CpuSet set(clock, sleepy(2, kind));
         set.start();
         base::Random random(3);
+        std::deque<std::vector<Flow>> all; // handlers may look at a flow after its last message was counted
         for (int i = 0; i < 10; ++i) {
-            std::vector<Flow> flows(2);
+            std::vector<Flow>& flows = all.emplace_back(2);
             for (CpuId from : {CpuId{0}, CpuId{1}}) {
                 Flow& flow = flows[from];
                 flow.from = from;
