@@ -10,19 +10,32 @@
 #include "base/random.hpp"
 #include "base/siphash.hpp"
 #include "lwkt/cpu.hpp"
+#include "lwkt/port.hpp"
 #include "lwkt/timer_wheel.hpp"
 #include "netmsg/packet_pool.hpp"
 #include "netmsg/steering.hpp"
+#include "protocols/stack_counters.hpp"
 
 namespace protocols {
 
 class Stack;
+struct Domain;
 struct ArpState;  // protocols/arp.hpp
 struct Ipv4State; // protocols/ipv4.hpp: reassembly, identification
 struct IcmpState; // protocols/icmp.hpp: rate limits
 struct UdpState;  // protocols/udp/udp_state.hpp
-struct TcpState;  // protocols/tcp/tcp_state_table.hpp: PCB table, listeners, SYN caches, TIME-WAIT, ports
+struct TcpState;  // protocols/tcp/tcp_domain.hpp: PCB table, listeners, SYN cache, TIME-WAIT; TcpState(Domain&)
 struct PortTable; // protocols/port_table.hpp: explicit binds, replicated on every CPU
+
+// Where packets that are forwarded to a domain say that they go: the dispatch function finds the domain by it, and
+// nobody may reply to a received packet.
+class DomainPort final : public lwkt::Port {
+public:
+    explicit DomainPort(Domain& target) : domain(target) {}
+    void deliver(lwkt::Message& m) override;
+
+    Domain& domain; // c
+};
 
 struct Domain {
     Domain(Stack& stack, lwkt::Cpu& cpu, std::uint64_t seed);
@@ -38,6 +51,8 @@ struct Domain {
     lwkt::TimerWheel wheel;
     base::Random random;
     base::SipKey table_key; // c: of this domain's hash tables
+    DomainPort port;        // c
+    StackCounters counters; // s
 
     std::unique_ptr<ArpState> arp;
     std::unique_ptr<Ipv4State> ipv4;

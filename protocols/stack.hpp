@@ -22,11 +22,14 @@ struct InterfaceAddress {
     std::uint8_t length = 0; // prefix length
 };
 
+class Stack;
+
 // An interface with its addresses. c after Stack::start.
 struct Interface {
     netmsg::Netif* netif = nullptr;
     std::vector<InterfaceAddress> addresses;
     std::uint32_t index = 0; // 1-based
+    Stack* stack = nullptr;
 };
 
 struct RouteEntry {
@@ -70,11 +73,14 @@ public:
     Interface* loopback() const { return loopback_; }
 
 private:
+    void insert_route(const RouteEntry& entry);
+
     lwkt::CpuSet& set_;                                  // c
     StackOptions options_;                               // c
     base::Random random_;                                // construction only
     netmsg::Steering steering_;                          // c
     netmsg::PacketPool pool_;                            // per-CPU inside
+    std::vector<std::unique_ptr<netmsg::Netif>> netifs_; // c
     std::vector<std::unique_ptr<Interface>> interfaces_; // c
     std::vector<RouteEntry> routes_;                     // c
     Interface* loopback_ = nullptr;                      // c
@@ -93,6 +99,10 @@ struct Route {
 
 // False when there is no route. A local destination is routed to the loopback interface with source = destination.
 bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
+
+// Path MTU discovery (RFC 1191) as TCP and UDP learned it from an error they believe: lowers the MTU that route_lookup
+// reports for the destination on this CPU, for ten minutes. Returns the MTU now in force.
+std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32_t mtu);
 
 struct IpOut {
     base::IpAddr source;

@@ -1,0 +1,49 @@
+// A domain's construction and its wheel. Built and destroyed by its Stack, before the CPUs run and after they have
+// stopped.
+#include "protocols/domain.hpp"
+
+#include "base/check.hpp"
+#include "protocols/arp.hpp"
+#include "protocols/icmp.hpp"
+#include "protocols/ipv4.hpp"
+#include "protocols/port_table.hpp"
+#include "protocols/stack.hpp"
+#include "protocols/tcp/tcp_state_table.hpp"
+#include "protocols/udp/udp_state.hpp"
+
+namespace protocols {
+
+void DomainPort::deliver(lwkt::Message&)
+{
+    INVARIANT(!"nobody may reply to a received packet");
+}
+
+// Runs the wheel in class clock.
+class Domain::WheelPoller final : public lwkt::Poller {
+public:
+    explicit WheelPoller(Domain& d) : domain_(d) { domain_.cpu.add_poller(lwkt::Class::clock, *this); }
+    ~WheelPoller() override { domain_.cpu.remove_poller(lwkt::Class::clock, *this); }
+    WheelPoller(const WheelPoller&) = delete;
+    WheelPoller& operator=(const WheelPoller&) = delete;
+
+    std::uint32_t poll(std::uint32_t budget) override { return domain_.wheel.run(domain_.cpu.now(), budget); }
+    bool pending() const override { return false; } // only the owner arms timers
+    base::Instant deadline() const override { return domain_.wheel.next_deadline(); }
+
+private:
+    Domain& domain_; // c
+};
+
+Domain::Domain(Stack& of_stack, lwkt::Cpu& of_cpu, std::uint64_t seed)
+    : stack(of_stack), cpu(of_cpu), wheel(of_cpu.now()), random(seed), table_key{random.next(), random.next()},
+      port(*this), arp(std::make_unique<ArpState>(*this)), ipv4(std::make_unique<Ipv4State>(*this)),
+      icmp(std::make_unique<IcmpState>(*this)), tcp_ports(std::make_unique<PortTable>()),
+      udp_ports(std::make_unique<PortTable>()), udp(std::make_unique<UdpState>(*this)),
+      tcp(std::make_unique<TcpState>(*this)), wheel_poller_(std::make_unique<WheelPoller>(*this))
+{
+}
+
+// Packets that still wait somewhere are not given back one by one: their memory goes with the stack's pool.
+Domain::~Domain() = default;
+
+} // namespace protocols

@@ -1,0 +1,35 @@
+// ICMP for IPv4 (RFC 792, RFC 1122 3.2.2): echo, errors in both directions, rate limits. IcmpState: owner = its
+// domain's CPU; everything o.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "netmsg/packet.hpp"
+#include "protocols/stack.hpp"
+#include "protocols/token_bucket.hpp"
+#include "protocols/wire/icmp.hpp"
+
+namespace protocols {
+
+// Errors sent by one CPU: as Linux (icmp_msgs_per_sec, icmp_msgs_burst; one a second per peer with bursts of six).
+inline constexpr std::uint32_t icmp_errors_per_second = 1000;
+inline constexpr std::uint32_t icmp_errors_burst = 50;
+inline constexpr unsigned icmp_peer_slots = 256;
+
+struct IcmpState {
+    explicit IcmpState(Domain& d);
+
+    TokenBucket all;
+    std::vector<TokenBucket> peers; // by keyed hash of the peer; peers that collide share
+};
+
+// Data at the ICMP header; takes the packet.
+void icmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p);
+// Sends an error about a received packet (p.l3 set, not freed). `rest`: the second word of its header.
+void icmp_send_error(
+    Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t type, std::uint8_t code, std::uint32_t rest);
+// An outgoing packet (data at its IP header, not freed) could not be delivered: its socket hears it as from a router.
+void icmp_local_unreachable(Domain& d, const netmsg::Packet& p, std::uint8_t code);
+
+} // namespace protocols

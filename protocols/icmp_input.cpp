@@ -1,0 +1,152 @@
+// Received ICMP: echo requests are answered on the CPU of arrival; an error goes to the CPU that owns the flow which it
+// quotes, and there to the transport. Nothing in an error is believed here but its form; TCP and UDP judge it (RFC
+// 5927).
+#include "base/endian.hpp"
+#include "protocols/icmp.hpp"
+#include "protocols/ipv4.hpp"
+#include "protocols/wire/checksum.hpp"
+
+namespace protocols {
+
+namespace {
+
+constexpr std::uint32_t quote_max = 60 + 8; // the longest IP header and the part of the transport header we look at
+constexpr std::uint32_t link_headers_max = 34;
+
+void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
+{
+    count(reason);
+    p.free();
+}
+
+bool checksum_correct(const netmsg::Packet& p)
+{
+    iovec pieces[netmsg::packet_pieces_max + 1];
+    wire::Checksum sum;
+    sum.add(pieces, p.span(0, p.total(), pieces));
+    return sum.correct();
+}
+
+// The reply is the request with another type (RFC 1122 3.2.2.6: same data, in the same packet).
+void answer_echo(Domain& d, const IpIn& ip, const wire::IcmpHeader& h, netmsg::Packet& request)
+{
+    netmsg::Packet* p = &request;
+    if (p->headroom() < link_headers_max) { // a driver without headroom, or a long way up
+        p = d.stack.pool().clone(request);
+        request.free();
+        if (p == nullptr) {
+            count(d.counters.ip_out_no_memory);
+            return;
+        }
+    }
+    Route route;
+    if (!route_lookup(d, ip.source, route)) {
+        return drop(*p, d.counters.ip_out_no_route);
+    }
+    wire::IcmpHeader reply = h;
+    reply.type = wire::icmp_echo_reply;
+    reply.checksum = wire::checksum_update16(h.checksum, wire::icmp_echo << 8, wire::icmp_echo_reply << 8);
+    wire::emit_icmp(p->data, reply);
+    p->csum = netmsg::Csum::valid;
+    p->gso = netmsg::Gso::none;
+    count(d.counters.icmp_echo_replies);
+    IpOut out;
+    out.source = ip.destination;
+    out.destination = ip.source;
+    out.protocol = wire::protocol_icmp;
+    out.tos = ip.tos;
+    out.dont_fragment = false;
+    ip_output(d, route, out, *p);
+}
+
+void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p);
+
+void error_dispatch(lwkt::Message& m)
+{
+    Domain& d = forwarded_domain(m);
+    auto& p = static_cast<netmsg::Packet&>(m);
+    auto h = wire::parse_icmp(p.data, p.size);
+    INVARIANT(h.has_value());
+    take_error(d, *h, p);
+}
+
+void to_transport(Domain& d, const IcmpError& e)
+{
+    count(d.counters.icmp_in_errors);
+    if (e.protocol == wire::protocol_tcp) {
+        tcp_icmp_error(d, e);
+    } else {
+        udp_icmp_error(d, e);
+    }
+}
+
+void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
+{
+    (void)p.pullup(std::min(p.total(), wire::icmp_header_bytes + quote_max));
+    auto q = wire::parse_icmp_quote(h, p.data + wire::icmp_header_bytes, p.size - wire::icmp_header_bytes);
+    if (!q || !d.stack.is_local(base::IpAddr::v4(q->ip.source))) {
+        return drop(p, d.counters.icmp_in_bad_quote); // not about anything we sent
+    }
+    IcmpError e;
+    e.flow.local = {base::IpAddr::v4(q->ip.source), q->source_port};
+    e.flow.peer = {base::IpAddr::v4(q->ip.destination), q->destination_port};
+    e.protocol = q->ip.protocol;
+    e.type = h.type;
+    e.code = h.code;
+    e.mtu = q->mtu;
+    e.tcp_seq = q->tcp_seq;
+    base::CpuId owner = d.stack.steering().cpu_of(e.flow);
+    if (owner != d.id()) {
+        return ipv4_forward(d, owner, p, error_dispatch);
+    }
+    p.free();
+    to_transport(d, e);
+}
+
+} // namespace
+
+void icmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
+{
+    base::assert_on(d.cpu.owner());
+    count(d.counters.icmp_in);
+    auto h = p.pullup(wire::icmp_header_bytes) ? wire::parse_icmp(p.data, p.size) : std::nullopt;
+    if (!h) {
+        return drop(p, d.counters.icmp_in_malformed);
+    }
+    if (p.csum != netmsg::Csum::valid && !checksum_correct(p)) {
+        return drop(p, d.counters.icmp_in_bad_checksum);
+    }
+    if (ip.broadcast) {
+        return drop(p, d.counters.icmp_in_broadcast); // RFC 1122 3.2.2.6: no amplifier; errors are never broadcast
+    }
+    if (h->type == wire::icmp_echo && h->code == 0) {
+        return answer_echo(d, ip, *h, p);
+    }
+    bool believed = h->type == wire::icmp_unreachable || h->type == wire::icmp_time_exceeded ||
+                    h->type == wire::icmp_parameter_problem;
+    if (!believed) {
+        return drop(p, d.counters.icmp_in_ignored); // redirects and source quench too (RFC 6633)
+    }
+    take_error(d, *h, p);
+}
+
+void icmp_local_unreachable(Domain& d, const netmsg::Packet& p, std::uint8_t code)
+{
+    auto ip = wire::parse_ipv4_quote(p.data, p.size);
+    if (!ip || ip->fragment_offset != 0 || p.size < ip->header_bytes + 8U) {
+        return;
+    }
+    const std::byte* transport = p.data + ip->header_bytes;
+    IcmpError e;
+    e.flow.local = {base::IpAddr::v4(ip->source), base::load_be16(transport)};
+    e.flow.peer = {base::IpAddr::v4(ip->destination), base::load_be16(transport + 2)};
+    e.protocol = ip->protocol;
+    e.type = wire::icmp_unreachable;
+    e.code = code;
+    e.tcp_seq = base::load_be32(transport + 4);
+    if (e.protocol == wire::protocol_tcp || e.protocol == wire::protocol_udp) {
+        to_transport(d, e); // its sender owns the flow, and runs here
+    }
+}
+
+} // namespace protocols

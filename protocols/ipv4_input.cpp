@@ -1,0 +1,245 @@
+// IPv4 input (RFC 1122 3.2, 3.3.6): validation and addressing on the CPU of arrival, then steering to the CPU that owns
+// the flow and delivery there. Forwarding between interfaces is off: what is not for us is dropped and counted. Input
+// never nests: a packet for another CPU is a message, one for this CPU is a direct call.
+#include "base/endian.hpp"
+#include "protocols/icmp.hpp"
+#include "protocols/ipv4.hpp"
+
+namespace protocols {
+
+namespace {
+
+constexpr std::uint8_t hops_max = 4; // arrival, fragment owner, flow owner, and one for a table that changed
+constexpr std::uint32_t limited_broadcast = 0xffffffff;
+
+void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
+{
+    count(reason);
+    p.free();
+}
+
+std::atomic<std::uint64_t>& fault_counter(StackCounters& c, wire::Ipv4Fault fault)
+{
+    switch (fault) {
+    case wire::Ipv4Fault::version:
+        return c.ip_in_bad_version;
+    case wire::Ipv4Fault::length:
+        return c.ip_in_bad_length;
+    case wire::Ipv4Fault::checksum:
+        return c.ip_in_bad_checksum;
+    case wire::Ipv4Fault::options:
+        return c.ip_in_bad_options;
+    case wire::Ipv4Fault::fragment:
+        return c.ip_in_bad_fragment;
+    default:
+        return c.ip_in_truncated;
+    }
+}
+
+bool is_group_or_limited(std::uint32_t a)
+{
+    return a >> 28 == 0xe || a == limited_broadcast;
+}
+
+// RFC 1122 3.2.1.3: addresses that must not be seen as a source, or not on a link.
+bool martian(const Stack& s, const Interface& in, const wire::Ipv4Header& h)
+{
+    bool source_bad = h.source == 0 || is_group_or_limited(h.source);
+    if (in.netif->info().loopback) {
+        return source_bad;
+    }
+    bool loops = h.source >> 24 == 127 || h.destination >> 24 == 127;
+    return source_bad || loops || s.is_local(base::IpAddr::v4(h.source));
+}
+
+// What the packet says about its destination: for us, and if so as a single host.
+enum class Destination { other, host, broadcast };
+
+Destination classify(const Stack& s, const Interface& in, std::uint32_t address)
+{
+    base::IpAddr a = base::IpAddr::v4(address);
+    for (const InterfaceAddress& own : in.addresses) {
+        if (own.addr == a) {
+            return Destination::host;
+        }
+    }
+    if (ipv4_is_broadcast(s, address)) {
+        return Destination::broadcast;
+    }
+    return s.is_local(a) ? Destination::host : Destination::other; // weak host model, as Linux
+}
+
+// Reads and validates the header; counts and frees when there is none.
+std::optional<wire::Ipv4Header> take_header(Domain& d, const Interface& in, netmsg::Packet& p)
+{
+    std::uint32_t header = wire::ipv4_header_bytes;
+    if (p.pullup(header)) {
+        header = (std::to_integer<std::uint32_t>(p.data[0]) & 0xf) * 4;
+        (void)p.pullup(std::max(header, wire::ipv4_header_bytes)); // the parser says what is missing
+    }
+    wire::Ipv4Fault fault{};
+    auto h = wire::parse_ipv4(p.data, p.size, p.total(), !in.netif->info().loopback, fault);
+    if (!h) {
+        drop(p, fault_counter(d.counters, fault));
+    } else if (h->source_route) {
+        drop(p, d.counters.ip_in_source_route); // RFC 1122 3.3.5: a host may refuse; it is a way around filters
+        h.reset();
+    }
+    return h;
+}
+
+void resume(lwkt::Message& m)
+{
+    Domain& d = forwarded_domain(m);
+    auto& p = static_cast<netmsg::Packet&>(m);
+    wire::Ipv4Fault fault{};
+    auto h = wire::parse_ipv4(p.data, p.size, p.total(), false, fault);
+    INVARIANT(h.has_value()); // it was validated on the CPU of arrival
+    count(d.counters.steer_received);
+    ipv4_steer(d, received_on(d, p), p, *h);
+}
+
+// On the owner CPU: to the transport. Data at the IP header.
+void deliver(Domain& d, netmsg::Packet& p, const wire::Ipv4Header& h)
+{
+    p.l3 = p.data;
+    p.pull(h.header_bytes);
+    IpIn ip = ipv4_describe(d, p);
+    switch (h.protocol) {
+    case wire::protocol_tcp:
+        tcp_input(d, ip, p);
+        return;
+    case wire::protocol_udp:
+        udp_input(d, ip, p);
+        return;
+    case wire::protocol_icmp:
+        icmp_input(d, ip, p);
+        return;
+    default:
+        icmp_send_unreachable(d, ip, p, wire::unreachable_protocol);
+        drop(p, d.counters.ip_in_unknown_protocol);
+    }
+}
+
+} // namespace
+
+Domain& forwarded_domain(lwkt::Message& m)
+{
+    Domain& d = static_cast<DomainPort*>(m.reply_port)->domain;
+    base::assert_on(d.cpu.owner());
+    return d;
+}
+
+Interface& received_on(Domain& d, const netmsg::Packet& p)
+{
+    return *d.stack.interfaces()[p.netif->info().index - 1];
+}
+
+bool ipv4_is_broadcast(const Stack& s, std::uint32_t address)
+{
+    if (is_group_or_limited(address)) {
+        return true;
+    }
+    for (const auto& interface : s.interfaces()) {
+        for (const InterfaceAddress& a : interface->addresses) {
+            if (a.length < 31 && a.length > 0 && a.addr.is_v4() && !interface->netif->info().loopback) {
+                std::uint32_t host_bits = 0xffffffffU >> a.length;
+                if (address == (a.addr.v4() | host_bits)) {
+                    return true;
+                }
+            }
+        }
+    }
+    return false;
+}
+
+IpIn ipv4_describe(Domain& d, const netmsg::Packet& p)
+{
+    const auto* b = reinterpret_cast<const unsigned char*>(p.l3);
+    IpIn ip;
+    ip.tos = b[1];
+    ip.ttl = b[8];
+    ip.protocol = b[9];
+    std::uint32_t destination = base::load_be32(b + 16);
+    ip.source = base::IpAddr::v4(base::load_be32(b + 12));
+    ip.destination = base::IpAddr::v4(destination);
+    ip.interface = &received_on(d, p);
+    ip.broadcast = p.broadcast || ipv4_is_broadcast(d.stack, destination);
+    return ip;
+}
+
+void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
+{
+    base::assert_on(d.cpu.owner());
+    count(d.counters.ip_in);
+    auto h = take_header(d, in, p);
+    if (!h) {
+        return;
+    }
+    if (martian(d.stack, in, *h)) {
+        return drop(p, d.counters.ip_in_martian);
+    }
+    Destination to = classify(d.stack, in, h->destination);
+    if (to == Destination::other) {
+        return drop(p, d.counters.ip_in_not_ours);
+    }
+    if (to == Destination::host && p.broadcast) {
+        return drop(p, d.counters.ip_in_link_mismatch); // RFC 1122 3.3.6: a broadcast frame around a unicast datagram
+    }
+    if (p.total() > h->total_bytes) {
+        p.truncate(h->total_bytes); // Ethernet's padding
+    }
+    p.hops = 0;
+    ipv4_steer(d, in, p, *h);
+}
+
+void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
+{
+    const netmsg::Steering& steering = d.stack.steering();
+    base::IpAddr local = base::IpAddr::v4(h.destination);
+    base::IpAddr peer = base::IpAddr::v4(h.source);
+    bool ports = !h.fragment() && (h.protocol == wire::protocol_tcp || h.protocol == wire::protocol_udp);
+    if (ports) {
+        if (h.payload_bytes() < 8 || !p.pullup(h.header_bytes + 8U)) {
+            return drop(p, d.counters.ip_in_short_transport);
+        }
+        const std::byte* at = p.data + h.header_bytes;
+        p.flow_hash = steering.hash({{local, base::load_be16(at + 2)}, {peer, base::load_be16(at)}});
+    } else if (h.fragment()) {
+        p.flow_hash = steering.hash_pair(local, peer);
+    } else {
+        return deliver(d, p, h); // ICMP and what nobody speaks: any CPU will do
+    }
+    base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
+    if (owner != d.id()) {
+        return ipv4_forward(d, owner, p, resume);
+    }
+    if (!h.fragment()) {
+        count(d.counters.steer_local);
+        return deliver(d, p, h);
+    }
+    netmsg::Packet* whole = ipv4_reassemble(d, in, p, h);
+    if (whole != nullptr) {
+        wire::Ipv4Fault fault{};
+        auto header = wire::parse_ipv4(whole->data, whole->size, whole->total(), false, fault);
+        INVARIANT(header.has_value() && !header->fragment());
+        ipv4_steer(d, in, *whole, *header); // again: now the ports are known
+    }
+}
+
+void ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next)
+{
+    if (p.hops >= hops_max) {
+        return drop(p, d.counters.steer_hops);
+    }
+    ++p.hops;
+    p.dispatch = next;
+    p.reply_port = &d.stack.domain(to).port;
+    p.cls = lwkt::Class::net;
+    if (!d.cpu.try_send(to, p)) {
+        return drop(p, d.counters.steer_shed);
+    }
+    count(d.counters.steer_forwarded);
+}
+
+} // namespace protocols

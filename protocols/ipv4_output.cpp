@@ -1,0 +1,107 @@
+// IPv4 output: header, checksum completion, link header, neighbour. Runs on the CPU that sends. The packet leaves by
+// the driver at the latest at this CPU's roll-up; a loopback driver queues it, so input never nests in output.
+#include "base/endian.hpp"
+#include "protocols/arp.hpp"
+#include "protocols/ipv4.hpp"
+#include "protocols/wire/checksum.hpp"
+#include "protocols/wire/ethernet.hpp"
+
+namespace protocols {
+
+namespace {
+
+// Identification (RFC 6864 4.3: unique per address pair and protocol while fragments may live). Counters start at
+// random places, so a third party learns nothing of our traffic, and each CPU takes its own residue class.
+std::uint16_t next_id(Domain& d, const IpOut& ip)
+{
+    if (ip.dont_fragment) {
+        return ++d.ipv4->atomic_id;
+    }
+    std::uint32_t pair[3] = {ip.source.v4(), ip.destination.v4(), ip.protocol};
+    std::uint16_t& counter = d.ipv4->next_id[base::siphash(d.table_key, pair, sizeof pair) % id_slots];
+    return static_cast<std::uint16_t>(counter++ * d.stack.cpus() + d.id());
+}
+
+base::Error refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason, base::Error error)
+{
+    count(reason);
+    p.free();
+    return error;
+}
+
+} // namespace
+
+base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Packet& p)
+{
+    base::assert_on(d.cpu.owner());
+    if (!ip.destination.is_v4() || !ip.source.is_v4()) {
+        return refuse(p, d.counters.ip_out_no_route, base::Error::network_unreachable);
+    }
+    std::uint32_t total = p.total() + wire::ipv4_header_bytes;
+    bool super = p.gso != netmsg::Gso::none;
+    bool fits = total <= (super ? route.interface->netif->info().tso_max_bytes : route.mtu);
+    if (total > wire::ipv4_packet_max || (!fits && (super || ip.dont_fragment))) {
+        return refuse(p, d.counters.ip_out_too_long, base::Error::message_size);
+    }
+    wire::Ipv4Header h;
+    h.tos = ip.tos;
+    h.total_bytes = static_cast<std::uint16_t>(total);
+    h.id = next_id(d, ip);
+    h.dont_fragment = ip.dont_fragment;
+    h.ttl = ip.ttl;
+    h.protocol = ip.protocol;
+    h.source = ip.source.v4();
+    h.destination = ip.destination.v4();
+    wire::emit_ipv4(p.push(wire::ipv4_header_bytes), h);
+    p.l3 = p.data;
+    p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ipv4_header_bytes);
+    if (!fits) {
+        return ipv4_fragment(d, route, h, p);
+    }
+    ipv4_transmit(d, route, p);
+    return base::Error::none;
+}
+
+void finish_checksum(netmsg::Packet& p)
+{
+    INVARIANT(p.csum == netmsg::Csum::partial && p.csum_start + p.csum_offset + 2U <= p.size);
+    iovec pieces[netmsg::packet_pieces_max + 1];
+    unsigned n = p.span(p.csum_start, p.total() - p.csum_start, pieces);
+    wire::Checksum sum;
+    sum.add(pieces, n); // the field holds the pseudo-header's sum
+    std::uint16_t value = sum.finish();
+    // RFC 768: UDP sends an all-zero checksum as all ones; in TCP the two are the same number.
+    base::store_be16(p.data + p.csum_start + p.csum_offset, value == 0 ? 0xffff : value);
+    p.csum = netmsg::Csum::valid;
+}
+
+void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
+{
+    const netmsg::NetifInfo& info = route.interface->netif->info();
+    count(d.counters.ip_out);
+    if (p.csum == netmsg::Csum::partial && !info.tx_csum) {
+        if (info.loopback) {
+            p.csum = netmsg::Csum::valid; // it never leaves this host
+        } else {
+            count(d.counters.ip_out_checksum);
+            finish_checksum(p);
+        }
+    }
+    if (!info.ethernet) {
+        p.netif = route.interface->netif;
+        p.netif->transmit(p);
+        return;
+    }
+    std::uint32_t next_hop = route.next_hop.v4();
+    if (route.next_hop.is_multicast_v4()) {
+        link_transmit(*route.interface, wire::multicast_mac(next_hop), wire::ethertype_ipv4, p);
+    } else if (ipv4_is_broadcast(d.stack, next_hop)) {
+        link_transmit(*route.interface, base::MacAddr::broadcast(), wire::ethertype_ipv4, p);
+    } else if (const base::MacAddr* mac = arp_lookup(d, *route.interface, next_hop); mac != nullptr) {
+        link_transmit(*route.interface, *mac, wire::ethertype_ipv4, p);
+    } else {
+        arp_resolve(d, *route.interface, next_hop, p);
+    }
+}
+
+} // namespace protocols

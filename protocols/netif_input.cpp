@@ -1,0 +1,55 @@
+// Link layer demultiplexing: Ethernet frames for us go to ARP or IP, bare IP packets go to IP directly. Runs on the CPU
+// where the packet arrived; anything else is dropped and counted.
+#include "protocols/netif_input.hpp"
+
+#include "protocols/arp.hpp"
+#include "protocols/ipv4.hpp"
+#include "protocols/wire/ethernet.hpp"
+
+namespace protocols {
+
+namespace {
+
+void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p)
+{
+    auto h = p.pullup(wire::ethernet_header_bytes) ? wire::parse_ethernet(p.data, p.size) : std::nullopt;
+    if (!h) {
+        count(d.counters.eth_malformed);
+        p.free();
+        return;
+    }
+    p.broadcast = h->destination.is_multicast(); // broadcast is one of the groups
+    if (!p.broadcast && h->destination != in.netif->info().mac) {
+        count(d.counters.eth_not_ours);
+        p.free();
+        return;
+    }
+    p.pull(wire::ethernet_header_bytes);
+    switch (h->type) {
+    case wire::ethertype_ipv4:
+        ipv4_input(d, in, p);
+        return;
+    case wire::ethertype_arp:
+        arp_input(d, in, p);
+        return;
+    default:
+        count(d.counters.eth_unknown_type);
+        p.free();
+    }
+}
+
+} // namespace
+
+void netif_input(void* context, netmsg::Packet& p)
+{
+    auto& in = *static_cast<Interface*>(context);
+    INVARIANT(base::current_cpu != base::no_cpu);
+    Domain& d = in.stack->domain(base::current_cpu);
+    if (in.netif->info().ethernet) {
+        ethernet_input(d, in, p);
+    } else {
+        ipv4_input(d, in, p);
+    }
+}
+
+} // namespace protocols

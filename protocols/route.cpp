@@ -1,0 +1,100 @@
+// Which interface, neighbour and source address a destination takes, and the path MTUs learned for destinations. The
+// routes are shared and constant; the path MTU cache is this CPU's.
+#include <algorithm>
+#include <cstring>
+
+#include "protocols/ipv4.hpp"
+#include "protocols/stack.hpp"
+
+namespace protocols {
+
+namespace {
+
+constexpr base::Micros pmtu_lifetime = base::seconds(600); // RFC 1191 6.3: ten minutes before a larger one is tried
+constexpr std::uint32_t pmtu_min = 552; // a forged error must not make us send confetti; as Linux (min_pmtu)
+
+PmtuEntry& pmtu_slot(Domain& d, const base::IpAddr& destination)
+{
+    std::uint64_t h = base::siphash(d.table_key, destination.bytes(), 16);
+    return d.ipv4->pmtu[h % pmtu_slots];
+}
+
+bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, Route& out)
+{
+    out.interface = entry.interface;
+    out.next_hop = entry.gateway.is_any() ? destination : entry.gateway;
+    out.source = interface_source(*entry.interface, out.next_hop);
+    out.mtu = entry.interface->netif->info().mtu;
+    if (d.ipv4->pmtu_entries != 0) {
+        const PmtuEntry& p = pmtu_slot(d, destination);
+        if (p.destination == destination && p.expires > d.now()) {
+            out.mtu = std::min(out.mtu, p.mtu);
+        }
+    }
+    return true;
+}
+
+// Limited broadcast and groups without a route leave by the first interface that has a link.
+const Interface* first_link(const Stack& s)
+{
+    for (const auto& interface : s.interfaces()) {
+        if (!interface->netif->info().loopback) {
+            return interface.get();
+        }
+    }
+    return nullptr;
+}
+
+} // namespace
+
+base::IpAddr interface_source(const Interface& out, const base::IpAddr& towards)
+{
+    for (const InterfaceAddress& a : out.addresses) {
+        if (base::Prefix{a.addr, a.length}.contains(towards)) {
+            return a.addr;
+        }
+    }
+    return out.addresses.empty() ? base::IpAddr::any_v4() : out.addresses.front().addr;
+}
+
+bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
+{
+    const Stack& s = d.stack;
+    if (s.is_local(destination)) {
+        if (s.loopback() == nullptr) {
+            return false;
+        }
+        out = Route{s.loopback(), destination, destination, s.loopback()->netif->info().mtu};
+        return true;
+    }
+    for (const RouteEntry& entry : s.routes()) {
+        if (entry.destination.contains(destination)) {
+            return fill(d, destination, entry, out);
+        }
+    }
+    bool link_scope = destination.is_multicast_v4() || destination == base::IpAddr::v4(0xffffffff);
+    const Interface* link = link_scope ? first_link(s) : nullptr;
+    if (link == nullptr) {
+        return false;
+    }
+    return fill(d, destination, RouteEntry{{}, {}, s.interfaces()[link->index - 1].get()}, out);
+}
+
+std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)
+{
+    base::assert_on(d.cpu.owner());
+    PmtuEntry& p = pmtu_slot(d, destination);
+    mtu = std::max(mtu, pmtu_min);
+    bool known = p.destination == destination && p.expires > d.now();
+    if (known && p.mtu <= mtu) {
+        return p.mtu; // errors only lower it (RFC 1191 3)
+    }
+    if (p.mtu == 0) {
+        ++d.ipv4->pmtu_entries;
+    }
+    p = PmtuEntry{destination, mtu, d.now() + pmtu_lifetime};
+    count(d.counters.pmtu_learned);
+    return mtu;
+}
+
+} // namespace protocols
