@@ -2,7 +2,7 @@
 // hold a packet on one CPU, so running out is an attack or a bug, and either way a counted drop:
 //   driver receive burst + packets queued from every other CPU (shed at packets_queued_max) + ARP queues + IP
 //   reassembly
-//   + transmit queues until the roll-up.
+//   + transmit queues until the roll-up + receive buffers posted to in-memory wires.
 #pragma once
 
 #include <cstdint>
@@ -35,15 +35,27 @@ public:
     // and the same metadata; null when used up. For drivers that must keep bytes after submit (loopback, sim link,
     // capture).
     Packet* clone(const Packet& p);
+    // Appends [offset, offset + n) of `from` to `to`, whose bytes all lie in its own buffers: own buffer as far as it
+    // fits, rest in its large buffer, which is taken from the pool when it is needed and not there. False when the
+    // memory is used up or too small; `to` then has lost nothing but may have gained some of the bytes.
+    bool append(Packet& to, const Packet& from, std::uint32_t offset, std::uint32_t n);
 
-    void release(Packet& p); // from any CPU
+    void release(Packet& p);            // from any CPU
+    void release_large(LargeBuffer& b); // a spare one that no packet holds; from any CPU
 
-    std::size_t in_use(base::CpuId cpu) const;
-    std::uint64_t exhausted(base::CpuId cpu) const;
+    std::size_t in_use(base::CpuId cpu) const; // packets
+    std::size_t large_in_use(base::CpuId cpu) const;
+    std::uint64_t exhausted(base::CpuId cpu) const; // refusals, of packets and of large buffers
 
 private:
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };
+
+// Everything about `from` that is not where its bytes lie: checksum and segmentation state, interface, stamp.
+void copy_metadata(Packet& to, const Packet& from);
+
+// True when all bytes lie in buffers that go home with the packet, so it may be kept after submit.
+bool owns_bytes(const Packet& p);
 
 } // namespace netmsg

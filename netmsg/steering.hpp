@@ -8,7 +8,9 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/check.hpp"
 #include "base/net_addr.hpp"
+#include "base/ownership.hpp"
 #include "base/random.hpp"
 
 namespace netmsg {
@@ -32,9 +34,13 @@ public:
     unsigned cpus() const { return cpus_; }
     const std::array<unsigned char, toeplitz_key_bytes>& key() const { return key_; }
     const std::array<base::CpuId, steering_entries>& table() const { return table_; }
+    // Contribution to the hash of one input byte: element position * 256 + value, positions 0..35. For programs that
+    // compute the same hash elsewhere (TAP steering).
+    const std::uint32_t* byte_hash() const { return byte_hash_.get(); }
 
 private:
     void build_tables();
+    std::uint32_t hash_bytes(const unsigned char* bytes, unsigned n, unsigned position) const;
 
     unsigned cpus_;                                     // c
     std::array<unsigned char, toeplitz_key_bytes> key_; // c
