@@ -1,0 +1,102 @@
+// Who may use netd, and the conversation with those who do (sockbuf/admission.hpp): one epoll loop on the main thread,
+// which is the gateway's control thread. Nothing in it blocks on a peer: packets are taken one per look and connection,
+// replies are sent or the peer is closed, a peer that says nothing has a few seconds.
+#pragma once
+
+#include <csignal>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/units.hpp"
+#include "gateway/gateway.hpp"
+#include "netd/bus_guard.hpp"
+#include "netd/config.hpp"
+#include "netd/unique_fd.hpp"
+#include "sockbuf/admission.hpp"
+
+namespace netd {
+
+// What an attaching process is given beside its segment.
+struct Served {
+    int sleep_page_fd = -1;
+    std::uint32_t sleep_page_bytes = 0;
+    std::vector<int> doorbells; // element i: of CPU i
+};
+
+class Admission {
+public:
+    // The text of a control request, in packets of at most control_packet_max bytes; empty = not known.
+    using ControlText = std::function<std::vector<std::string>(sockbuf::ControlKind)>;
+
+    Admission(gateway::Gateway& gateway, BusGuard& guard, Served served, const Config& config, ControlText control);
+    ~Admission();
+    Admission(const Admission&) = delete;
+    Admission& operator=(const Admission&) = delete;
+
+    // Serves until a signal arrives at `signal_fd` (a signalfd); returns its number.
+    int run(int listen_fd, int signal_fd);
+    // Says good-bye to every process: their sockets are closed as exit(2) would.
+    void close_all();
+
+private:
+    enum class Role : std::uint8_t { fresh, process, control };
+    struct Connection {
+        std::uint64_t id = 0;
+        UniqueFd fd;
+        Role role = Role::fresh;
+        pid_t pid = 0;
+        uid_t uid = 0;
+        gateway::Client* client = nullptr; // role process
+        std::uint32_t process = 0;
+        base::Instant speak_by{};       // role fresh
+        std::deque<std::string> unsent; // role control
+    };
+    enum class Verdict : std::uint8_t { keep, close };
+
+    void accept_some(int listen_fd);
+    bool admitted(int fd, Connection& c);
+    Connection& add(Connection c);
+    void close_connection(std::uint64_t id);
+    void leave_family(Connection& c);
+    void close_silent(base::Instant now);
+    int next_timeout_ms(base::Instant now) const;
+    void close_marked();
+
+    void serve(std::uint64_t id, std::uint32_t events);
+    Verdict read_request(Connection& c);
+    Verdict handle(Connection& c, const sockbuf::AdmissionRequest& r);
+    Verdict attach(Connection& c);
+    Verdict make_waiter(Connection& c, std::int32_t kind);
+    Verdict fork(Connection& c);
+    Verdict start_control(Connection& c, std::int32_t kind);
+    Verdict send_more(Connection& c);
+    template <typename Reply>
+    Verdict reply(Connection& c, const Reply& r, std::span<const int> fds = {});
+    void watch(int fd, std::uint64_t id, std::uint32_t events, bool added = true);
+    std::string name(const Connection& c) const;
+    void complain(const Connection& c, const std::string& what);
+    std::size_t families_of(uid_t uid) const;
+
+    gateway::Gateway& gateway_;
+    BusGuard& guard_;
+    Served served_;
+    AdmissionConfig policy_;
+    LimitsConfig limits_;
+    ControlText control_;
+    UniqueFd epoll_;
+    UniqueFd spare_; // given up to refuse a peer when descriptors run out
+    std::unordered_map<std::uint64_t, Connection> connections_;
+    std::unordered_map<uid_t, std::uint32_t> by_uid_; // connections
+    std::uint64_t next_id_ = 16;                      // ids below are the loop's own descriptors
+    std::size_t fresh_ = 0;
+    base::Instant complaints_since_{};
+    std::uint32_t complaints_ = 0;
+};
+
+inline constexpr std::size_t control_packet_max = 32768;
+
+} // namespace netd

@@ -1,0 +1,369 @@
+#include "netd/config.hpp"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include <fmt/format.h>
+#include <toml++/toml.h>
+
+#include "sockbuf/abi.hpp"
+
+namespace netd {
+
+namespace {
+
+struct ConfigError {
+    std::string text;
+};
+
+constexpr std::array log_levels{"trace", "debug", "info", "warn", "error", "critical", "off"};
+constexpr std::uint32_t mtu_min = 576; // RFC 791: what every host must take
+constexpr std::uint32_t mtu_max = 65535;
+
+// A table of the file: gives out its values, checked, and knows which keys were asked for; finish() refuses the rest.
+class Section {
+public:
+    Section(const std::string& file, std::string name, const toml::table& table)
+        : file_(file), name_(std::move(name)), table_(table)
+    {
+    }
+
+    [[noreturn]] void fail(const toml::node& at, std::string_view key, const std::string& what) const
+    {
+        throw ConfigError{fmt::format("{}: {}", where(at, key), what)};
+    }
+    std::string where(const toml::node& at, std::string_view key) const
+    {
+        std::string full = name_.empty() ? std::string(key) : key.empty() ? name_ : fmt::format("{}.{}", name_, key);
+        return fmt::format("{}:{}: {}", file_, at.source().begin.line, full);
+    }
+    const toml::table& table() const { return table_; }
+
+    const toml::node* find(std::string_view key)
+    {
+        known_.emplace_back(key);
+        return table_.get(key);
+    }
+    std::string text(std::string_view key, std::string otherwise)
+    {
+        const toml::node* node = find(key);
+        return node == nullptr ? std::move(otherwise) : text_of(*node, key);
+    }
+    std::string required_text(std::string_view key)
+    {
+        const toml::node* node = find(key);
+        if (node == nullptr) {
+            fail(table_, key, "is missing");
+        }
+        return text_of(*node, key);
+    }
+    std::string text_of(const toml::node& node, std::string_view key) const
+    {
+        const auto* value = node.as_string();
+        if (value == nullptr) {
+            fail(node, key, "must be a string");
+        }
+        return value->get();
+    }
+    std::uint64_t number(std::string_view key, std::uint64_t low, std::uint64_t high, std::uint64_t otherwise)
+    {
+        const toml::node* node = find(key);
+        return node == nullptr ? otherwise : number_of(*node, key, low, high);
+    }
+    std::uint64_t number_of(const toml::node& node, std::string_view key, std::uint64_t low, std::uint64_t high) const
+    {
+        const auto* value = node.as_integer();
+        if (value == nullptr) {
+            fail(node, key, "must be a whole number");
+        }
+        std::int64_t n = value->get();
+        if (n < 0 || static_cast<std::uint64_t>(n) < low || static_cast<std::uint64_t>(n) > high) {
+            fail(node, key, fmt::format("{} is not between {} and {}", n, low, high));
+        }
+        return static_cast<std::uint64_t>(n);
+    }
+    bool truth(std::string_view key, bool otherwise)
+    {
+        const toml::node* node = find(key);
+        if (node == nullptr) {
+            return otherwise;
+        }
+        const auto* value = node->as_boolean();
+        if (value == nullptr) {
+            fail(*node, key, "must be true or false");
+        }
+        return value->get();
+    }
+    // Calls f(element) for a single value or for every element of an array.
+    template <typename F>
+    void each(std::string_view key, F f)
+    {
+        const toml::node* node = find(key);
+        if (node == nullptr) {
+            return;
+        }
+        if (const auto* array = node->as_array()) {
+            for (const toml::node& element : *array) {
+                f(element);
+            }
+        } else {
+            f(*node);
+        }
+    }
+    void finish() const
+    {
+        for (auto&& [key, node] : table_) {
+            if (std::find(known_.begin(), known_.end(), key.str()) == known_.end()) {
+                fail(node, key.str(), "is not a key netd knows");
+            }
+        }
+    }
+
+private:
+    const std::string& file_;
+    std::string name_;
+    const toml::table& table_;
+    std::vector<std::string> known_;
+};
+
+// "a.b.c.d/len" with the host's own bits kept.
+protocols::InterfaceAddress parse_address(const Section& s, const toml::node& node, std::string_view key)
+{
+    std::string text = s.text_of(node, key);
+    auto slash = text.find('/');
+    auto addr = base::parse_ip(std::string_view(text).substr(0, slash));
+    if (slash == std::string::npos || !addr || !addr->is_v4()) {
+        s.fail(node, key, fmt::format("\"{}\" is not an IPv4 address with prefix length, such as 10.0.0.1/24", text));
+    }
+    auto network = base::parse_prefix(fmt::format("0.0.0.0{}", text.substr(slash)));
+    if (!network || network->length == 0) {
+        s.fail(node, key, fmt::format("\"{}\" has no prefix length between 1 and 32", text));
+    }
+    if (addr->is_any() || addr->is_multicast_v4()) {
+        s.fail(node, key, fmt::format("\"{}\" cannot be a host's address", text));
+    }
+    return {*addr, network->length};
+}
+
+DriverKind parse_driver(Section& s)
+{
+    std::string text = s.required_text("driver");
+    if (text == "tap") {
+        return DriverKind::tap;
+    }
+    if (text == "loopback") {
+        return DriverKind::loopback;
+    }
+    s.fail(*s.table().get("driver"), "driver", fmt::format("\"{}\" is not a driver; there are tap and loopback", text));
+}
+
+InterfaceConfig parse_interface(Section s)
+{
+    InterfaceConfig i;
+    i.driver = parse_driver(s);
+    bool tap = i.driver == DriverKind::tap;
+    i.name = tap ? s.required_text("name") : s.text("name", "lo");
+    if (i.name.empty() || i.name.size() > 15 || i.name.find_first_of("/: \t") != std::string::npos) {
+        s.fail(*s.table().get("name"), "name", fmt::format("\"{}\" cannot name an interface", i.name));
+    }
+    s.each("address", [&](const toml::node& n) { i.addresses.push_back(parse_address(s, n, "address")); });
+    if (tap && i.addresses.empty()) {
+        s.fail(s.table(), "address", "is missing");
+    }
+    i.mtu = static_cast<std::uint32_t>(s.number("mtu", mtu_min, mtu_max, tap ? 1500 : mtu_max));
+    i.queues = static_cast<std::uint32_t>(s.number("queues", 0, sockbuf::max_cpus, 0));
+    if (const toml::node* node = s.find("mac")) {
+        i.mac = base::parse_mac(s.text_of(*node, "mac"));
+        if (!i.mac || i.mac->is_multicast()) {
+            s.fail(*node, "mac", "is not a unicast Ethernet address such as 02:00:00:00:00:01");
+        }
+    }
+    i.announce = s.truth("announce", false);
+    if (tap && s.table().get("announce") != nullptr) {
+        s.fail(*s.table().get("announce"), "announce", "is for the loopback driver; a tap is always announced");
+    }
+    s.finish();
+    return i;
+}
+
+RouteConfig parse_route(Section s)
+{
+    RouteConfig r;
+    std::string destination = s.required_text("destination");
+    std::string gateway = s.required_text("gateway");
+    const toml::node& destination_node = *s.table().get("destination");
+    auto prefix = base::parse_prefix(destination);
+    if (!prefix || !prefix->addr.is_v4()) {
+        s.fail(destination_node, "destination",
+            fmt::format("\"{}\" is not an IPv4 network such as 10.0.0.0/8", destination));
+    }
+    auto addr = base::parse_ip(gateway);
+    if (!addr || !addr->is_v4() || addr->is_any()) {
+        s.fail(*s.table().get("gateway"), "gateway", fmt::format("\"{}\" is not an IPv4 address", gateway));
+    }
+    r.destination = *prefix;
+    r.gateway = *addr;
+    r.where = s.where(destination_node, "destination");
+    s.finish();
+    return r;
+}
+
+LimitsConfig parse_limits(Section s)
+{
+    LimitsConfig l;
+    l.clients = static_cast<std::uint32_t>(s.number("clients", 1, 4096, l.clients));
+    l.sockets_per_client =
+        static_cast<std::uint32_t>(s.number("sockets_per_client", 64, sockbuf::max_sockets, l.sockets_per_client));
+    if (l.sockets_per_client % 64 != 0) {
+        s.fail(*s.table().get("sockets_per_client"), "sockets_per_client", "must be a multiple of 64");
+    }
+    l.ring_bytes = s.number("ring_bytes", std::uint64_t{1} << 22, std::uint64_t{1} << 40, l.ring_bytes);
+    if (l.ring_bytes % 4096 != 0) {
+        s.fail(*s.table().get("ring_bytes"), "ring_bytes", "must be a multiple of 4096");
+    }
+    s.finish();
+    return l;
+}
+
+AdmissionConfig parse_admission(Section s)
+{
+    AdmissionConfig a;
+    constexpr std::uint64_t id_max = 0xfffffffe;
+    s.each(
+        "uids", [&](const toml::node& n) { a.uids.push_back(static_cast<uid_t>(s.number_of(n, "uids", 0, id_max))); });
+    s.each(
+        "gids", [&](const toml::node& n) { a.gids.push_back(static_cast<gid_t>(s.number_of(n, "gids", 0, id_max))); });
+    s.finish();
+    return a;
+}
+
+class FileParser {
+public:
+    FileParser(const std::string& file, const toml::table& root) : file_(file), root_(file, "", root) {}
+
+    Config parse()
+    {
+        Config c;
+        c.socket = root_.text("socket", "");
+        c.cpus = parse_cpus();
+        if (const toml::node* node = root_.find("log")) {
+            Section log = section(*node, "log");
+            c.log_level = log.text("level", c.log_level);
+            if (!is_log_level(c.log_level)) {
+                log.fail(*log.table().get("level"), "level",
+                    fmt::format("\"{}\" is none of {}", c.log_level, fmt::join(log_levels, ", ")));
+            }
+            log.finish();
+        }
+        if (const toml::node* node = root_.find("limits")) {
+            c.limits = parse_limits(section(*node, "limits"));
+        }
+        if (const toml::node* node = root_.find("admission")) {
+            c.admission = parse_admission(section(*node, "admission"));
+        }
+        tables("interface", [&](Section s) { add_interface(c, std::move(s)); });
+        tables("route", [&](Section s) { c.routes.push_back(parse_route(std::move(s))); });
+        root_.finish();
+        return c;
+    }
+
+private:
+    std::string parse_cpus()
+    {
+        std::string list = root_.text("cpus", "");
+        std::string error;
+        if (!list.empty() && lwkt::parse_cpu_list(list, error).empty()) {
+            root_.fail(*root_.table().get("cpus"), "cpus", error);
+        }
+        return list;
+    }
+    Section section(const toml::node& node, const std::string& name) const
+    {
+        const toml::table* table = node.as_table();
+        if (table == nullptr) {
+            root_.fail(node, name, fmt::format("must be a table, written [{}]", name));
+        }
+        return Section{file_, name, *table};
+    }
+    template <typename F>
+    void tables(const std::string& name, F f)
+    {
+        const toml::node* node = root_.find(name);
+        if (node == nullptr) {
+            return;
+        }
+        if (!node->is_array_of_tables()) {
+            root_.fail(*node, name, fmt::format("must be a list of tables, written [[{}]]", name));
+        }
+        for (const toml::node& element : *node->as_array()) {
+            f(section(element, name));
+        }
+    }
+    void add_interface(Config& c, Section s)
+    {
+        const toml::node& at = s.table();
+        InterfaceConfig i = parse_interface(s);
+        for (const InterfaceConfig& other : c.interfaces) {
+            if (other.name == i.name) {
+                s.fail(at, "name", fmt::format("\"{}\" is there twice", i.name));
+            }
+            if (other.driver == DriverKind::loopback && i.driver == DriverKind::loopback) {
+                s.fail(at, "driver", "a second loopback");
+            }
+        }
+        c.interfaces.push_back(std::move(i));
+    }
+
+    const std::string& file_;
+    Section root_;
+};
+
+} // namespace
+
+bool is_log_level(const std::string& text)
+{
+    return std::find(log_levels.begin(), log_levels.end(), text) != log_levels.end();
+}
+
+std::optional<Config> parse_config(std::string_view text, const std::string& name, std::string& error)
+{
+    try {
+        toml::table root = toml::parse(text, name);
+        return FileParser(name, root).parse();
+    } catch (const toml::parse_error& e) {
+        error = fmt::format("{}:{}: {}", name, e.source().begin.line, e.description());
+    } catch (const ConfigError& e) {
+        error = e.text;
+    }
+    return std::nullopt;
+}
+
+std::optional<Config> load_config(const std::string& path, std::string& error)
+{
+    std::ifstream in(path);
+    std::ostringstream text;
+    if (!in || !(text << in.rdbuf())) {
+        error = fmt::format("{}: {}", path, std::strerror(errno));
+        return std::nullopt;
+    }
+    return parse_config(text.str(), path, error);
+}
+
+std::string default_socket_path()
+{
+    if (const char* path = std::getenv("NETD_SOCKET"); path != nullptr && *path != '\0') {
+        return path;
+    }
+    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+    if (geteuid() != 0 && runtime != nullptr && *runtime != '\0') {
+        return fmt::format("{}/netd.sock", runtime);
+    }
+    return "/run/netd.sock";
+}
+
+} // namespace netd

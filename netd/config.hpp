@@ -1,0 +1,67 @@
+// netd's configuration: the TOML file, checked completely, and the defaults without one. Main thread, before anything
+// runs. Every mistake is one line "FILE:LINE: key: what is wrong".
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/net_addr.hpp"
+#include "protocols/stack.hpp"
+
+namespace netd {
+
+enum class DriverKind : std::uint8_t { tap, loopback };
+
+struct InterfaceConfig {
+    DriverKind driver = DriverKind::tap;
+    std::string name;
+    std::vector<protocols::InterfaceAddress> addresses;
+    std::uint32_t mtu = 1500;
+    std::uint32_t queues = 0; // 0 = one per CPU
+    std::optional<base::MacAddr> mac;
+    bool announce = false; // loopback: 127.0.0.0/8 is netd's, not the kernel's
+};
+
+struct RouteConfig {
+    base::Prefix destination;
+    base::IpAddr gateway;
+    std::string where; // "FILE:LINE: route", for what only shows when the route is added
+};
+
+struct LimitsConfig {
+    std::uint32_t clients = 64;
+    std::uint32_t sockets_per_client = 16384;
+    std::uint64_t ring_bytes = std::uint64_t{16} << 30; // address space per client; pages are taken when touched
+};
+
+// Who may attach besides root and the user netd runs as.
+struct AdmissionConfig {
+    std::vector<uid_t> uids;
+    std::vector<gid_t> gids;
+};
+
+struct Config {
+    std::string socket; // empty = default_socket_path()
+    std::string cpus;   // empty = every CPU we may use
+    std::string log_level = "info";
+    LimitsConfig limits;
+    AdmissionConfig admission;
+    std::vector<InterfaceConfig> interfaces;
+    std::vector<RouteConfig> routes;
+};
+
+// Nothing with `error` set.
+std::optional<Config> load_config(const std::string& path, std::string& error);
+// `name` is for the messages.
+std::optional<Config> parse_config(std::string_view text, const std::string& name, std::string& error);
+
+// $NETD_SOCKET, or /run/netd.sock, or $XDG_RUNTIME_DIR/netd.sock without root.
+std::string default_socket_path();
+
+bool is_log_level(const std::string& text);
+
+} // namespace netd

@@ -1,0 +1,221 @@
+#include "netd/daemon.hpp"
+
+#include <sys/random.h>
+#include <sys/stat.h>
+
+#include <chrono>
+#include <csignal>
+#include <filesystem>
+#include <thread>
+
+#include <fmt/format.h>
+#include <spdlog/spdlog.h>
+
+#include "base/check.hpp"
+#include "netd/admission.hpp"
+#include "netd/bus_guard.hpp"
+#include "netd/exit_codes.hpp"
+#include "netd/interfaces.hpp"
+#include "netd/report.hpp"
+#include "netd/seqpacket.hpp"
+
+namespace netd {
+
+namespace {
+
+constexpr base::Micros farewell = base::seconds(1); // for data and FINs of the last programs to be acknowledged
+
+std::vector<int> choose_cpus(const Config& config)
+{
+    if (config.cpus.empty()) {
+        std::vector<int> all = lwkt::usable_cpus();
+        all.resize(std::min<std::size_t>(all.size(), sockbuf::max_cpus));
+        return all;
+    }
+    std::string error;
+    std::vector<int> chosen = lwkt::parse_cpu_list(config.cpus, error);
+    if (chosen.empty() || chosen.size() > sockbuf::max_cpus) {
+        throw StartFailure{fmt::format("--cpus: {}", chosen.empty() ? error : "more than 64 CPUs"), exit_usage};
+    }
+    return chosen;
+}
+
+std::uint64_t random_seed()
+{
+    std::uint64_t seed = 0;
+    INVARIANT(getrandom(&seed, sizeof seed, 0) == sizeof seed);
+    return seed;
+}
+
+std::size_t numa_nodes()
+{
+    std::error_code ignored;
+    std::size_t nodes = 0;
+    for (const auto& entry : std::filesystem::directory_iterator("/sys/devices/system/node", ignored)) {
+        std::string name = entry.path().filename();
+        nodes += name.starts_with("node") && name.size() > 4 && name[4] >= '0' && name[4] <= '9' ? 1 : 0;
+    }
+    return std::max<std::size_t>(nodes, 1);
+}
+
+} // namespace
+
+SocketFile::SocketFile(const std::string& path, unsigned mode) : path_(path)
+{
+    std::string error;
+    int exit_code = exit_software;
+    fd_ = listen_on(path, mode, error, exit_code);
+    if (!fd_) {
+        throw StartFailure{error, exit_code};
+    }
+    struct stat st {};
+    inode_ = stat(path.c_str(), &st) == 0 ? st.st_ino : 0;
+}
+
+SocketFile::~SocketFile()
+{
+    struct stat st {};
+    if (stat(path_.c_str(), &st) == 0 && st.st_ino == inode_) {
+        unlink(path_.c_str());
+    }
+}
+
+// The socket first: a netd that is running already is the better explanation of whatever else would fail.
+Daemon::Daemon(const Config& config)
+    : config_(config), pins_(choose_cpus(config)),
+      socket_(config.socket, config.admission.uids.empty() && config.admission.gids.empty() ? 0600 : 0666)
+{
+    std::string error;
+    if (!sleep_page_.create(static_cast<std::uint32_t>(pins_.size()), error)) {
+        throw StartFailure{error, exit_software};
+    }
+    lwkt::CpuSetOptions options;
+    options.pin = pins_;
+    options.sleep_words = sleep_page_.words();
+    set_ = std::make_unique<lwkt::CpuSet>(clock_, options);
+    protocols::StackOptions stack_options;
+    stack_options.seed = random_seed();
+    stack_ = std::make_unique<protocols::Stack>(*set_, stack_options);
+    add_interfaces();
+    add_routes();
+    make_gateway();
+}
+
+Daemon::~Daemon()
+{
+    gateway_.reset();
+    if (set_ && set_->running()) {
+        set_->stop();
+    }
+    stack_.reset(); // detaches the drivers
+}
+
+void Daemon::add_interfaces()
+{
+    std::vector<InterfaceConfig> all{loopback_config(config_)};
+    for (const InterfaceConfig& i : config_.interfaces) {
+        if (i.driver != DriverKind::loopback) {
+            all.push_back(i);
+        }
+    }
+    for (const InterfaceConfig& i : all) {
+        if (i.driver == DriverKind::tap) {
+            check_tun_device();
+        }
+        std::string error;
+        auto netif = make_netif(i, static_cast<std::uint32_t>(pins_.size()));
+        if (stack_->add_interface(std::move(netif), i.addresses, error) == nullptr) {
+            explain_refusal(i, error);
+        }
+    }
+}
+
+void Daemon::add_routes()
+{
+    for (const RouteConfig& r : config_.routes) {
+        std::string error;
+        if (!stack_->add_route(r.destination, r.gateway, error)) {
+            throw StartFailure{fmt::format("{}: {}", r.where, error), exit_config};
+        }
+    }
+}
+
+void Daemon::make_gateway()
+{
+    gateway::GatewayOptions options;
+    options.segment.sockets = config_.limits.sockets_per_client;
+    options.segment.ring_memory = config_.limits.ring_bytes;
+    options.clients_max = config_.limits.clients;
+    gateway_ = std::make_unique<gateway::Gateway>(*stack_, options);
+    std::vector<gateway::Announced> announced = announced_prefixes(config_);
+    if (announced.size() > sockbuf::max_prefixes) {
+        throw StartFailure{fmt::format("{} addresses, networks and routes; netd can announce {}", announced.size(),
+                               sockbuf::max_prefixes),
+            exit_config};
+    }
+    gateway_->set_announced(std::move(announced));
+}
+
+void Daemon::log_start() const
+{
+    spdlog::info("{} protocol thread{} on CPU {}, sleeping in {}", pins_.size(), pins_.size() == 1 ? "" : "s",
+        fmt::join(pins_, ","), set_->waiter_name());
+    if (set_->waiter_name() == "epoll") {
+        spdlog::info("io_uring is not to be had here (sysctl kernel.io_uring_disabled, a sandbox, locked memory)");
+    }
+    for (base::CpuId id : set_->unbound()) {
+        spdlog::warn("protocol thread {} could not be pinned to CPU {} and runs anywhere", id, pins_[id]);
+    }
+    if (std::size_t nodes = numa_nodes(); nodes > 1) {
+        spdlog::info("{} NUMA nodes; packet memory is taken where its CPU is", nodes);
+    }
+    for (const auto& interface : stack_->interfaces()) {
+        std::vector<std::string> addresses;
+        for (const auto& a : interface->addresses) {
+            addresses.push_back(base::to_string(base::Prefix{a.addr, a.length}));
+        }
+        spdlog::info("interface {}: {}, mtu {}; {}", interface->netif->info().name, fmt::join(addresses, " "),
+            interface->netif->info().mtu, interface->netif->describe());
+    }
+    for (const RouteConfig& r : config_.routes) {
+        spdlog::info("route {} via {}", base::to_string(r.destination), base::to_string(r.gateway));
+    }
+}
+
+void Daemon::run(int signal_fd)
+{
+    BusGuard guard(std::size_t{2} * config_.limits.clients);
+    set_->start();
+    log_start();
+    Served served{sleep_page_.fd(), sleep_page_.bytes(), {}};
+    for (std::size_t i = 0; i < set_->size(); ++i) {
+        served.doorbells.push_back(set_->cpu(static_cast<base::CpuId>(i)).doorbell_fd());
+    }
+    Report report(*gateway_, *stack_, control_packet_max);
+    Admission admission(*gateway_, guard, std::move(served), config_,
+        [&report](sockbuf::ControlKind kind) { return report.text(kind); });
+    spdlog::info("netd ready on {}", config_.socket);
+    int signal = admission.run(socket_.fd(), signal_fd);
+    spdlog::info("{}: closing down with {} client{}", sigabbrev_np(signal), gateway_->clients(),
+        gateway_->clients() == 1 ? "" : "s");
+    admission.close_all();
+    close_down();
+}
+
+// What the programs wrote is sent and their connections are closed; what takes too long is reset.
+void Daemon::close_down()
+{
+    base::Instant until = clock_.now() + farewell;
+    while (gateway_->sockets_held() != 0 && clock_.now() < until) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    if (std::size_t left = gateway_->sockets_held(); left != 0) {
+        spdlog::info(
+            "{} socket{} did not finish in time and {} reset", left, left == 1 ? "" : "s", left == 1 ? "is" : "are");
+    }
+    gateway_.reset();
+    set_->stop(); // a last round after this sends what the roll-ups hold
+    spdlog::info("netd ends");
+}
+
+} // namespace netd

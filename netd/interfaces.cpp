@@ -1,0 +1,118 @@
+#include "netd/interfaces.hpp"
+
+#include <fcntl.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include <fmt/format.h>
+
+#include "drivers/loopback.hpp"
+#include "drivers/tap.hpp"
+#include "netd/daemon.hpp"
+#include "netd/exit_codes.hpp"
+#include "netd/unique_fd.hpp"
+
+namespace netd {
+
+namespace {
+
+constexpr const char* tun_path = "/dev/net/tun";
+
+bool mentions(const std::string& error, int number)
+{
+    return error.find(std::strerror(number)) != std::string::npos;
+}
+
+} // namespace
+
+InterfaceConfig loopback_config(const Config& config)
+{
+    InterfaceConfig lo;
+    lo.driver = DriverKind::loopback;
+    lo.name = "lo";
+    lo.mtu = 65535;
+    for (const InterfaceConfig& i : config.interfaces) {
+        if (i.driver == DriverKind::loopback) {
+            lo = i;
+        }
+    }
+    lo.addresses.insert(lo.addresses.begin(), {base::IpAddr::v4(0x7f000001), 8});
+    return lo;
+}
+
+void check_tun_device()
+{
+    UniqueFd probe(open(tun_path, O_RDWR | O_CLOEXEC));
+    if (probe) {
+        return;
+    }
+    if (errno == EACCES || errno == EPERM) {
+        throw StartFailure{
+            fmt::format("{}: {}; netd needs to run as root, with CAP_NET_ADMIN, or in a user and network "
+                        "namespace of its own",
+                tun_path, std::strerror(errno)),
+            exit_permission};
+    }
+    throw StartFailure{
+        fmt::format("no TUN device: {}: {}; load it with 'modprobe tun' (in a container, pass the device through)",
+            tun_path, std::strerror(errno)),
+        exit_unavailable};
+}
+
+void explain_refusal(const InterfaceConfig& config, const std::string& error)
+{
+    std::string text = fmt::format("interface {}: {}", config.name, error);
+    if (mentions(error, EPERM) || mentions(error, EACCES)) {
+        throw StartFailure{text + "; netd needs CAP_NET_ADMIN here, or a user and network namespace of its own "
+                                  "(unshare -Urn)",
+            exit_permission};
+    }
+    if (mentions(error, EBUSY)) {
+        throw StartFailure{text + "; another program (another netd?) has it open", exit_os};
+    }
+    throw StartFailure{text, exit_os};
+}
+
+std::vector<gateway::Announced> announced_prefixes(const Config& config)
+{
+    std::vector<gateway::Announced> all;
+    auto add = [&](const base::Prefix& prefix, bool local) {
+        for (gateway::Announced& a : all) {
+            if (a.prefix == prefix) {
+                a.local |= local;
+                return;
+            }
+        }
+        all.push_back({prefix, local});
+    };
+    InterfaceConfig lo = loopback_config(config);
+    if (!lo.announce) {
+        lo.addresses.erase(lo.addresses.begin()); // 127.0.0.1: the kernel's
+    } else {
+        add({base::IpAddr::v4(0x7f000000), 8}, true);
+    }
+    std::vector<InterfaceConfig> interfaces{lo};
+    for (const InterfaceConfig& i : config.interfaces) {
+        if (i.driver != DriverKind::loopback) {
+            interfaces.push_back(i);
+        }
+    }
+    for (const InterfaceConfig& i : interfaces) {
+        for (const protocols::InterfaceAddress& a : i.addresses) {
+            add({a.addr, 32}, true);
+        }
+    }
+    for (const InterfaceConfig& i : interfaces) {
+        for (const protocols::InterfaceAddress& a : i.addresses) {
+            std::uint32_t mask = ~std::uint32_t{0} << (32 - a.length);
+            add({base::IpAddr::v4(a.addr.v4() & mask), a.length}, false);
+        }
+    }
+    for (const RouteConfig& r : config.routes) {
+        add(r.destination, false);
+    }
+    return all;
+}
+
+} // namespace netd

@@ -1,0 +1,137 @@
+// netd: a TCP/IP stack with a protocol thread per CPU, served to programs over shared memory. Arguments, configuration,
+// the process's own set-up, and the exit code.
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+
+#include <csignal>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+#include <spdlog/sinks/stdout_color_sinks.h>
+#include <spdlog/spdlog.h>
+
+#include "base/check.hpp"
+#include "netd/config.hpp"
+#include "netd/daemon.hpp"
+#include "netd/exit_codes.hpp"
+
+namespace {
+
+struct Arguments {
+    std::string config;
+    std::string socket;
+    std::string cpus;
+    std::string log_level;
+    bool check_config = false;
+};
+
+void set_up_log(const std::string& level)
+{
+    auto log = spdlog::stderr_color_mt("netd");
+    log->set_pattern("%H:%M:%S.%e %^%l%$ %v");
+    log->set_level(spdlog::level::from_str(level == "warn" ? "warning" : level));
+    log->flush_on(spdlog::level::trace);
+    spdlog::set_default_logger(log);
+}
+
+// Every client costs a handful of descriptors and every sleeping thread of theirs one.
+void raise_descriptor_limit()
+{
+    rlimit limit{};
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
+        limit.rlim_cur = limit.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    spdlog::debug("{} descriptors may be open", limit.rlim_cur);
+}
+
+// Blocked before the first thread exists, so that all inherit it; read from the descriptor.
+netd::UniqueFd signals_to_descriptor()
+{
+    signal(SIGPIPE, SIG_IGN);
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    INVARIANT(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
+    netd::UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+    INVARIANT(fd);
+    return fd;
+}
+
+// Exit code, or -1 with `config` complete.
+int configure(const Arguments& args, netd::Config& config)
+{
+    std::string error;
+    if (!args.config.empty()) {
+        auto loaded = netd::load_config(args.config, error);
+        if (!loaded) {
+            fmt::print(stderr, "netd: {}\n", error);
+            return netd::exit_config;
+        }
+        config = std::move(*loaded);
+    }
+    if (!args.cpus.empty()) {
+        if (lwkt::parse_cpu_list(args.cpus, error).empty()) {
+            fmt::print(stderr, "netd: --cpus: {}\n", error);
+            return netd::exit_usage;
+        }
+        config.cpus = args.cpus;
+    }
+    if (!args.socket.empty()) {
+        config.socket = args.socket;
+    } else if (config.socket.empty()) {
+        config.socket = netd::default_socket_path();
+    }
+    if (!args.log_level.empty()) {
+        config.log_level = args.log_level;
+    }
+    return -1;
+}
+
+int serve(const netd::Config& config)
+{
+    set_up_log(config.log_level);
+    raise_descriptor_limit();
+    netd::UniqueFd signals = signals_to_descriptor();
+    try {
+        netd::Daemon daemon(config);
+        daemon.run(signals.get());
+        return netd::exit_ok;
+    } catch (const netd::StartFailure& f) {
+        fmt::print(stderr, "netd: {}\n", f.text);
+        return f.exit_code;
+    }
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    CLI::App app{"A TCP/IP stack in user space: owns interfaces and serves programs started with netrun."};
+    Arguments args;
+    app.add_option("--config", args.config, "TOML configuration");
+    app.add_option("--socket", args.socket, "where programs attach (default: $NETD_SOCKET, /run/netd.sock)");
+    app.add_option("--cpus", args.cpus, "CPUs of the protocol threads, such as 0-1 (default: all)");
+    app.add_option("--log-level", args.log_level, "trace, debug, info, warn, error, critical or off")
+        ->check([](const std::string& text) {
+            return netd::is_log_level(text) ? std::string() : "no such level: " + text;
+        });
+    app.add_flag("--check-config", args.check_config, "check the configuration and exit");
+    app.set_version_flag("--version", "netd " NETD_VERSION);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? netd::exit_ok : netd::exit_usage;
+    }
+    netd::Config config;
+    if (int code = configure(args, config); code >= 0) {
+        return code;
+    }
+    if (args.check_config) {
+        fmt::print("{}: good\n", args.config.empty() ? "the default configuration" : args.config);
+        return netd::exit_ok;
+    }
+    return serve(config);
+}

@@ -1,0 +1,145 @@
+#include "netd/report.hpp"
+
+#include <bit>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "protocols/domain.hpp"
+#include "protocols/stack_counters.hpp"
+
+namespace netd {
+
+namespace {
+
+using nlohmann::json;
+
+std::uint64_t relaxed(const std::atomic<std::uint64_t>& counter)
+{
+    return counter.load(std::memory_order_relaxed);
+}
+
+// Gathers values under one name per line.
+class Counters {
+public:
+    explicit Counters(std::vector<std::string>& lines) : lines_(lines) {}
+    void add(const std::string& name, std::uint64_t value)
+    {
+        lines_.push_back(json{{"name", name}, {"value", value}}.dump());
+    }
+    void add(const std::string& name, std::size_t cpu, std::uint64_t value)
+    {
+        lines_.push_back(json{{"name", name}, {"cpu", cpu}, {"value", value}}.dump());
+    }
+
+private:
+    std::vector<std::string>& lines_;
+};
+
+void add_cpu(Counters& to, const lwkt::Cpu& cpu)
+{
+    static constexpr const char* classes[] = {"clock", "net", "serial", "bio", "gen"};
+    static_assert(std::size(classes) == lwkt::class_count);
+    const lwkt::CpuCounters& c = cpu.counters();
+    std::size_t id = cpu.id();
+    to.add("cpu.rounds", id, relaxed(c.rounds));
+    to.add("cpu.sleeps", id, relaxed(c.sleeps));
+    to.add("cpu.messages_in", id, relaxed(c.messages_in));
+    to.add("cpu.messages_out", id, relaxed(c.messages_out));
+    to.add("cpu.passive_out", id, relaxed(c.passive_out));
+    to.add("cpu.doorbells_sent", id, relaxed(c.doorbells_sent));
+    to.add("cpu.doorbells_suppressed", id, relaxed(c.doorbells_suppressed));
+    to.add("cpu.spills", id, relaxed(c.spills));
+    to.add("cpu.shed", id, relaxed(c.shed));
+    for (unsigned i = 0; i < lwkt::class_count; ++i) {
+        to.add(fmt::format("cpu.busy_us.{}", classes[i]), id, relaxed(c.busy_us[i]));
+    }
+    to.add("cpu.longest_handler_us", id, relaxed(c.longest_handler_us));
+    to.add("cpu.timer_late_max_us", id, relaxed(c.timer_late_max_us));
+}
+
+void add_netif(Counters& to, const netmsg::Netif& netif, std::size_t cpu)
+{
+    const netmsg::NetifCounters& c = netif.counters(static_cast<base::CpuId>(cpu));
+    const std::string& name = netif.info().name;
+    to.add(name + ".in_packets", cpu, relaxed(c.in_packets));
+    to.add(name + ".in_bytes", cpu, relaxed(c.in_bytes));
+    to.add(name + ".in_dropped", cpu, relaxed(c.in_dropped));
+    to.add(name + ".out_packets", cpu, relaxed(c.out_packets));
+    to.add(name + ".out_bytes", cpu, relaxed(c.out_bytes));
+    to.add(name + ".out_dropped", cpu, relaxed(c.out_dropped));
+    to.add(name + ".errors", cpu, relaxed(c.errors));
+}
+
+json socket_line(const gateway::SocketReport& s)
+{
+    return json{{"type", s.stream ? "tcp" : "udp"}, {"state", s.state}, {"recv_q", s.recv_queue},
+        {"send_q", s.send_queue}, {"local", base::to_string(s.flow.local)}, {"peer", base::to_string(s.flow.peer)},
+        {"cpu", s.cpu}, {"client", s.client}, {"slot", s.slot}, {"holders", std::popcount(s.holders)},
+        {"closed_by_program", s.app_closed}};
+}
+
+} // namespace
+
+void Report::line(std::vector<std::string>& packets, const std::string& text) const
+{
+    if (packets.empty() || packets.back().size() + text.size() + 1 > packet_max_) {
+        packets.emplace_back();
+    }
+    packets.back() += text;
+    packets.back() += '\n';
+}
+
+std::vector<std::string> Report::sockets()
+{
+    std::vector<std::string> lines;
+    for (const gateway::SocketReport& s : gateway_.sockets()) {
+        lines.push_back(socket_line(s).dump());
+    }
+    return lines;
+}
+
+std::vector<std::string> Report::counters()
+{
+    std::vector<std::string> lines;
+    Counters to(lines);
+    to.add("clients", gateway_.clients());
+    to.add("sockets", gateway_.sockets_held());
+    to.add("ring_bytes", gateway_.ring_bytes_in_use());
+    for (std::size_t cpu = 0; cpu < stack_.cpus(); ++cpu) {
+        auto id = static_cast<base::CpuId>(cpu);
+        add_cpu(to, stack_.set().cpu(id));
+        to.add("packets.in_use", cpu, stack_.pool().in_use(id));
+        to.add("packets.exhausted", cpu, stack_.pool().exhausted(id));
+        for (const auto& interface : stack_.interfaces()) {
+            add_netif(to, *interface->netif, cpu);
+        }
+        const protocols::StackCounters& values = stack_.domain(id).counters;
+        for (const protocols::StackCounterName& c : protocols::stack_counter_names()) {
+            to.add(c.name, cpu, relaxed(values.*c.field));
+        }
+    }
+    return lines;
+}
+
+std::vector<std::string> Report::text(sockbuf::ControlKind kind)
+{
+    std::vector<std::string> lines;
+    if (kind == sockbuf::ControlKind::ss) {
+        lines = sockets();
+    } else if (kind == sockbuf::ControlKind::stat) {
+        lines = counters();
+    } else {
+        return {};
+    }
+    std::vector<std::string> packets;
+    for (const std::string& l : lines) {
+        line(packets, l);
+    }
+    if (packets.empty()) {
+        packets.emplace_back("\n"); // known, but there is nothing: not the end mark, which is an empty packet
+    }
+    return packets;
+}
+
+} // namespace netd
