@@ -1,0 +1,130 @@
+// See loopback.hpp. A packet whose bytes are all its own is turned round as it is; one with pieces in a send ring is
+// copied, because the ring may be reused once transmit() has returned.
+#include "drivers/loopback.hpp"
+
+#include "drivers/counters.hpp"
+
+namespace drivers {
+
+struct alignas(64) Loopback::Queue final : lwkt::Poller { // everything: o, except where marked
+    Loopback* netif = nullptr;                            // c
+    lwkt::Cpu* cpu = nullptr;                             // c
+    netmsg::PacketPool* pool = nullptr;                   // c
+    netmsg::InputFn input = nullptr;                      // c
+    void* context = nullptr;                              // c
+    netmsg::NetifCounters* counters = nullptr;
+    netmsg::PacketQueue packets;
+
+    std::uint32_t poll(std::uint32_t budget) override;
+    bool pending() const override { return !packets.empty(); }
+    // A stepped set asks this before it moves its virtual clock.
+    base::Instant deadline() const override { return packets.empty() ? base::never : cpu->now(); }
+};
+
+// Takes at most what is there now: what input() transmits in turn waits for the next poll.
+std::uint32_t Loopback::Queue::poll(std::uint32_t budget)
+{
+    std::uint32_t done = 0;
+    for (auto there = packets.size(); done < budget && there != 0; --there, ++done) {
+        auto& p = static_cast<netmsg::Packet&>(*packets.pop());
+        p.stamp = cpu->now();
+        add(counters->in_packets);
+        add(counters->in_bytes, p.total());
+        input(context, p);
+    }
+    return done;
+}
+
+Loopback::Loopback(const LoopbackOptions& options)
+    : Netif([&options] {
+          netmsg::NetifInfo info;
+          info.name = options.name;
+          info.mtu = options.mtu;
+          info.ethernet = false;
+          info.loopback = true;
+          info.tso_max_bytes = 65535;
+          info.tx_csum = true;
+          return info;
+      }()),
+      queue_packets_max_(options.queue_packets_max)
+{
+}
+
+Loopback::~Loopback()
+{
+    detach();
+}
+
+bool Loopback::attach(
+    lwkt::CpuSet& set, netmsg::PacketPool& pool, netmsg::InputFn input, void* context, std::string& error)
+{
+    if (set_ != nullptr) {
+        error = info_.name + ": attached already";
+        return false;
+    }
+    set_ = &set;
+    counters_ = std::make_unique<netmsg::NetifCounters[]>(set.size());
+    queues_ = std::make_unique<Queue[]>(set.size());
+    set.configure([&](lwkt::Cpu& cpu) {
+        Queue& q = queues_[cpu.id()];
+        q.netif = this;
+        q.cpu = &cpu;
+        q.pool = &pool;
+        q.input = input;
+        q.context = context;
+        q.counters = &counters_[cpu.id()];
+        cpu.add_poller(lwkt::Class::net, q);
+    });
+    return true;
+}
+
+void Loopback::detach()
+{
+    if (set_ == nullptr) {
+        return;
+    }
+    set_->configure([this](lwkt::Cpu& cpu) {
+        Queue& q = queues_[cpu.id()];
+        cpu.remove_poller(lwkt::Class::net, q);
+        while (lwkt::Message* m = q.packets.pop()) {
+            static_cast<netmsg::Packet*>(m)->free();
+        }
+    });
+    set_ = nullptr;
+}
+
+void Loopback::transmit(netmsg::Packet& p)
+{
+    Queue& q = queues_[base::current_cpu];
+    netmsg::Packet* mine = &p;
+    if (q.packets.size() >= queue_packets_max_) {
+        mine = nullptr;
+    } else if (!netmsg::owns_bytes(p)) {
+        mine = q.pool->clone(p);
+    }
+    if (mine == nullptr) {
+        add(q.counters->out_dropped);
+        p.free();
+        return;
+    }
+    if (mine != &p) {
+        p.free();
+    }
+    add(q.counters->out_packets);
+    add(q.counters->out_bytes, mine->total());
+    mine->netif = this;
+    mine->csum = netmsg::Csum::valid;
+    mine->hops = 0;
+    mine->l3 = nullptr;
+    mine->flow_hash = 0;
+    mine->broadcast = false;
+    q.packets.push(*mine);
+}
+
+std::string Loopback::describe() const
+{
+    return "loopback " + info_.name + ": " + std::to_string(set_ == nullptr ? 0 : set_->size()) + " queues, mtu " +
+           std::to_string(info_.mtu) + ", no checksums, super-segments";
+}
+
+} // namespace drivers
