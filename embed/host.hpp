@@ -1,0 +1,75 @@
+// Where the socket calls sleep when the stack is in the same process: a futex word per waiter (threads), or the world
+// stepped until the waiter is woken (virtual time). Internal to embed/.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+
+#include "client/session.hpp"
+#include "embed/simulation.hpp"
+#include "gateway/gateway.hpp"
+
+namespace embed {
+
+// Shared by both: waiters from the gateway, whose control calls take turns. make_waiter and drop_waiter: any
+// application thread; wake: protocol threads.
+class Host : public client::Host {
+public:
+    Host(gateway::Gateway& gateway, lwkt::CpuSet& set) : gateway_(gateway), set_(set) {}
+
+    void join(gateway::Client& family) { family_ = &family; }
+    // Before the gateway goes: threads that end from now on no longer give their waiters back to it.
+    void leave() { retire(); }
+    virtual void wake(std::uint32_t waiter) = 0;
+    // The gateway has one control thread at a time: whoever holds this.
+    std::mutex& control() { return control_; }
+
+    int make_waiter(sockbuf::WaiterKind kind, client::WaiterHandle& out) override;
+    void drop_waiter(const client::WaiterHandle& w) override;
+    bool alive() override { return true; } // the stack outlives the calls
+
+protected:
+    // Tells our waiters from "none" (-1), which callers pass to nap.
+    static constexpr int own_waiter = -2;
+    static bool is_waiter(const client::WaiterHandle& w) { return w.fd == own_waiter; }
+
+    gateway::Gateway& gateway_;         // c
+    lwkt::CpuSet& set_;                 // c
+    gateway::Client* family_ = nullptr; // c after join
+    std::mutex control_;
+};
+
+class ThreadHost final : public Host {
+public:
+    using Host::Host;
+    ~ThreadHost() override { retire(); }
+    void wake(std::uint32_t waiter) override;
+    void ring(std::uint32_t cpu) override { set_.cpu(static_cast<base::CpuId>(cpu)).ring(); }
+    int sleep(const client::WaiterHandle& w, base::Instant deadline) override;
+    base::Instant now() override { return lwkt::RealClock{}.now(); }
+
+private:
+    struct alignas(64) Word {
+        std::atomic<std::uint32_t> woken{0}; // p: protocol threads store 1; q: the sleeper exchanges for 0
+    };
+    Word words_[sockbuf::max_waiters];
+};
+
+// -EDEADLK from sleep(): nothing in this world can ever wake the caller.
+class SimulationHost final : public Host {
+public:
+    SimulationHost(gateway::Gateway& gateway, lwkt::CpuSet& set, Simulation& world) : Host(gateway, set), world_(world)
+    {
+    }
+    ~SimulationHost() override { retire(); }
+    void wake(std::uint32_t waiter) override { woken_[waiter] = true; }
+    void ring(std::uint32_t) override {} // stepped CPUs do not sleep
+    int sleep(const client::WaiterHandle& w, base::Instant deadline) override;
+    base::Instant now() override { return world_.now(); }
+
+private:
+    Simulation& world_;
+    bool woken_[sockbuf::max_waiters] = {};
+};
+
+} // namespace embed

@@ -1,0 +1,43 @@
+// A world in virtual time: stacks that share one clock and are stepped by the one thread that uses them, in an order
+// drawn from a seed, so the same seed gives the same run to the bit (design.md rule 17). Blocking calls on a simulated
+// stack step the world until they are done. One OS thread only.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <vector>
+
+#include "lwkt/cpu_set.hpp"
+
+namespace embed {
+
+class Simulation {
+public:
+    explicit Simulation(std::uint64_t seed) : order_(seed) {}
+    Simulation(const Simulation&) = delete;
+    Simulation& operator=(const Simulation&) = delete;
+
+    base::Instant now() const { return clock_.now(); }
+    lwkt::VirtualClock& clock() { return clock_; }
+
+    // A round of every CPU of every stack; when none had work, the clock moves to the next deadline, at most to
+    // `limit`. False, with the clock where it was, when nothing can happen before `limit` any more.
+    bool step(base::Instant limit = base::never);
+    // Steps until `done()`; false when that did not come within `patience` of virtual time, or never can.
+    bool run_until(const std::function<bool()>& done, base::Micros patience);
+    // Lets virtual time pass.
+    void run_for(base::Micros time);
+
+    // Stacks come and go (embed/stack.cpp).
+    void add(lwkt::CpuSet& set) { sets_.push_back(&set); }
+    void remove(lwkt::CpuSet& set) { std::erase(sets_, &set); }
+
+private:
+    bool step_sets();
+
+    lwkt::VirtualClock clock_;
+    base::Random order_;
+    std::vector<lwkt::CpuSet*> sets_;
+};
+
+} // namespace embed

@@ -1,0 +1,142 @@
+#include "embed/stack.hpp"
+
+#include <sys/random.h>
+
+#include <atomic>
+
+#include "base/check.hpp"
+#include "drivers/loopback.hpp"
+#include "embed/host.hpp"
+
+namespace embed {
+
+namespace {
+
+constexpr const char* loopback_address = "127.0.0.1/8";
+
+std::uint64_t random_seed()
+{
+    std::uint64_t seed = 0;
+    INVARIANT(getrandom(&seed, sizeof seed, 0) == sizeof seed);
+    return seed;
+}
+
+} // namespace
+
+struct alignas(64) Stack::SleepLine {
+    std::atomic<std::uint32_t> word{0};
+};
+
+// What exists once the stack runs. The gateway wakes through the host until it is gone.
+struct Stack::Impl {
+    std::unique_ptr<Host> host;
+    std::unique_ptr<gateway::Gateway> gateway; // goes first
+    gateway::Client* family = nullptr;
+    client::Session session;
+};
+
+Stack::Stack(const StackConfig& config) : sleep_lines_(new SleepLine[config.pin.size()]), config_(config)
+{
+    lwkt::CpuSetOptions options;
+    options.pin = config.pin;
+    options.sleep_words = &sleep_lines_[0].word;
+    options.spin_max = config.spin_max;
+    options.thread_name = config.name;
+    lwkt::Clock& clock =
+        config.simulation != nullptr ? static_cast<lwkt::Clock&>(config.simulation->clock()) : real_clock_;
+    set_ = std::make_unique<lwkt::CpuSet>(clock, options);
+    protocols::StackOptions protocol_options = config.protocols;
+    protocol_options.seed = config.seed != 0 || config.simulation != nullptr ? config.seed : random_seed();
+    stack_ = std::make_unique<protocols::Stack>(*set_, protocol_options);
+}
+
+Stack::~Stack()
+{
+    if (impl_ != nullptr) {
+        impl_->host->leave();
+        impl_->gateway.reset();
+    }
+    if (config_.simulation != nullptr) {
+        config_.simulation->remove(*set_);
+    }
+    if (set_->running()) {
+        set_->stop();
+    }
+}
+
+bool Stack::add_interface(
+    std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses, std::string& error)
+{
+    INVARIANT(impl_ == nullptr);
+    std::vector<protocols::InterfaceAddress> parsed;
+    for (const std::string& text : addresses) {
+        auto slash = text.find('/');
+        auto prefix = base::parse_prefix(text);
+        if (!prefix || slash == std::string::npos) {
+            error = "\"" + text + "\" is not an address with prefix length";
+            return false;
+        }
+        parsed.push_back({prefix->addr, prefix->length});
+    }
+    return stack_->add_interface(std::move(netif), std::move(parsed), error) != nullptr;
+}
+
+bool Stack::add_route(std::string_view destination, std::string_view gateway, std::string& error)
+{
+    INVARIANT(impl_ == nullptr);
+    auto to = base::parse_prefix(destination);
+    auto via = base::parse_ip(gateway);
+    if (!to || !via) {
+        error = "\"" + std::string(!to ? destination : gateway) + "\" is not an address";
+        return false;
+    }
+    return stack_->add_route(*to, *via, error);
+}
+
+bool Stack::start(std::string& error)
+{
+    INVARIANT(impl_ == nullptr);
+    if (stack_->loopback() == nullptr &&
+        !add_interface(std::make_unique<drivers::Loopback>(), {loopback_address}, error)) {
+        return false;
+    }
+    auto impl = std::make_unique<Impl>();
+    impl->gateway = std::make_unique<gateway::Gateway>(*stack_, config_.gateway);
+    if (config_.simulation != nullptr) {
+        impl->host = std::make_unique<SimulationHost>(*impl->gateway, *set_, *config_.simulation);
+    } else {
+        impl->host = std::make_unique<ThreadHost>(*impl->gateway, *set_);
+    }
+    impl->gateway->set_wake([host = impl->host.get()](std::uint32_t, std::uint32_t waiter) { host->wake(waiter); });
+    impl->family = impl->gateway->attach(static_cast<std::uint32_t>(getpid()), error);
+    if (impl->family == nullptr) {
+        return false;
+    }
+    impl->host->join(*impl->family);
+    impl->session.view = impl->gateway->segment(*impl->family).view();
+    impl->session.sleep_words = &sleep_lines_[0].word;
+    impl->session.host = impl->host.get();
+    impl->session.spin_max = config_.simulation != nullptr ? 0 : config_.application_spin;
+    impl_ = std::move(impl);
+    if (config_.simulation != nullptr) {
+        config_.simulation->add(*set_);
+    } else {
+        set_->start();
+    }
+    return true;
+}
+
+client::Session& Stack::session()
+{
+    INVARIANT(impl_ != nullptr);
+    return impl_->session;
+}
+
+std::vector<gateway::SocketReport> Stack::sockets()
+{
+    INVARIANT(impl_ != nullptr);
+    std::lock_guard lock(impl_->host->control());
+    return impl_->gateway->sockets();
+}
+
+} // namespace embed

@@ -1,0 +1,65 @@
+// A whole TCP/IP stack inside this process: its CPUs, interfaces and sockets. With protocol threads of its own, or in
+// virtual time as part of a Simulation. Build it on one thread: interfaces, routes, start(); from then on any thread
+// may use its session (in a simulation: the one thread there is). Destroyed after the last socket call has returned.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "client/session.hpp"
+#include "embed/simulation.hpp"
+#include "gateway/gateway.hpp"
+#include "netmsg/netif.hpp"
+#include "protocols/stack.hpp"
+
+namespace embed {
+
+struct StackConfig {
+    // One protocol thread per entry: the OS CPU it is pinned to, -1 = unpinned. In a simulation only the count matters.
+    std::vector<int> pin = {-1};
+    Simulation* simulation = nullptr;     // null = protocol threads and real time
+    std::string name = "embed";           // of the protocol threads
+    std::uint64_t seed = 0;               // 0 = from the system's randomness; a simulation names its own
+    base::Micros spin_max{50};            // how long an idle protocol thread polls before it sleeps
+    std::uint32_t application_spin = 256; // pauses a blocked call polls for before it sleeps; 0 in simulations
+    gateway::GatewayOptions gateway;
+    protocols::StackOptions protocols; // its seed is the one above
+};
+
+class Stack {
+public:
+    explicit Stack(const StackConfig& config);
+    ~Stack(); // open connections are reset
+    Stack(const Stack&) = delete;
+    Stack& operator=(const Stack&) = delete;
+
+    // Before start(). Addresses as "10.0.0.1/24". False with `error` set.
+    bool add_interface(
+        std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses, std::string& error);
+    bool add_route(std::string_view destination, std::string_view gateway, std::string& error);
+    // Makes the loopback interface if none was added, the gateway and the session; starts the threads.
+    bool start(std::string& error);
+
+    // What the calls of client/socket_calls.hpp take; after start().
+    client::Session& session();
+    // A snapshot, as netctl ss shows it.
+    std::vector<gateway::SocketReport> sockets();
+
+    lwkt::CpuSet& cpus() { return *set_; }
+    protocols::Stack& protocols() { return *stack_; }
+
+private:
+    struct SleepLine;
+    struct Impl;
+    std::unique_ptr<SleepLine[]> sleep_lines_; // read by application threads, written by protocol threads
+    StackConfig config_;                       // c
+    lwkt::RealClock real_clock_;
+    std::unique_ptr<lwkt::CpuSet> set_;
+    std::unique_ptr<protocols::Stack> stack_;
+    std::unique_ptr<Impl> impl_; // after start()
+};
+
+} // namespace embed
