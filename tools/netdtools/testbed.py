@@ -163,6 +163,7 @@ class Testbed:
         with open(self.log, "w") as log:
             netd = subprocess.Popen([str(part) for part in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                     start_new_session=True, cwd="/")
+        self.process = netd
         self.state["netd"] = process.identity(netd.pid)
         self.directory.save(self.state)
         process.wait_until(lambda: netd.poll() is not None or self.answers(), 15)
