@@ -118,12 +118,13 @@ void Daemon::add_interfaces()
             all.push_back(i);
         }
     }
+    base::Random random(random_seed());
     for (const InterfaceConfig& i : all) {
         if (i.driver == DriverKind::tap) {
             check_tun_device();
         }
         std::string error;
-        auto netif = make_netif(i, static_cast<std::uint32_t>(pins_.size()));
+        auto netif = make_netif(i, *stack_, random);
         if (stack_->add_interface(std::move(netif), i.addresses, error) == nullptr) {
             explain_refusal(i, error);
         }

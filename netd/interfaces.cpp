@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include <fmt/format.h>
+#include <spdlog/spdlog.h>
 
 #include "drivers/loopback.hpp"
 #include "drivers/tap.hpp"
@@ -25,6 +26,29 @@ bool mentions(const std::string& error, int number)
 }
 
 } // namespace
+
+std::unique_ptr<netmsg::Netif> make_netif(
+    const InterfaceConfig& config, const protocols::Stack& stack, base::Random& random)
+{
+    if (config.queues != 0 && config.queues != stack.cpus()) {
+        throw StartFailure{fmt::format("interface {}: {} queues for {} CPUs; every CPU has one (queues = 0)",
+                               config.name, config.queues, stack.cpus()),
+            exit_config};
+    }
+    if (config.driver == DriverKind::loopback) {
+        drivers::LoopbackOptions options;
+        options.name = config.name;
+        options.mtu = config.mtu;
+        return std::make_unique<drivers::Loopback>(options);
+    }
+    drivers::TapOptions options;
+    options.name = config.name;
+    options.mtu = config.mtu;
+    options.mac = config.mac ? *config.mac : drivers::random_mac(random);
+    options.steering = &stack.steering();
+    options.log = [](const std::string& text) { spdlog::warn("{}", text); };
+    return std::make_unique<drivers::Tap>(std::move(options));
+}
 
 InterfaceConfig loopback_config(const Config& config)
 {

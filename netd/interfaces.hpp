@@ -7,11 +7,13 @@
 #include "gateway/segment.hpp"
 #include "netd/config.hpp"
 #include "netmsg/netif.hpp"
+#include "protocols/stack.hpp"
 
 namespace netd {
 
-// The driver of an interface; opened when the stack attaches it.
-std::unique_ptr<netmsg::Netif> make_netif(const InterfaceConfig& config, std::uint32_t cpus);
+// The driver of an interface; opened when the stack attaches it. `random` draws a MAC address where none is configured.
+std::unique_ptr<netmsg::Netif> make_netif(
+    const InterfaceConfig& config, const protocols::Stack& stack, base::Random& random);
 // The loopback every stack has: as configured, or 127.0.0.1/8 with the driver's defaults.
 InterfaceConfig loopback_config(const Config& config);
 // What stands in the way of a TAP before a driver is asked; throws StartFailure with advice.
