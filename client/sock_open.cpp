@@ -12,7 +12,7 @@ namespace client {
 namespace {
 
 constexpr base::Micros grant_nap{200};
-constexpr base::Micros grant_patience = base::seconds(2); // netd refills at its next look; this is a full segment
+constexpr base::Micros grant_patience = base::millis(500); // netd refills at its next look; this is a full segment
 
 int check_type(int domain, int type, int protocol, std::uint32_t& status)
 {

@@ -102,7 +102,10 @@ ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int 
             return partly(done, -ECONNRESET);
         }
         if (is_nonblocking(slot, flags)) {
-            if (ask_for_space(slot, [&] { return queued_bytes(slot) < send_ring(s, slot).size(); })) {
+            auto has_space = [&] {
+                return state_of(slot) == SlotState::connected && queued_bytes(slot) < send_ring(s, slot).size();
+            };
+            if (ask_for_space(slot, has_space)) {
                 continue; // space came between the copy and the request for an event
             }
             return partly(done, -EAGAIN);

@@ -1,0 +1,113 @@
+// A process attached to a fake netd, and the few steps most client tests open with.
+#pragma once
+
+#include <fcntl.h>
+#include <netinet/in.h>
+
+#include <catch2/catch.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/net_addr.hpp"
+#include "client/admission.hpp"
+#include "client/socket_calls.hpp"
+#include "tests/client/fake_netd.hpp"
+
+namespace fake {
+
+inline sockaddr_in at_port(std::uint16_t port)
+{
+    sockaddr_in in{};
+    in.sin_family = AF_INET;
+    in.sin_addr.s_addr = htonl(0x7f000001);
+    in.sin_port = htons(port);
+    return in;
+}
+
+struct Pair {
+    client::Sock a; // connected
+    client::Sock b; // accepted
+};
+
+struct World {
+    explicit World(const Options& options = {}) : netd(options)
+    {
+        REQUIRE(client::Admission::attach(netd.path().c_str(), admission) == 0);
+    }
+    client::Session& session() { return admission->session(); }
+
+    client::Sock open(int type)
+    {
+        client::Sock k;
+        REQUIRE(client::sock_socket(session(), AF_INET, type, 0, k) == 0);
+        return k;
+    }
+    client::Sock bound(int type, std::uint16_t port)
+    {
+        client::Sock k = open(type);
+        sockaddr_in in = at_port(port);
+        REQUIRE(client::sock_bind(session(), k, reinterpret_cast<sockaddr*>(&in), sizeof in) == 0);
+        return k;
+    }
+    client::Sock listener(std::uint16_t port)
+    {
+        client::Sock k = bound(SOCK_STREAM, port);
+        REQUIRE(client::sock_listen(session(), k, 8) == 0);
+        return k;
+    }
+    int connect(client::Sock k, std::uint16_t port)
+    {
+        sockaddr_in in = at_port(port);
+        return client::sock_connect(session(), k, reinterpret_cast<sockaddr*>(&in), sizeof in);
+    }
+    Pair pair()
+    {
+        client::Sock l = listener(0);
+        sockaddr_in in{};
+        socklen_t len = sizeof in;
+        REQUIRE(client::sock_getsockname(session(), l, reinterpret_cast<sockaddr*>(&in), &len) == 0);
+        Pair p;
+        p.a = open(SOCK_STREAM);
+        REQUIRE(connect(p.a, ntohs(in.sin_port)) == 0);
+        REQUIRE(client::sock_accept(session(), l, nullptr, nullptr, 0, p.b) == 0);
+        REQUIRE(client::sock_release(session(), l) == 0);
+        return p;
+    }
+    ssize_t send(client::Sock k, const std::string& text, int flags = 0)
+    {
+        return client::sock_send(session(), k, text.data(), text.size(), flags, nullptr, 0);
+    }
+    // What one call returned, or "!" and its errno.
+    std::string receive(client::Sock k, std::size_t size, int flags = 0)
+    {
+        std::string text(size, '\0');
+        ssize_t n = client::sock_recv(session(), k, text.data(), size, flags, nullptr, nullptr);
+        if (n < 0) {
+            return "!" + std::to_string(-n);
+        }
+        text.resize(static_cast<std::size_t>(n));
+        return text;
+    }
+
+    Netd netd;
+    std::unique_ptr<client::Admission> admission;
+};
+
+inline std::string failed(int error)
+{
+    return "!" + std::to_string(error);
+}
+
+// Bytes that differ everywhere, so that a lost or moved piece shows.
+inline std::vector<unsigned char> pattern(std::size_t size, std::uint32_t seed)
+{
+    std::vector<unsigned char> bytes(size);
+    for (auto& b : bytes) {
+        seed = seed * 1664525 + 1013904223;
+        b = static_cast<unsigned char>(seed >> 24);
+    }
+    return bytes;
+}
+
+} // namespace fake

@@ -1,0 +1,165 @@
+// Datagram sockets: boundaries, wrap-around, truncation, addresses, control messages, errors.
+#include <cstring>
+#include <thread>
+
+#include "tests/client/fixture.hpp"
+
+using namespace client;
+using fake::failed;
+
+namespace {
+
+ssize_t send_to(fake::World& w, Sock k, const std::string& text, std::uint16_t port, int flags = 0)
+{
+    sockaddr_in in = fake::at_port(port);
+    return sock_send(w.session(), k, text.data(), text.size(), flags, reinterpret_cast<sockaddr*>(&in), sizeof in);
+}
+
+} // namespace
+
+TEST_CASE("an unbound socket binds itself at the first send; the reply finds it")
+{
+    fake::World w;
+    Sock server = w.bound(SOCK_DGRAM, 53);
+    Sock client = w.open(SOCK_DGRAM);
+    CHECK(w.send(client, "x") == -EDESTADDRREQ);
+    REQUIRE(send_to(w, client, "question", 53) == 8);
+    char text[100];
+    sockaddr_in from{};
+    socklen_t len = sizeof from;
+    REQUIRE(sock_recv(w.session(), server, text, sizeof text, 0, reinterpret_cast<sockaddr*>(&from), &len) == 8);
+    CHECK(len == sizeof from);
+    CHECK(from.sin_family == AF_INET);
+    REQUIRE(send_to(w, server, "answer", ntohs(from.sin_port)) == 6);
+    CHECK(w.receive(client, 100) == "answer");
+}
+
+TEST_CASE("records keep their bounds through many wraps, empty ones and odd sizes too")
+{
+    fake::World w({.ring_shift = 12});
+    Sock to = w.bound(SOCK_DGRAM, 54);
+    Sock from = w.open(SOCK_DGRAM);
+    REQUIRE(w.connect(from, 54) == 0);
+    int wrong = 0;
+    for (std::size_t i = 0; i < 2000; ++i) {
+        auto bytes = fake::pattern(i * 37 % 1500, static_cast<std::uint32_t>(i));
+        std::string sent(bytes.begin(), bytes.end());
+        wrong += w.send(from, sent) == static_cast<ssize_t>(sent.size()) ? 0 : 1;
+        wrong += w.receive(to, 2000) == sent ? 0 : 1;
+    }
+    CHECK(wrong == 0);
+    CHECK(w.netd.slot(to.slot).owner.rcv_dropped.load() == 0);
+}
+
+TEST_CASE("a short buffer cuts the datagram; MSG_TRUNC tells its size; MSG_PEEK leaves it")
+{
+    fake::World w;
+    Sock to = w.bound(SOCK_DGRAM, 55);
+    Sock from = w.open(SOCK_DGRAM);
+    for (const char* text : {"0123456789", "second"}) {
+        REQUIRE(send_to(w, from, text, 55) > 0);
+    }
+    CHECK(w.receive(to, 4, MSG_PEEK) == "0123");
+    CHECK(sock_fionread(w.session(), to) == 10);
+    char buffer[4];
+    CHECK(sock_recv(w.session(), to, buffer, 4, MSG_PEEK | MSG_TRUNC, nullptr, nullptr) == 10);
+    iovec piece{buffer, 4};
+    msghdr m{};
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    CHECK(sock_recvmsg(w.session(), to, &m, 0) == 4);
+    CHECK(m.msg_flags == MSG_TRUNC);
+    CHECK(w.receive(to, 100) == "second");
+    CHECK(sock_fionread(w.session(), to) == 0);
+}
+
+TEST_CASE("IP_PKTINFO, IP_RECVTTL and IP_RECVTOS come as control messages once asked for")
+{
+    fake::World w;
+    Sock to = w.bound(SOCK_DGRAM, 56);
+    Sock from = w.open(SOCK_DGRAM);
+    int on = 1;
+    for (int name : {IP_PKTINFO, IP_RECVTTL, IP_RECVTOS}) {
+        REQUIRE(sock_setsockopt(w.session(), to, IPPROTO_IP, name, &on, sizeof on) == 0);
+    }
+    sockaddr_in dest = fake::at_port(56);
+    std::string text = "x";
+    iovec piece{text.data(), 1};
+    alignas(cmsghdr) unsigned char control[256] = {};
+    msghdr m{};
+    m.msg_name = &dest;
+    m.msg_namelen = sizeof dest;
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = CMSG_SPACE(sizeof(int)) * 2;
+    cmsghdr* c = CMSG_FIRSTHDR(&m);
+    int values[2] = {7, 0x10};
+    for (int i = 0; i < 2; ++i) {
+        c->cmsg_level = IPPROTO_IP;
+        c->cmsg_type = i == 0 ? IP_TTL : IP_TOS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        std::memcpy(CMSG_DATA(c), &values[i], sizeof(int));
+        c = CMSG_NXTHDR(&m, c);
+    }
+    REQUIRE(sock_sendmsg(w.session(), from, &m, 0) == 1);
+
+    m.msg_controllen = sizeof control;
+    REQUIRE(sock_recvmsg(w.session(), to, &m, 0) == 1);
+    int seen = 0;
+    for (c = CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+        if (c->cmsg_type == IP_PKTINFO) {
+            in_pktinfo info;
+            std::memcpy(&info, CMSG_DATA(c), sizeof info);
+            seen += ntohl(info.ipi_addr.s_addr) == 0x7f000001 && info.ipi_ifindex == 1 ? 1 : 0;
+        } else if (c->cmsg_type == IP_TTL) {
+            int ttl;
+            std::memcpy(&ttl, CMSG_DATA(c), sizeof ttl);
+            seen += ttl == 7 ? 1 : 0;
+        } else if (c->cmsg_type == IP_TOS) {
+            seen += *CMSG_DATA(c) == 0x10 ? 1 : 0;
+        }
+    }
+    CHECK(seen == 3);
+    REQUIRE(send_to(w, from, "y", 56) == 1);
+    m.msg_controllen = 8; // no room
+    CHECK(sock_recvmsg(w.session(), to, &m, 0) == 1);
+    CHECK((m.msg_flags & MSG_CTRUNC) != 0);
+    CHECK(m.msg_controllen == 0);
+}
+
+TEST_CASE("sizes: too long is EMSGSIZE; a full ring is EAGAIN, or a wait")
+{
+    fake::World w({.ring_shift = 12});
+    Sock to = w.bound(SOCK_DGRAM, 57);
+    Sock from = w.open(SOCK_DGRAM);
+    CHECK(send_to(w, from, std::string(65'508, 'x'), 57) == -EMSGSIZE);
+    CHECK(send_to(w, from, std::string(4096, 'x'), 57) == -EMSGSIZE);
+    std::thread blocked;
+    ssize_t got = 0;
+    {
+        auto frozen = w.netd.freeze();
+        CHECK(send_to(w, from, std::string(3000, 'a'), 57, MSG_DONTWAIT) == 3000);
+        CHECK(send_to(w, from, std::string(3000, 'b'), 57, MSG_DONTWAIT) == -EAGAIN);
+        CHECK(w.netd.slot(from.slot).app.want_space.load() == 1);
+        blocked = std::thread([&] { got = send_to(w, from, std::string(3000, 'c'), 57); });
+    }
+    CHECK(w.receive(to, 3000) == std::string(3000, 'a'));
+    blocked.join();
+    CHECK(got == 3000);
+}
+
+TEST_CASE("an error of an earlier datagram is reported once, to whoever calls next")
+{
+    fake::World w;
+    Sock k = w.open(SOCK_DGRAM);
+    REQUIRE(w.connect(k, 4000) == 0); // nobody there
+    REQUIRE(w.send(k, "x") == 1);
+    CHECK(w.receive(k, 1) == failed(ECONNREFUSED));
+    CHECK(w.receive(k, 1, MSG_DONTWAIT) == failed(EAGAIN));
+    sockaddr none{};
+    none.sa_family = AF_UNSPEC;
+    CHECK(sock_connect(w.session(), k, &none, sizeof none) == 0);
+    CHECK(w.send(k, "x") == -EDESTADDRREQ);
+    CHECK(send_to(w, k, "x", 0) == -EINVAL);
+}

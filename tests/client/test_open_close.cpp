@@ -1,0 +1,204 @@
+// Sockets come and go: grants, connect, accept, close, and the errors of each.
+#include <sys/un.h>
+
+#include <atomic>
+#include <set>
+#include <thread>
+
+#include "tests/client/fixture.hpp"
+
+using namespace client;
+using fake::failed;
+
+namespace {
+
+std::string name_of(fake::World& w, Sock k, bool peer)
+{
+    sockaddr_in in{};
+    socklen_t len = sizeof in;
+    auto* addr = reinterpret_cast<sockaddr*>(&in);
+    int rc = peer ? sock_getpeername(w.session(), k, addr, &len) : sock_getsockname(w.session(), k, addr, &len);
+    if (rc != 0) {
+        return failed(-rc);
+    }
+    return base::to_string(base::Endpoint{base::IpAddr::v4(ntohl(in.sin_addr.s_addr)), ntohs(in.sin_port)});
+}
+
+} // namespace
+
+TEST_CASE("socket: kinds, refusals, and no message while grants last")
+{
+    fake::World w;
+    Sock k;
+    CHECK(sock_socket(w.session(), AF_UNIX, SOCK_STREAM, 0, k) == -EAFNOSUPPORT);
+    CHECK(sock_socket(w.session(), AF_INET, SOCK_RAW, 0, k) == -ESOCKTNOSUPPORT);
+    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, IPPROTO_UDP, k) == -EPROTONOSUPPORT);
+    {
+        auto frozen = w.netd.freeze();
+        for (int i = 0; i < 8; ++i) {
+            REQUIRE(sock_socket(w.session(), AF_INET, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP, k) == 0);
+        }
+    }
+    CHECK((sock_status_flags(w.session(), k) & O_NONBLOCK) != 0);
+    CHECK(w.netd.sockets_in_use() == 0);
+}
+
+TEST_CASE("socket: lanes are refilled; a full family is -ENFILE; closing makes room")
+{
+    fake::World w({.sockets = 64});
+    std::vector<Sock> all;
+    std::set<std::uint32_t> distinct;
+    for (int i = 0; i < 64; ++i) {
+        all.push_back(w.open(SOCK_STREAM));
+        distinct.insert(all.back().slot);
+    }
+    CHECK(distinct.size() == 64);
+    Sock k;
+    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, 0, k) == -ENFILE);
+    for (Sock each : all) {
+        REQUIRE(sock_release(w.session(), each) == 0);
+    }
+    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, 0, k) == 0);
+}
+
+TEST_CASE("connect and accept: names on both ends")
+{
+    fake::World w;
+    Sock l = w.listener(80);
+    Sock c = w.open(SOCK_STREAM);
+    CHECK(name_of(w, c, false) == "0.0.0.0:0");
+    CHECK(name_of(w, c, true) == failed(ENOTCONN));
+    REQUIRE(w.connect(c, 80) == 0);
+    CHECK(w.connect(c, 80) == -EISCONN);
+    Sock a;
+    sockaddr_in peer{};
+    socklen_t len = sizeof peer;
+    REQUIRE(sock_accept(w.session(), l, reinterpret_cast<sockaddr*>(&peer), &len, SOCK_NONBLOCK, a) == 0);
+    CHECK(len == sizeof peer);
+    CHECK(name_of(w, a, true) == name_of(w, c, false));
+    CHECK(name_of(w, c, true) == "127.0.0.1:80");
+    CHECK(w.receive(a, 1) == failed(EAGAIN));
+    CHECK(w.netd.slot(a.slot).share.holders.load() == 1);
+}
+
+TEST_CASE("connect: refused, unanswered, non-blocking")
+{
+    fake::World w;
+    Sock c = w.open(SOCK_STREAM);
+    CHECK(w.connect(c, 4) == -ECONNREFUSED);
+    CHECK(w.receive(c, 1).empty());
+    Sock n = w.open(SOCK_STREAM | SOCK_NONBLOCK);
+    CHECK(w.connect(n, fake::black_hole_port) == -EINPROGRESS);
+    CHECK(w.connect(n, fake::black_hole_port) == -EALREADY);
+    CHECK(w.send(n, "early") == -EAGAIN);
+    CHECK(w.receive(n, 1) == failed(EAGAIN));
+    Sock t = w.open(SOCK_STREAM);
+    timeval brief{0, 2000};
+    REQUIRE(sock_setsockopt(w.session(), t, SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief) == 0);
+    CHECK(w.connect(t, fake::black_hole_port) == -EINPROGRESS);
+    sockaddr_un wrong{};
+    wrong.sun_family = AF_UNIX;
+    CHECK(sock_connect(w.session(), c, reinterpret_cast<sockaddr*>(&wrong), sizeof wrong) == -EAFNOSUPPORT);
+}
+
+TEST_CASE("unconnected streams: ENOTCONN to read, EPIPE to write, EINVAL to accept")
+{
+    fake::World w;
+    Sock k = w.open(SOCK_STREAM);
+    CHECK(w.receive(k, 1) == failed(ENOTCONN));
+    CHECK(w.send(k, "x") == -EPIPE);
+    CHECK(sock_shutdown(w.session(), k, SHUT_WR) == -ENOTCONN);
+    Sock out;
+    CHECK(sock_accept(w.session(), k, nullptr, nullptr, 0, out) == -EINVAL);
+    Sock l = w.listener(81);
+    sock_set_status_flags(w.session(), l, O_NONBLOCK);
+    CHECK(sock_accept(w.session(), l, nullptr, nullptr, 0, out) == -EAGAIN);
+    Sock second = w.open(SOCK_STREAM);
+    sockaddr_in in = fake::at_port(81);
+    CHECK(sock_bind(w.session(), second, reinterpret_cast<sockaddr*>(&in), sizeof in) == -EADDRINUSE);
+}
+
+TEST_CASE("accept: threads that share a listener get every connection once")
+{
+    fake::World w;
+    Sock l = w.listener(82);
+    constexpr int total = 40;
+    std::atomic<int> taken{0};
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; ++i) {
+        threads.emplace_back([&] {
+            while (taken.fetch_add(1) < total) {
+                Sock a;
+                if (sock_accept(w.session(), l, nullptr, nullptr, 0, a) == 0) {
+                    sock_send(w.session(), a, &a.slot, sizeof a.slot, 0, nullptr, 0);
+                    sock_release(w.session(), a);
+                }
+            }
+        });
+    }
+    std::vector<Sock> clients;
+    int complete = 0;
+    for (int i = 0; i < total; ++i) {
+        Sock c = w.open(SOCK_STREAM);
+        REQUIRE(w.connect(c, 82) == 0);
+        complete += w.receive(c, 4, MSG_WAITALL).size() == 4 && w.receive(c, 1).empty() ? 1 : 0;
+        sock_release(w.session(), c);
+    }
+    for (auto& t : threads) {
+        t.join();
+    }
+    CHECK(complete == total);
+    sock_release(w.session(), l);
+    while (w.netd.sockets_in_use() != 0) { // nothing leaks
+        std::this_thread::yield();
+    }
+}
+
+TEST_CASE("a Sock of an earlier use of the slot is -EBADF everywhere")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    REQUIRE(sock_release(w.session(), p.a) == 0);
+    while (w.netd.slot(p.a.slot).info.state.load() != static_cast<std::uint32_t>(sockbuf::SlotState::free)) {
+        std::this_thread::yield();
+    }
+    Sock stale = p.a;
+    int value = 0;
+    socklen_t len = sizeof value;
+    Sock out;
+    CHECK(w.send(stale, "x") == -EBADF);
+    CHECK(w.receive(stale, 1) == failed(EBADF));
+    CHECK(w.connect(stale, 80) == -EBADF);
+    CHECK(sock_listen(w.session(), stale, 1) == -EBADF);
+    CHECK(sock_accept(w.session(), stale, nullptr, nullptr, 0, out) == -EBADF);
+    CHECK(sock_shutdown(w.session(), stale, SHUT_WR) == -EBADF);
+    CHECK(sock_getsockopt(w.session(), stale, SOL_SOCKET, SO_ERROR, &value, &len) == -EBADF);
+    CHECK(sock_release(w.session(), stale) == -EBADF);
+    CHECK(sock_release(w.session(), {1u << 30, 1}) == -EBADF);
+}
+
+TEST_CASE("the last holder of several closes")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    w.netd.slot(p.a.slot).share.holders.fetch_or(std::uint64_t{1} << 5); // another process
+    REQUIRE(sock_release(w.session(), p.a) == 0);
+    CHECK(w.receive(p.b, 1, MSG_DONTWAIT) == failed(EAGAIN));
+    sock_hold(w.session(), p.a);
+    w.netd.slot(p.a.slot).share.holders.fetch_and(~(std::uint64_t{1} << 5));
+    REQUIRE(sock_release(w.session(), p.a) == 0);
+    CHECK(w.receive(p.b, 1).empty());
+}
+
+TEST_CASE("SO_LINGER: close waits until the peer has it all, or the time is over")
+{
+    fake::World w({.ring_shift = 12});
+    fake::Pair p = w.pair();
+    linger option{1, 1};
+    REQUIRE(sock_setsockopt(w.session(), p.a, SOL_SOCKET, SO_LINGER, &option, sizeof option) == 0);
+    REQUIRE(w.send(p.a, std::string(8192, 'x')) == 8192); // one ring there, one ring here
+    std::thread reader([&] { w.receive(p.b, 8192, MSG_WAITALL); });
+    CHECK(sock_release(w.session(), p.a) == 0);
+    CHECK(w.netd.sockets_in_use() <= 2); // p.b, and p.a only if the second was not enough
+    reader.join();
+}

@@ -1,0 +1,352 @@
+// Waiting: wake-ups, timeouts, signals, a netd that dies, waiters that run out.
+#include <pthread.h>
+
+#include <atomic>
+#include <csignal>
+#include <thread>
+
+#include "tests/client/fixture.hpp"
+
+using namespace client;
+using fake::failed;
+
+namespace {
+
+std::atomic<int> handled{0};
+void on_signal(int)
+{
+    handled.fetch_add(1);
+}
+
+void install(int flags)
+{
+    struct sigaction action {};
+    action.sa_handler = on_signal;
+    action.sa_flags = flags;
+    sigaction(SIGUSR1, &action, nullptr);
+    handled = 0;
+}
+
+// Until the thread that waits for `k` sleeps.
+void until_asleep(fake::World& w, Sock k)
+{
+    auto asleep = [&] {
+        for (std::uint32_t i = 0; i < 64; ++i) {
+            bool watches = (w.netd.slot(k.slot).app.waiters[0].load() >> i & 1) != 0;
+            if (watches && w.netd.view().waiter(i).sleeping.load() != 0) {
+                return true;
+            }
+        }
+        return false;
+    };
+    while (!asleep()) {
+        std::this_thread::yield();
+    }
+}
+
+// A call on a thread of its own, made while netd is frozen; the thread has its waiter from before.
+class FrozenCall {
+public:
+    template <typename Call>
+    FrozenCall(fake::World& w, Call call)
+    {
+        std::atomic<bool> prepared{false};
+        thread_ = std::thread([&w, &prepared, this, call] {
+            WaiterHandle mine;
+            thread_waiter(w.session(), mine);
+            prepared = true;
+            while (!frozen_) {
+                std::this_thread::yield();
+            }
+            call();
+        });
+        while (!prepared) {
+            std::this_thread::yield();
+        }
+        lock_ = w.netd.freeze();
+        frozen_ = true;
+    }
+    std::thread& thread() { return thread_; }
+    void finish()
+    {
+        lock_.unlock();
+        thread_.join();
+    }
+
+private:
+    std::thread thread_;
+    std::atomic<bool> frozen_{false};
+    std::unique_lock<std::mutex> lock_;
+};
+
+void interrupt_until(std::thread& t, const std::atomic<bool>& done)
+{
+    while (!done) { // again, since the first may come just before the system call
+        pthread_kill(t.native_handle(), SIGUSR1);
+        std::this_thread::yield();
+    }
+}
+
+} // namespace
+
+TEST_CASE("a blocked reader is woken by data, by FIN, and stays registered between")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    std::string got[3];
+    std::thread reader([&] {
+        for (auto& text : got) {
+            text = w.receive(p.b, 10);
+        }
+    });
+    for (const char* text : {"one", "two"}) {
+        until_asleep(w, p.b);
+        REQUIRE(w.send(p.a, text) == 3);
+        while (sock_outq(w.session(), p.a) != 0) {
+            std::this_thread::yield();
+        }
+    }
+    sock_release(w.session(), p.a);
+    reader.join();
+    CHECK(got[0] == "one");
+    CHECK(got[1] == "two");
+    CHECK(got[2].empty());
+}
+
+TEST_CASE("a blocked writer is woken by space")
+{
+    fake::World w({.ring_shift = 12});
+    fake::Pair p = w.pair();
+    std::atomic<ssize_t> sent{0};
+    std::thread writer([&] { sent = w.send(p.a, std::string(20'000, 'x')); });
+    until_asleep(w, p.a);
+    CHECK(w.receive(p.b, 20'000, MSG_WAITALL) == std::string(20'000, 'x'));
+    writer.join();
+    CHECK(sent == 20'000);
+}
+
+TEST_CASE("a signal without SA_RESTART interrupts, with it the call goes on")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    std::string got;
+    std::atomic<bool> done{false};
+    std::thread reader;
+    auto start = [&] {
+        reader = std::thread([&] {
+            got = w.receive(p.b, 10);
+            done = true;
+        });
+        until_asleep(w, p.b);
+    };
+    SECTION("EINTR")
+    {
+        install(0);
+        start();
+        interrupt_until(reader, done);
+        reader.join();
+        CHECK(got == failed(EINTR));
+    }
+    SECTION("SA_RESTART")
+    {
+        install(SA_RESTART);
+        start();
+        for (int i = 1; i <= 20; ++i) {
+            pthread_kill(reader.native_handle(), SIGUSR1);
+            while (handled < i) {
+                std::this_thread::yield();
+            }
+        }
+        CHECK(!done);
+        REQUIRE(w.send(p.a, "data") == 4);
+        reader.join();
+        CHECK(got == "data");
+    }
+    SECTION("a receive timeout makes SA_RESTART moot, as signal(7) says")
+    {
+        install(SA_RESTART);
+        timeval hour{3600, 0};
+        sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVTIMEO, &hour, sizeof hour);
+        start();
+        interrupt_until(reader, done);
+        reader.join();
+        CHECK(got == failed(EINTR));
+    }
+}
+
+TEST_CASE("timeouts end reads, writes and accepts with EAGAIN")
+{
+    fake::World w({.ring_shift = 12});
+    fake::Pair p = w.pair();
+    timeval brief{0, 3000};
+    REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief) == 0);
+    REQUIRE(sock_setsockopt(w.session(), p.a, SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief) == 0);
+    CHECK(w.receive(p.b, 1) == failed(EAGAIN));
+    CHECK(w.send(p.a, std::string(20'000, 'x')) == 8192); // both rings, then the time is over
+    CHECK(w.send(p.a, "x") == -EAGAIN);
+    Sock l = w.listener(83);
+    REQUIRE(sock_setsockopt(w.session(), l, SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief) == 0);
+    Sock out;
+    CHECK(sock_accept(w.session(), l, nullptr, nullptr, 0, out) == -EAGAIN);
+}
+
+TEST_CASE("netd dies: nobody hangs")
+{
+    fake::World w({.ring_shift = 12});
+    fake::Pair p = w.pair();
+    Sock l = w.listener(84);
+    Sock udp = w.bound(SOCK_DGRAM, 500);
+    Sock hole = w.open(SOCK_STREAM);
+    std::string read_got, udp_got;
+    ssize_t write_got = 0;
+    int accept_got = 0, connect_got = 0;
+    std::vector<std::thread> threads;
+    threads.emplace_back([&] { read_got = w.receive(p.a, 1); });
+    threads.emplace_back([&] { write_got = w.send(p.a, std::string(20'000, 'x')); });
+    threads.emplace_back([&] { udp_got = w.receive(udp, 1); });
+    threads.emplace_back([&] {
+        Sock out;
+        accept_got = sock_accept(w.session(), l, nullptr, nullptr, 0, out);
+    });
+    threads.emplace_back([&] { connect_got = w.connect(hole, fake::black_hole_port); });
+    for (Sock k : {p.a, udp, l, hole}) {
+        until_asleep(w, k);
+    }
+    w.netd.die();
+    for (auto& t : threads) {
+        t.join();
+    }
+    CHECK(read_got == failed(ECONNRESET));
+    CHECK((write_got == -ECONNRESET || write_got > 0));
+    CHECK(udp_got == failed(ENETDOWN));
+    CHECK(accept_got == -ENETDOWN);
+    CHECK(connect_got == -ENETDOWN);
+    Sock fresh;
+    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, 0, fresh) == -ENETDOWN);
+    int on = 1;
+    CHECK(sock_setsockopt(w.session(), l, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -ENETDOWN);
+    CHECK(w.receive(p.b, 4096) == std::string(4096, 'x')); // what had arrived is readable
+    CHECK(w.receive(p.b, 1) == failed(ECONNRESET));
+    CHECK(sock_release(w.session(), p.a) == 0);
+}
+
+TEST_CASE("netd dies while a control call waits for it")
+{
+    fake::World w;
+    Sock k = w.bound(SOCK_STREAM, 85);
+    int got = 0;
+    FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
+    until_asleep(w, k);
+    std::thread killer([&] { w.netd.die(); });
+    // The protocol thread may answer once before it stops; both are right, hanging is not.
+    call.finish();
+    killer.join();
+    CHECK((got == 0 || got == -ENETDOWN));
+}
+
+TEST_CASE("control calls are not interrupted by signals")
+{
+    fake::World w;
+    Sock k = w.bound(SOCK_STREAM, 86);
+    install(0);
+    int got = 1;
+    FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
+    until_asleep(w, k);
+    pthread_kill(call.thread().native_handle(), SIGUSR1);
+    call.finish();
+    CHECK(got == 0);
+    CHECK(handled == 1);
+}
+
+TEST_CASE("without a free waiter calls still end, by short naps")
+{
+    fake::World w({.waiters = 1});
+    fake::Pair p = w.pair(); // the main thread takes the only one
+    WaiterHandle mine;
+    REQUIRE(thread_waiter(w.session(), mine) == 0);
+    std::string got;
+    int other = 0;
+    std::thread reader([&] {
+        WaiterHandle none;
+        other = thread_waiter(w.session(), none);
+        got = w.receive(p.b, 4, MSG_WAITALL);
+    });
+    REQUIRE(w.send(p.a, "late") == 4);
+    reader.join();
+    CHECK(other == -ENOSPC);
+    CHECK(got == "late");
+}
+
+TEST_CASE("a thread that ends gives its waiter back")
+{
+    fake::World w({.waiters = 2});
+    w.pair(); // the main thread has one
+    for (int i = 0; i < 5; ++i) {
+        std::thread([&] {
+            WaiterHandle mine;
+            while (thread_waiter(w.session(), mine) == -ENOSPC) { // the last one's is on its way back
+                std::this_thread::yield();
+            }
+        }).join();
+    }
+    CHECK(w.netd.waiters_given() == 6);
+}
+
+TEST_CASE("a handler that waits in the middle of a wait does not cost the outer one its wake-up")
+{
+    fake::World w;
+    static fake::World* world;
+    world = &w;
+    static fake::Pair inner;
+    fake::Pair outer = w.pair();
+    inner = w.pair();
+    static std::atomic<int> inner_got{0};
+    inner_got = 0;
+    struct sigaction action {};
+    action.sa_handler = [](int) {
+        char c;
+        inner_got = static_cast<int>(sock_recv(world->session(), inner.b, &c, 1, 0, nullptr, nullptr));
+    };
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGUSR2, &action, nullptr);
+    std::string got;
+    std::thread reader([&] { got = w.receive(outer.b, 10); });
+    until_asleep(w, outer.b);
+    pthread_kill(reader.native_handle(), SIGUSR2);
+    until_asleep(w, inner.b);
+    REQUIRE(w.send(inner.a, "i") == 1);
+    while (inner_got == 0) {
+        std::this_thread::yield();
+    }
+    REQUIRE(w.send(outer.a, "outer") == 5);
+    reader.join();
+    CHECK(inner_got == 1);
+    CHECK(got == "outer");
+}
+
+TEST_CASE("the poll layer's use of the thread's waiter and blocking calls get along")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    std::string first, second;
+    std::thread reader([&] {
+        first = w.receive(p.b, 10); // leaves the thread's waiter registered with p.b
+        WaiterHandle mine;
+        thread_waiter(w.session(), mine);
+        sock_watch(w.session(), p.b, mine.index);
+        arm_waiter(w.session(), mine);
+        disarm_waiter(w.session(), mine);
+        sock_unwatch(w.session(), p.b, mine.index);
+        second = w.receive(p.b, 10); // must register anew
+    });
+    until_asleep(w, p.b);
+    REQUIRE(w.send(p.a, "1") == 1);
+    while (sock_outq(w.session(), p.a) != 0 || w.netd.slot(p.b.slot).app.rcv_consumed.load() != 1) {
+        std::this_thread::yield();
+    }
+    until_asleep(w, p.b);
+    REQUIRE(w.send(p.a, "2") == 1);
+    reader.join();
+    CHECK(first == "1");
+    CHECK(second == "2");
+}
