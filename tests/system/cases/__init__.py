@@ -1,0 +1,1 @@
+"""The cases of socket_script.py, by theme."""

@@ -1,0 +1,93 @@
+"""What the cases are written with. A case returns what it observed, and nothing that may differ by right (ports, sizes, times)."""
+
+import contextlib
+import errno
+import select
+import socket
+import sys
+import time
+
+
+HERE = sys.argv[1]
+CASES = []
+
+
+def case(function):
+    CASES.append(function)
+    return function
+
+
+def outcome(call, *arguments):
+    """What a call gives: its value, or the name of its errno."""
+    try:
+        value = call(*arguments)
+    except BlockingIOError as error:
+        return errno.errorcode[error.errno]
+    except TimeoutError:
+        return "TIMEOUT"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+    return value if isinstance(value, (int, str, list, type(None))) else repr(value)
+
+
+def tcp():
+    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+
+
+def udp(bound=True):
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s.settimeout(3)
+    if bound:
+        s.bind((HERE, 0))
+    return s
+
+
+def listener(backlog=16):
+    s = tcp()
+    s.bind((HERE, 0))
+    s.listen(backlog)
+    return s
+
+
+@contextlib.contextmanager
+def pair():
+    """A connected pair: (the connecting end, the accepted end)."""
+    with listener() as door:
+        near = socket.create_connection(door.getsockname(), 3)
+        far, _ = door.accept()
+    near.settimeout(3)
+    far.settimeout(3)
+    with near, far:
+        yield near, far
+
+
+def events(mask):
+    names = ("POLLIN", "POLLPRI", "POLLOUT", "POLLERR", "POLLHUP", "POLLRDHUP")
+    return "+".join(name for name in names if mask & getattr(select, name)) or "none"
+
+
+def polled(s, ask=select.POLLIN | select.POLLOUT | select.POLLRDHUP, wait=0):
+    p = select.poll()
+    p.register(s, ask)
+    found = p.poll(wait)
+    return events(found[0][1]) if found else "none"
+
+
+def soon(condition):
+    end = time.monotonic() + 3
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    return bool(condition())
+
+
+def nothing_now(s):
+    """A receive that must not wait. (With a Python timeout set, Python itself would wait.)"""
+    s.settimeout(None)
+    return outcome(s.recv, 1, socket.MSG_DONTWAIT)
+
+
+def receive_all(s):
+    parts = []
+    while part := s.recv(65536):
+        parts.append(part)
+    return b"".join(parts)

@@ -1,0 +1,179 @@
+"""Names and states of sockets: bind, listen, connect, options."""
+
+import errno
+import select
+import socket
+import struct
+import time
+
+from cases.ground import HERE, case, listener, outcome, pair, polled, tcp
+
+
+@case
+def bind_then_getsockname():
+    with tcp() as s:
+        s.bind((HERE, 0))
+        name = s.getsockname()
+        return [name[0] == HERE, name[1] > 0, outcome(s.bind, (HERE, 0))]
+
+
+@case
+def bind_in_use():
+    with listener() as a, tcp() as b:
+        return outcome(b.bind, a.getsockname())
+
+
+@case
+def bind_same_port_reuseaddr_while_listening():
+    with listener() as a, tcp() as b:
+        b.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return outcome(b.bind, a.getsockname())
+
+
+@case
+def bind_again_after_close():
+    with listener() as a:
+        name = a.getsockname()
+    with tcp() as b:
+        return outcome(b.bind, name)
+
+
+@case
+def bind_after_time_wait():
+    with tcp() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        door.bind((HERE, 0))
+        door.listen(5)
+        name = door.getsockname()
+        near = socket.create_connection(name, 3)
+        far, _ = door.accept()
+        far.close()
+        near.recv(1)
+        near.close()
+    time.sleep(0.1)
+    with tcp() as plain, tcp() as reusing:
+        reusing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return [outcome(plain.bind, name), outcome(reusing.bind, name)]
+
+
+@case
+def getpeername():
+    with pair() as (near, far), tcp() as loose:
+        return [near.getpeername() == far.getsockname(), far.getpeername() == near.getsockname(), outcome(loose.getpeername)]
+
+
+@case
+def listen_twice_and_accept_on_plain():
+    with listener() as door, tcp() as s:
+        return [outcome(door.listen, 5), outcome(s.accept)]
+
+
+@case
+def connect_on_listener():
+    with listener() as door, listener() as other:
+        return outcome(door.connect, other.getsockname())
+
+
+@case
+def connect_twice():
+    with listener() as door, tcp() as s:
+        s.connect(door.getsockname())
+        return outcome(s.connect, door.getsockname())
+
+
+@case
+def connect_refused_blocking():
+    with tcp() as free:
+        free.bind((HERE, 0))
+        with tcp() as s:
+            first = outcome(s.connect, free.getsockname())
+            return [first, outcome(s.getsockopt, socket.SOL_SOCKET, socket.SO_ERROR)]
+
+
+@case
+def connect_refused_then_again():
+    with tcp() as free:
+        free.bind((HERE, 0))
+        with tcp() as s:
+            first = outcome(s.connect, free.getsockname())
+            free.listen(1)
+            return [first, outcome(s.connect, free.getsockname())]
+
+
+@case
+def connect_nonblocking():
+    with listener() as door, tcp() as s:
+        s.setblocking(False)
+        first = s.connect_ex(door.getsockname())
+        ready = polled(s, select.POLLOUT, 3000)
+        return [first in (0, errno.EINPROGRESS), ready, s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+
+
+@case
+def connect_nonblocking_refused():
+    with tcp() as free, tcp() as s:
+        free.bind((HERE, 0))
+        s.setblocking(False)
+        first = s.connect_ex(free.getsockname())
+        ready = polled(s, select.POLLOUT | select.POLLIN, 3000)
+        errors = [errno.errorcode.get(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0) for _ in range(2)]
+        return [first in (errno.ECONNREFUSED, errno.EINPROGRESS), "POLLERR" in ready or first == errno.ECONNREFUSED,
+                errors[-1]]
+
+
+@case
+def send_without_connection():
+    with tcp() as s:
+        return [outcome(s.send, b"x"), outcome(s.recv, 1), outcome(s.shutdown, socket.SHUT_WR)]
+
+
+@case
+def poll_of_fresh_socket():
+    with tcp() as s:
+        return polled(s)
+
+
+@case
+def poll_of_listener():
+    with listener() as door:
+        before = polled(door)
+        with socket.create_connection(door.getsockname(), 3):
+            after = polled(door, wait=3000)
+            door.accept()[0].close()
+        return [before, after]
+
+
+@case
+def socket_type_options():
+    with listener() as door, pair() as (near, _):
+        level = socket.SOL_SOCKET
+        return [door.getsockopt(level, socket.SO_ACCEPTCONN), near.getsockopt(level, socket.SO_ACCEPTCONN),
+                near.getsockopt(level, socket.SO_TYPE), near.getsockopt(level, socket.SO_DOMAIN),
+                near.getsockopt(level, socket.SO_PROTOCOL)]
+
+
+@case
+def option_round_trips():
+    values = []
+    with tcp() as s:
+        for level, name, value in (
+                (socket.SOL_SOCKET, socket.SO_REUSEADDR, 1), (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+                (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1), (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 77),
+                (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 7), (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+                (socket.IPPROTO_TCP, socket.TCP_CORK, 1), (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 5000)):
+            before = outcome(s.getsockopt, level, name)
+            values.append([before, outcome(s.setsockopt, level, name, value), outcome(s.getsockopt, level, name)])
+    return values
+
+
+@case
+def option_linger_round_trip():
+    with tcp() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 5))
+        return list(struct.unpack("ii", s.getsockopt(socket.SOL_SOCKET, socket.SO_LINGER, 8)))
+
+
+@case
+def option_unknown():
+    with tcp() as s:
+        return [outcome(s.getsockopt, socket.IPPROTO_TCP, 9999), outcome(s.setsockopt, socket.IPPROTO_TCP, 9999, 1)]

@@ -1,0 +1,252 @@
+"""Streams: data, ends, resets, flags of the transfer calls."""
+
+import errno
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+import termios
+import threading
+import time
+
+from cases.ground import case, listener, nothing_now, outcome, pair, polled, receive_all, soon
+
+
+@case
+def data_both_ways():
+    data = os.urandom(1 << 20)
+    with pair() as (near, far):
+        def echo():
+            far.sendall(receive_all(far))
+            far.shutdown(socket.SHUT_WR)
+
+        worker = threading.Thread(target=echo)
+        worker.start()
+        near.sendall(data)
+        near.shutdown(socket.SHUT_WR)
+        back = receive_all(near)
+        worker.join()
+        return back == data
+
+
+@case
+def half_close():
+    with pair() as (near, far):
+        near.sendall(b"last words")
+        near.shutdown(socket.SHUT_WR)
+        heard = receive_all(far)
+        far.sendall(b"answer")
+        return [heard.decode(), near.recv(100).decode(), outcome(near.send, b"x"), outcome(near.shutdown, socket.SHUT_WR)]
+
+
+@case
+def shutdown_read_gives_eof():
+    with pair() as (near, far):
+        near.shutdown(socket.SHUT_RD)
+        return [outcome(near.recv, 10), polled(near)]
+
+
+@case
+def poll_after_peer_closed():
+    with pair() as (near, far):
+        far.close()
+        soon(lambda: "POLLIN" in polled(near))
+        return [polled(near), outcome(near.recv, 1)]
+
+
+@case
+def poll_after_both_shut():
+    with pair() as (near, far):
+        near.shutdown(socket.SHUT_WR)
+        far.shutdown(socket.SHUT_WR)
+        soon(lambda: "POLLHUP" in polled(near))
+        return polled(near)
+
+
+@case
+def write_to_closed_peer():
+    with pair() as (near, far):
+        far.close()
+        first = outcome(near.send, b"a")
+        soon(lambda: "POLLERR" in polled(near) or "POLLHUP" in polled(near))
+        return [first, outcome(near.send, b"b"), outcome(near.recv, 1)]
+
+
+@case
+def close_with_unread_data_resets():
+    with pair() as (near, far):
+        near.sendall(b"never read")
+        soon(lambda: "POLLIN" in polled(far))
+        far.close()
+        soon(lambda: "POLLERR" in polled(near))
+        return [polled(near), outcome(near.recv, 1), outcome(near.recv, 1)]
+
+
+@case
+def linger_zero_resets():
+    with pair() as (near, far):
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        far.close()
+        soon(lambda: "POLLERR" in polled(near))
+        return [errno.errorcode.get(near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)), outcome(near.recv, 1)]
+
+
+@case
+def data_then_end_of_file_stays():
+    with pair() as (near, far):
+        far.sendall(b"data")
+        far.shutdown(socket.SHUT_WR)
+        soon(lambda: "POLLIN" in polled(near))
+        return [near.recv(100).decode(), outcome(near.recv, 1), outcome(near.recv, 1)]
+
+
+@case
+def sigpipe():
+    with pair() as (near, _):
+        near.shutdown(socket.SHUT_WR)
+        hits = []
+        signal.signal(signal.SIGPIPE, lambda *_: hits.append(1))
+        plain = outcome(near.send, b"x")
+        count = len(hits)
+        quiet = outcome(near.send, b"x", socket.MSG_NOSIGNAL)
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        return [plain, count, quiet, len(hits)]
+
+
+@case
+def message_peek():
+    with pair() as (near, far):
+        near.sendall(b"abcdef")
+        soon(lambda: "POLLIN" in polled(far))
+        return [far.recv(3, socket.MSG_PEEK).decode(), far.recv(10).decode()]
+
+
+@case
+def message_dontwait():
+    with pair() as (near, far):
+        return [nothing_now(near), outcome(near.send, b"x", socket.MSG_DONTWAIT)]
+
+
+@case
+def message_waitall():
+    with pair() as (near, far):
+        def slowly():
+            for part in (b"ab", b"cd", b"ef"):
+                far.sendall(part)
+                time.sleep(0.02)
+
+        near.settimeout(None)
+        worker = threading.Thread(target=slowly)
+        worker.start()
+        got = near.recv(6, socket.MSG_WAITALL).decode()
+        worker.join()
+        return got
+
+
+@case
+def urgent_byte():
+    with pair() as (near, far):
+        near.sendall(b"ab")
+        near.send(b"!", socket.MSG_OOB)
+        near.sendall(b"cd")
+        ready = soon(lambda: "POLLPRI" in polled(far, select.POLLPRI))
+        urgent = outcome(far.recv, 1, socket.MSG_OOB)
+        return [ready, urgent, far.recv(10).decode()]
+
+
+@case
+def nonblocking_send_fills_up():
+    with pair() as (near, far):
+        near.setblocking(False)
+        total, last = 0, None
+        while last is None:
+            try:
+                total += near.send(b"x" * 65536)
+            except OSError as error:
+                last = errno.errorcode[error.errno]
+        full = polled(near, select.POLLOUT)
+        got = 0
+        while got < total:
+            got += len(far.recv(1 << 20))
+        return [last, full, got == total, polled(near, select.POLLOUT, 3000)]
+
+
+@case
+def nonblocking_accept_and_recv():
+    with listener() as door, pair() as (near, _):
+        door.setblocking(False)
+        near.setblocking(False)
+        return [outcome(door.accept), outcome(near.recv, 1)]
+
+
+@case
+def receive_timeout():
+    with pair() as (near, _):
+        near.setblocking(True)
+        near.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 100000))
+        start = time.monotonic()
+        result = outcome(near.recv, 1)
+        return [result, 0.05 < time.monotonic() - start < 2]
+
+
+@case
+def zero_length_calls():
+    with pair() as (near, far):
+        return [outcome(near.send, b""), outcome(near.recv, 0), polled(far)]
+
+
+@case
+def scatter_gather():
+    with pair() as (near, far):
+        sent = near.sendmsg([b"one", b"", b"two", b"three"])
+        soon(lambda: "POLLIN" in polled(far))
+        a, b = bytearray(4), bytearray(20)
+        count, _, flags, _ = far.recvmsg_into([a, b])
+        return [sent, count, a.decode(), b[:7].decode(), flags]
+
+
+@case
+def readv_writev_on_descriptor():
+    with pair() as (near, far):
+        sent = os.writev(near.fileno(), [b"abc", b"def"])
+        soon(lambda: "POLLIN" in polled(far))
+        a, b = bytearray(2), bytearray(10)
+        return [sent, os.readv(far.fileno(), [a, b]), (a + b).rstrip(b"\0").decode()]
+
+
+@case
+def send_file():
+    with pair() as (near, far), open(__file__, "rb") as file:
+        want = file.read()
+        os.lseek(file.fileno(), 0, os.SEEK_SET)
+        sent = 0
+        while sent < len(want):
+            sent += os.sendfile(near.fileno(), file.fileno(), sent, len(want) - sent)
+        near.shutdown(socket.SHUT_WR)
+        return receive_all(far) == want
+
+
+@case
+def lseek_and_fstat():
+    with pair() as (near, _):
+        return [outcome(os.lseek, near.fileno(), 0, os.SEEK_CUR), (os.fstat(near.fileno()).st_mode & 0o170000) == 0o140000]
+
+
+@case
+def fionread():
+    with pair() as (near, far):
+        near.sendall(b"12345")
+        soon(lambda: "POLLIN" in polled(far))
+        return struct.unpack("i", fcntl.ioctl(far.fileno(), termios.FIONREAD, b"\0" * 4))[0]
+
+
+@case
+def fcntl_nonblock_and_fionbio():
+    with pair() as (near, _):
+        near.setblocking(True)
+        before = fcntl.fcntl(near.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
+        fcntl.ioctl(near.fileno(), termios.FIONBIO, struct.pack("i", 1))
+        after = fcntl.fcntl(near.fileno(), fcntl.F_GETFL) & os.O_NONBLOCK
+        return [before, after, fcntl.fcntl(near.fileno(), fcntl.F_GETFL) & os.O_ACCMODE]
