@@ -15,8 +15,7 @@ import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent))
-from netdtools import paths, workload  # noqa: E402
-from netdtools.leaks import sockets_held  # noqa: E402
+from netdtools import leaks, paths, workload  # noqa: E402
 from netdtools.process import ToolError  # noqa: E402
 from netdtools.testbed import Testbed, VethPair, why_not_possible  # noqa: E402
 
@@ -104,13 +103,13 @@ class Demo:
                      lambda side: workload.iperf3(side.near, side.far.address, IPERF, reverse=True) / 1e6)
 
     def nothing_left(self, bed):
-        say("netctl ss: does netd hold sockets now that the programs have ended?")
-        left = sockets_held(bed, patience=10)
+        say("netctl: does netd hold sockets or memory now that the programs have ended?")
+        left = leaks.held(bed, patience=10)
         if left:
             self.wrong.append("sockets left")
             say("WRONG: netd still holds:\n" + "\n".join(left))
         else:
-            say("no socket is left")
+            say("no socket is left, and no memory of one")
 
     def print_table(self):
         print(f"\n{'':40}  {'netd':>12}  {'kernel':>12}  {'ratio':>6}")

@@ -42,8 +42,8 @@ class SystemTest(unittest.TestCase):
 
     def tearDown(self):
         self.assertTrue(self.bed.netd_is_alive(), f"netd has ended:\n{process.tail_of_file(self.bed.log)}")
-        left = leaks.sockets_held(self.bed)
-        self.assertEqual(left, [], "netd still holds sockets of programs that ended")
+        left = leaks.held(self.bed)
+        self.assertEqual(left, [], "netd still holds something of programs that ended")
 
     def serving(self, place, command, port, client):
         log = self.scratch / f"{self.id().rpartition('.')[2]}-{place.name}-{port}.log"
