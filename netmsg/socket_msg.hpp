@@ -50,6 +50,8 @@ struct SocketMsg : lwkt::Message {
     std::uint32_t size = 0;              // m: bytes of option, in and out
     std::uint16_t walk_left = 0;         // m: CPUs still to visit (bind, listen, close of a listener)
     base::CpuId origin = base::no_cpu;   // m: CPU to return to after a walk
+    std::uint32_t tries = 0;             // m: ports or retries used by a bind so far
+    const void* walk = nullptr;          // m: which walk it makes (protocols/socket/so_message.hpp)
     std::uint32_t sequence = 0;          // m: the application's request number
     alignas(8) unsigned char option[option_bytes_max]; // m
     // result (Message::result): 0 or a positive errno

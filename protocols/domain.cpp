@@ -8,7 +8,7 @@
 #include "protocols/ipv4.hpp"
 #include "protocols/port_table.hpp"
 #include "protocols/stack.hpp"
-#include "protocols/tcp/tcp_state_table.hpp"
+#include "protocols/tcp/tcp_domain.hpp"
 #include "protocols/udp/udp_state.hpp"
 
 namespace protocols {

@@ -21,16 +21,10 @@ netmsg::Packet* make_fragment(
     wire::emit_ipv4(f->put(wire::ipv4_header_bytes), h);
     f->l3 = f->data;
     f->csum = netmsg::Csum::valid;
-    if (bytes <= f->tailroom()) {
-        p.copy_out(wire::ipv4_header_bytes + offset, f->put(bytes), bytes);
-        return f;
-    }
-    if (!d.stack.pool().add_large(*f)) { // a link with jumbo frames
+    if (!d.stack.pool().append(*f, p, wire::ipv4_header_bytes + offset, bytes)) {
         f->free();
         return nullptr;
     }
-    p.copy_out(wire::ipv4_header_bytes + offset, f->large->bytes, bytes);
-    f->add_piece(f->large->bytes, bytes);
     return f;
 }
 

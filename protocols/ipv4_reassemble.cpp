@@ -166,23 +166,11 @@ netmsg::Packet* assemble(Domain& d, Interface& in, Reassembly& r)
     }
     auto header = static_cast<std::uint32_t>(first.data - first.l3);
     std::memcpy(whole->put(header), first.l3, header);
-    std::uint32_t linear = std::min(r.total, whole->tailroom());
-    std::byte* to = whole->put(linear);
-    if (linear < r.total && !d.stack.pool().add_large(*whole)) {
-        whole->free();
-        return nullptr;
-    }
     for (lwkt::Message* m = r.pieces; m != nullptr; m = m->next) {
-        const netmsg::Packet& p = *as_packet(m);
-        std::uint32_t at = offset_of(p);
-        std::uint32_t here = at < linear ? std::min(linear - at, p.total()) : 0;
-        p.copy_out(0, to + at, here);
-        if (here < p.total()) {
-            p.copy_out(here, whole->large->bytes + (at + here - linear), p.total() - here);
+        if (!d.stack.pool().append(*whole, *as_packet(m), 0, as_packet(m)->total())) {
+            whole->free();
+            return nullptr;
         }
-    }
-    if (linear < r.total) {
-        whole->add_piece(whole->large->bytes, r.total - linear);
     }
     base::store_be16(whole->data + 2, static_cast<std::uint16_t>(header + r.total));
     base::store_be16(whole->data + 6, 0);

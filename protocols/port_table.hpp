@@ -8,6 +8,7 @@
 
 #include "base/error.hpp"
 #include "base/net_addr.hpp"
+#include "base/ownership.hpp"
 
 namespace protocols {
 
@@ -19,6 +20,7 @@ struct PortReservation {
     bool reuse_addr = false;
     bool reuse_port = false;
     bool listening = false;
+    base::CpuId cpu = base::no_cpu; // where the socket lived when it bound
 };
 
 struct PortTable {
@@ -30,6 +32,10 @@ struct PortTable {
     void release(const Socket* owner);
     // listen(): conflicts with another listener on an overlapping address unless both have reuse_port.
     base::Error set_listening(const Socket* owner);
+    void clear_listening(const Socket* owner); // undoes it, when another CPU refused
+    // The reservation that reserve(r) would meet, and the CPU that said it owned the socket; null = none.
+    const Socket* conflicting(const PortReservation& r, base::CpuId& cpu) const;
+    std::size_t size() const;
     bool any_on_port(std::uint16_t port) const;
 
 private:

@@ -9,7 +9,8 @@
 
 namespace protocols {
 
-// Sets dispatch by m.op and sends; from the owner CPU of m.socket. m.reply_port must be set.
+// Sets dispatch by m.op and sends; from the owner CPU of m.socket. m.reply_port must be set. Disconnect and abort reply
+// after socket_detached may have been called: the socket's memory must outlive both.
 void so_post(Domain& d, netmsg::SocketMsg& m);
 
 // Direct calls on the owner, without a message (the owner has work for the socket at hand): marks.
@@ -42,6 +43,7 @@ base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer);
 base::Error udp_unconnect(Domain& d, Socket& so);
 void udp_usr_send(Domain& d, Socket& so); // records in the send ring: output
 void udp_usr_rcvd(Domain& d, Socket& so);
+base::Error udp_usr_shutdown(Domain& d, Socket& so, int how);
 void udp_usr_close(Domain& d, Socket& so); // flushes what was published, ends in socket_detached
 
 } // namespace protocols

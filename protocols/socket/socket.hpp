@@ -68,7 +68,15 @@ struct SocketOptions {
     bool ip_pktinfo = false;
     bool ip_recvttl = false;
     bool ip_recvtos = false;
-    bool transparent_df = false; // IP_MTU_DISCOVER = PROBE/DO for datagrams
+    bool transparent_df = false;    // IP_MTU_DISCOVER = PROBE/DO for datagrams
+    bool bind_no_port = false;      // IP_BIND_ADDRESS_NO_PORT
+    bool dont_route = false;        // SO_DONTROUTE; remembered only
+    bool v6_only = false;           // IPV6_V6ONLY
+    bool multicast_loop = true;     // IP_MULTICAST_LOOP; remembered only
+    std::uint8_t mtu_discover = 1;  // IP_MTU_DISCOVER as set: IP_PMTUDISC_WANT
+    std::uint32_t priority = 0;     // SO_PRIORITY; remembered only
+    std::uint32_t mark = 0;         // SO_MARK; remembered only
+    std::uint32_t multicast_v4 = 0; // IP_MULTICAST_IF: address of the interface, 0 = by route
     std::uint16_t linger_s = 0;
     std::uint16_t max_segment = 0; // TCP_MAXSEG, 0 = from the path
     std::uint8_t ttl = 64;
@@ -97,7 +105,9 @@ struct Socket {
     base::FourTuple flow;    // local and peer as far as bound and connected; port 0 = not
     bool bound_port = false; // an explicit bind holds a reservation on every CPU
     bool listening = false;
-    bool app_closed = false; // the application has let go (disconnect, abort); no more events wanted
+    bool rcv_shut = false;       // datagram: shutdown(SHUT_RD)
+    bool local_by_route = false; // datagram: connect, not bind, chose the local address
+    bool app_closed = false;     // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;
 
     // Stream: validated copies. Send: [snd_acked, snd_limit) is what the application published and the peer has not

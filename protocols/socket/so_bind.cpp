@@ -1,0 +1,237 @@
+// bind: a reservation on every CPU before it completes (design.md rule 1), explicit or of a port that we choose; and
+// listen: a listener entry on every CPU. Runs on the owner, its walks on every CPU in turn.
+#include <netinet/in.h>
+
+#include "protocols/ipv4.hpp"
+#include "protocols/socket/so_message.hpp"
+
+namespace protocols {
+
+namespace {
+
+constexpr std::uint32_t port_races_max = 32;        // chosen ports lost to another CPU's bind before we give up
+constexpr std::uint32_t close_waits_max = 1U << 12; // looks at a conflicting socket that its application has let go
+
+PortReservation reservation(const Domain& d, const Socket& so)
+{
+    PortReservation r;
+    r.local = so.flow.local;
+    r.owner = &so;
+    r.reuse_addr = so.options.reuse_addr;
+    r.reuse_port = so.options.reuse_port;
+    r.cpu = d.id();
+    return r;
+}
+
+base::Error bind_visit(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    base::Error error = ports_of(d, so).reserve(reservation(*so.domain, so));
+    if (error == base::Error::none && !is_stream(so)) {
+        error = udp_attach_here(d, so);
+        if (error != base::Error::none) {
+            ports_of(d, so).release(&so);
+        }
+    }
+    return error;
+}
+
+void bind_undo(Domain& d, SocketMsg& m)
+{
+    if (!is_stream(*m.socket)) {
+        udp_detach_here(d, *m.socket);
+    }
+    ports_of(d, *m.socket).release(m.socket);
+}
+
+void bind_done(Domain& d, SocketMsg& m);
+constexpr Walk bind_walk{bind_visit, bind_undo, bind_done};
+
+// A free port of the ephemeral range as this CPU's replica sees it; 0 = none.
+std::uint16_t choose_port(Domain& d, const Socket& so)
+{
+    const StackOptions& o = d.stack.options();
+    std::uint32_t range = o.ephemeral_high - o.ephemeral_low + 1U;
+    std::uint32_t first = d.random.below(range);
+    for (std::uint32_t i = 0; i < range; ++i) {
+        auto port = static_cast<std::uint16_t>(o.ephemeral_low + (first + i) % range);
+        if (!ports_of(d, so).any_on_port(port)) {
+            return port;
+        }
+    }
+    return 0;
+}
+
+void unbind(Socket& so)
+{
+    so.flow.local = {};
+}
+
+// What a completed bind was for.
+void go_on(Domain& d, SocketMsg& m)
+{
+    switch (m.op) {
+    case SocketOp::listen:
+        so_listen_bound(d, m);
+        return;
+    case SocketOp::connect:
+        so_connect_bound(d, m);
+        return;
+    default:
+        so_complete(m, base::Error::none);
+    }
+}
+
+// Waiting for a close that is on its way: the application closed a socket and binds its port again, and the two
+// requests reached different CPUs. Runs where the conflicting socket lived when it bound.
+void look_at_holder(lwkt::Message& msg)
+{
+    SocketMsg& m = as_socket_msg(msg);
+    Domain& d = domain_here(m);
+    base::CpuId cpu = base::no_cpu;
+    const Socket* holder = ports_of(d, *m.socket).conflicting(reservation(d, *m.socket), cpu);
+    // While its reservation stands on this CPU the socket lives: the close walk releases before it ends.
+    bool let_go = holder == nullptr || (cpu == d.id() && holder->slot != nullptr &&
+                                           holder->slot->share.holders.load(std::memory_order_relaxed) == 0);
+    m.result = let_go ? 0 : EADDRINUSE;
+    so_send(d, m.origin, m, [](lwkt::Message& back) {
+        SocketMsg& mine = as_socket_msg(back);
+        if (mine.result == 0) {
+            so_walk(owner_domain(mine), mine, bind_walk);
+        } else {
+            unbind(*mine.socket);
+            lwkt::reply(mine);
+        }
+    });
+}
+
+void bind_done(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (m.result == 0) {
+        so.bound_port = true;
+        so_publish_addresses(so);
+        return go_on(d, m);
+    }
+    auto error = static_cast<base::Error>(m.result);
+    bool chosen = m.op != SocketOp::bind || m.address.port == 0;
+    if (error == base::Error::address_in_use && chosen && m.tries++ < port_races_max) {
+        return so_auto_bind(d, m);
+    }
+    base::CpuId cpu = base::no_cpu;
+    if (error == base::Error::address_in_use && !chosen && m.tries++ < close_waits_max) {
+        const Socket* holder = ports_of(d, so).conflicting(reservation(d, so), cpu);
+        return so_send(d, holder != nullptr ? cpu : d.id(), m, look_at_holder);
+    }
+    unbind(so);
+    so_complete(m, error);
+}
+
+base::Error check_address(Domain& d, const Socket& so, const base::IpAddr& a)
+{
+    if (a.is_any() || d.stack.is_local(a)) {
+        return base::Error::none;
+    }
+    bool group = a.is_v4() && ipv4_is_broadcast(d.stack, a.v4());
+    return group && !is_stream(so) ? base::Error::none : base::Error::address_not_available;
+}
+
+base::Error listen_visit(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    base::Error error = d.tcp_ports->set_listening(&so);
+    if (error == base::Error::none) {
+        error = tcp_listen_here(d, so, m.value);
+        if (error != base::Error::none && !so.listening) {
+            d.tcp_ports->clear_listening(&so);
+        }
+    }
+    return error;
+}
+
+void listen_undo(Domain& d, SocketMsg& m)
+{
+    if (!m.socket->listening) { // a second listen() that fails leaves the first as it was
+        tcp_unlisten_here(d, *m.socket);
+        d.tcp_ports->clear_listening(m.socket);
+    }
+}
+
+void listen_done(Domain&, SocketMsg& m)
+{
+    if (m.result == 0) {
+        m.socket->listening = true;
+        so_publish_state(*m.socket, sockbuf::SlotState::listening);
+    }
+    lwkt::reply(m);
+}
+
+constexpr Walk listen_walk{listen_visit, listen_undo, listen_done};
+
+} // namespace
+
+void so_auto_bind(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (so.family == AF_INET && so.flow.local.addr == base::IpAddr{}) {
+        so.flow.local.addr = base::IpAddr::any_v4();
+    }
+    so.flow.local.port = choose_port(d, so);
+    if (so.flow.local.port == 0) {
+        unbind(so);
+        return so_complete(m, base::Error::address_in_use);
+    }
+    if (!is_stream(so) && !so.rcv_ring.valid() && !so.user->socket_rings(so)) {
+        unbind(so);
+        return so_complete(m, base::Error::no_buffers);
+    }
+    so_walk(d, m, bind_walk);
+}
+
+void so_bind(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    m.tries = 0;
+    if (so.flow.local.port != 0 || (is_stream(so) && so.tcb != nullptr)) {
+        return so_complete(m, base::Error::invalid);
+    }
+    if (base::Error error = check_address(d, so, m.address.addr); error != base::Error::none) {
+        return so_complete(m, error);
+    }
+    so.flow.local = m.address;
+    if (m.address.port == 0) {
+        if (so.options.bind_no_port && is_stream(so)) { // connect chooses the port with its destination in view
+            so_publish_addresses(so);
+            return so_complete(m, base::Error::none);
+        }
+        return so_auto_bind(d, m);
+    }
+    if (!is_stream(so) && !so.rcv_ring.valid() && !so.user->socket_rings(so)) {
+        unbind(so);
+        return so_complete(m, base::Error::no_buffers);
+    }
+    so_walk(d, m, bind_walk);
+}
+
+void so_listen(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    m.tries = 0;
+    if (!is_stream(so)) {
+        return so_complete(m, base::Error::not_supported);
+    }
+    if (so.tcb != nullptr) {
+        return so_complete(m, base::Error::invalid);
+    }
+    if (so.flow.local.port == 0) {
+        return so_auto_bind(d, m);
+    }
+    so_listen_bound(d, m);
+}
+
+void so_listen_bound(Domain& d, SocketMsg& m)
+{
+    so_walk(d, m, listen_walk);
+}
+
+} // namespace protocols

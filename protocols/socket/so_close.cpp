@@ -1,0 +1,94 @@
+// shutdown, disconnect and abort. A close releases the port on every CPU, in the order in which a bind reserves it,
+// before the protocol is told: so a bind that follows is ordered behind it.
+#include <sys/socket.h>
+
+#include "protocols/socket/so_message.hpp"
+
+namespace protocols {
+
+namespace {
+
+base::Error unlisten_visit(Domain& d, SocketMsg& m)
+{
+    tcp_unlisten_here(d, *m.socket);
+    d.tcp_ports->clear_listening(m.socket);
+    return base::Error::none;
+}
+
+void unlisten_done(Domain&, SocketMsg& m)
+{
+    m.socket->listening = false;
+    so_publish_state(*m.socket, sockbuf::SlotState::closed);
+    so_publish_end(*m.socket); // wakes who waits in accept()
+    so_complete(m, base::Error::none);
+}
+
+constexpr Walk unlisten_walk{unlisten_visit, nullptr, unlisten_done};
+
+base::Error close_visit(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (so.listening) {
+        tcp_unlisten_here(d, so);
+    }
+    if (!is_stream(so)) {
+        udp_detach_here(d, so);
+    }
+    ports_of(d, so).release(&so);
+    return base::Error::none;
+}
+
+void close_done(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    so.listening = false;
+    so.bound_port = false;
+    if (!is_stream(so)) {
+        udp_usr_close(d, so);
+    } else if (so.tcb == nullptr) {
+        so.user->socket_detached(so);
+    } else if (m.op == SocketOp::abort) {
+        tcp_usr_abort(d, so);
+    } else {
+        tcp_usr_disconnect(d, so);
+    }
+    so_complete(m, base::Error::none);
+}
+
+constexpr Walk close_walk{close_visit, nullptr, close_done};
+
+} // namespace
+
+void so_shutdown(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (!is_stream(so)) {
+        return so_complete(m, udp_usr_shutdown(d, so, m.value));
+    }
+    if (so.listening) {
+        if (m.value == SHUT_WR) {
+            return so_complete(m, base::Error::none); // as Linux
+        }
+        return so_walk(d, m, unlisten_walk);
+    }
+    so_complete(m, so.tcb != nullptr ? tcp_usr_shutdown(d, so, m.value) : base::Error::not_connected);
+}
+
+void so_close(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (m.op == SocketOp::disconnect && !is_stream(so)) {
+        so_look_send(d, so); // what was published is sent
+        while (so.udp != nullptr && so.snd_acked < so.snd_limit) {
+            udp_usr_send(d, so);
+        }
+    }
+    so.app_closed = true;
+    if (so.bound_port) {
+        so_walk(d, m, close_walk);
+    } else {
+        close_done(d, m);
+    }
+}
+
+} // namespace protocols

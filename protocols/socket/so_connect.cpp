@@ -1,0 +1,134 @@
+// connect: a stream goes to the CPU that owns the flow, handing over a socket that was bound first; a datagram socket
+// stays where it is and tells every CPU its peer.
+#include <netinet/in.h>
+
+#include "protocols/ipv4.hpp"
+#include "protocols/socket/so_message.hpp"
+
+namespace protocols {
+
+namespace {
+
+base::Error reattach_visit(Domain& d, SocketMsg& m)
+{
+    udp_detach_here(d, *m.socket);
+    return udp_attach_here(d, *m.socket);
+}
+
+void reattach_undo(Domain&, SocketMsg&)
+{
+} // the entry that is there is as good as one with the old peer
+
+void reattach_done(Domain&, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    so_publish_addresses(so);
+    bool connected = so.flow.peer.port != 0;
+    so_publish_state(so, connected ? sockbuf::SlotState::connected : sockbuf::SlotState::open);
+    lwkt::reply(m);
+}
+
+constexpr Walk reattach_walk{reattach_visit, reattach_undo, reattach_done};
+
+// On the owner of the flow: the rings, then SYN.
+void start(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
+        return so_complete(m, base::Error::no_buffers);
+    }
+    so_complete(m, tcp_connect(d, so, m.address));
+}
+
+void moved(lwkt::Message& msg)
+{
+    SocketMsg& m = as_socket_msg(msg);
+    Domain& d = owner_domain(m);
+    m.socket->user->socket_moved(*m.socket);
+    start(d, m);
+}
+
+// connect() to the wildcard means this host, as on Linux. No IPv6 yet: such addresses have no route.
+base::Error check_peer(Domain& d, SocketMsg& m)
+{
+    base::IpAddr& a = m.address.addr;
+    if (a.is_any()) {
+        a = base::IpAddr::v4(INADDR_LOOPBACK);
+    }
+    if (!a.is_v4()) {
+        return base::Error::network_unreachable;
+    }
+    Socket& so = *m.socket;
+    if (!ipv4_is_broadcast(d.stack, a.v4())) {
+        return base::Error::none;
+    }
+    if (is_stream(so)) {
+        return base::Error::network_unreachable;
+    }
+    return so.options.broadcast || a.is_multicast_v4() ? base::Error::none : base::Error::access;
+}
+
+void connect_stream(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (so.listening) {
+        return so_complete(m, base::Error::is_connected);
+    }
+    if (so.tcb != nullptr) {
+        return so_complete(m, tcp_connect(d, so, m.address)); // already, or connected
+    }
+    base::CpuId owner = d.id();
+    base::Error error = tcp_connect_owner(d, so, m.address, owner);
+    if (error != base::Error::none) {
+        return so_complete(m, error);
+    }
+    if (owner == d.id()) {
+        return start(d, m);
+    }
+    so.domain = &d.stack.domain(owner);
+    so_send(d, owner, m, moved);
+}
+
+} // namespace
+
+void so_connect(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    m.tries = 0;
+    if (base::Error error = check_peer(d, m); error != base::Error::none) {
+        return so_complete(m, error);
+    }
+    if (m.address.port == 0) {
+        return so_complete(m, is_stream(so) ? base::Error::address_not_available : base::Error::invalid);
+    }
+    if (is_stream(so)) {
+        return connect_stream(d, m);
+    }
+    if (so.flow.local.port == 0) {
+        return so_auto_bind(d, m);
+    }
+    so_connect_bound(d, m);
+}
+
+void so_connect_bound(Domain& d, SocketMsg& m)
+{
+    if (base::Error error = udp_connect(d, *m.socket, m.address); error != base::Error::none) {
+        return so_complete(m, error);
+    }
+    so_walk(d, m, reattach_walk);
+}
+
+void so_unconnect(Domain& d, SocketMsg& m)
+{
+    Socket& so = *m.socket;
+    if (is_stream(so)) {
+        return so_complete(m, base::Error::not_supported);
+    }
+    base::Error error = udp_unconnect(d, so);
+    if (error != base::Error::none || so.flow.local.port == 0) {
+        return so_complete(m, error);
+    }
+    so_walk(d, m, reattach_walk);
+}
+
+} // namespace protocols

@@ -1,0 +1,97 @@
+// See so_dispatch.hpp. Every socket message enters here on the socket's owner and leaves by lwkt::reply().
+#include "base/check.hpp"
+#include "protocols/socket/so_message.hpp"
+
+namespace protocols {
+
+namespace {
+
+void abort_faulty(Domain& d, Socket& so)
+{
+    so_publish_broken(so);
+    if (is_stream(so) && so.tcb != nullptr) {
+        so_publish_error(so, base::Error::connection_aborted);
+        tcp_usr_abort(d, so);
+    }
+}
+
+void set_option(Domain& d, SocketMsg& m)
+{
+    so_complete(m, so_set_option(d, *m.socket, m.level, m.name, m.option, m.size));
+}
+
+void get_option(Domain& d, SocketMsg& m)
+{
+    so_complete(m, so_get_option(d, *m.socket, m.level, m.name, m.option, m.size));
+}
+
+void run(lwkt::Message& msg)
+{
+    SocketMsg& m = as_socket_msg(msg);
+    Domain& d = owner_domain(m);
+    switch (m.op) {
+    case SocketOp::bind:
+        return so_bind(d, m);
+    case SocketOp::listen:
+        return so_listen(d, m);
+    case SocketOp::connect:
+        return so_connect(d, m);
+    case SocketOp::send:
+        so_look_send(d, *m.socket);
+        return so_complete(m, base::Error::none);
+    case SocketOp::rcvd:
+        so_look_rcvd(d, *m.socket);
+        return so_complete(m, base::Error::none);
+    case SocketOp::shutdown:
+        return so_shutdown(d, m);
+    case SocketOp::disconnect:
+    case SocketOp::abort:
+        return so_close(d, m);
+    case SocketOp::set_option:
+        return set_option(d, m);
+    case SocketOp::get_option:
+        return get_option(d, m);
+    case SocketOp::unconnect:
+        return so_unconnect(d, m);
+    }
+    INVARIANT(!"an operation outside the catalogue");
+}
+
+} // namespace
+
+void so_post(Domain& d, SocketMsg& m)
+{
+    base::assert_on(d.cpu.owner());
+    INVARIANT(m.socket != nullptr && m.socket->domain == &d && m.reply_port != nullptr);
+    so_send(d, d.id(), m, run);
+}
+
+void so_look_send(Domain& d, Socket& so)
+{
+    if (so.app_closed) {
+        return;
+    }
+    if (!so_take_send(so)) {
+        abort_faulty(d, so);
+    } else if (!is_stream(so)) {
+        udp_usr_send(d, so);
+    } else if (so.tcb != nullptr) {
+        tcp_usr_send(d, so);
+    }
+}
+
+void so_look_rcvd(Domain& d, Socket& so)
+{
+    if (so.app_closed) {
+        return;
+    }
+    if (!so_take_consumed(so)) {
+        abort_faulty(d, so);
+    } else if (!is_stream(so)) {
+        udp_usr_rcvd(d, so);
+    } else if (so.tcb != nullptr) {
+        tcp_usr_rcvd(d, so);
+    }
+}
+
+} // namespace protocols

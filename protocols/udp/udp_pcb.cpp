@@ -1,0 +1,121 @@
+// The UDP table: entries, lookup, and the calls that bind and connect make on every CPU. Owner: the domain's CPU.
+#include "protocols/udp/udp_state.hpp"
+
+#include "protocols/socket/so_dispatch.hpp"
+#include "protocols/stack.hpp"
+
+namespace protocols {
+
+namespace {
+
+UdpState::PcbList& bucket(Domain& d, std::uint16_t port)
+{
+    return d.udp->table[port % UdpState::buckets];
+}
+
+// How well an entry fits: a connected one before one with the address before a wildcard. 0 = not at all.
+unsigned score(const UdpPcb& pcb, const base::FourTuple& flow)
+{
+    if (!udp_matches(pcb, flow, false)) {
+        return 0;
+    }
+    return 1U + (pcb.flow.local.addr.is_any() ? 0 : 2) + (pcb.flow.peer.port != 0 ? 4 : 0);
+}
+
+void on_timer(lwkt::Timer& t)
+{
+    auto& pcb = static_cast<UdpPcb&>(t);
+    udp_usr_send(pcb.domain, *pcb.socket); // the rest of a long ring
+}
+
+} // namespace
+
+UdpPcb::UdpPcb(Domain& d, Socket& so)
+    : lwkt::Timer(on_timer), domain(d), socket(&so), owner(so.domain->id()), flow(so.flow),
+      reuse_port(so.options.reuse_port), local_by_route(so.local_by_route)
+{
+}
+
+UdpState::UdpState(Domain&)
+{
+}
+
+UdpState::~UdpState()
+{
+    for (PcbList& list : table) {
+        while (UdpPcb* pcb = list.pop_front()) {
+            delete pcb;
+        }
+    }
+}
+
+bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow, bool broadcast)
+{
+    if (pcb.flow.local.port != flow.local.port || (pcb.flow.peer.port != 0 && !(pcb.flow.peer == flow.peer))) {
+        return false;
+    }
+    // A connected socket's address came from its route; it still takes what is sent to all.
+    return pcb.flow.local.addr.is_any() || pcb.flow.local.addr == flow.local.addr || (broadcast && pcb.local_by_route);
+}
+
+UdpPcb* udp_lookup(Domain& d, const base::FourTuple& flow, std::uint32_t hash)
+{
+    UdpState::PcbList& list = bucket(d, flow.local.port);
+    UdpPcb* best = nullptr;
+    unsigned best_score = 0;
+    unsigned group = 0; // entries with the best score that share by SO_REUSEPORT
+    for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
+        unsigned s = score(*pcb, flow);
+        if (s == 0 || s < best_score) {
+            continue;
+        }
+        group = s > best_score ? 0 : group;
+        best_score = s;
+        best = pcb; // among equals the latest bound, as Linux
+        group += pcb->reuse_port ? 1 : 0;
+    }
+    if (group < 2) {
+        return best;
+    }
+    unsigned chosen = (hash >> 9) % group; // other bits than those that chose the CPU
+    for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
+        if (pcb->reuse_port && score(*pcb, flow) == best_score && chosen-- == 0) {
+            return pcb;
+        }
+    }
+    return best;
+}
+
+base::Error udp_attach_here(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    auto* pcb = new (std::nothrow) UdpPcb(d, so); // control path
+    if (pcb == nullptr) {
+        return base::Error::no_buffers;
+    }
+    bucket(d, so.flow.local.port).push_back(*pcb);
+    ++d.udp->count;
+    if (so.domain == &d) {
+        so.udp = pcb;
+    }
+    return base::Error::none;
+}
+
+void udp_detach_here(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    UdpState::PcbList& list = bucket(d, so.flow.local.port);
+    for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
+        if (pcb->socket == &so) {
+            pcb->link.unlink();
+            delete pcb;
+            --d.udp->count;
+            break;
+        }
+    }
+    if (so.domain == &d) {
+        so.udp = nullptr;
+    }
+}
+
+} // namespace protocols
