@@ -32,7 +32,6 @@ struct SocketRecord {
     bool closing = false;         // disconnect or abort was posted; comes back as socket_detached
     bool close_wanted = false;    // close arrived while busy
     bool abort_wanted = false;
-    bool event_queued = false;                                   // in the CPU's list for the next roll-up
     bool detached = false;                                       // the protocols have let go; freed once msg is back
     base::CpuId rings_cpu = 0;                                   // whose arena the rings came from
     std::uint32_t lane_at = 0;                                   // position in the lane that handed it out

@@ -130,19 +130,15 @@ void GatewayCpu::look(Client& c, std::uint32_t slot)
     }
 }
 
+// What the application moved is validated below; a socket that lied is aborted there and comes back as detached.
 void GatewayCpu::look_here(SocketRecord& rec)
 {
-    if (rec.so.listening) {
-        return;
-    }
-    if (!protocols::so_take_send(rec.so) || !protocols::so_take_consumed(rec.so)) {
-        fault(*rec.client);
-        close(rec, true);
-        return;
-    }
     protocols::so_look_send(domain(), rec.so);
     if (!rec.detached) {
         protocols::so_look_rcvd(domain(), rec.so);
+    }
+    if (rec.so.app_closed && !rec.closing) {
+        fault(*rec.client);
     }
 }
 

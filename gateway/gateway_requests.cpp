@@ -196,8 +196,8 @@ void GatewayCpu::post(SocketRecord& rec, SocketOp op, std::uint32_t sequence)
     rec.msg.result = 0;
     rec.msg.reply_port = &reply_port_;
     rec.msg.cls = lwkt::Class::serial;
-    bool walks = op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect || rec.so.listening ||
-                 (rec.closing && rec.so.bound_port);
+    bool walks = op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect ||
+                 op == SocketOp::unconnect || rec.so.listening || (rec.closing && rec.so.bound_port);
     if (walks) { // other CPUs will touch it, or own it: nobody else may meanwhile
         rec.client->owner[rec.slot].store(in_transit, std::memory_order_release);
     }
@@ -214,18 +214,8 @@ void GatewayCpu::close(SocketRecord& rec, bool abort)
         rec.close_wanted = true;
         return;
     }
-    if (!rec.abort_wanted && !rec.so.listening) {
-        if (protocols::so_take_send(rec.so) && protocols::so_take_consumed(rec.so)) {
-            protocols::so_look_send(domain(), rec.so);
-        } else {
-            fault(*rec.client);
-            rec.abort_wanted = true;
-        }
-    }
-    if (!rec.detached) {
-        rec.closing = true;
-        post(rec, rec.abort_wanted ? SocketOp::abort : SocketOp::disconnect, 0);
-    }
+    rec.closing = true;
+    post(rec, rec.abort_wanted ? SocketOp::abort : SocketOp::disconnect, 0); // takes what was published before
 }
 
 void GatewayCpu::replied(netmsg::SocketMsg& m)

@@ -12,15 +12,15 @@ namespace gateway {
 
 void GatewayCpu::event(SocketRecord& rec)
 {
-    if (!rec.event_queued && !rec.detached) {
-        rec.event_queued = true;
-        queue_event(*rec.client, rec.slot);
-    }
+    queue_event(*rec.client, rec.slot);
 }
 
+// Several events of one socket in a row are one; more duplicates cost a second look at the same waiters' words.
 void GatewayCpu::queue_event(Client& c, std::uint32_t slot)
 {
-    events_.push_back({&c, slot});
+    if (events_.empty() || events_.back().client != &c || events_.back().slot != slot) {
+        events_.push_back({&c, slot});
+    }
 }
 
 void GatewayCpu::rollup()
@@ -28,11 +28,6 @@ void GatewayCpu::rollup()
     if (!events_.empty()) {
         fence_.exchange(1, std::memory_order_seq_cst);
         for (const EventRef& e : events_) {
-            SocketRecord* rec =
-                e.client->owner[e.slot].load(std::memory_order_relaxed) == me() ? e.client->records[e.slot] : nullptr;
-            if (rec != nullptr) {
-                rec->event_queued = false;
-            }
             collect_waiters(*e.client, e.slot);
         }
         events_.clear();
