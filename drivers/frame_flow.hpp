@@ -1,0 +1,15 @@
+// Which queue a device with receive-side scaling would give a frame: netmsg::Steering over what the headers say. Pure.
+#pragma once
+
+#include <cstdint>
+
+#include "netmsg/packet.hpp"
+#include "netmsg/steering.hpp"
+
+namespace drivers {
+
+// The queue for a frame as its receiver sees it. TCP and UDP go by 4-tuple, fragments and other IP by address pair,
+// everything else to queue 0: the same choice as the program in steering_bpf.cpp.
+base::CpuId frame_queue(const netmsg::Steering& steering, const netmsg::Packet& p, std::uint32_t link_header_bytes);
+
+} // namespace drivers
