@@ -1,0 +1,46 @@
+// Half-open connections (RFC 4987 3.4): small entries until the handshake is complete, so that a SYN costs no Tcb and
+// no socket. Bounded per CPU; when full, SYN cookies (RFC 4987 3.6), which keep no state at all. The flow table is
+// keyed, so a peer cannot crowd one bucket; the bound on the whole is the only one needed. Owner: the domain's CPU.
+#pragma once
+
+#include <cstdint>
+
+#include "base/list.hpp"
+#include "lwkt/timer_wheel.hpp"
+#include "protocols/stack.hpp"
+#include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/slab.hpp"
+#include "protocols/tcp/tcb.hpp"
+
+namespace protocols {
+
+struct TcpState;
+
+namespace tcp {
+
+struct SynEntry : FlowNode, lwkt::Timer {
+    SynEntry(Domain& d, const base::FourTuple& f, Listener& l);
+
+    Domain& domain;                // c
+    Listener& listener;            // c
+    base::ListLink link;           // o: in SynCache::entries
+    Seq iss;                       // c
+    Seq irs;                       // c
+    Negotiated agreed;             // c
+    std::uint32_t ts_offset = 0;   // c
+    std::uint32_t ts_recent = 0;   // c
+    std::uint32_t peer_window = 0; // c: unscaled, from the SYN
+    Route route;                   // c
+    base::Instant sent_at{};       // o: first SYN-ACK, for the round trip
+    unsigned retries = 0;          // o: SYN-ACKs sent again
+};
+
+struct SynCache {
+    explicit SynCache(std::size_t limit) : slab(limit) {}
+    Slab<SynEntry> slab;
+    base::List<SynEntry, &SynEntry::link> entries;
+    base::Instant cookies_until{}; // cookies that may still come back were sent before this
+};
+
+} // namespace tcp
+} // namespace protocols

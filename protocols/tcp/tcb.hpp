@@ -1,0 +1,148 @@
+// The transmission control block: one connection that is (or was) established, or opens actively. Sequence numbers are
+// Seq; ring offsets are 64 bit and derived from one anchor per direction (una_offset, nxt_offset), so a wrap of the
+// sequence space is no case of its own. SYN has no offset; FIN stands at so.snd_end (sending) and fin_seq (receiving).
+//
+// Tcb: owner = the CPU of `domain`, fixed at connect or SYN. All fields o; local, peer (flow): c.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+#include "base/list.hpp"
+#include "lwkt/timer_wheel.hpp"
+#include "protocols/socket/socket.hpp"
+#include "protocols/stack.hpp"
+#include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/tcp_cc.hpp"
+#include "protocols/tcp/tcp_rtt.hpp"
+#include "protocols/tcp/tcp_scoreboard.hpp"
+#include "protocols/tcp/tcp_state.hpp"
+#include "protocols/wire/tcp_wire.hpp"
+
+namespace protocols {
+
+struct Listener;
+
+namespace tcp {
+
+inline constexpr unsigned reassembly_ranges_max = 64;
+
+// What the one timer of a connection may be waiting for.
+enum class Deadline : std::uint8_t { retransmit, persist, keepalive, delayed_ack, fin_wait_2 };
+inline constexpr unsigned deadline_count = 5;
+
+// What both sides agreed on in the SYNs.
+struct Negotiated {
+    std::uint16_t peer_mss = 0; // as announced, 0 = not
+    std::uint8_t snd_scale = 0; // shift of windows we receive
+    std::uint8_t rcv_scale = 0; // shift of windows we send
+    bool scale = false;
+    bool sack = false;
+    bool timestamps = false;
+};
+
+struct SendState { // RFC 9293 3.3.1
+    Seq iss;
+    Seq una;
+    Seq nxt;
+    Seq wl1;
+    Seq wl2;
+    Seq small_end;                // end of the last segment below one MSS (Minshall's Nagle)
+    Seq fin_seq;                  // of our FIN, once fin_sent
+    std::uint64_t una_offset = 0; // ring offset of una
+    std::uint32_t wnd = 0;        // bytes
+    std::uint32_t wnd_max = 0;    // largest ever offered
+    bool fin_sent = false;
+};
+
+struct RecvState {
+    Seq irs;
+    Seq nxt;
+    Seq adv;                      // right edge of the window as last advertised
+    Seq fin_seq;                  // of the peer's FIN, once fin_known
+    Seq up;                       // one past the urgent octet
+    std::uint64_t nxt_offset = 0; // ring offset of nxt
+    std::uint32_t unacked = 0;    // text octets received since the last ACK
+    std::uint32_t mss_seen = 536; // largest segment seen: what "every second segment" means
+    unsigned quick_acks = 0;      // ACKs still sent at once (start of a connection)
+    base::Instant last_text{};    // when text last came
+    bool fin_known = false;
+    bool urgent = false;
+    bool interactive = false; // we answer what we receive: delay ACKs to piggyback them
+};
+
+struct TimestampState {       // RFC 7323
+    std::uint32_t offset = 0; // added to our clock, per connection
+    std::uint32_t recent = 0;
+    base::Instant recent_at{};
+    Seq last_ack_sent;
+};
+
+} // namespace tcp
+
+struct Tcb : tcp::FlowNode, lwkt::Timer {
+    Tcb(Domain& d, const base::FourTuple& f, Socket* s);
+
+    Domain& domain;               // c
+    Socket* so;                   // null once the socket is released (orphan)
+    Listener* listener = nullptr; // passive, until the handshake is complete
+    tcp::StateCell state;
+    base::ListLink pending_link; // in TcpState::pending while roll-up work is due
+    base::ListLink all_link;     // in TcpState::all
+
+    tcp::Negotiated agreed;
+    tcp::SendState snd;
+    tcp::RecvState rcv;
+    tcp::TimestampState ts;
+    tcp::Scoreboard board;
+    tcp::SeqRanges<tcp::reassembly_ranges_max> out_of_order;
+    tcp::CongestionState cc;
+    tcp::RttEstimator rtt;
+
+    Route route;
+    std::uint32_t mss = tcp::mss_default; // payload of a full segment, options deducted
+    std::uint8_t ttl = 64;                // c: kept for when the socket is gone
+    std::uint8_t tos = 0;
+    bool app_closed = false; // nobody will read any more: text that arrives is answered by RST
+    bool read_shut = false;  // shutdown(SHUT_RD)
+    bool ack_now = false;    // an ACK is due at the roll-up
+    bool ack_soon = false;   // an ACK is due when the delayed-ACK timer fires
+    bool output_due = false;
+    bool push_small = false;   // send a partial segment although Nagle or cork holds it
+    bool cwnd_limited = false; // the last output was stopped by cwnd
+    bool timing = false;       // a round trip is being measured
+    tcp::Seq timed_end;        // ... by the ACK that covers this
+    base::Instant timed_at{};
+    tcp::SeqRange duplicate; // reported as D-SACK in the next ACK when not empty (RFC 2883)
+
+    unsigned retries = 0;          // expiries of the retransmission timer in a row
+    unsigned persist_probes = 0;   // zero-window probes in a row
+    unsigned keepalive_probes = 0; // unanswered
+    base::Error soft_error =
+        base::Error::none;         // ICMP: reported only if the connection then times out (RFC 1122 4.2.3.9)
+    base::Instant first_retry{};   // when the first of `retries` happened
+    base::Instant last_sent{};     // text
+    base::Instant last_received{}; // anything
+    base::Instant opened{};
+    std::array<base::Instant, tcp::deadline_count> deadlines; // never = not set
+
+    std::uint64_t bytes_acked = 0; // statistics of TCP_INFO
+    std::uint64_t bytes_received = 0;
+    std::uint32_t segments_out = 0;
+    std::uint32_t segments_in = 0;
+    std::uint32_t retransmitted = 0; // segments
+
+    // Ring offset of a sequence number of ours (near una).
+    std::uint64_t offset_of(tcp::Seq s) const
+    {
+        return snd.una_offset + static_cast<std::uint64_t>(static_cast<std::int64_t>(s - snd.una));
+    }
+    std::uint32_t flight() const { return static_cast<std::uint32_t>(snd.nxt - snd.una); }
+    std::uint32_t window_open() const { return rcv.adv > rcv.nxt ? static_cast<std::uint32_t>(rcv.adv - rcv.nxt) : 0; }
+    const tcp::CongestionAlgorithm& algorithm() const
+    {
+        return tcp::congestion_algorithm(so ? so->options.congestion : 0);
+    }
+};
+
+} // namespace protocols

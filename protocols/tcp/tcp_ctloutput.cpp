@@ -1,0 +1,280 @@
+// Options of level IPPROTO_TCP (man 7 tcp) and what of SOL_SOCKET changes a connection's timers. Values are ints unless
+// said otherwise, as in Linux. Owner: the socket's.
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <string_view>
+
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols {
+
+namespace tcp {
+namespace {
+
+using base::Error;
+
+Error take_int(const void* value, std::uint32_t size, int& out)
+{
+    if (size < sizeof(int)) {
+        return Error::invalid;
+    }
+    std::memcpy(&out, value, sizeof out);
+    return Error::none;
+}
+
+// `v` into `to` when low <= v <= high.
+template <typename T>
+Error store_in(T& to, int v, int low, int high)
+{
+    if (v < low || v > high) {
+        return Error::invalid;
+    }
+    to = static_cast<T>(v);
+    return Error::none;
+}
+
+Error set_congestion(SocketOptions& o, const void* value, std::uint32_t size)
+{
+    const auto* name = static_cast<const char*>(value);
+    int index = congestion_by_name(std::string_view(name, strnlen(name, size)));
+    if (index < 0) {
+        return Error{ENOENT};
+    }
+    o.congestion = static_cast<std::uint8_t>(index);
+    return Error::none;
+}
+
+Error set_linger2(SocketOptions& o, int v)
+{
+    o.linger2_s = v < 0 ? 0 : v == 0 ? 60 : std::min(v, 120); // as Linux: at most TCP_FIN_TIMEOUT_MAX
+    return Error::none;
+}
+
+Error set_by_name(SocketOptions& o, int name, int v)
+{
+    switch (name) {
+    case TCP_NODELAY:
+        o.no_delay = v != 0;
+        return Error::none;
+    case TCP_CORK:
+        o.cork = v != 0;
+        return Error::none;
+    case TCP_QUICKACK:
+        o.quick_ack = v != 0;
+        return Error::none;
+    case TCP_MAXSEG:
+        return v == 0 ? store_in(o.max_segment, v, 0, 0) : store_in(o.max_segment, v, 88, 32767);
+    case TCP_KEEPIDLE:
+        return store_in(o.keep_idle_s, v, 1, 32767);
+    case TCP_KEEPINTVL:
+        return store_in(o.keep_interval_s, v, 1, 32767);
+    case TCP_KEEPCNT:
+        return store_in(o.keep_count, v, 1, 127);
+    case TCP_SYNCNT:
+        return store_in(o.syn_count, v, 1, 127);
+    case TCP_LINGER2:
+        return set_linger2(o, v);
+    case TCP_USER_TIMEOUT:
+        return store_in(o.user_timeout_ms, v, 0, INT32_MAX);
+    case TCP_DEFER_ACCEPT:
+        o.defer_accept_s = static_cast<std::uint32_t>(std::max(v, 0));
+        return Error::none;
+    case TCP_NOTSENT_LOWAT:
+        o.not_sent_lowat = static_cast<std::uint32_t>(v);
+        return Error::none;
+    default:
+        return Error::no_protocol_option;
+    }
+}
+
+// What a changed option makes possible now.
+void act_on(Socket& so, int name)
+{
+    Tcb* t = so.tcb;
+    if (t == nullptr || !synchronized(t->state)) {
+        return;
+    }
+    switch (name) {
+    case TCP_NODELAY: // held text may go
+    case TCP_CORK:
+        output_soon(*t);
+        break;
+    case TCP_QUICKACK:
+        t->rcv.interactive = t->rcv.interactive && !so.options.quick_ack;
+        if (so.options.quick_ack && t->ack_soon) {
+            ack_now(*t);
+        }
+        break;
+    case TCP_MAXSEG:
+        set_mss(*t);
+        break;
+    case TCP_KEEPIDLE:
+        restart_keepalive(*t);
+        break;
+    default:
+        break;
+    }
+}
+
+std::uint8_t linux_state(State s)
+{
+    // enum of linux/tcp_states.h, in the order of our State
+    constexpr std::uint8_t numbers[state_count] = {7, 10, 2, 3, 1, 4, 5, 8, 11, 9, 6};
+    return numbers[static_cast<unsigned>(s)];
+}
+
+std::uint32_t milliseconds(base::Micros d)
+{
+    return static_cast<std::uint32_t>(d.count() / 1000);
+}
+
+std::uint32_t microseconds(base::Micros d)
+{
+    return static_cast<std::uint32_t>(d.count());
+}
+
+tcp_info info_of(const Socket& so)
+{
+    tcp_info i{};
+    const Tcb* t = so.tcb;
+    i.tcpi_state = linux_state(so.listening ? State::listen : State::closed);
+    if (t == nullptr) {
+        return i;
+    }
+    base::Instant now = t->domain.now();
+    i.tcpi_state = linux_state(t->state);
+    i.tcpi_ca_state = t->board.phase == Recovery::timeout ? 4 : t->board.phase == Recovery::fast ? 3 : 0;
+    i.tcpi_retransmits = static_cast<std::uint8_t>(std::min(t->retries, 255U));
+    i.tcpi_probes = static_cast<std::uint8_t>(std::min(t->keepalive_probes + t->persist_probes, 255U));
+    i.tcpi_backoff = static_cast<std::uint8_t>(t->rtt.shift());
+    i.tcpi_options =
+        static_cast<std::uint8_t>((t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) |
+                                  (t->agreed.sack ? TCPI_OPT_SACK : 0) | (t->agreed.scale ? TCPI_OPT_WSCALE : 0));
+    i.tcpi_snd_wscale = t->agreed.snd_scale & 15;
+    i.tcpi_rcv_wscale = t->agreed.rcv_scale & 15;
+    i.tcpi_rto = microseconds(t->rtt.rto());
+    i.tcpi_ato = microseconds(delayed_ack_time);
+    i.tcpi_snd_mss = t->mss;
+    i.tcpi_rcv_mss = t->rcv.mss_seen;
+    i.tcpi_unacked = (t->flight() + t->mss - 1) / t->mss;
+    i.tcpi_sacked = (t->board.sacked.bytes() + t->mss - 1) / t->mss;
+    i.tcpi_last_data_sent = milliseconds(now - t->last_sent);
+    i.tcpi_last_data_recv = milliseconds(now - t->rcv.last_text);
+    i.tcpi_last_ack_recv = milliseconds(now - t->last_received);
+    i.tcpi_pmtu = t->route.mtu;
+    i.tcpi_rtt = microseconds(t->rtt.srtt());
+    i.tcpi_rttvar = microseconds(t->rtt.rttvar());
+    i.tcpi_snd_ssthresh = t->cc.ssthresh / t->mss;
+    i.tcpi_snd_cwnd = t->cc.cwnd / t->mss;
+    i.tcpi_advmss = mss_to_announce(t->route, so.options);
+    i.tcpi_rcv_space = t->window_open();
+    i.tcpi_total_retrans = t->retransmitted;
+    i.tcpi_bytes_acked = t->bytes_acked;
+    i.tcpi_bytes_received = t->bytes_received;
+    i.tcpi_segs_out = t->segments_out;
+    i.tcpi_segs_in = t->segments_in;
+    i.tcpi_notsent_bytes = static_cast<std::uint32_t>(so.snd_limit - std::min(so.snd_limit, t->offset_of(t->snd.nxt)));
+    i.tcpi_min_rtt = t->rtt.min() == base::Micros::max() ? ~0U : microseconds(t->rtt.min());
+    i.tcpi_snd_wnd = t->snd.wnd;
+    return i;
+}
+
+int int_option(const Socket& so, int name, Error& error)
+{
+    const SocketOptions& o = so.options;
+    switch (name) {
+    case TCP_NODELAY:
+        return o.no_delay;
+    case TCP_CORK:
+        return o.cork;
+    case TCP_QUICKACK:
+        return o.quick_ack || (so.tcb != nullptr && !so.tcb->rcv.interactive);
+    case TCP_MAXSEG:
+        return static_cast<int>(so.tcb != nullptr ? so.tcb->mss : o.max_segment != 0 ? o.max_segment : mss_default);
+    case TCP_KEEPIDLE:
+        return static_cast<int>(o.keep_idle_s);
+    case TCP_KEEPINTVL:
+        return static_cast<int>(o.keep_interval_s);
+    case TCP_KEEPCNT:
+        return o.keep_count;
+    case TCP_SYNCNT:
+        return o.syn_count;
+    case TCP_LINGER2:
+        return o.linger2_s;
+    case TCP_USER_TIMEOUT:
+        return static_cast<int>(o.user_timeout_ms);
+    case TCP_DEFER_ACCEPT:
+        return static_cast<int>(o.defer_accept_s);
+    case TCP_NOTSENT_LOWAT:
+        return static_cast<int>(o.not_sent_lowat);
+    default:
+        error = Error::no_protocol_option;
+        return 0;
+    }
+}
+
+void give(const void* from, std::size_t bytes, void* value, std::uint32_t& size)
+{
+    size = std::min(size, static_cast<std::uint32_t>(bytes));
+    std::memcpy(value, from, size);
+}
+
+} // namespace
+} // namespace tcp
+
+base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size)
+{
+    base::assert_on(d.cpu.owner());
+    if (level == SOL_SOCKET && name == SO_KEEPALIVE) { // so.options.keepalive is the socket layer's; the timer is ours
+        if (so.tcb != nullptr) {
+            tcp::restart_keepalive(*so.tcb);
+        }
+        return base::Error::none;
+    }
+    if (level != IPPROTO_TCP) {
+        return base::Error::no_protocol_option;
+    }
+    if (name == TCP_CONGESTION) {
+        return tcp::set_congestion(so.options, value, size);
+    }
+    int v = 0;
+    base::Error e = tcp::take_int(value, size, v);
+    if (e == base::Error::none) {
+        e = tcp::set_by_name(so.options, name, v);
+    }
+    if (e == base::Error::none) {
+        tcp::act_on(so, name);
+    }
+    return e;
+}
+
+base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size)
+{
+    base::assert_on(d.cpu.owner());
+    if (level != IPPROTO_TCP) {
+        return base::Error::no_protocol_option;
+    }
+    if (name == TCP_INFO) {
+        tcp_info i = tcp::info_of(so);
+        tcp::give(&i, sizeof i, value, size);
+        return base::Error::none;
+    }
+    if (name == TCP_CONGESTION) {
+        char text[16] = {};
+        std::string_view algorithm = tcp::congestion_algorithm(so.options.congestion).name;
+        std::memcpy(text, algorithm.data(), algorithm.size());
+        tcp::give(text, sizeof text, value, size);
+        return base::Error::none;
+    }
+    base::Error error = base::Error::none;
+    int v = tcp::int_option(so, name, error);
+    if (error == base::Error::none) {
+        tcp::give(&v, sizeof v, value, size);
+    }
+    return error;
+}
+
+} // namespace protocols

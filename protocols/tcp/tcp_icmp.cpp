@@ -1,0 +1,88 @@
+// ICMP errors about our segments (RFC 1122 4.2.3.9, RFC 5927, RFC 1191). An error is believed only when it quotes a
+// sequence number that is in flight (RFC 5927 4.1); hard errors abort a connection only while it opens (RFC 5927 5.2),
+// otherwise they are remembered as soft ones. Owner: the CPU of the flow.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols {
+
+namespace tcp {
+namespace {
+
+constexpr std::uint8_t icmp_unreachable = 3;
+constexpr std::uint8_t icmp_time_exceeded = 11;
+constexpr std::uint8_t code_fragmentation_needed = 4;
+
+base::Error error_of(const IcmpError& e)
+{
+    if (e.type == icmp_time_exceeded) {
+        return base::Error::host_unreachable;
+    }
+    switch (e.code) {
+    case 0: // net
+    case 6:
+    case 9:
+    case 11:
+        return base::Error::network_unreachable;
+    case 2: // protocol
+        return base::Error::no_protocol_option;
+    case 3: // port
+        return base::Error::connection_refused;
+    default:
+        return base::Error::host_unreachable;
+    }
+}
+
+// RFC 1191 6.4: smaller segments from now on, and what was too large goes again at once, without a congestion response.
+void fragmentation_needed(Tcb& t, const IcmpError& e)
+{
+    std::uint32_t mtu = e.mtu != 0 ? e.mtu : t.route.mtu / 2; // a router older than RFC 1191 names none
+    if (mtu >= t.route.mtu) {
+        return;
+    }
+    t.route.mtu = pmtu_learn(t.domain, t.flow.peer.addr, mtu);
+    if (!synchronized(t.state)) {
+        return;
+    }
+    std::uint32_t before = t.mss;
+    set_mss(t);
+    if (t.mss < before && t.flight() != 0 && t.board.phase == Recovery::none) {
+        std::uint32_t cwnd = t.cc.cwnd;
+        t.board.enter_timeout(t.snd.una, t.snd.nxt);
+        t.timing = false;
+        t.cc.cwnd = cwnd;
+        output_soon(t);
+    }
+}
+
+} // namespace
+} // namespace tcp
+
+void tcp_icmp_error(Domain& d, const IcmpError& e)
+{
+    base::assert_on(d.cpu.owner());
+    tcp::FlowNode* n = d.tcp->flows.find(e.flow);
+    if (n == nullptr || n->kind != tcp::NodeKind::tcb) {
+        return; // half-open: the SYN-ACK timer decides
+    }
+    auto& t = static_cast<Tcb&>(*n);
+    tcp::Seq quoted{e.tcp_seq};
+    if (quoted < t.snd.una || quoted >= t.snd.nxt) {
+        count(d.tcp->counters.icmp_ignored);
+        return;
+    }
+    if (e.type == tcp::icmp_unreachable && e.code == tcp::code_fragmentation_needed) {
+        tcp::fragmentation_needed(t, e);
+        return;
+    }
+    if (e.type != tcp::icmp_unreachable && e.type != tcp::icmp_time_exceeded) {
+        count(d.tcp->counters.icmp_ignored);
+        return;
+    }
+    if (t.state == tcp::State::syn_sent && e.type == tcp::icmp_unreachable) {
+        tcp::kill(t, tcp::error_of(e)); // as Linux: a connect hears of it at once
+    } else {
+        t.soft_error = tcp::error_of(e);
+    }
+}
+
+} // namespace protocols

@@ -1,0 +1,102 @@
+// TCP input: validate, demultiplex, dispatch on state (RFC 9293 3.10.7). One lookup finds a connection, a half-open
+// entry or a TIME-WAIT record; else a listener, else the segment belongs to nothing. The packet is freed here and
+// nowhere else. Owner: the CPU of the flow (steering has brought the packet here).
+#include "protocols/tcp/tcp_var.hpp"
+#include "protocols/wire/checksum.hpp"
+
+namespace protocols {
+
+namespace tcp {
+namespace {
+
+// RFC 9293 3.1 (MUST-3): the checksum is verified unless a layer below did.
+bool checksum_correct(const IpIn& ip, const netmsg::Packet& p)
+{
+    if (p.csum != netmsg::Csum::unknown) {
+        return true;
+    }
+    wire::Checksum sum = wire::pseudo_header(ip.source, ip.destination, 6, p.total());
+    iovec pieces[netmsg::packet_pieces_max + 1];
+    sum.add(pieces, p.span(0, p.total(), pieces));
+    return sum.correct();
+}
+
+// Fills the segment; false (counted) when it must be dropped in silence.
+bool validate(TcpState& state, const IpIn& ip, netmsg::Packet& p, Segment& s)
+{
+    // RFC 9293 3.9.2.3 (MUST-57, MUST-63): nothing that is not unicast both ways
+    bool unicast =
+        !ip.broadcast && !ip.destination.is_multicast_v4() && !ip.source.is_multicast_v4() && !ip.source.is_any();
+    std::uint32_t linear = std::min<std::uint32_t>(p.total(), wire::tcp_header_max_bytes);
+    if (!unicast || !p.pullup(linear) || !wire::tcp_parse(p.data, p.size, s.header)) {
+        count(state.counters.bad_header);
+        return false;
+    }
+    if (!checksum_correct(ip, p)) {
+        count(state.counters.bad_checksum);
+        return false;
+    }
+    s.flow = {{ip.destination, s.header.destination_port}, {ip.source, s.header.source_port}};
+    s.seq = s.header.seq;
+    s.len = p.total() - s.header.header_bytes;
+    s.text_at = s.header.header_bytes;
+    s.fin = s.has(wire::tcp_fin);
+    s.ip = &ip;
+    s.packet = &p;
+    return true;
+}
+
+void to_listener_or_nobody(Domain& d, const Segment& s)
+{
+    Listener* l = d.tcp->listeners.find(s.flow.local, d.tcp->flows.hash_of(s.flow));
+    if (l != nullptr) {
+        segment_in_listen(d, *l, s);
+    } else {
+        segment_in_closed(d, s);
+    }
+}
+
+void demultiplex(Domain& d, Segment& s)
+{
+    FlowNode* n = d.tcp->flows.find(s.flow);
+    if (n == nullptr) {
+        to_listener_or_nobody(d, s);
+        return;
+    }
+    switch (n->kind) {
+    case NodeKind::tcb: {
+        auto& t = static_cast<Tcb&>(*n);
+        ++t.segments_in;
+        if (t.state == State::syn_sent) {
+            segment_in_syn_sent(t, s);
+        } else {
+            segment_in_connection(t, s);
+        }
+        return;
+    }
+    case NodeKind::syn:
+        segment_in_syn_cache(d, static_cast<SynEntry&>(*n), s);
+        return;
+    case NodeKind::time_wait:
+        if (segment_in_time_wait(d, static_cast<TimeWaitRecord&>(*n), s)) {
+            to_listener_or_nobody(d, s);
+        }
+        return;
+    }
+}
+
+} // namespace
+} // namespace tcp
+
+void tcp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
+{
+    base::assert_on(d.cpu.owner());
+    count(d.tcp->counters.segments_in);
+    tcp::Segment s;
+    if (tcp::validate(*d.tcp, ip, p, s)) {
+        tcp::demultiplex(d, s);
+    }
+    p.free();
+}
+
+} // namespace protocols

@@ -1,0 +1,116 @@
+// LISTEN (RFC 9293 3.10.7.2): RST, ACK, SYN are looked at in that order. A SYN becomes a SYN cache entry; an ACK may
+// bring back a cookie. Text in a SYN is not kept: the peer sends it again (no TCP Fast Open).
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols::tcp {
+
+namespace {
+
+void answer_with_cookie(Domain& d, const Segment& s, const Negotiated& n, const Route& route)
+{
+    TcpState& state = *d.tcp;
+    Cookie cookie = make_cookie(state, s, n);
+    Negotiated said = n;
+    said.rcv_scale = cookie_rcv_scale;
+    said.scale &= n.timestamps; // without a timestamp nothing carries these back
+    said.sack &= n.timestamps;
+    Reply r;
+    r.flow = s.flow;
+    r.route = &route;
+    r.header.seq = cookie.iss;
+    r.header.ack = s.seq + 1;
+    r.header.flags = wire::tcp_syn | wire::tcp_ack;
+    r.header.window = window_unscaled_max;
+    r.header.options = syn_options(said, mss_to_announce(route, {}), cookie.ts_val, s.header.options.ts_val);
+    send_reply(d, r);
+    count(state.counters.cookies_sent);
+    state.syn_cache.cookies_until = d.now() + cookie_life;
+}
+
+// Makes room when cookies are off: the oldest half-open connection goes.
+bool make_room(Domain& d)
+{
+    SynEntry* oldest = d.tcp->syn_cache.entries.front();
+    if (oldest == nullptr) {
+        return false;
+    }
+    syn_cache_remove(*oldest);
+    return true;
+}
+
+void take_syn(Domain& d, Listener& l, const Segment& s)
+{
+    TcpState& state = *d.tcp;
+    Route route;
+    if (!route_lookup(d, s.flow.peer.addr, route)) {
+        return;
+    }
+    std::uint32_t ring = l.options.receive_ring_bytes;
+    Negotiated n = negotiate(s.header.options, ring != 0 ? scale_for(ring) : cookie_rcv_scale);
+    SynEntry* e = state.syn_cache.slab.make(d, s.flow, l);
+    if (e == nullptr) {
+        count(state.counters.syn_cache_full);
+        if (d.stack.options().syn_cookies) {
+            answer_with_cookie(d, s, n, route);
+            return;
+        }
+        e = make_room(d) ? state.syn_cache.slab.make(d, s.flow, l) : nullptr;
+        if (e == nullptr) {
+            return;
+        }
+    }
+    e->agreed = n;
+    e->route = route;
+    e->irs = s.seq;
+    e->iss = initial_sequence(state, s.flow, d.now());
+    e->ts_offset = timestamp_offset(state, s.flow);
+    e->ts_recent = s.header.options.ts_val;
+    e->sent_at = d.now();
+    state.flows.insert(*e);
+    state.syn_cache.entries.push_back(*e);
+    ++l.pending;
+    send_syn_ack(*e);
+    d.wheel.arm(*e, d.now() + rto_initial);
+}
+
+void take_ack(Domain& d, Listener& l, Segment s)
+{
+    Opening o;
+    if (d.now() >= d.tcp->syn_cache.cookies_until || !open_cookie(*d.tcp, s, o.agreed)) {
+        send_reset_for(d, s);
+        return;
+    }
+    o.listener = &l;
+    o.iss = s.ack() - 1;
+    o.irs = s.seq - 1;
+    o.ts_offset = timestamp_offset(*d.tcp, s.flow);
+    o.ts_recent = s.header.options.ts_val;
+    if (!route_lookup(d, s.flow.peer.addr, o.route)) {
+        return;
+    }
+    if (Tcb* t = open_passive(d, s.flow, o); t != nullptr) {
+        segment_in_connection(*t, s);
+    }
+}
+
+} // namespace
+
+void segment_in_listen(Domain& d, Listener& l, const Segment& s)
+{
+    if (s.has(wire::tcp_rst)) { // first: ignored
+        return;
+    }
+    if (s.has(wire::tcp_ack)) { // second: nothing is outstanding but, perhaps, a cookie
+        if (s.has(wire::tcp_syn)) {
+            send_reset_for(d, s);
+        } else {
+            take_ack(d, l, s);
+        }
+        return;
+    }
+    if (s.has(wire::tcp_syn) && !s.fin) { // third; SYN with FIN is nobody's handshake
+        take_syn(d, l, s);
+    }
+}
+
+} // namespace protocols::tcp

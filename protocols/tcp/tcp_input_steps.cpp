@@ -1,0 +1,275 @@
+// SYN-RECEIVED and later: the steps of RFC 9293 3.10.7.4 in its order, with RFC 7323 5.3 in front and RFC 5961 inside;
+// then what they asked for, done once. Step 5 is tcp_ack.cpp, step 7 tcp_reass.cpp. Owner: the Tcb's.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols::tcp {
+
+// RFC 7323 5.3 R1-R3. RST is exempt (5.2); so is a connection that was silent for 24 days (5.5).
+Verdict check_paws(Tcb& t, Segment& s, Actions&)
+{
+    if (!t.agreed.timestamps || s.has(wire::tcp_rst)) {
+        return Verdict::next;
+    }
+    if (!s.header.options.has_timestamp) {
+        return Verdict::drop; // RFC 7323 3.2: once negotiated, a segment without it is dropped in silence
+    }
+    base::Instant now = t.domain.now();
+    auto age = static_cast<std::int32_t>(s.header.options.ts_val - t.ts.recent);
+    if (age < 0 && now - t.ts.recent_at < paws_idle) {
+        count(t.domain.tcp->counters.paws_drops);
+        return Verdict::drop_and_ack;
+    }
+    return Verdict::next;
+}
+
+namespace {
+
+// R3, after R2 (the sequence number is acceptable): taken only from the segment that spans what we acknowledged last,
+// so that delayed ACKs do not shorten the peer's RTT.
+void keep_timestamp(Tcb& t, const Segment& s)
+{
+    const wire::TcpOptions& o = s.header.options;
+    if (t.agreed.timestamps && o.has_timestamp && static_cast<std::int32_t>(o.ts_val - t.ts.recent) >= 0 &&
+        s.header.seq <= t.ts.last_ack_sent) {
+        t.ts.recent = o.ts_val;
+        t.ts.recent_at = t.domain.now();
+    }
+}
+
+// Text and SYN below the window go; true when something of the segment is left or its ACK may still be used.
+void trim_front(Tcb& t, Segment& s)
+{
+    auto old = static_cast<std::uint32_t>(t.rcv.nxt - s.seq);
+    if (s.has(wire::tcp_syn)) { // a SYN of the past; what it carries is not
+        s.seq += 1;
+        --old;
+        s.header.flags = static_cast<std::uint8_t>(s.header.flags & ~wire::tcp_syn);
+    }
+    std::uint32_t cut = std::min(old, s.len);
+    if (cut != 0) {
+        t.duplicate = {s.seq, s.seq + cut, 0}; // D-SACK (RFC 2883 4)
+    }
+    s.seq += cut;
+    s.len -= cut;
+    s.text_at += cut;
+}
+
+void trim_back(Segment& s, Seq edge)
+{
+    if (s.text_end() > edge) {
+        s.len = edge > s.seq ? static_cast<std::uint32_t>(edge - s.seq) : 0;
+        s.fin = false;
+    }
+}
+
+} // namespace
+
+// First: the four-case table of RFC 9293 3.10.7.4 (SEG.LEN and RCV.WND zero or not), then the segment is trimmed to the
+// window.
+Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
+{
+    std::uint32_t window = t.window_open();
+    std::uint32_t space = s.space();
+    bool old = space != 0 ? s.seq + space <= t.rcv.nxt : s.seq < t.rcv.nxt;
+    bool beyond = window != 0 ? s.seq >= t.rcv.nxt + window : s.seq > t.rcv.nxt;
+    if (space == 0 && s.seq == t.rcv.nxt + window) {
+        beyond = false; // a pure ACK at the right edge: the peer has filled the window we offered
+    }
+    if (old || beyond) {
+        count(t.domain.tcp->counters.out_of_window);
+        if (old && s.len != 0) {
+            t.duplicate = {s.seq, s.text_end(), 0};
+        }
+        // RFC 9293 (MUST-4 and below): an acknowledgment in reply, unless RST
+        return s.has(wire::tcp_rst) ? Verdict::drop : Verdict::drop_and_ack;
+    }
+    if (s.has(wire::tcp_rst)) {
+        return Verdict::next; // judged by its exact number
+    }
+    keep_timestamp(t, s);
+    if (s.seq < t.rcv.nxt) {
+        trim_front(t, s);
+        a.ack_now = true;
+    }
+    if (s.text_end() > t.rcv.nxt + window) {
+        trim_back(s, t.rcv.nxt + window);
+        a.ack_now = true; // zero window: ACK, URG and RST are still looked at
+    }
+    return Verdict::next;
+}
+
+// Second: RST (RFC 5961 3). Only the exact next number resets; elsewhere in the window it is challenged.
+Verdict check_reset(Tcb& t, Segment& s, Actions& a)
+{
+    if (!s.has(wire::tcp_rst)) {
+        return Verdict::next;
+    }
+    if (s.seq != t.rcv.nxt) {
+        return Verdict::challenge;
+    }
+    count(t.domain.tcp->counters.resets_in);
+    switch (t.state) {
+    case State::syn_received:
+        a.error = base::Error::connection_refused; // a passive open goes back to LISTEN: no socket hears of it
+        break;
+    case State::close_wait:
+        a.error = base::Error::broken_pipe; // as Linux: the peer had already said that it sends no more
+        break;
+    case State::closing:
+    case State::last_ack:
+    case State::time_wait:
+        a.error = base::Error::none;
+        break;
+    default:
+        a.error = base::Error::connection_reset;
+        break;
+    }
+    return Verdict::closed;
+}
+
+// Third: security and compartment. Absent by decision: RFC 9293 3.10.7.4 keeps it for networks that label segments
+// (appendix A.1).
+Verdict check_security(Tcb&, Segment&, Actions&)
+{
+    return Verdict::next;
+}
+
+// Fourth: SYN in a synchronized state (RFC 5961 4): a challenge, wherever it lies.
+Verdict check_syn(Tcb& t, Segment& s, Actions&)
+{
+    if (!s.has(wire::tcp_syn)) {
+        return Verdict::next;
+    }
+    if (t.state == State::syn_received && s.seq == t.rcv.irs && s.has(wire::tcp_ack)) {
+        return Verdict::next; // simultaneous open: the peer's SYN-ACK
+    }
+    return Verdict::challenge;
+}
+
+// Sixth (RFC 9293 3.8.5; RFC 6093: the pointer names the octet after the urgent one in practice, as in Linux and BSD).
+Verdict check_urgent(Tcb& t, Segment& s, Actions&)
+{
+    if (!s.has(wire::tcp_urg) || fin_received(t.state) || t.so == nullptr) {
+        return Verdict::next;
+    }
+    Seq up = s.header.seq + s.header.urgent;
+    if (up > t.rcv.nxt && (!t.rcv.urgent || up > t.rcv.up)) {
+        t.rcv.urgent = true;
+        t.rcv.up = up;
+        auto ahead = static_cast<std::uint64_t>(up - t.rcv.nxt);
+        t.so->slot->owner.urgent_mark.store(t.rcv.nxt_offset + ahead, std::memory_order_release);
+        t.so->user->socket_event(*t.so, so_readable);
+    }
+    return Verdict::next;
+}
+
+// Eighth: the FIN counts once everything before it is here.
+Verdict check_fin(Tcb& t, Segment& s, Actions& a)
+{
+    if (s.fin && !t.rcv.fin_known) {
+        t.rcv.fin_known = true;
+        t.rcv.fin_seq = s.text_end();
+    }
+    if (!t.rcv.fin_known || t.rcv.nxt != t.rcv.fin_seq || fin_received(t.state)) {
+        return Verdict::next;
+    }
+    t.rcv.nxt += 1;
+    t.rcv.adv = base::max(t.rcv.adv, t.rcv.nxt);
+    t.ack_soon = false;
+    a.ack_now = true;
+    a.eof = true;
+    a.output = true;
+    if (t.state == State::fin_wait_2) {
+        a.time_wait = true;
+    }
+    t.state.apply(Event::got_fin);
+    return Verdict::next;
+}
+
+namespace {
+
+using Step = Verdict (*)(Tcb&, Segment&, Actions&);
+constexpr Step steps[] = {
+    check_paws, check_sequence, check_reset, check_security, check_syn, check_ack, check_urgent, take_text, check_fin};
+
+void challenge(Tcb& t)
+{
+    if (may_challenge(t.domain)) {
+        count(t.domain.tcp->counters.challenge_acks);
+        send_ack(t);
+    }
+}
+
+// Publishes what the steps changed; the socket may go back to its user here.
+void publish(Tcb& t, const Actions& a)
+{
+    if (t.so == nullptr) {
+        return;
+    }
+    if (a.acked) {
+        t.so->snd_acked = std::min(t.snd.una_offset, t.so->snd_limit);
+        so_publish_acked(*t.so);
+    }
+    if (a.received) {
+        t.so->rcv_produced = t.rcv.nxt_offset;
+        so_publish_received(*t.so);
+    }
+    if (a.eof || (a.received && t.read_shut)) {
+        so_publish_end(*t.so);
+    }
+}
+
+} // namespace
+
+void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
+{
+    publish(t, a);
+    switch (v) {
+    case Verdict::closed:
+        kill(t, a.error);
+        return;
+    case Verdict::abort:
+        abort(t, a.error);
+        return;
+    case Verdict::drop_and_reset:
+        send_reset_for(t.domain, s);
+        return;
+    case Verdict::challenge:
+        challenge(t);
+        break;
+    case Verdict::drop_and_ack:
+        ack_now(t);
+        break;
+    case Verdict::next:
+    case Verdict::drop:
+        break;
+    }
+    if (a.ack_now) {
+        ack_now(t);
+    }
+    if (a.output) {
+        output_soon(t);
+    }
+    if (a.time_wait) {
+        enter_time_wait(t);
+        return;
+    }
+    release_if_done(t);
+}
+
+void segment_in_connection(Tcb& t, Segment& s)
+{
+    t.last_received = t.domain.now();
+    Actions a;
+    Verdict v = Verdict::next;
+    for (Step step : steps) {
+        v = step(t, s, a);
+        if (v != Verdict::next) {
+            break;
+        }
+    }
+    t.keepalive_probes = 0; // its timer finds last_received moved when it fires
+    apply_actions(t, s, v, a);
+}
+
+} // namespace protocols::tcp

@@ -1,0 +1,178 @@
+// Birth and death of a connection: making a Tcb, opening, killing, releasing its socket, turning into a TIME-WAIT
+// record. These are the only places that free a Tcb; a caller must not touch it afterwards. Owner: the Tcb's.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols {
+
+Tcb::Tcb(Domain& d, const base::FourTuple& f, Socket* s)
+    : FlowNode(tcp::NodeKind::tcb, f), lwkt::Timer(tcp::timer_fired), domain(d), so(s)
+{
+    deadlines.fill(base::never);
+    if (s != nullptr) {
+        ttl = s->options.ttl;
+        tos = s->options.tos;
+    }
+}
+
+namespace tcp {
+
+Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so)
+{
+    Tcb* t = d.tcp->tcbs.make(d, flow, so);
+    if (t == nullptr) {
+        count(d.tcp->counters.no_memory);
+        return nullptr;
+    }
+    d.tcp->flows.insert(*t);
+    d.tcp->all.push_back(*t);
+    if (so != nullptr) {
+        so->tcb = t;
+        so->domain = &d;
+        so->flow = flow;
+        t->snd.una_offset = so->snd_acked;
+        t->rcv.nxt_offset = so->rcv_produced;
+    }
+    t->opened = t->last_received = d.now();
+    return t;
+}
+
+namespace {
+
+void free_tcb(Tcb& t)
+{
+    TcpState& s = *t.domain.tcp;
+    if (t.listener != nullptr) {
+        --t.listener->pending;
+    }
+    s.flows.remove(t);
+    t.all_link.unlink();
+    if (t.pending_link.linked()) {
+        t.pending_link.unlink();
+    }
+    s.tcbs.destroy(t); // the timer leaves its wheel
+}
+
+// The socket stays with its application, without a connection.
+void part(Socket& so, base::Error why)
+{
+    so.tcb = nullptr;
+    if (why != base::Error::none) {
+        so_publish_error(so, why);
+    }
+    so_publish_end(so);
+    so_publish_broken(so);
+    so_publish_state(so, sockbuf::SlotState::closed);
+    so.user->socket_event(so, so_closed | so_readable | so_writable | (why != base::Error::none ? so_error_event : 0));
+}
+
+} // namespace
+
+void kill(Tcb& t, base::Error why)
+{
+    if (why != base::Error::none) {
+        count(t.domain.tcp->counters.drops);
+    }
+    t.state.apply(t.state == State::last_ack ? Event::fin_acked : Event::dead);
+    Socket* so = t.so;
+    bool release = t.app_closed || t.listener != nullptr; // closed, or never shown to its application
+    free_tcb(t);
+    if (so == nullptr) {
+        return;
+    }
+    if (release) {
+        so->tcb = nullptr;
+        so->user->socket_detached(*so);
+    } else {
+        part(*so, why);
+    }
+}
+
+void abort(Tcb& t, base::Error why)
+{
+    if (t.state != State::syn_sent) {
+        send_reset(t);
+    }
+    kill(t, why);
+}
+
+void release_socket(Tcb& t)
+{
+    Socket* so = t.so;
+    t.so = nullptr;
+    so->tcb = nullptr;
+    so->user->socket_detached(*so);
+}
+
+void release_if_done(Tcb& t)
+{
+    if (t.app_closed && t.so != nullptr && t.snd.fin_sent && t.snd.una_offset >= t.so->snd_end) {
+        release_socket(t);
+    }
+}
+
+void enter_time_wait(Tcb& t)
+{
+    Domain& d = t.domain;
+    TimeWaitRecord* r = d.tcp->time_wait.slab.make(t.flow);
+    if (t.ack_now) {
+        send_ack(t);
+    }
+    if (r != nullptr) {
+        r->expires = d.now() + two_msl;
+        r->snd_nxt = t.snd.nxt;
+        r->rcv_nxt = t.rcv.nxt;
+        r->window = t.window_open();
+        r->rcv_scale = t.agreed.rcv_scale;
+        r->timestamps = t.agreed.timestamps;
+        r->ts_recent = t.ts.recent;
+        r->ts_offset = t.ts.offset;
+        r->recent_at = t.ts.recent_at;
+        r->ttl = t.ttl;
+    }
+    kill(t, base::Error::none); // none left: as with too many of them, the connection ends early
+    if (r != nullptr) {
+        d.tcp->flows.insert(*r);
+        d.tcp->time_wait.records.push_back(*r);
+        if (!d.tcp->time_wait.armed()) {
+            d.wheel.arm(d.tcp->time_wait, r->expires);
+        }
+    }
+}
+
+void connection_opened(Tcb& t)
+{
+    Domain& d = t.domain;
+    set_mss(t);
+    congestion_start(t.cc, t.mss);
+    if (t.retries > 1) { // RFC 5681 3.1: a lost SYN or SYN-ACK
+        t.cc.cwnd = t.mss;
+    }
+    t.board.reset(t.snd.una);
+    t.board.recover = t.snd.iss;
+    t.board.use_sack = t.agreed.sack;
+    t.snd.small_end = t.snd.una;
+    t.rcv.quick_acks = quick_acks_at_start;
+    t.retries = 0;
+    t.opened = d.now();
+    restart_keepalive(t);
+    if (t.so->snd_end != sockbuf::no_offset) {
+        t.state.apply(Event::close); // closed during the handshake
+    }
+    if (t.app_closed) {
+        return;
+    }
+    so_publish_addresses(*t.so);
+    so_publish_state(*t.so, sockbuf::SlotState::connected);
+    if (t.listener != nullptr) {
+        Listener& l = *t.listener;
+        t.listener = nullptr;
+        --l.pending;
+        count(d.tcp->counters.accepts);
+        t.so->user->socket_ready(l, *t.so);
+    } else {
+        t.so->user->socket_event(*t.so, so_connected | so_writable);
+    }
+}
+
+} // namespace tcp
+} // namespace protocols

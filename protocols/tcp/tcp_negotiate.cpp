@@ -1,0 +1,85 @@
+// What a SYN says: initial sequence number (RFC 6528), timestamp offset (RFC 7323 7.1), window scale, MSS, and what
+// both sides agreed on. Pure but for the keys of the domain.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols::tcp {
+
+// RFC 9293 3.4.1 (MUST-8): M + F(4-tuple, secret), M = a clock of 4 us.
+Seq initial_sequence(const TcpState& s, const base::FourTuple& flow, base::Instant now)
+{
+    auto m = static_cast<std::uint32_t>(now.time_since_epoch().count() / 4);
+    return Seq{m + static_cast<std::uint32_t>(base::siphash(s.isn_key, &flow, sizeof flow))};
+}
+
+std::uint32_t timestamp_offset(const TcpState& s, const base::FourTuple& flow)
+{
+    return static_cast<std::uint32_t>(base::siphash(s.timestamp_key, &flow, sizeof flow));
+}
+
+// RFC 7323 5.4: one tick per millisecond.
+std::uint32_t timestamp_now(base::Instant now, std::uint32_t offset)
+{
+    return static_cast<std::uint32_t>(now.time_since_epoch().count() / 1000) + offset;
+}
+
+std::uint8_t scale_for(std::uint64_t ring_bytes)
+{
+    std::uint8_t scale = 0;
+    while (scale < wire::tcp_scale_max && (std::uint64_t{window_unscaled_max} << scale) < ring_bytes) {
+        ++scale;
+    }
+    return scale;
+}
+
+// RFC 9293 3.7.1 (MUST-14, MUST-67): from the interface, whatever the path to the peer may be.
+std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o)
+{
+    std::uint32_t mss =
+        std::min(r.interface->netif->info().mtu, 65535U) - ip4_header_bytes - wire::tcp_header_min_bytes;
+    if (o.max_segment != 0) {
+        mss = std::min<std::uint32_t>(mss, o.max_segment);
+    }
+    return static_cast<std::uint16_t>(std::max(mss, mss_floor));
+}
+
+Negotiated negotiate(const wire::TcpOptions& theirs, std::uint8_t our_scale)
+{
+    Negotiated n;
+    n.peer_mss = theirs.mss;
+    n.sack = theirs.sack_permitted;
+    n.timestamps = theirs.has_timestamp;
+    n.scale = theirs.has_scale;
+    if (n.scale) { // RFC 7323 2.2: only when both sides said so
+        n.snd_scale = theirs.scale;
+        n.rcv_scale = our_scale;
+    }
+    return n;
+}
+
+wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr)
+{
+    wire::TcpOptions o;
+    o.mss = mss;
+    o.sack_permitted = n.sack;
+    o.has_scale = n.scale;
+    o.scale = n.rcv_scale;
+    o.has_timestamp = n.timestamps;
+    o.ts_val = ts_val;
+    o.ts_ecr = ts_ecr;
+    return o;
+}
+
+void set_mss(Tcb& t)
+{
+    std::uint32_t path = std::min(t.route.mtu, 65535U) - ip4_header_bytes - wire::tcp_header_min_bytes;
+    std::uint32_t peer = t.agreed.peer_mss != 0 ? t.agreed.peer_mss : mss_default;
+    std::uint32_t mss = std::min(path, peer);
+    if (t.so != nullptr && t.so->options.max_segment != 0) {
+        mss = std::min<std::uint32_t>(mss, t.so->options.max_segment);
+    }
+    mss = std::max(mss, mss_floor);
+    t.mss = mss - (t.agreed.timestamps ? timestamp_bytes : 0U); // RFC 6691: options are not part of the MSS
+    t.cc.mss = t.mss;
+}
+
+} // namespace protocols::tcp

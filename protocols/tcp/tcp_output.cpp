@@ -1,0 +1,317 @@
+// What to send, and when: retransmissions first (RFC 6675 NextSeg), then new text in super-segments, then FIN; Nagle
+// and cork, silly windows (RFC 9293 3.8.6.2.1), persist. Runs at the roll-up, once per batch and connection (rule 8),
+// and from timers. Building is tcp_segment_out.cpp. Owner: the Tcb's.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols {
+
+namespace tcp {
+namespace {
+
+std::uint32_t cwnd_room(const Tcb& t)
+{
+    std::uint32_t pipe = t.board.pipe(t.snd.una, t.snd.nxt, t.mss);
+    return t.cc.cwnd > pipe ? t.cc.cwnd - pipe : 0;
+}
+
+// Octets that the peer's window lets out beyond nxt.
+std::uint32_t window_room(const Tcb& t)
+{
+    std::int32_t room = (t.snd.una + t.snd.wnd) - t.snd.nxt;
+    return room > 0 ? static_cast<std::uint32_t>(room) : 0;
+}
+
+// The largest segment to hand down: many full ones where the interface cuts them (TSO), else one.
+std::uint32_t super_bytes(const Tcb& t)
+{
+    std::uint32_t most = std::min(t.route.interface->netif->info().tso_max_bytes, 65535U);
+    std::uint32_t headers = ip4_header_bytes + wire::tcp_header_max_bytes;
+    if (most < headers + 2 * t.mss) {
+        return t.mss;
+    }
+    return (most - headers) / t.mss * t.mss;
+}
+
+// Sends [start, start + len) of what was sent before, FIN included where it lies.
+bool resend(Tcb& t, Seq start, std::uint32_t len)
+{
+    SegmentOut s;
+    s.seq = start;
+    s.flags = wire::tcp_ack;
+    s.len = len;
+    if (t.snd.fin_sent && start + len > t.snd.fin_seq) {
+        s.len = static_cast<std::uint32_t>(t.snd.fin_seq - start);
+        s.flags |= wire::tcp_fin;
+    }
+    s.offset = t.offset_of(start);
+    if (t.so != nullptr && s.offset + s.len == t.so->snd_limit) {
+        s.flags |= wire::tcp_psh;
+    }
+    t.timing = false; // Karn: its ACK would be ambiguous
+    ++t.retransmitted;
+    count(t.domain.tcp->counters.retransmits);
+    return send_segment(t, s);
+}
+
+// The next hole below `edge`, as large as cwnd lets it be; false when there is none or no room.
+bool resend_below(Tcb& t, Seq edge)
+{
+    std::uint32_t room = cwnd_room(t);
+    if (!t.board.force_one && room < t.mss) {
+        return false;
+    }
+    Seq start;
+    Seq end;
+    if (!t.board.next_hole(base::max(t.board.high_rxt, t.snd.una), base::min(edge, t.snd.nxt), start, end)) {
+        t.board.force_one = false;
+        return false;
+    }
+    std::uint32_t most = std::min(std::max(room / t.mss * t.mss, t.mss), super_bytes(t));
+    std::uint32_t len = std::min(static_cast<std::uint32_t>(end - start), most);
+    if (!resend(t, start, len)) {
+        return false;
+    }
+    t.board.high_rxt = start + len;
+    t.board.force_one = false;
+    return true;
+}
+
+// RFC 6675 4 NextSeg (3) and (4), when no new text can go: holes that are not yet taken as lost, then once the last
+// segment.
+void resend_on_suspicion(Tcb& t)
+{
+    if (t.board.phase != Recovery::fast || !t.agreed.sack || t.board.sacked.empty()) {
+        return;
+    }
+    while (resend_below(t, t.board.sacked.highest())) {
+    }
+    if (!t.board.rescued && cwnd_room(t) >= t.mss && t.board.sacked.highest() < t.snd.nxt) {
+        t.board.rescued = true;
+        Seq start = base::max(t.snd.nxt - std::min(t.mss, t.flight()), t.board.sacked.highest());
+        resend(t, start, static_cast<std::uint32_t>(t.snd.nxt - start));
+    }
+}
+
+// A segment below one MSS that is all there is (RFC 9293 3.7.4 Nagle, in Minshall's form: held only while another small
+// one is unacknowledged).
+bool may_send_tail(const Tcb& t, bool fin_follows)
+{
+    const SocketOptions& o = t.so->options;
+    if (fin_follows || t.push_small) {
+        return true;
+    }
+    if (o.cork) {
+        return false;
+    }
+    return o.no_delay || t.snd.nxt == t.snd.una || t.snd.small_end <= t.snd.una;
+}
+
+// How many octets of new text to send now; 0 = wait.
+std::uint32_t new_text(Tcb& t, std::uint64_t available, bool fin_follows)
+{
+    std::uint32_t by_window = window_room(t);
+    std::uint32_t by_cwnd = cwnd_room(t);
+    auto wanted = static_cast<std::uint32_t>(std::min<std::uint64_t>(available, by_window));
+    t.cwnd_limited |= by_cwnd < wanted;
+    std::uint32_t len = std::min({wanted, by_cwnd, super_bytes(t)});
+    bool tail = len == available;
+    if (len >= t.mss) {
+        std::uint32_t odd = len % t.mss;
+        return odd == 0 || (tail && may_send_tail(t, fin_follows)) ? len : len - odd;
+    }
+    if (tail) {
+        return may_send_tail(t, fin_follows) ? len : 0;
+    }
+    if (len == by_window &&
+        by_window <= by_cwnd) { // RFC 9293 3.8.6.2.1: half the largest window, or forced by the timer
+        return t.push_small || len >= t.snd.wnd_max / 2 ? len : 0;
+    }
+    return 0;
+}
+
+void note_sent(Tcb& t, Seq start, std::uint32_t len)
+{
+    base::Instant now = t.domain.now();
+    t.last_sent = now;
+    if (now - t.rcv.last_text < delayed_ack_time && t.rcv.last_text != base::Instant{}) {
+        t.rcv.interactive = true;
+    }
+    if (!t.timing && len != 0) {
+        t.timing = true;
+        t.timed_end = start + len;
+        t.timed_at = now;
+    }
+    if (len % t.mss != 0) {
+        t.snd.small_end = start + len;
+    }
+}
+
+bool send_new(Tcb& t)
+{
+    if (t.so == nullptr || t.snd.fin_sent || !synchronized(t.state)) {
+        return false;
+    }
+    std::uint64_t offset = t.offset_of(t.snd.nxt);
+    std::uint64_t available = t.so->snd_limit - offset;
+    bool fin_follows = t.so->snd_end != sockbuf::no_offset && t.so->snd_limit == t.so->snd_end && !may_send(t.state);
+    if (available == 0 && !fin_follows) {
+        return false;
+    }
+    SegmentOut s;
+    s.seq = t.snd.nxt;
+    s.flags = wire::tcp_ack;
+    s.offset = offset;
+    s.len = available != 0 ? new_text(t, available, fin_follows) : 0;
+    bool all = s.len == available;
+    bool fin = fin_follows && all && window_room(t) > s.len;
+    if (s.len == 0 && !fin) {
+        return false;
+    }
+    s.flags |= (all ? wire::tcp_psh : 0) | (fin ? wire::tcp_fin : 0);
+    if (s.len == 0) {
+        s.flags = wire::tcp_ack | wire::tcp_fin;
+    }
+    if (!send_segment(t, s)) {
+        return false;
+    }
+    note_sent(t, s.seq, s.len);
+    t.snd.nxt += s.len;
+    if (fin) {
+        t.snd.fin_sent = true;
+        t.snd.fin_seq = t.snd.nxt;
+        t.snd.nxt += 1;
+    }
+    return !fin;
+}
+
+// RFC 6298 5.1: the timer runs while anything is unacknowledged; persist while nothing is and something waits.
+void set_timers(Tcb& t)
+{
+    if (t.snd.nxt != t.snd.una) {
+        clear_deadline(t, Deadline::persist);
+        if (!is_set(t, Deadline::retransmit)) {
+            restart_retransmit(t);
+        }
+        return;
+    }
+    if (t.so == nullptr || !synchronized(t.state)) {
+        return;
+    }
+    bool waiting = t.so->snd_limit != t.snd.una_offset || (!may_send(t.state) && !t.snd.fin_sent);
+    if (!waiting) {
+        clear_deadline(t, Deadline::persist);
+    } else if (!is_set(t, Deadline::persist)) {
+        bool corked = t.so->options.cork && window_room(t) != 0;
+        set_deadline(t, Deadline::persist, t.domain.now() + (corked ? cork_time : t.rtt.rto()));
+    }
+}
+
+void link_pending(Tcb& t)
+{
+    if (!t.pending_link.linked()) {
+        t.domain.tcp->pending.push_back(t);
+    }
+}
+
+// A window update is due when the application has read this far (RFC 9293 3.8.6.2.2).
+std::uint32_t update_threshold(const Tcb& t)
+{
+    auto ring = static_cast<std::uint32_t>(t.so->rcv_ring.size());
+    std::uint32_t least = std::min(ring / 2, 2 * t.mss);
+    // A peer that still sees two segments of window is not blocked: what it sends brings the next update.
+    return t.window_open() < 2 * t.mss ? least : std::max(ring / 8, least);
+}
+
+// Tells the application when to ring; what it consumed before it could see that is looked at once more.
+bool arm_window_update(Tcb& t)
+{
+    if (t.so == nullptr || fin_received(t.state) || !t.so->rcv_ring.valid()) {
+        return true;
+    }
+    std::uint64_t edge = t.rcv.nxt_offset + t.window_open();
+    std::uint64_t ring = t.so->rcv_ring.size();
+    std::uint64_t at = (edge > ring ? edge - ring : 0) + update_threshold(t);
+    so_publish_ring_at(*t.so, at);
+    if (!so_take_consumed(*t.so)) {
+        return false;
+    }
+    if (t.so->rcv_consumed >= at) {
+        tcp_usr_rcvd(t.domain, *t.so);
+    }
+    return true;
+}
+
+void flush(Tcb& t)
+{
+    bool had_ack = t.ack_now || t.output_due;
+    if (t.so != nullptr && t.so->rcv_ring.valid() && !so_take_consumed(*t.so)) {
+        abort(t, base::Error::connection_aborted); // the client's fault (rule 15)
+        return;
+    }
+    if (t.output_due) {
+        output(t);
+    }
+    if (t.ack_now) {
+        send_ack(t);
+    }
+    if (had_ack && !arm_window_update(t)) {
+        abort(t, base::Error::connection_aborted);
+    }
+}
+
+} // namespace
+
+void output(Tcb& t)
+{
+    t.output_due = false;
+    if (t.state == State::syn_sent || t.state == State::syn_received) {
+        return;
+    }
+    base::Instant now = t.domain.now();
+    if (t.snd.nxt == t.snd.una && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto()) {
+        congestion_after_idle(t.cc, now - t.last_sent, t.rtt.rto());
+    }
+    if (t.board.phase != Recovery::none) {
+        while (resend_below(t, t.board.lost_edge(t.mss))) {
+        }
+    }
+    t.cwnd_limited = false;
+    while (send_new(t)) {
+    }
+    resend_on_suspicion(t);
+    set_timers(t);
+}
+
+void output_soon(Tcb& t)
+{
+    t.output_due = true;
+    link_pending(t);
+}
+
+void ack_now(Tcb& t)
+{
+    t.ack_now = true;
+    link_pending(t);
+}
+
+std::uint32_t receive_window(const Tcb& t)
+{
+    if (t.so == nullptr || !t.so->rcv_ring.valid()) {
+        return t.window_open();
+    }
+    std::uint64_t held = t.rcv.nxt_offset - t.so->rcv_consumed;
+    std::uint64_t size = t.so->rcv_ring.size();
+    return static_cast<std::uint32_t>(held < size ? size - held : 0);
+}
+
+} // namespace tcp
+
+void TcpState::rollup()
+{
+    base::assert_on(domain.cpu.owner());
+    while (Tcb* t = pending.pop_front()) {
+        tcp::flush(*t);
+    }
+}
+
+} // namespace protocols

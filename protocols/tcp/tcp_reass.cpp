@@ -1,0 +1,104 @@
+// Step 7: the text (RFC 9293 3.10.7.4 seventh). Octets are copied once, to their place in the receive ring, in order or
+// not: the reassembly queue is only a bounded list of ranges (SACK blocks come from it, RFC 2018). Then the
+// acknowledgment policy (RFC 5681 4.2, RFC 9293 3.8.6.3). Owner: the Tcb's.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols::tcp {
+
+namespace {
+
+// Copies the segment's text into the ring at the absolute offset of its sequence number.
+void place(Tcb& t, const Segment& s)
+{
+    std::uint64_t offset = t.rcv.nxt_offset + static_cast<std::uint64_t>(s.seq - t.rcv.nxt);
+    INVARIANT(offset + s.len <= t.so->rcv_consumed + t.so->rcv_ring.size());
+    iovec pieces[netmsg::packet_pieces_max + 1];
+    unsigned n = s.packet->span(s.text_at, s.len, pieces);
+    for (unsigned i = 0; i < n; ++i) {
+        t.so->rcv_ring.copy_in(offset, pieces[i].iov_base, pieces[i].iov_len);
+        offset += pieces[i].iov_len;
+    }
+}
+
+void advance_to(Tcb& t, Seq end, Actions& a)
+{
+    auto octets = static_cast<std::uint32_t>(end - t.rcv.nxt);
+    t.rcv.nxt = end;
+    t.rcv.nxt_offset += octets;
+    t.rcv.unacked += octets;
+    t.bytes_received += octets;
+    a.received = true;
+}
+
+// Out of order: remembered, reported at once (RFC 5681 4.2: SHOULD send an immediate duplicate ACK).
+void queue_text(Tcb& t, const Segment& s, Actions& a)
+{
+    count(t.domain.tcp->counters.out_of_order);
+    a.ack_now = true;
+    auto added = t.out_of_order.add(s.seq, s.text_end());
+    if (!added.stored) {
+        count(t.domain.tcp->counters.reassembly_full);
+        return; // dropped: it will come again
+    }
+    if (added.fresh == 0) {
+        t.duplicate = {s.seq, s.text_end(), 0};
+    }
+    place(t, s);
+}
+
+void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a)
+{
+    base::Instant now = t.domain.now();
+    std::uint32_t segment = s.packet->gso_size != 0 ? s.packet->gso_size : s.len;
+    t.rcv.mss_seen = std::max(t.rcv.mss_seen, std::min(segment, t.route.mtu));
+    t.rcv.last_text = now;
+    // RFC 9293 3.8.6.3 (SHLD-19): at least every second full-sized segment; RFC 5681 4.2: at once when a hole is filled
+    bool second = t.rcv.unacked >= 2 * t.rcv.mss_seen;
+    bool quick = t.rcv.quick_acks != 0 || (t.so != nullptr && t.so->options.quick_ack);
+    if (filled_hole || second || (quick && !t.rcv.interactive)) {
+        t.rcv.quick_acks -= t.rcv.quick_acks != 0 ? 1 : 0;
+        a.ack_now = true;
+        return;
+    }
+    if (!t.ack_soon) {
+        t.ack_soon = true;
+        set_deadline(t, Deadline::delayed_ack, now + delayed_ack_time);
+    }
+}
+
+} // namespace
+
+Verdict take_text(Tcb& t, Segment& s, Actions& a)
+{
+    if (s.len == 0) {
+        return Verdict::next;
+    }
+    if (fin_received(t.state)) { // RFC 9293: should not occur; ignored
+        s.len = 0;
+        return Verdict::next;
+    }
+    if (t.app_closed) { // RFC 9293 3.6.1 (SHLD-3): nobody will read it, so the peer must hear that it is lost
+        a.error = base::Error::connection_reset;
+        return Verdict::abort;
+    }
+    if (t.rcv.fin_known && s.text_end() > t.rcv.fin_seq) { // nothing lies behind a FIN
+        s.len = t.rcv.fin_seq > s.seq ? static_cast<std::uint32_t>(t.rcv.fin_seq - s.seq) : 0;
+    }
+    if (s.seq != t.rcv.nxt) {
+        queue_text(t, s, a);
+        return Verdict::next;
+    }
+    place(t, s);
+    advance_to(t, s.text_end(), a);
+    bool filled_hole = !t.out_of_order.empty();
+    if (filled_hole) {
+        if (t.out_of_order[0].start <= t.rcv.nxt && t.out_of_order[0].end > t.rcv.nxt) {
+            advance_to(t, t.out_of_order[0].end, a);
+        }
+        t.out_of_order.trim_below(t.rcv.nxt);
+    }
+    acknowledge_in_order(t, s, filled_hole, a);
+    return Verdict::next;
+}
+
+} // namespace protocols::tcp

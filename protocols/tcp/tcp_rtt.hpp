@@ -1,0 +1,56 @@
+// Round-trip time and retransmission timeout (RFC 6298). Pure; owner: that of its Tcb.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "base/units.hpp"
+#include "protocols/tcp/tcp_limits.hpp"
+
+namespace protocols::tcp {
+
+class RttEstimator {
+public:
+    void sample(base::Micros rtt)
+    {
+        rtt = std::max(rtt, base::Micros{1});
+        min_ = std::min(min_, rtt);
+        if (srtt_.count() == 0) { // RFC 6298 2.2
+            srtt_ = rtt;
+            rttvar_ = rtt / 2;
+        } else { // RFC 6298 2.3: alpha 1/8, beta 1/4
+            base::Micros error = srtt_ > rtt ? srtt_ - rtt : rtt - srtt_;
+            rttvar_ += (error - rttvar_) / 4;
+            srtt_ += (rtt - srtt_) / 8;
+        }
+        // K = 4, G = the wheel's 256 us
+        rto_ = std::clamp(srtt_ + std::max(base::Micros{256}, 4 * rttvar_), rto_min, rto_max);
+        shift_ = 0;
+    }
+    // RFC 6298 5.5: each expiry doubles, up to the maximum.
+    void back_off() { shift_ = std::min(shift_ + 1, rto_shift_max); }
+    void clear_back_off() { shift_ = 0; }
+    // RFC 6298 5.7: the SYN was lost and there is no sample.
+    void handshake_was_slow()
+    {
+        if (srtt_.count() == 0) {
+            rto_ = rto_after_syn_loss;
+        }
+        shift_ = 0;
+    }
+
+    base::Micros rto() const { return std::min(rto_ * (std::int64_t{1} << shift_), rto_max); }
+    base::Micros srtt() const { return srtt_; }
+    base::Micros rttvar() const { return rttvar_; }
+    base::Micros min() const { return min_; }
+    unsigned shift() const { return shift_; }
+
+private:
+    base::Micros srtt_{0}; // 0 = no sample yet
+    base::Micros rttvar_{0};
+    base::Micros rto_ = rto_initial;
+    base::Micros min_ = base::Micros::max();
+    unsigned shift_ = 0;
+};
+
+} // namespace protocols::tcp

@@ -1,0 +1,271 @@
+// Building segments: header and options in the packet's own buffer, text as pieces of the socket's send ring (in place,
+// no copy), the window with silly-window avoidance on the receiver's side, the checksum left to the device. Owner: the
+// Tcb's.
+#include "base/endian.hpp"
+#include "protocols/tcp/tcp_var.hpp"
+#include "protocols/wire/checksum.hpp"
+
+namespace protocols::tcp {
+
+namespace {
+
+// RFC 9293 3.8.6.2.2: the right edge moves by at least min(ring / 2, MSS) or not at all; it never moves back (MUST-34
+// for the peer). Updates rcv.adv; returns the field.
+std::uint16_t window_to_advertise(Tcb& t)
+{
+    std::uint8_t scale = synchronized(t.state) ? t.agreed.rcv_scale : 0; // RFC 7323 2.2: never in a SYN
+    std::uint32_t open = t.window_open();
+    std::uint32_t could = receive_window(t);
+    if (t.so != nullptr && t.so->rcv_ring.valid() && could > open) {
+        auto step = std::min<std::uint32_t>(static_cast<std::uint32_t>(t.so->rcv_ring.size() / 2), t.mss);
+        if (could - open >= step || t.rcv.adv == t.rcv.irs) {
+            open = could;
+        }
+    }
+    std::uint32_t field = std::min<std::uint32_t>(open >> scale, window_unscaled_max);
+    if ((field << scale) < t.window_open() && ((field + 1) << scale) <= could && field < window_unscaled_max) {
+        ++field; // rounding must not pull the edge back
+    }
+    t.rcv.adv = base::max(t.rcv.adv, t.rcv.nxt + (field << scale));
+    return static_cast<std::uint16_t>(field);
+}
+
+// RFC 2018 4: the range with the newest segment first, the others behind it; RFC 2883 4: a duplicate before all.
+void add_sack(Tcb& t, wire::TcpOptions& o)
+{
+    if (!t.agreed.sack) {
+        return;
+    }
+    unsigned room = o.has_timestamp ? 3 : 4;
+    unsigned n = 0;
+    if (t.duplicate.start != t.duplicate.end) {
+        o.sack[n++] = {t.duplicate.start, t.duplicate.end};
+        t.duplicate = {};
+    }
+    std::uint32_t below = ~std::uint32_t{0};
+    while (n < room) { // ranges by falling stamp: at most 4 passes over a short list
+        const SeqRange* newest = nullptr;
+        for (unsigned i = 0; i < t.out_of_order.count(); ++i) {
+            const SeqRange& r = t.out_of_order[i];
+            if (r.stamp < below && (newest == nullptr || r.stamp > newest->stamp)) {
+                newest = &r;
+            }
+        }
+        if (newest == nullptr) {
+            break;
+        }
+        below = newest->stamp;
+        o.sack[n++] = {newest->start, newest->end};
+    }
+    o.sack_count = static_cast<std::uint8_t>(n);
+}
+
+struct Way {
+    const base::FourTuple& flow;
+    const Route& route;
+    std::uint8_t ttl;
+    std::uint8_t tos;
+};
+
+// Header in front, checksum prepared, on to IP.
+void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet& p)
+{
+    std::uint32_t bytes = p.size + p.piece_bytes;
+    auto sum = wire::pseudo_header(way.flow.local.addr, way.flow.peer.addr, 6, bytes);
+    wire::tcp_emit(h, p.data);
+    base::store_be16(p.data + wire::tcp_checksum_at, sum.folded());
+    p.csum = netmsg::Csum::partial;
+    p.csum_start = 0;
+    p.csum_offset = wire::tcp_checksum_at;
+    IpOut ip;
+    ip.source = way.flow.local.addr;
+    ip.destination = way.flow.peer.addr;
+    ip.protocol = 6;
+    ip.ttl = way.ttl;
+    ip.tos = way.tos;
+    count(d.tcp->counters.segments_out);
+    ip_output(d, way.route, ip, p); // errors are counted there; a lost segment is TCP's daily bread
+}
+
+netmsg::Packet* new_packet(Domain& d, const wire::TcpHeader& h)
+{
+    netmsg::Packet* p = d.stack.pool().allocate();
+    if (p == nullptr) {
+        count(d.tcp->counters.no_packet);
+        return nullptr;
+    }
+    p->put(wire::tcp_emit_bytes(h));
+    return p;
+}
+
+void note_acknowledged(Tcb& t)
+{
+    t.ack_now = t.ack_soon = false;
+    t.rcv.unacked = 0;
+    t.ts.last_ack_sent = t.rcv.nxt;
+    clear_deadline(t, Deadline::delayed_ack);
+}
+
+wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
+{
+    wire::TcpHeader h;
+    h.source_port = t.flow.local.port;
+    h.destination_port = t.flow.peer.port;
+    h.seq = seq;
+    h.flags = flags;
+    if ((flags & wire::tcp_ack) != 0) {
+        h.ack = t.rcv.nxt;
+    }
+    if ((flags & wire::tcp_rst) == 0) {
+        h.window = window_to_advertise(t);
+    }
+    if (t.agreed.timestamps) {
+        h.options.has_timestamp = true;
+        h.options.ts_val = timestamp_now(t.domain.now(), t.ts.offset);
+        h.options.ts_ecr = (flags & wire::tcp_ack) != 0 ? t.ts.recent : 0;
+    }
+    return h;
+}
+
+} // namespace
+
+bool send_segment(Tcb& t, const SegmentOut& s)
+{
+    wire::TcpHeader h = header_of(t, s.seq, s.flags);
+    if (s.len == 0 || t.duplicate.start != t.duplicate.end) {
+        add_sack(t, h.options);
+        if (s.len != 0 && s.len + h.options.sack_count * 8U + 4 > t.mss) {
+            h.options.sack_count = 0; // a full segment has no room for it; the next pure ACK says it
+        }
+    }
+    netmsg::Packet* p = new_packet(t.domain, h);
+    if (p == nullptr) {
+        return false;
+    }
+    if (s.len != 0) {
+        INVARIANT(t.so != nullptr && s.offset >= t.so->snd_acked && s.offset + s.len <= t.so->snd_limit);
+        iovec pieces[2];
+        unsigned n = t.so->snd_ring.pieces(s.offset, s.len, pieces);
+        for (unsigned i = 0; i < n; ++i) {
+            p->add_piece(pieces[i].iov_base, pieces[i].iov_len);
+        }
+        if (s.len > t.mss) {
+            p->gso = netmsg::Gso::tcp4;
+            p->gso_size = static_cast<std::uint16_t>(t.mss);
+        }
+    }
+    ++t.segments_out;
+    launch(t.domain, {t.flow, t.route, t.ttl, t.tos}, h, *p);
+    note_acknowledged(t);
+    return true;
+}
+
+bool send_ack(Tcb& t)
+{
+    SegmentOut s;
+    s.seq = t.snd.nxt;
+    s.flags = wire::tcp_ack;
+    if (send_segment(t, s)) {
+        return true;
+    }
+    t.ack_now = false; // no packet: try again shortly
+    t.ack_soon = true;
+    set_deadline(t, Deadline::delayed_ack, t.domain.now() + delayed_ack_time);
+    return false;
+}
+
+void send_syn(Tcb& t)
+{
+    bool answer = t.state == State::syn_received;
+    wire::TcpHeader h = header_of(t, t.snd.iss, answer ? wire::tcp_syn | wire::tcp_ack : wire::tcp_syn);
+    const SocketOptions& o = t.so->options;
+    h.options = syn_options(
+        t.agreed, mss_to_announce(t.route, o), timestamp_now(t.domain.now(), t.ts.offset), answer ? t.ts.recent : 0);
+    if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
+        ++t.segments_out;
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos}, h, *p);
+        note_acknowledged(t);
+    }
+    t.snd.nxt = t.snd.iss + 1;
+}
+
+void send_reset(Tcb& t)
+{
+    wire::TcpHeader h = header_of(t, t.snd.nxt, wire::tcp_rst | wire::tcp_ack);
+    if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos}, h, *p);
+        count(t.domain.tcp->counters.resets_out);
+    }
+}
+
+// One octet below the window, with no text, as Linux does: always answered by an ACK (RFC 9293 3.8.4, 3.8.6.1).
+void send_probe(Tcb& t)
+{
+    SegmentOut s;
+    s.seq = t.snd.una - 1;
+    s.flags = wire::tcp_ack;
+    send_segment(t, s);
+}
+
+void send_reply(Domain& d, Reply& r)
+{
+    Route route;
+    if (r.route == nullptr) {
+        if (!route_lookup(d, r.flow.peer.addr, route)) {
+            return;
+        }
+        r.route = &route;
+    }
+    r.header.source_port = r.flow.local.port;
+    r.header.destination_port = r.flow.peer.port;
+    if (netmsg::Packet* p = new_packet(d, r.header); p != nullptr) {
+        launch(d, {r.flow, *r.route, r.ttl, r.tos}, r.header, *p);
+    }
+}
+
+namespace {
+
+void new_second(Domain& d)
+{
+    TcpState& s = *d.tcp;
+    if (d.now() - s.limit_second >= base::seconds(1) || s.limit_second == base::Instant{}) {
+        s.limit_second = d.now();
+        s.resets_left = resets_per_second;
+        // RFC 5961 7 with a random share, so that the budget is no side channel (CVE-2016-5696)
+        s.challenge_left = challenge_acks_per_second / 2 + d.random.below(challenge_acks_per_second);
+    }
+}
+
+} // namespace
+
+void send_reset_for(Domain& d, const Segment& s)
+{
+    new_second(d);
+    if (s.has(wire::tcp_rst) || d.tcp->resets_left == 0) {
+        return;
+    }
+    --d.tcp->resets_left;
+    Reply r;
+    r.flow = s.flow;
+    if (s.has(wire::tcp_ack)) { // <SEQ=SEG.ACK><CTL=RST>
+        r.header.seq = s.ack();
+        r.header.flags = wire::tcp_rst;
+    } else { // <SEQ=0><ACK=SEG.SEQ+SEG.LEN><CTL=RST,ACK>
+        r.header.ack = s.seq + s.space();
+        r.header.flags = wire::tcp_rst | wire::tcp_ack;
+    }
+    count(d.tcp->counters.resets_out);
+    send_reply(d, r);
+}
+
+bool may_challenge(Domain& d)
+{
+    new_second(d);
+    if (d.tcp->challenge_left == 0) {
+        return false;
+    }
+    --d.tcp->challenge_left;
+    return true;
+}
+
+} // namespace protocols::tcp

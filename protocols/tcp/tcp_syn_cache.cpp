@@ -1,0 +1,174 @@
+// Half-open connections (RFC 4987): the SYN-ACK and its retransmission, what comes back, and the step from there to a
+// Tcb. Owner: the domain's CPU.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols::tcp {
+
+SynEntry::SynEntry(Domain& d, const base::FourTuple& f, Listener& l)
+    : FlowNode(NodeKind::syn, f), lwkt::Timer(syn_cache_timer), domain(d), listener(l)
+{
+}
+
+namespace {
+
+// Frees an entry that is no longer in the flow table.
+void forget(SynEntry& e)
+{
+    e.link.unlink();
+    --e.listener.pending;
+    e.domain.tcp->syn_cache.slab.destroy(e);
+}
+
+} // namespace
+
+void syn_cache_remove(SynEntry& e)
+{
+    e.domain.tcp->flows.remove(e);
+    forget(e);
+}
+
+void send_syn_ack(SynEntry& e)
+{
+    const SocketOptions& o = e.listener.options;
+    Reply r;
+    r.flow = e.flow;
+    r.route = &e.route;
+    r.ttl = o.ttl;
+    r.tos = o.tos;
+    r.header.seq = e.iss;
+    r.header.ack = e.irs + 1;
+    r.header.flags = wire::tcp_syn | wire::tcp_ack;
+    std::uint32_t ring = o.receive_ring_bytes != 0 ? o.receive_ring_bytes : window_unscaled_max;
+    r.header.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(ring, window_unscaled_max));
+    r.header.options =
+        syn_options(e.agreed, mss_to_announce(e.route, o), timestamp_now(e.domain.now(), e.ts_offset), e.ts_recent);
+    send_reply(e.domain, r);
+}
+
+void syn_cache_timer(lwkt::Timer& timer)
+{
+    auto& e = static_cast<SynEntry&>(timer);
+    if (++e.retries > retries_syn_ack) {
+        syn_cache_remove(e);
+        return;
+    }
+    send_syn_ack(e);
+    e.domain.wheel.arm(e, e.domain.now() + std::min(rto_initial * (1 << e.retries), rto_max));
+}
+
+namespace {
+
+void acknowledge(SynEntry& e)
+{
+    if (!may_challenge(e.domain)) {
+        return;
+    }
+    count(e.domain.tcp->counters.challenge_acks);
+    Reply r;
+    r.flow = e.flow;
+    r.route = &e.route;
+    r.header.seq = e.iss + 1;
+    r.header.ack = e.irs + 1;
+    r.header.flags = wire::tcp_ack;
+    r.header.window = static_cast<std::uint16_t>(window_unscaled_max >> e.agreed.rcv_scale);
+    if (e.agreed.timestamps) {
+        r.header.options.has_timestamp = true;
+        r.header.options.ts_val = timestamp_now(e.domain.now(), e.ts_offset);
+        r.header.options.ts_ecr = e.ts_recent;
+    }
+    send_reply(e.domain, r);
+}
+
+bool paws_rejects(const SynEntry& e, const Segment& s)
+{
+    return e.agreed.timestamps && s.header.options.has_timestamp &&
+           static_cast<std::int32_t>(s.header.options.ts_val - e.ts_recent) < 0;
+}
+
+// The ACK that completes the handshake: entry out, Tcb in, and the segment goes through the eight steps.
+void promote(SynEntry& e, Segment& s)
+{
+    Domain& d = e.domain;
+    Opening o{&e.listener, e.iss, e.irs, e.agreed, e.ts_offset, e.ts_recent, e.route};
+    base::Instant sent_at = e.sent_at;
+    unsigned retries = e.retries;
+    base::FourTuple flow = e.flow;
+    d.tcp->flows.remove(e); // makes place for the Tcb
+    Tcb* t = open_passive(d, flow, o);
+    if (t == nullptr) {
+        d.tcp->flows.insert(e); // refused: the peer sends its ACK, or text, again
+        return;
+    }
+    forget(e);
+    t->timed_at = sent_at;
+    t->retries = retries;
+    segment_in_connection(*t, s);
+}
+
+} // namespace
+
+Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o)
+{
+    Socket* so = o.listener->user->socket_accepted(*o.listener, flow);
+    if (so == nullptr) {
+        count(d.tcp->counters.accept_refused);
+        return nullptr;
+    }
+    Tcb* t = make_tcb(d, flow, so);
+    if (t == nullptr) {
+        so->user->socket_detached(*so);
+        return nullptr;
+    }
+    t->listener = o.listener;
+    ++o.listener->pending;
+    t->agreed = o.agreed;
+    t->route = o.route;
+    t->ts.offset = o.ts_offset;
+    t->ts.recent = o.ts_recent;
+    t->ts.recent_at = d.now();
+    t->snd.iss = t->snd.una = o.iss;
+    t->snd.nxt = o.iss + 1;
+    --t->snd.una_offset;
+    t->rcv.irs = o.irs;
+    t->rcv.nxt = t->ts.last_ack_sent = o.irs + 1;
+    t->rcv.adv = t->rcv.nxt + std::min<std::uint32_t>(receive_window(*t), window_unscaled_max);
+    t->state.apply(Event::open_passive);
+    t->state.apply(Event::got_syn);
+    return t;
+}
+
+void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
+{
+    bool in_window = s.seq.in_window(e.irs + 1, window_unscaled_max) || s.seq == e.irs + 1;
+    if (s.has(wire::tcp_rst)) { // RFC 5961 3; back to LISTEN
+        if (s.seq == e.irs + 1) {
+            count(d.tcp->counters.resets_in);
+            syn_cache_remove(e);
+        } else if (in_window) {
+            acknowledge(e);
+        }
+        return;
+    }
+    if (s.has(wire::tcp_syn)) {
+        if (s.seq == e.irs && !s.has(wire::tcp_ack)) {
+            send_syn_ack(e); // our SYN-ACK was lost
+        } else {
+            acknowledge(e); // RFC 5961 4
+        }
+        return;
+    }
+    if (!s.has(wire::tcp_ack)) {
+        return;
+    }
+    if (s.ack() != e.iss + 1) { // RFC 9293 3.10.7.4: SYN-RECEIVED, unacceptable ACK
+        send_reset_for(d, s);
+        return;
+    }
+    if (!in_window || paws_rejects(e, s)) {
+        acknowledge(e);
+        return;
+    }
+    promote(e, s);
+}
+
+} // namespace protocols::tcp

@@ -1,0 +1,84 @@
+// TIME-WAIT records (RFC 9293 3.6.1, 3.10.7.4; RFC 1337: a RST does not end them; RFC 6191: a newer SYN does). Owner:
+// the domain's CPU.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols::tcp {
+
+TimeWaitQueue::TimeWaitQueue(Domain& d, std::size_t limit) : lwkt::Timer(time_wait_timer), domain(d), slab(limit)
+{
+}
+
+void time_wait_remove(Domain& d, TimeWaitRecord& r)
+{
+    d.tcp->flows.remove(r);
+    r.link.unlink();
+    d.tcp->time_wait.slab.destroy(r);
+}
+
+void time_wait_timer(lwkt::Timer& timer)
+{
+    auto& q = static_cast<TimeWaitQueue&>(timer);
+    unsigned budget = 64; // the rest at the next tick: a burst of closes must not become a burst of work
+    TimeWaitRecord* r = q.records.front();
+    for (; r != nullptr && r->expires <= q.domain.now() && budget != 0; r = q.records.front(), --budget) {
+        time_wait_remove(q.domain, *r);
+    }
+    if (r != nullptr) {
+        q.domain.wheel.arm(q, r->expires);
+    }
+}
+
+namespace {
+
+void acknowledge(Domain& d, const TimeWaitRecord& r)
+{
+    Reply reply;
+    reply.flow = r.flow;
+    reply.ttl = r.ttl;
+    reply.header.seq = r.snd_nxt;
+    reply.header.ack = r.rcv_nxt;
+    reply.header.flags = wire::tcp_ack;
+    reply.header.window =
+        static_cast<std::uint16_t>(std::min<std::uint32_t>(r.window >> r.rcv_scale, window_unscaled_max));
+    if (r.timestamps) {
+        reply.header.options.has_timestamp = true;
+        reply.header.options.ts_val = timestamp_now(d.now(), r.ts_offset);
+        reply.header.options.ts_ecr = r.ts_recent;
+    }
+    send_reply(d, reply);
+}
+
+// RFC 6191 2 with RFC 9293 3.6.1 (MAY-2): surely a new connection, because its timestamp or its sequence number is
+// newer.
+bool is_new_connection(const TimeWaitRecord& r, const Segment& s)
+{
+    const wire::TcpOptions& o = s.header.options;
+    if (r.timestamps && o.has_timestamp && o.ts_val != r.ts_recent) {
+        return static_cast<std::int32_t>(o.ts_val - r.ts_recent) > 0;
+    }
+    return s.seq > r.rcv_nxt;
+}
+
+} // namespace
+
+bool segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
+{
+    if (s.has(wire::tcp_rst)) {
+        return false;
+    }
+    if (s.has(wire::tcp_syn) && !s.has(wire::tcp_ack) && is_new_connection(r, s)) {
+        time_wait_remove(d, r);
+        return true;
+    }
+    if (s.fin && s.seq + s.space() == r.rcv_nxt) { // our last ACK was lost: 2 MSL begin again
+        r.expires = d.now() + two_msl;
+        r.link.unlink();
+        d.tcp->time_wait.records.push_back(r);
+    }
+    if (s.space() != 0 || s.seq != r.rcv_nxt) {
+        acknowledge(d, r);
+    }
+    return false;
+}
+
+} // namespace protocols::tcp

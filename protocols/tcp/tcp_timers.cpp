@@ -1,0 +1,191 @@
+// The timers of a connection: one wheel entry for all of its deadlines, armed for the earliest and re-armed lazily (a
+// deadline that moves back costs nothing until the entry fires early). Owner: the Tcb's.
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols::tcp {
+
+namespace {
+
+base::Instant& deadline(Tcb& t, Deadline which)
+{
+    return t.deadlines[static_cast<unsigned>(which)];
+}
+
+// TCP_USER_TIMEOUT (RFC 5482), else R2 as a count of retransmissions (RFC 9293 3.8.3, MUST-20).
+bool given_up(const Tcb& t)
+{
+    std::uint32_t user_ms = t.so != nullptr ? t.so->options.user_timeout_ms : 0;
+    if (user_ms != 0) {
+        return t.domain.now() - t.first_retry >= base::millis(user_ms);
+    }
+    return t.retries > (t.app_closed ? retries_orphan : retries_data);
+}
+
+base::Error why(const Tcb& t)
+{
+    return t.soft_error != base::Error::none ? t.soft_error : base::Error::timed_out;
+}
+
+// SYN or SYN-ACK unanswered. False: the connection is gone.
+bool retry_handshake(Tcb& t)
+{
+    unsigned most = t.listener != nullptr ? retries_syn_ack : t.so->options.syn_count;
+    if (++t.retries > most) {
+        kill(t, why(t));
+        return false;
+    }
+    t.rtt.back_off();
+    send_syn(t);
+    restart_retransmit(t);
+    return true;
+}
+
+// RFC 6298 5.4 - 5.6. False: the connection is gone.
+bool retransmit_timeout(Tcb& t)
+{
+    count(t.domain.tcp->counters.timeouts);
+    if (!synchronized(t.state)) {
+        return retry_handshake(t);
+    }
+    if (t.retries++ == 0) {
+        t.first_retry = t.domain.now() - t.rtt.rto();
+    }
+    if (given_up(t)) {
+        kill(t, why(t));
+        return false;
+    }
+    congestion_on_timeout(t.algorithm(), t.cc, t.flight(), t.retries == 1);
+    t.board.enter_timeout(t.snd.una, t.snd.nxt);
+    t.timing = false;
+    t.rtt.back_off();
+    route_lookup(t.domain, t.flow.peer.addr, t.route); // the way may have changed
+    output(t);
+    restart_retransmit(t);
+    return true;
+}
+
+// RFC 9293 3.8.6.1 (MUST-35 - 37): a closed window is probed for ever, with growing distance, unless the user's
+// patience ends.
+bool persist_timeout(Tcb& t)
+{
+    if (t.persist_probes++ == 0) {
+        t.first_retry = t.domain.now();
+    }
+    std::uint32_t user_ms = t.so != nullptr ? t.so->options.user_timeout_ms : 0;
+    bool impatient = user_ms != 0 && t.domain.now() - t.first_retry >= base::millis(user_ms);
+    bool orphan_limit = t.app_closed && t.persist_probes > retries_orphan;
+    if (impatient || orphan_limit) {
+        kill(t, base::Error::timed_out);
+        return false;
+    }
+    t.push_small = true; // a silly window or a cork is overridden here (RFC 9293 3.8.6.2.1 (3))
+    output(t);
+    t.push_small = false;
+    if (is_set(t, Deadline::persist)) { // output found nothing it could send
+        count(t.domain.tcp->counters.persist_probes);
+        send_probe(t);
+        t.rtt.back_off();
+        set_deadline(t, Deadline::persist, t.domain.now() + t.rtt.rto());
+    }
+    return true;
+}
+
+// RFC 9293 3.8.4 (MUST-24 - 29, SHLD-12): only when asked for, and a lost probe alone proves nothing.
+bool keepalive_timeout(Tcb& t)
+{
+    if (t.so == nullptr || !t.so->options.keepalive || !synchronized(t.state)) {
+        return true;
+    }
+    const SocketOptions& o = t.so->options;
+    base::Instant now = t.domain.now();
+    base::Instant due = t.last_received + base::seconds(o.keep_idle_s);
+    if (now < due || t.flight() != 0) { // unacknowledged text proves more than a probe would
+        set_deadline(t, Deadline::keepalive, std::max(due, now + base::seconds(1)));
+        return true;
+    }
+    bool impatient = o.user_timeout_ms != 0 && now - t.last_received >= base::millis(o.user_timeout_ms);
+    if ((o.user_timeout_ms == 0 && t.keepalive_probes >= o.keep_count) || (impatient && t.keepalive_probes != 0)) {
+        abort(t, base::Error::timed_out);
+        return false;
+    }
+    ++t.keepalive_probes;
+    count(t.domain.tcp->counters.keepalive_probes);
+    send_probe(t);
+    set_deadline(t, Deadline::keepalive, now + base::seconds(o.keep_interval_s));
+    return true;
+}
+
+bool delayed_ack_timeout(Tcb& t)
+{
+    t.ack_soon = false;
+    t.rcv.interactive = false; // no answer came in time to carry it
+    ack_now(t);
+    return true;
+}
+
+bool fin_wait_2_timeout(Tcb& t)
+{
+    kill(t, base::Error::none); // as Linux: the peer of a closed socket may stay silent for TCP_LINGER2 at most
+    return false;
+}
+
+using Handler = bool (*)(Tcb&); // false: the Tcb is gone
+constexpr Handler handlers[deadline_count] = {
+    retransmit_timeout, persist_timeout, keepalive_timeout, delayed_ack_timeout, fin_wait_2_timeout};
+
+} // namespace
+
+void arm_wheel(Tcb& t)
+{
+    base::Instant first = *std::min_element(t.deadlines.begin(), t.deadlines.end());
+    if (first != base::never) {
+        t.domain.wheel.arm(t, first);
+    }
+}
+
+void set_deadline(Tcb& t, Deadline which, base::Instant when)
+{
+    deadline(t, which) = when;
+    if (!t.armed() || when < static_cast<lwkt::Timer&>(t).deadline()) {
+        t.domain.wheel.arm(t, when);
+    }
+}
+
+void clear_deadline(Tcb& t, Deadline which)
+{
+    deadline(t, which) = base::never;
+}
+
+void timer_fired(lwkt::Timer& timer)
+{
+    auto& t = static_cast<Tcb&>(timer);
+    base::Instant now = t.domain.now();
+    for (unsigned i = 0; i < deadline_count; ++i) {
+        if (t.deadlines[i] <= now) {
+            t.deadlines[i] = base::never;
+            if (i == static_cast<unsigned>(Deadline::persist)) {
+                t.deadlines[i] = now; // stays set while it is handled: output clears it when it can send
+            }
+            if (!handlers[i](t)) {
+                return;
+            }
+        }
+    }
+    arm_wheel(t);
+}
+
+void restart_retransmit(Tcb& t)
+{
+    set_deadline(t, Deadline::retransmit, t.domain.now() + t.rtt.rto());
+}
+
+void restart_keepalive(Tcb& t)
+{
+    if (t.so != nullptr && t.so->options.keepalive && synchronized(t.state)) {
+        set_deadline(t, Deadline::keepalive, t.last_received + base::seconds(t.so->options.keep_idle_s));
+    } else {
+        clear_deadline(t, Deadline::keepalive);
+    }
+}
+
+} // namespace protocols::tcp

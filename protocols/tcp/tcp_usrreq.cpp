@@ -1,0 +1,232 @@
+// What the application asks for (the pru_* roles): connect, send, rcvd, shutdown, disconnect, abort. Owner: the
+// socket's. After disconnect and abort the socket may be gone: callers must not touch it.
+#include "protocols/port_table.hpp"
+#include "protocols/tcp/tcp_var.hpp"
+
+namespace protocols {
+
+namespace tcp {
+namespace {
+
+// May a new connection take the place of what the table holds? A TIME-WAIT record with timestamps yields after a second
+// (RFC 6191 3; as Linux tcp_tw_reuse): PAWS rejects what is left of the old one.
+bool yields(const Domain& d, const FlowNode* n)
+{
+    if (n == nullptr) {
+        return true;
+    }
+    if (n->kind != NodeKind::time_wait) {
+        return false;
+    }
+    const auto& r = static_cast<const TimeWaitRecord&>(*n);
+    return r.timestamps && d.now() - r.recent_at > base::seconds(1);
+}
+
+// A port such that the flow is steered to this CPU and unused here, which decides it: the flow can be nowhere else
+// (rule 1). RFC 6056 3.3.3: a keyed start per destination, moving on.
+bool choose_port(Domain& d, base::FourTuple& flow)
+{
+    const StackOptions& o = d.stack.options();
+    std::uint32_t range = std::uint32_t{o.ephemeral_high} - o.ephemeral_low + 1U;
+    flow.local.port = 0;
+    auto start = static_cast<std::uint32_t>(base::siphash(d.tcp->isn_key, &flow, sizeof flow)) + d.tcp->ephemeral_next;
+    for (std::uint32_t i = 0; i < range; ++i) {
+        flow.local.port = static_cast<std::uint16_t>(o.ephemeral_low + (start + i) % range);
+        if (d.stack.steering().cpu_of(flow) != d.id() || d.tcp_ports->any_on_port(flow.local.port)) {
+            continue;
+        }
+        if (yields(d, d.tcp->flows.find(flow))) {
+            d.tcp->ephemeral_next = static_cast<std::uint16_t>(d.tcp->ephemeral_next + i + 1);
+            return true;
+        }
+    }
+    return false;
+}
+
+// The application has said where its stream ends.
+void close_sending(Tcb& t)
+{
+    if (t.so->snd_end != sockbuf::no_offset && may_send(t.state)) {
+        t.state.apply(Event::close);
+    }
+    output_soon(t);
+}
+
+bool acceptable_peer(const base::Endpoint& peer)
+{
+    return peer.addr.is_v4() && !peer.addr.is_multicast_v4() && peer.addr != base::IpAddr::v4(0xffffffff);
+}
+
+void start_connect(Domain& d, Tcb& t)
+{
+    t.agreed = {};
+    t.agreed.rcv_scale = scale_for(t.so->rcv_ring.size());
+    t.agreed.scale = t.agreed.sack = t.agreed.timestamps = true; // offered
+    t.ts.offset = timestamp_offset(*d.tcp, t.flow);
+    t.snd.iss = t.snd.una = initial_sequence(*d.tcp, t.flow, d.now());
+    --t.snd.una_offset; // the SYN stands before the first octet
+    t.timed_at = d.now();
+    t.state.apply(Event::open_active);
+    count(d.tcp->counters.connects);
+    send_syn(t);
+    restart_retransmit(t);
+}
+
+} // namespace
+} // namespace tcp
+
+base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner)
+{
+    base::assert_on(d.cpu.owner());
+    base::FourTuple flow{so.flow.local, peer};
+    if (flow.peer.addr.is_any()) { // as Linux: this host
+        flow.peer.addr = base::IpAddr::v4(0x7f000001);
+    }
+    Route route;
+    if (!tcp::acceptable_peer(flow.peer) || !route_lookup(d, flow.peer.addr, route)) {
+        return base::Error::network_unreachable;
+    }
+    if (flow.local.addr.is_any()) {
+        flow.local.addr = route.source;
+    }
+    if (flow.local.port == 0 && !tcp::choose_port(d, flow)) {
+        return base::Error::address_not_available;
+    }
+    so.flow.local = flow.local;
+    owner = d.stack.steering().cpu_of(flow);
+    return base::Error::none;
+}
+
+base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
+{
+    base::assert_on(d.cpu.owner());
+    if (so.listening) {
+        return base::Error::is_connected;
+    }
+    if (so.tcb != nullptr) {
+        return so.tcb->state == tcp::State::syn_sent ? base::Error::already : base::Error::is_connected;
+    }
+    base::FourTuple flow{so.flow.local, peer};
+    if (flow.peer.addr.is_any()) {
+        flow.peer.addr = base::IpAddr::v4(0x7f000001);
+    }
+    Route route;
+    if (!route_lookup(d, flow.peer.addr, route)) {
+        return base::Error::network_unreachable;
+    }
+    if (tcp::FlowNode* n = d.tcp->flows.find(flow); n != nullptr) {
+        if (!tcp::yields(d, n)) {
+            return base::Error::address_not_available;
+        }
+        tcp::time_wait_remove(d, static_cast<tcp::TimeWaitRecord&>(*n));
+    }
+    if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
+        return base::Error::no_buffers;
+    }
+    Tcb* t = tcp::make_tcb(d, flow, &so);
+    if (t == nullptr) {
+        return base::Error::no_buffers;
+    }
+    t->route = route;
+    so_publish_addresses(so);
+    so_publish_state(so, sockbuf::SlotState::connecting);
+    tcp::start_connect(d, *t);
+    return base::Error::in_progress;
+}
+
+void tcp_usr_send(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    if (so.tcb != nullptr) {
+        tcp::close_sending(*so.tcb);
+    }
+}
+
+void tcp_usr_rcvd(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    Tcb* t = so.tcb;
+    if (t == nullptr || !tcp::synchronized(t->state) || tcp::fin_received(t->state)) {
+        return;
+    }
+    std::uint32_t could = tcp::receive_window(*t);
+    std::uint32_t open = t->window_open();
+    auto step = std::min<std::uint32_t>(static_cast<std::uint32_t>(so.rcv_ring.size() / 2), 2 * t->mss);
+    if (could > open && could - open >= step) {
+        tcp::ack_now(*t);
+    }
+}
+
+base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how)
+{
+    base::assert_on(d.cpu.owner());
+    constexpr int shut_rd = 0;
+    constexpr int shut_wr = 1;
+    constexpr int shut_rdwr = 2;
+    if (how != shut_rd && how != shut_wr && how != shut_rdwr) {
+        return base::Error::invalid;
+    }
+    Tcb* t = so.tcb;
+    if (t == nullptr) {
+        return base::Error::not_connected;
+    }
+    if (how != shut_wr) {
+        t->read_shut = true; // later text is still taken, as Linux does; each time the end moves behind it
+        so_publish_end(so);
+    }
+    if (how != shut_rd) {
+        if (!so_take_send(so)) {
+            tcp::abort(*t, base::Error::connection_aborted);
+            return base::Error::invalid;
+        }
+        tcp::close_sending(*t);
+    }
+    return base::Error::none;
+}
+
+void tcp_usr_disconnect(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    so.app_closed = true;
+    Tcb* t = so.tcb;
+    if (t == nullptr) {
+        so.user->socket_detached(so);
+        return;
+    }
+    t->app_closed = true;
+    bool honest = so_take_send(so) && so_take_consumed(so);
+    if (t->state == tcp::State::syn_sent || !honest) {
+        tcp::abort(*t, base::Error::none);
+        return;
+    }
+    // RFC 9293 3.6.1 (SHLD-3), as Linux: text that nobody will read, or linger 0, ends in RST
+    bool unread = so.rcv_consumed < t->rcv.nxt_offset;
+    bool no_linger = so.options.linger && so.options.linger_s == 0;
+    if ((unread || no_linger) && tcp::synchronized(t->state)) {
+        tcp::abort(*t, base::Error::none);
+        return;
+    }
+    if (so.snd_end == sockbuf::no_offset) {
+        so.snd_end = so.snd_limit; // what was published is sent, then FIN
+    }
+    if (t->state == tcp::State::fin_wait_2) {
+        tcp::set_deadline(*t, tcp::Deadline::fin_wait_2, d.now() + base::seconds(std::max(so.options.linger2_s, 1)));
+    }
+    tcp::close_sending(*t);
+    tcp::release_if_done(*t);
+}
+
+void tcp_usr_abort(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    so.app_closed = true;
+    Tcb* t = so.tcb;
+    if (t == nullptr) {
+        so.user->socket_detached(so);
+        return;
+    }
+    t->app_closed = true;
+    tcp::abort(*t, base::Error::none);
+}
+
+} // namespace protocols

@@ -1,0 +1,119 @@
+// The functions the files of tcp/ call in each other; nobody outside includes this. All run on the owner CPU of the
+// domain (or Tcb) they are given.
+#pragma once
+
+#include <cstdint>
+
+#include "protocols/socket/so_dispatch.hpp"
+#include "protocols/tcp/tcp_domain.hpp"
+#include "protocols/tcp/tcp_segment.hpp"
+
+namespace protocols::tcp {
+
+// ---- input: tcp_input_*.cpp, tcp_ack.cpp, tcp_reass.cpp. Each takes a segment, none frees the packet.
+void segment_in_closed(Domain& d, const Segment& s);
+void segment_in_listen(Domain& d, Listener& l, const Segment& s);
+void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s);
+void segment_in_syn_sent(Tcb& t, Segment& s);
+void segment_in_connection(Tcb& t, Segment& s);                            // SYN-RECEIVED and later: the eight steps
+bool segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s); // true: gone, treat s as in LISTEN
+void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a);
+
+Verdict check_paws(Tcb& t, Segment& s, Actions& a);
+Verdict check_sequence(Tcb& t, Segment& s, Actions& a);
+Verdict check_reset(Tcb& t, Segment& s, Actions& a);
+Verdict check_security(Tcb& t, Segment& s, Actions& a);
+Verdict check_syn(Tcb& t, Segment& s, Actions& a);
+Verdict check_ack(Tcb& t, Segment& s, Actions& a);
+Verdict check_urgent(Tcb& t, Segment& s, Actions& a);
+Verdict take_text(Tcb& t, Segment& s, Actions& a);
+Verdict check_fin(Tcb& t, Segment& s, Actions& a);
+void update_window(Tcb& t, const Segment& s);
+
+// ---- options and sequence numbers: tcp_negotiate.cpp
+Seq initial_sequence(const TcpState& s, const base::FourTuple& flow, base::Instant now); // RFC 6528
+std::uint32_t timestamp_offset(const TcpState& s, const base::FourTuple& flow);
+std::uint32_t timestamp_now(base::Instant now, std::uint32_t offset);
+std::uint8_t scale_for(std::uint64_t ring_bytes);
+std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o);
+Negotiated negotiate(const wire::TcpOptions& theirs, std::uint8_t our_scale);
+wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
+void set_mss(Tcb& t); // from the route, the peer's MSS, TCP_MAXSEG and the options in use
+
+// ---- output: tcp_output.cpp decides, tcp_segment_out.cpp builds
+void output(Tcb& t);                        // retransmissions, new text, FIN, as far as the windows allow
+void output_soon(Tcb& t);                   // at the roll-up
+void ack_now(Tcb& t);                       // at the roll-up
+std::uint32_t receive_window(const Tcb& t); // what we could offer now
+struct SegmentOut {
+    Seq seq;
+    std::uint8_t flags = 0;
+    std::uint64_t offset = 0; // of the text in the send ring
+    std::uint32_t len = 0;
+};
+bool send_segment(Tcb& t, const SegmentOut& s);
+bool send_ack(Tcb& t);
+void send_syn(Tcb& t); // SYN, or SYN-ACK in SYN-RECEIVED (simultaneous open)
+void send_reset(Tcb& t);
+void send_probe(Tcb& t); // keepalive and zero window
+// Without a Tcb. `h` has everything but ports and checksum.
+struct Reply {
+    base::FourTuple flow;
+    const Route* route = nullptr; // null = look it up
+    std::uint8_t ttl = 64;
+    std::uint8_t tos = 0;
+    wire::TcpHeader header;
+};
+void send_reply(Domain& d, Reply& r);
+void send_reset_for(Domain& d, const Segment& s); // RFC 9293 3.5.2, 3.10.7.1
+bool may_challenge(Domain& d);                    // RFC 5961 7
+
+// ---- life: tcp_life.cpp
+Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so);
+void kill(Tcb& t, base::Error why);  // the connection is over: publishes, frees the Tcb
+void abort(Tcb& t, base::Error why); // the same with a RST
+void release_socket(Tcb& t);         // rings are not needed any more: the socket goes back to its user
+void release_if_done(Tcb& t);        // ... when closed and everything is acknowledged
+void enter_time_wait(Tcb& t);        // frees the Tcb
+void connection_opened(Tcb& t);      // handshake complete: mss, cc, timers, state for the application
+
+// ---- timers: tcp_timers.cpp
+void set_deadline(Tcb& t, Deadline which, base::Instant when);
+void clear_deadline(Tcb& t, Deadline which);
+inline bool is_set(const Tcb& t, Deadline which)
+{
+    return t.deadlines[static_cast<unsigned>(which)] != base::never;
+}
+void timer_fired(lwkt::Timer& timer);
+void restart_retransmit(Tcb& t);
+void restart_keepalive(Tcb& t);
+void arm_wheel(Tcb& t);
+
+// ---- SYN cache and cookies: tcp_syn_cache.cpp, tcp_syn_cookie.cpp
+void syn_cache_timer(lwkt::Timer& timer);
+void syn_cache_remove(SynEntry& e);
+void send_syn_ack(SynEntry& e);
+struct Cookie {
+    Seq iss;
+    std::uint32_t ts_val = 0;
+};
+Cookie make_cookie(TcpState& s, const Segment& syn, const Negotiated& n);
+// False when the ACK does not return a cookie of ours; else what the SYN said.
+bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n);
+// A completed handshake: socket, Tcb in SYN-RECEIVED; null when refused.
+struct Opening {
+    Listener* listener = nullptr;
+    Seq iss;
+    Seq irs;
+    Negotiated agreed;
+    std::uint32_t ts_offset = 0;
+    std::uint32_t ts_recent = 0;
+    Route route;
+};
+Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o);
+
+// ---- TIME-WAIT: tcp_time_wait.cpp
+void time_wait_timer(lwkt::Timer& timer);
+void time_wait_remove(Domain& d, TimeWaitRecord& r);
+
+} // namespace protocols::tcp

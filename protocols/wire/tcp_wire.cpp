@@ -1,0 +1,231 @@
+// See tcp_wire.hpp.
+#include "protocols/wire/tcp_wire.hpp"
+
+#include <algorithm>
+#include <cstring>
+
+#include "base/check.hpp"
+#include "base/endian.hpp"
+
+namespace protocols::wire {
+
+namespace {
+
+constexpr unsigned char kind_end = 0;
+constexpr unsigned char kind_nop = 1;
+constexpr unsigned char kind_mss = 2;
+constexpr unsigned char kind_scale = 3;
+constexpr unsigned char kind_sack_permitted = 4;
+constexpr unsigned char kind_sack = 5;
+constexpr unsigned char kind_timestamp = 8;
+
+void take_sack(const unsigned char* p, unsigned length, TcpOptions& o)
+{
+    unsigned blocks = std::min((length - 2) / 8, tcp_sack_blocks_max);
+    for (unsigned i = 0; i < blocks; ++i) {
+        o.sack[i] = {base::Seq{base::load_be32(p + 2 + i * 8)}, base::Seq{base::load_be32(p + 6 + i * 8)}};
+    }
+    o.sack_count = static_cast<std::uint8_t>(blocks);
+}
+
+// One option of known kind and length >= 2; unknown ones and wrong lengths are skipped (RFC 9293 3.1, MUST-6).
+void take_option(const unsigned char* p, unsigned length, bool syn, TcpOptions& o)
+{
+    switch (p[0]) {
+    case kind_mss: // RFC 9293 3.7.1 (MUST-65): only valid in a SYN
+        if (length == 4 && syn) {
+            o.mss = base::load_be16(p + 2);
+        }
+        break;
+    case kind_scale:
+        if (length == 3 && syn) {
+            o.has_scale = true;
+            o.scale = std::min(p[2], tcp_scale_max);
+        }
+        break;
+    case kind_sack_permitted:
+        if (length == 2 && syn) {
+            o.sack_permitted = true;
+        }
+        break;
+    case kind_sack:
+        if (length >= 10 && (length - 2) % 8 == 0) {
+            take_sack(p, length, o);
+        }
+        break;
+    case kind_timestamp:
+        if (length == 10) {
+            o.has_timestamp = true;
+            o.ts_val = base::load_be32(p + 2);
+            o.ts_ecr = base::load_be32(p + 6);
+        }
+        break;
+    default:
+        break;
+    }
+}
+
+void parse_options(const unsigned char* p, unsigned size, bool syn, TcpOptions& o)
+{
+    unsigned at = 0;
+    while (at < size && p[at] != kind_end) {
+        if (p[at] == kind_nop) {
+            ++at;
+            continue;
+        }
+        if (size - at < 2) {
+            return;
+        }
+        unsigned length = p[at + 1];
+        if (length < 2 || length > size - at) {
+            return;
+        }
+        take_option(p + at, length, syn, o);
+        at += length;
+    }
+}
+
+// Writes options and keeps count; the caller knows that they fit.
+class OptionWriter {
+public:
+    explicit OptionWriter(unsigned char* at) : start_(at), at_(at) {}
+    void nops(unsigned n)
+    {
+        while (n-- != 0) {
+            *at_++ = kind_nop;
+        }
+    }
+    void head(unsigned char kind, unsigned length)
+    {
+        *at_++ = kind;
+        *at_++ = static_cast<unsigned char>(length);
+    }
+    void u8(unsigned char v) { *at_++ = v; }
+    void u16(std::uint16_t v)
+    {
+        base::store_be16(at_, v);
+        at_ += 2;
+    }
+    void u32(std::uint32_t v)
+    {
+        base::store_be32(at_, v);
+        at_ += 4;
+    }
+    std::uint32_t bytes() const { return static_cast<std::uint32_t>(at_ - start_); }
+
+private:
+    unsigned char* start_;
+    unsigned char* at_;
+};
+
+void emit_timestamp(const TcpOptions& o, OptionWriter& w)
+{
+    w.head(kind_timestamp, 10);
+    w.u32(o.ts_val);
+    w.u32(o.ts_ecr);
+}
+
+void emit_syn_options(const TcpOptions& o, OptionWriter& w)
+{
+    if (o.mss != 0) {
+        w.head(kind_mss, 4);
+        w.u16(o.mss);
+    }
+    if (o.sack_permitted != o.has_timestamp) {
+        w.nops(2);
+    }
+    if (o.sack_permitted) {
+        w.head(kind_sack_permitted, 2);
+    }
+    if (o.has_timestamp) {
+        emit_timestamp(o, w);
+    }
+    if (o.has_scale) {
+        w.nops(1);
+        w.head(kind_scale, 3);
+        w.u8(o.scale);
+    }
+}
+
+void emit_options(const TcpOptions& o, OptionWriter& w)
+{
+    if (o.has_timestamp) {
+        w.nops(2);
+        emit_timestamp(o, w);
+    }
+    if (o.sack_count != 0) {
+        w.nops(2);
+        w.head(kind_sack, 2U + o.sack_count * 8U);
+        for (unsigned i = 0; i < o.sack_count; ++i) {
+            w.u32(o.sack[i].start.raw());
+            w.u32(o.sack[i].end.raw());
+        }
+    }
+}
+
+} // namespace
+
+bool tcp_parse(const void* data, std::size_t size, TcpHeader& out)
+{
+    if (size < tcp_header_min_bytes) {
+        return false;
+    }
+    const auto* p = static_cast<const unsigned char*>(data);
+    unsigned header_bytes = (p[12] >> 4) * 4U;
+    if (header_bytes < tcp_header_min_bytes || header_bytes > size) {
+        return false;
+    }
+    out.source_port = base::load_be16(p);
+    out.destination_port = base::load_be16(p + 2);
+    out.seq = base::Seq{base::load_be32(p + 4)};
+    out.ack = base::Seq{base::load_be32(p + 8)};
+    out.header_bytes = static_cast<std::uint8_t>(header_bytes);
+    out.flags = p[13];
+    out.window = base::load_be16(p + 14);
+    out.urgent = base::load_be16(p + 18);
+    out.options = {};
+    parse_options(p + tcp_header_min_bytes, header_bytes - tcp_header_min_bytes, out.has(tcp_syn), out.options);
+    return true;
+}
+
+std::uint32_t tcp_emit_bytes(const TcpHeader& h)
+{
+    const TcpOptions& o = h.options;
+    std::uint32_t bytes = tcp_header_min_bytes;
+    if (h.has(tcp_syn)) {
+        bytes += (o.mss != 0 ? 4U : 0U) +
+                 (o.has_timestamp       ? 12U
+                     : o.sack_permitted ? 4U
+                                        : 0U) +
+                 (o.has_scale ? 4U : 0U);
+    } else {
+        bytes += (o.has_timestamp ? 12U : 0U) + (o.sack_count != 0 ? 4U + o.sack_count * 8U : 0U);
+    }
+    return bytes;
+}
+
+std::uint32_t tcp_emit(const TcpHeader& h, void* to)
+{
+    std::uint32_t bytes = tcp_emit_bytes(h);
+    INVARIANT(bytes <= tcp_header_max_bytes);
+    auto* p = static_cast<unsigned char*>(to);
+    base::store_be16(p, h.source_port);
+    base::store_be16(p + 2, h.destination_port);
+    base::store_be32(p + 4, h.seq.raw());
+    base::store_be32(p + 8, h.ack.raw());
+    p[12] = static_cast<unsigned char>((bytes / 4) << 4);
+    p[13] = h.flags;
+    base::store_be16(p + 14, h.window);
+    base::store_be16(p + 16, 0);
+    base::store_be16(p + 18, h.urgent);
+    OptionWriter w(p + tcp_header_min_bytes);
+    if (h.has(tcp_syn)) {
+        emit_syn_options(h.options, w);
+    } else {
+        emit_options(h.options, w);
+    }
+    INVARIANT(w.bytes() == bytes - tcp_header_min_bytes);
+    return bytes;
+}
+
+} // namespace protocols::wire

@@ -1,0 +1,69 @@
+// TCP headers as bytes (RFC 9293 3.1, options of RFC 7323 and RFC 2018). Pure: no state, no clock, no allocation; any
+// thread. Parsing refuses only what has no meaning at all (a header that does not fit its bytes); a malformed option
+// ends the option list (RFC 9293 3.2, MUST-7), because what stands before it is still usable.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/seq.hpp"
+
+namespace protocols::wire {
+
+inline constexpr std::uint8_t tcp_fin = 0x01;
+inline constexpr std::uint8_t tcp_syn = 0x02;
+inline constexpr std::uint8_t tcp_rst = 0x04;
+inline constexpr std::uint8_t tcp_psh = 0x08;
+inline constexpr std::uint8_t tcp_ack = 0x10;
+inline constexpr std::uint8_t tcp_urg = 0x20;
+inline constexpr std::uint8_t tcp_ece = 0x40;
+inline constexpr std::uint8_t tcp_cwr = 0x80;
+
+inline constexpr std::uint32_t tcp_header_min_bytes = 20;
+inline constexpr std::uint32_t tcp_header_max_bytes = 60;
+inline constexpr std::uint32_t tcp_checksum_at = 16; // offset of the checksum field
+inline constexpr unsigned tcp_sack_blocks_max = 4;
+inline constexpr std::uint8_t tcp_scale_max = 14; // RFC 7323 2.3
+
+struct SackBlock {
+    base::Seq start;
+    base::Seq end; // one past the last octet
+    friend bool operator==(const SackBlock&, const SackBlock&) = default;
+};
+
+struct TcpOptions {
+    std::uint16_t mss = 0; // 0 = absent
+    std::uint8_t scale = 0;
+    bool has_scale = false;
+    bool sack_permitted = false;
+    bool has_timestamp = false;
+    std::uint32_t ts_val = 0;
+    std::uint32_t ts_ecr = 0;
+    std::uint8_t sack_count = 0;
+    SackBlock sack[tcp_sack_blocks_max];
+};
+
+struct TcpHeader {
+    std::uint16_t source_port = 0;
+    std::uint16_t destination_port = 0;
+    base::Seq seq;
+    base::Seq ack;
+    std::uint8_t header_bytes = 0; // parse: data offset; emit: computed
+    std::uint8_t flags = 0;
+    std::uint16_t window = 0; // unscaled
+    std::uint16_t urgent = 0;
+    TcpOptions options;
+
+    bool has(std::uint8_t flag) const { return (flags & flag) != 0; }
+};
+
+// False when `size` bytes hold no whole header. The checksum is not looked at.
+bool tcp_parse(const void* data, std::size_t size, TcpHeader& out);
+
+// Bytes that tcp_emit will write, a multiple of 4 and at most tcp_header_max_bytes.
+std::uint32_t tcp_emit_bytes(const TcpHeader& h);
+// Writes header and options in Linux's order (a SYN: mss, sackOK, TS, nop, wscale; without TS: mss, nop, nop, sackOK,
+// nop, wscale; else nop, nop, TS and nop, nop, SACK), the checksum field zero. Returns the bytes written.
+std::uint32_t tcp_emit(const TcpHeader& h, void* to);
+
+} // namespace protocols::wire
