@@ -70,21 +70,19 @@ void CpuImpl::queue_to(CpuId to, Message& m, bool passive)
         passive = false; // a target that sleeps on a full ring of passive messages has to make room
     }
     if (!passive) {
-        mark_dirty(to);
+        mark_dirty(out);
     }
 }
 
-void CpuImpl::mark_dirty(CpuId to)
+void CpuImpl::mark_dirty(Outgoing& out)
 {
-    Outgoing& out = outgoing[to];
     if (!out.dirty) {
         out.dirty = true;
-        dirty.push_back(to);
+        dirty.push_back(&out);
     }
-    Cpu& target = cpu.set().cpu(to);
     // Who is seen asleep is woken now; who was just falling asleep is caught by ring_doorbells() after the batch.
-    if (target.sleep_word().load(std::memory_order_relaxed) != 0) {
-        ring_one(target);
+    if (out.target->sleep_word().load(std::memory_order_relaxed) != 0) {
+        ring_one(*out.target);
     }
 }
 
@@ -96,13 +94,11 @@ void CpuImpl::ring_one(Cpu& target)
 
 void CpuImpl::ring_doorbells()
 {
-    for (CpuId to : dirty) {
-        Outgoing& out = outgoing[to];
-        out.dirty = false;
-        out.ring->fence();
-        Cpu& target = cpu.set().cpu(to);
-        if (target.sleep_word().load(std::memory_order_seq_cst) != 0) {
-            ring_one(target);
+    for (Outgoing* out : dirty) {
+        out->dirty = false;
+        out->ring->fence();
+        if (out->target->sleep_word().load(std::memory_order_seq_cst) != 0) {
+            ring_one(*out->target);
         } else {
             bump(cpu.counters_.doorbells_suppressed);
         }
@@ -114,8 +110,10 @@ void CpuImpl::ring_doorbells()
 bool CpuImpl::flush_spills()
 {
     bool moved = false;
-    for (CpuId to = 0; spilled != 0 && to < outgoing.size(); ++to) {
-        Outgoing& out = outgoing[to];
+    if (spilled == 0) {
+        return false;
+    }
+    for (Outgoing& out : outgoing) {
         bool here = false;
         // Popped before the push: once pushed, the message and its link belong to the target.
         while (Message* m = out.spill.front()) {
@@ -128,7 +126,7 @@ bool CpuImpl::flush_spills()
             here = true;
         }
         if (here) {
-            mark_dirty(to);
+            mark_dirty(out);
             moved = true;
         }
     }
@@ -169,7 +167,7 @@ bool Cpu::try_send(CpuId to, Message& m)
             waiting += c.queue.size();
         }
     } else {
-        waiting = out.spill.size() + set_.cpu(to).impl_->backlog.load(std::memory_order_relaxed);
+        waiting = out.spill.size() + out.target->impl_->backlog.load(std::memory_order_relaxed);
         waiting += out.ring->ring.waiting(waiting < limit ? limit - static_cast<std::uint32_t>(waiting) - 1 : 0);
     }
     if (waiting >= limit) {

@@ -35,6 +35,7 @@ struct CpuRing {
 struct CpuImpl {
     struct Outgoing {
         CpuRing* ring = nullptr; // c; null for this CPU itself
+        Cpu* target = nullptr;   // c
         MessageQueue spill;      // o: what found the ring full, in order
         bool dirty = false;      // o: sent to since the last look at the target's sleep word
     };
@@ -49,7 +50,7 @@ struct CpuImpl {
 
     // cpu.cpp
     void queue_to(CpuId to, Message& m, bool passive);
-    void mark_dirty(CpuId to);
+    void mark_dirty(Outgoing& out);
     void ring_doorbells();
     void ring_one(Cpu& target);
     bool flush_spills();
@@ -74,6 +75,8 @@ struct CpuImpl {
     // cpu_sleep.cpp
     void run();
     void idle();
+    bool something_arrived() const;
+    bool pollers_pending() const;
     void yield();
     void sleep();
     bool nothing_to_do();
@@ -86,18 +89,19 @@ struct CpuImpl {
     std::array<ClassState, class_count> classes;
     std::vector<Outgoing> outgoing; // o: by target
     std::vector<CpuRing*> incoming; // c: by source; null for this CPU itself
-    std::vector<CpuId> dirty;       // o: targets whose `dirty` is set
+    std::vector<Outgoing*> dirty;   // o: those whose `dirty` is set
     std::size_t spilled = 0;        // o: messages in all spills
     std::vector<Rollup*> rollups;   // o: null = removed during a round
     bool removed = false;           // o: some null above
     std::unique_ptr<Waiter> waiter; // o; null in stepped mode
     std::vector<int> wanted_fds;    // o: scratch of watch_pollers
 
-    Micros spin_limit{0};    // o: current length of adaptive polling
-    Instant idle_since{};    // o
-    bool idling = false;     // o
-    bool others_ran = false; // o: the last yield gave the CPU away
-    std::uint32_t looks = 0; // o: rounds without work since idle_since
+    Micros spin_limit{0};          // o: current length of adaptive polling
+    Instant idle_since{};          // o
+    bool idling = false;           // o
+    bool others_ran = false;       // o: the last yield gave the CPU away
+    std::uint32_t idle_rounds = 0; // o: rounds without work since idle_since
+    bool fresh = false;            // o: now() was read by idle() a moment ago
 
     alignas(128) std::atomic<Message*> posted{nullptr}; // p: any thread pushes; q: the owner takes all
     std::atomic<bool> stop{false};

@@ -26,7 +26,10 @@ bool CpuImpl::round()
         compact();
     }
     bump(cpu.counters_.rounds);
-    cpu.refresh_now();
+    if (!fresh) {
+        cpu.refresh_now();
+    }
+    fresh = false;
     bool worked = take_in();
     worked |= run_batch(Class::clock, batch_items) != 0;
     bool pressed = false;

@@ -102,6 +102,7 @@ void CpuSet::Impl::make_rings()
             if (from != to) {
                 rings.push_back(std::make_unique<CpuRing>(options.ring_slots));
                 at(from).outgoing[to].ring = rings.back().get();
+                at(from).outgoing[to].target = cpus[to].get();
                 at(to).incoming[from] = rings.back().get();
             }
         }

@@ -8,7 +8,8 @@
 namespace lwkt {
 namespace {
 
-constexpr std::uint32_t looks_per_yield = 16; // a look costs about 100 ns, a yield as much
+constexpr int looks_per_round = 16;           // far below a microsecond together, so that now() stays right
+constexpr std::uint32_t rounds_per_yield = 4; // a yield costs about as much as a round with its looks
 constexpr Micros yield_contended{4};          // a yield that takes longer let somebody else run
 constexpr Micros spin_limit_min{4};           // where a poll that was shortened to nothing starts again
 
@@ -32,13 +33,13 @@ void CpuImpl::run()
     }
 }
 
-// One look without work is over.
+// A round without work is over.
 void CpuImpl::idle()
 {
     if (!idling) {
         idling = true;
         idle_since = cpu.now();
-        looks = 0;
+        idle_rounds = 0;
         others_ran = false;
     }
     if (others_ran) { // they have had the CPU, nothing came of it for us, and they want it still
@@ -46,11 +47,43 @@ void CpuImpl::idle()
         sleep();
     } else if (cpu.now() - idle_since >= spin_limit) {
         sleep();
-    } else if (++looks % looks_per_yield == 0) {
-        yield();
     } else {
-        pause_cpu();
+        if (++idle_rounds % rounds_per_yield == 0) {
+            yield();
+        } else {
+            cpu.refresh_now();
+        }
+        for (int looks = 0; looks < looks_per_round && !something_arrived(); ++looks) {
+            pause_cpu();
+        }
+        fresh = true;
     }
+}
+
+// Cheaper than a round: the rings, the posts and what pollers can tell without polling.
+bool CpuImpl::something_arrived() const
+{
+    if (posted.load(std::memory_order_relaxed) != nullptr) {
+        return true;
+    }
+    for (const CpuRing* in : incoming) {
+        if (in != nullptr && !in->ring.empty()) {
+            return true;
+        }
+    }
+    return pollers_pending();
+}
+
+bool CpuImpl::pollers_pending() const
+{
+    for (const ClassState& c : classes) {
+        for (const Poller* p : c.pollers) {
+            if (p != nullptr && p->pending()) {
+                return true;
+            }
+        }
+    }
+    return false;
 }
 
 void CpuImpl::yield()
@@ -114,14 +147,7 @@ bool CpuImpl::nothing_to_do()
             return false;
         }
     }
-    for (const ClassState& c : classes) {
-        for (const Poller* p : c.pollers) {
-            if (p != nullptr && p->pending()) {
-                return false;
-            }
-        }
-    }
-    return true;
+    return !pollers_pending();
 }
 
 void CpuImpl::watch_pollers()
