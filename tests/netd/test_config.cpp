@@ -1,0 +1,141 @@
+// The configuration file: what is accepted, and the one line for each mistake.
+#include <catch2/catch.hpp>
+
+#include "netd/config.hpp"
+
+using netd::parse_config;
+
+namespace {
+
+std::string complaint(std::string_view text)
+{
+    std::string error;
+    bool accepted = parse_config(text, "f.toml", error).has_value();
+    return accepted ? "accepted" : error;
+}
+
+constexpr std::string_view tap = "[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\naddress = \"10.1.2.3/24\"\n";
+
+} // namespace
+
+TEST_CASE("a complete configuration is taken over")
+{
+    std::string error;
+    auto c = parse_config(R"(
+socket = "/tmp/s"
+cpus = "0"
+[log]
+level = "debug"
+[limits]
+clients = 8
+sockets_per_client = 128
+ring_bytes = 67108864
+[admission]
+uids = [1000, 1001]
+gids = 7
+[[interface]]
+driver = "loopback"
+announce = true
+[[interface]]
+driver = "tap"
+name = "nd0"
+address = ["10.1.2.3/24", "10.9.0.1/16"]
+mtu = 9000
+queues = 0
+mac = "02:00:00:00:00:07"
+[[route]]
+destination = "0.0.0.0/0"
+gateway = "10.1.2.1"
+)",
+        "f.toml", error);
+    REQUIRE(error == "");
+    REQUIRE(c);
+    CHECK(c->socket == "/tmp/s");
+    CHECK(c->cpus == "0");
+    CHECK(c->log_level == "debug");
+    CHECK(c->limits.clients == 8);
+    CHECK(c->limits.sockets_per_client == 128);
+    CHECK(c->limits.ring_bytes == 67108864);
+    CHECK(c->admission.uids == std::vector<uid_t>{1000, 1001});
+    CHECK(c->admission.gids == std::vector<gid_t>{7});
+    REQUIRE(c->interfaces.size() == 2);
+    CHECK(c->interfaces[0].driver == netd::DriverKind::loopback);
+    CHECK(c->interfaces[0].announce);
+    const netd::InterfaceConfig& i = c->interfaces[1];
+    CHECK(i.name == "nd0");
+    CHECK(i.mtu == 9000);
+    REQUIRE(i.addresses.size() == 2);
+    CHECK(base::to_string(i.addresses[0].addr) == "10.1.2.3");
+    CHECK(i.addresses[1].length == 16);
+    REQUIRE(i.mac);
+    CHECK(base::to_string(*i.mac) == "02:00:00:00:00:07");
+    REQUIRE(c->routes.size() == 1);
+    CHECK(c->routes[0].destination.length == 0);
+    CHECK(base::to_string(c->routes[0].gateway) == "10.1.2.1");
+}
+
+TEST_CASE("an empty file is the default configuration")
+{
+    std::string error;
+    auto c = parse_config("", "f.toml", error);
+    REQUIRE(c);
+    CHECK(c->socket.empty());
+    CHECK(c->interfaces.empty());
+    CHECK(c->log_level == "info");
+}
+
+TEST_CASE("each mistake is named by file, line and key")
+{
+    std::string t(tap);
+    CHECK(complaint("sockt = 1") == "f.toml:1: sockt: is not a key netd knows");
+    CHECK(complaint("\n\nsocket = 5") == "f.toml:3: socket: must be a string");
+    CHECK(complaint("[log]\nlevel = \"loud\"") ==
+          "f.toml:2: log.level: \"loud\" is none of trace, debug, info, warn, error, critical, off");
+    CHECK(complaint("[log]\nfile = \"x\"") == "f.toml:2: log.file: is not a key netd knows");
+    CHECK(complaint("[limits]\nclients = 0") == "f.toml:2: limits.clients: 0 is not between 1 and 4096");
+    CHECK(complaint("[limits]\nclients = -3") == "f.toml:2: limits.clients: -3 is not between 1 and 4096");
+    CHECK(complaint("[limits]\nclients = \"x\"") == "f.toml:2: limits.clients: must be a whole number");
+    CHECK(complaint("[limits]\nsockets_per_client = 65") ==
+          "f.toml:2: limits.sockets_per_client: must be a multiple of 64");
+    CHECK(complaint("limits = 3") == "f.toml:1: limits: must be a table, written [limits]");
+    CHECK(complaint("[interface]\nname = \"x\"") ==
+          "f.toml:1: interface: must be a list of tables, written [[interface]]");
+    CHECK(complaint("[[interface]]\nname = \"x\"") == "f.toml:1: interface.driver: is missing");
+    CHECK(complaint("[[interface]]\ndriver = \"pcap\"") ==
+          "f.toml:2: interface.driver: \"pcap\" is not a driver; there are tap and loopback");
+    CHECK(complaint("[[interface]]\ndriver = \"tap\"") == "f.toml:1: interface.name: is missing");
+    CHECK(complaint("[[interface]]\ndriver = \"tap\"\nname = \"nd0\"") == "f.toml:1: interface.address: is missing");
+    CHECK(complaint(t + "mtu = 100") == "f.toml:5: interface.mtu: 100 is not between 576 and 65535");
+    CHECK(complaint(t + "mac = \"01:00:00:00:00:00\"") ==
+          "f.toml:5: interface.mac: is not a unicast Ethernet address such as 02:00:00:00:00:01");
+    CHECK(complaint(t + "announce = true") ==
+          "f.toml:5: interface.announce: is for the loopback driver; a tap is always announced");
+    CHECK(complaint(t + t) == "f.toml:5: interface.name: \"nd0\" is there twice");
+    CHECK(complaint("[[route]]\ndestination = \"10.0.0.0/33\"\ngateway = \"1.2.3.4\"") ==
+          "f.toml:2: route.destination: \"10.0.0.0/33\" is not an IPv4 network such as 10.0.0.0/8");
+    CHECK(complaint("[[route]]\ndestination = \"10.0.0.0/8\"\ngateway = \"0.0.0.0\"") ==
+          "f.toml:3: route.gateway: \"0.0.0.0\" is not an IPv4 address");
+    CHECK(complaint("cpus = \"0-x\"").starts_with("f.toml:1: cpus: "));
+    CHECK(complaint("a = = 1").starts_with("f.toml:1: "));
+}
+
+TEST_CASE("addresses need a prefix length and must be a host's")
+{
+    auto with = [](const std::string& address) {
+        return complaint("[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\naddress = \"" + address + "\"");
+    };
+    CHECK(with("10.0.0.1/24") == "accepted");
+    CHECK(with("10.0.0.1") ==
+          "f.toml:4: interface.address: \"10.0.0.1\" is not an IPv4 address with prefix length, such as 10.0.0.1/24");
+    CHECK(with("10.0.0.1/0") == "f.toml:4: interface.address: \"10.0.0.1/0\" has no prefix length between 1 and 32");
+    CHECK(with("10.0.0.1/x") == "f.toml:4: interface.address: \"10.0.0.1/x\" has no prefix length between 1 and 32");
+    CHECK(with("224.0.0.1/24") == "f.toml:4: interface.address: \"224.0.0.1/24\" cannot be a host's address");
+    CHECK(with("10.0.0/24").starts_with("f.toml:4: interface.address: "));
+}
+
+TEST_CASE("a file that is not there is said so")
+{
+    std::string error;
+    CHECK(!netd::load_config("/nonexistent/netd.toml", error));
+    CHECK(error == "/nonexistent/netd.toml: No such file or directory");
+}
