@@ -26,13 +26,6 @@ std::uint32_t spin_limit()
     return several ? spin_pauses : 0;
 }
 
-void close_all(const std::vector<int>& fds)
-{
-    for (int fd : fds) {
-        real_calls.close(fd);
-    }
-}
-
 } // namespace
 
 int Admission::attach(const char* socket_path, std::unique_ptr<Admission>& out)
@@ -44,24 +37,23 @@ int Admission::attach(const char* socket_path, std::unique_ptr<Admission>& out)
     }
     std::unique_ptr<Admission> a(new Admission(fd));
     sockbuf::AttachReply reply{};
-    std::vector<int> fds;
+    FdList fds;
     int rc = send_hello(fd, sockbuf::Hello::attach, 0);
     rc = rc != 0 ? rc : receive_reply(fd, &reply, sizeof reply, fds);
     if (rc == 0 && reply.error != 0) {
         rc = -reply.error;
-    } else if (rc == 0 && (reply.version != sockbuf::abi_version || fds.size() != std::size_t{2} + reply.cpus)) {
+    } else if (rc == 0 && (reply.version != sockbuf::abi_version || fds.count != std::size_t{2} + reply.cpus)) {
         rc = -EPROTO;
     }
     if (rc != 0) {
-        close_all(fds);
+        fds.close_all();
         return rc;
     }
-    rc = a->map(reply, fds[0], fds[1]);
-    a->doorbells_.assign(fds.begin() + 2, fds.end());
-    real_calls.close(fds[0]); // the mappings keep the memory
-    real_calls.close(fds[1]);
+    rc = a->map(reply, fds.fds[0], fds.fds[1]);
+    a->doorbells_.assign(fds.fds + 2, fds.fds + fds.count);
+    fds.count = 2; // the mappings keep the memory
+    fds.close_all();
     if (rc == 0) {
-        a->clear_request_locks();
         out = std::move(a);
     }
     return rc;
@@ -99,9 +91,13 @@ Admission::~Admission()
 {
     retire();
     for (const Pipe& p : pipes_) {
-        real_calls.close(p.handle.fd);
+        if (p.fd != 0) {
+            real_calls.close(p.fd);
+        }
     }
-    close_all(doorbells_);
+    for (int fd : doorbells_) {
+        real_calls.close(fd);
+    }
     if (segment_ != nullptr) {
         munmap(segment_, segment_bytes_);
     }
@@ -113,34 +109,26 @@ Admission::~Admission()
     }
 }
 
-// The index may have belonged to a process that died while it held its request ring.
-void Admission::clear_request_locks()
-{
-    for (std::uint32_t cpu = 0; cpu < session_.view.cpus(); ++cpu) {
-        session_.view.requests(session_.process, cpu).lock.store(0, std::memory_order_relaxed);
-    }
-}
-
 int Admission::prepare_fork(ForkTicket& out)
 {
     mutex_.lock(); // until keep() or adopt(): the child must not inherit it held by a thread it does not have
     SignalGuard no_handlers;
     sockbuf::ForkReply reply{};
-    std::vector<int> fds;
+    FdList fds;
     int rc = alive() ? send_hello(fd_, sockbuf::Hello::fork, 0) : -EPIPE;
     rc = rc != 0 ? rc : receive_reply(fd_, &reply, sizeof reply, fds);
     if (rc == -EPIPE) {
         alive_.store(false);
     }
-    if (rc == 0 && (reply.error != 0 || fds.size() != 1)) {
+    if (rc == 0 && (reply.error != 0 || fds.count != 1)) {
         rc = reply.error != 0 ? -reply.error : -EPROTO;
     }
     if (rc != 0) {
-        close_all(fds);
+        fds.close_all();
         mutex_.unlock();
         return rc;
     }
-    out = {reply.process, fds[0]};
+    out = {reply.process, fds.fds[0]};
     return 0;
 }
 
@@ -153,14 +141,11 @@ void Admission::keep(ForkTicket& ticket)
 
 void Admission::close_thread_waiters()
 {
-    auto of_threads = [](const Pipe& p) { return p.kind == sockbuf::WaiterKind::thread; };
-    for (const Pipe& p : pipes_) {
-        if (of_threads(p)) {
-            pipe_fds_[p.handle.index] = 0;
-            real_calls.close(p.handle.fd);
+    for (Pipe& p : pipes_) {
+        if (p.fd != 0 && p.kind == sockbuf::WaiterKind::thread) {
+            real_calls.close(p.fd.exchange(0));
         }
     }
-    std::erase_if(pipes_, of_threads);
 }
 
 void Admission::adopt(ForkTicket& ticket)
@@ -173,7 +158,6 @@ void Admission::adopt(ForkTicket& ticket)
     fd_ = ticket.fd;
     ticket.fd = -1;
     session_.process = ticket.process;
-    clear_request_locks();
 }
 
 void Admission::disown()
@@ -187,9 +171,19 @@ void Admission::disown()
 
 bool Admission::owns(int fd) const
 {
-    return fd > 0 &&
-           (fd == fd_.load() || std::find(doorbells_.begin(), doorbells_.end(), fd) != doorbells_.end() ||
-               std::any_of(std::begin(pipe_fds_), std::end(pipe_fds_), [fd](const auto& own) { return own == fd; }));
+    return fd > 0 && (fd == fd_.load() || std::find(doorbells_.begin(), doorbells_.end(), fd) != doorbells_.end() ||
+                         std::any_of(std::begin(pipes_), std::end(pipes_), [fd](const Pipe& p) { return p.fd == fd; }));
+}
+
+std::vector<int> Admission::own_fds() const
+{
+    std::vector<int> fds = doorbells_;
+    fds.push_back(fd_.load());
+    for (const auto& own : pipe_fds_) {
+        fds.push_back(own.load());
+    }
+    std::erase_if(fds, [](int fd) { return fd <= 0; });
+    return fds;
 }
 
 void Admission::ring(std::uint32_t cpu)
@@ -209,22 +203,22 @@ int Admission::make_waiter(sockbuf::WaiterKind kind, WaiterHandle& out)
         return -EPIPE;
     }
     sockbuf::WaiterReply reply{};
-    std::vector<int> fds;
+    FdList fds;
     int rc = send_hello(fd_, sockbuf::Hello::waiter, static_cast<std::int32_t>(kind));
     rc = rc != 0 ? rc : receive_reply(fd_, &reply, sizeof reply, fds);
     if (rc == -EPIPE) {
         alive_.store(false);
     }
-    if (rc == 0 && (reply.error != 0 || fds.size() != 1 || reply.waiter >= sockbuf::max_waiters)) {
+    if (rc == 0 && (reply.error != 0 || fds.count != 1 || reply.waiter >= sockbuf::max_waiters)) {
         rc = reply.error != 0 ? -reply.error : -EPROTO;
     }
     if (rc != 0) {
-        close_all(fds);
+        fds.close_all();
         return rc;
     }
-    out = {reply.waiter, fds[0]};
-    pipes_.push_back({out, kind});
-    pipe_fds_[out.index] = out.fd;
+    out = {reply.waiter, fds.fds[0]};
+    pipes_[out.index].kind = kind;
+    pipes_[out.index].fd = out.fd;
     return 0;
 }
 
@@ -232,13 +226,11 @@ void Admission::drop_waiter(const WaiterHandle& w)
 {
     SignalGuard no_handlers;
     std::lock_guard lock(mutex_);
-    auto it = std::find_if(pipes_.begin(), pipes_.end(), [&](const Pipe& p) { return p.handle.fd == w.fd; });
-    if (it == pipes_.end()) {
-        return;
+    if (w.fd <= 0 || w.index >= sockbuf::max_waiters || pipes_[w.index].fd != w.fd) {
+        return; // adopt() closed it
     }
-    pipe_fds_[w.index] = 0;
+    pipes_[w.index].fd = 0;
     real_calls.close(w.fd);
-    pipes_.erase(it);
     if (alive()) {
         send_hello(fd_, sockbuf::Hello::drop_waiter, static_cast<std::int32_t>(w.index));
     }

@@ -39,6 +39,7 @@ public:
     // True for descriptors of ours, which a program that closes what it does not know must not get at.
     // No lock: close(2) is allowed in a signal handler.
     bool owns(int fd) const;
+    std::vector<int> own_fds() const; // all of which that is true
 
     void ring(std::uint32_t cpu) override;
     int make_waiter(sockbuf::WaiterKind kind, WaiterHandle& out) override;
@@ -48,20 +49,19 @@ public:
     bool alive() override { return alive_.load(std::memory_order_relaxed); }
 
 private:
+    // A waiter of this process, at its index. Under mutex_ but for reading fd.
     struct Pipe {
-        WaiterHandle handle;
-        sockbuf::WaiterKind kind;
+        std::atomic<int> fd{0}; // 0 = none: never one of ours
+        sockbuf::WaiterKind kind = sockbuf::WaiterKind::none;
     };
     explicit Admission(int fd) : fd_(fd) {}
     int map(const sockbuf::AttachReply& reply, int segment_fd, int page_fd);
-    void clear_request_locks();
     void close_thread_waiters();
 
-    std::mutex mutex_;                                     // round trips, pipes_
-    std::atomic<int> fd_;                                  // the admission connection
-    std::atomic<int> pipe_fds_[sockbuf::max_waiters] = {}; // of waiter i, 0 = none; under mutex_, read without
-    std::vector<int> doorbells_;                           // c: eventfd of CPU i
-    std::vector<Pipe> pipes_;
+    std::mutex mutex_;           // round trips, pipes_
+    std::atomic<int> fd_;        // the admission connection
+    std::vector<int> doorbells_; // c: eventfd of CPU i
+    Pipe pipes_[sockbuf::max_waiters];
     void* segment_ = nullptr; // c
     std::size_t segment_bytes_ = 0;
     void* page_ = nullptr; // c: sleep words, read-only

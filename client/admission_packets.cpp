@@ -16,7 +16,7 @@ namespace client {
 namespace {
 
 constexpr int high_numbers = 1000; // out of select's and most programs' way
-constexpr std::size_t reply_fds_max = 2 + sockbuf::max_cpus;
+constexpr std::size_t reply_fds_max = sizeof FdList::fds / sizeof(int);
 
 // `fd` under a high number if the limit has room there, close-on-exec in any case.
 int move_high(int fd)
@@ -35,6 +35,13 @@ int move_high(int fd)
 }
 
 } // namespace
+
+void FdList::close_all()
+{
+    while (count != 0) {
+        real_calls.close(fds[--count]);
+    }
+}
 
 int connect_admission(const char* socket_path)
 {
@@ -71,7 +78,7 @@ int send_hello(int fd, sockbuf::Hello hello, std::int32_t value)
     return n == static_cast<ssize_t>(sizeof request) ? 0 : -EPIPE;
 }
 
-int receive_reply(int fd, void* reply, std::size_t size, std::vector<int>& fds)
+int receive_reply(int fd, void* reply, std::size_t size, FdList& fds)
 {
     alignas(cmsghdr) unsigned char control[CMSG_SPACE(sizeof(int) * reply_fds_max)];
     iovec piece{reply, size};
@@ -92,10 +99,10 @@ int receive_reply(int fd, void* reply, std::size_t size, std::vector<int>& fds)
             continue;
         }
         std::size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (std::size_t i = 0; i < count; ++i) {
+        for (std::size_t i = 0; i < count && fds.count < reply_fds_max; ++i) {
             int received;
             std::memcpy(&received, CMSG_DATA(c) + i * sizeof(int), sizeof received);
-            fds.push_back(move_high(received));
+            fds.fds[fds.count++] = move_high(received);
         }
     }
     return n == static_cast<ssize_t>(size) && (m.msg_flags & (MSG_CTRUNC | MSG_TRUNC)) == 0 ? 0 : -EPROTO;

@@ -15,6 +15,7 @@ namespace client {
 namespace {
 
 constexpr base::Micros ring_full_nap{100};
+constexpr base::Micros look_up_every = base::millis(50);
 
 // Process index and a counter: unique among everything that can be outstanding for a slot, also across a death.
 std::uint32_t next_sequence(const Session& s)
@@ -74,19 +75,24 @@ int take_reply(SocketSlot& slot, ReplyBuffer* reply)
     return -slot.reply.result;
 }
 
+// netd does not answer a socket that another thread closed meanwhile, so look up now and then.
 int await_reply(Session& s, SocketSlot& slot, Sock k, std::uint32_t sequence)
 {
     auto answered = [&] { return slot.reply.done.load(std::memory_order_seq_cst) == sequence; };
     for (;;) {
-        int rc = wait_for(s, slot, k, base::never, answered);
+        int rc = wait_for(s, slot, k, s.host->now() + look_up_every, answered);
         if (answered()) {
             return 0;
         }
-        if (!is_current(slot, k)) {
+        bool ours = (slot.share.holders.load(std::memory_order_relaxed) & process_bit(s)) != 0;
+        if (!is_current(slot, k) || !ours) {
             return -EBADF;
         }
         if (rc == -EPIPE || !s.host->alive()) {
             return -ENETDOWN;
+        }
+        if (rc != 0 && rc != -ETIMEDOUT && rc != -EINTR) {
+            return rc;
         }
     }
 }

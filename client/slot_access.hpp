@@ -31,9 +31,14 @@ inline std::uint32_t generation_of(SocketSlot& slot)
 {
     return std::atomic_ref<std::uint32_t>(slot.info.generation).load(std::memory_order_acquire);
 }
+inline SlotState state_of(SocketSlot& slot)
+{
+    return static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
+}
+// False also between uses: the generation changes only when netd gives the slot out again.
 inline bool is_current(SocketSlot& slot, Sock k)
 {
-    return generation_of(slot) == k.generation;
+    return generation_of(slot) == k.generation && state_of(slot) != SlotState::free;
 }
 
 // Null when the slot was given to somebody else meanwhile: -EBADF.
@@ -46,10 +51,6 @@ inline SocketSlot* find_slot(Session& s, Sock k)
     return is_current(slot, k) ? &slot : nullptr;
 }
 
-inline SlotState state_of(SocketSlot& slot)
-{
-    return static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
-}
 inline bool has_status(SocketSlot& slot, std::uint32_t bit)
 {
     return (slot.share.status.load(std::memory_order_relaxed) & bit) != 0;

@@ -1,5 +1,7 @@
 // How sockets end: shutdown, and holding and releasing by processes. Ends are offsets: snd_end is fixed before netd
 // hears of it, and FIN follows exactly that byte.
+#include <algorithm>
+
 #include "client/blocking.hpp"
 #include "client/control.hpp"
 
@@ -30,6 +32,15 @@ base::Micros linger_time(Session& s, SocketSlot& slot, Sock k)
         return base::Micros{0};
     }
     return base::seconds(option.l_linger);
+}
+
+// In slices: that a slot is free again is no event.
+void await_closed(Session& s, SocketSlot& slot, Sock k, base::Instant deadline)
+{
+    auto closed = [&] { return !is_current(slot, k) || state_of(slot) == SlotState::closed; };
+    while (!closed() && s.host->alive() && s.host->now() < deadline) {
+        wait_for(s, slot, k, std::min(deadline, s.host->now() + base::millis(5)), closed);
+    }
 }
 
 } // namespace
@@ -88,7 +99,7 @@ int sock_release(Session& s, Sock k)
         open, slot->app.snd_produced.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
     int rc = post_to_netd(s, *slot, r);
     if (rc == 0 && linger.count() > 0 && !is_nonblocking(*slot, 0)) {
-        wait_for(s, *slot, k, s.host->now() + linger, [&] { return state_of(*slot) == SlotState::closed; });
+        await_closed(s, *slot, k, s.host->now() + linger);
     }
     return 0; // as close(2): the descriptor is gone whatever became of netd
 }

@@ -158,7 +158,7 @@ inline constexpr std::uint32_t request_slots = 32;
 // One per process and CPU; producer = the process (its threads take turns under `lock`), consumer = that CPU.
 struct RequestRing {
     alignas(64) std::atomic<std::uint32_t> produced; // u, release
-    std::atomic<std::uint32_t> lock;                 // u: SideLock; the process clears it when it attaches
+    std::atomic<std::uint32_t> lock;                 // u: SideLock; netd clears it with the ring
     alignas(64) std::atomic<std::uint32_t> consumed; // o, release
     alignas(64) Request entries[request_slots];
 };

@@ -47,6 +47,7 @@ public:
     const sockbuf::SegmentView& view() const { return view_; }
     void deliver(std::uint32_t s, const void* data, std::size_t size); // bytes appear in the receive ring
     void wake(std::uint32_t s);
+    void forget_requests(); // what waits in the request rings is never answered
     std::uint64_t marks_seen() const { return marks_seen_.load(); }
     std::uint64_t waiters_given() const { return waiters_given_.load(); }
     std::uint64_t sockets_in_use();

@@ -56,6 +56,16 @@ void Netd::serve_request(const Request& r)
     }
 }
 
+void Netd::forget_requests()
+{
+    for (std::uint32_t p = 0; p < next_process_; ++p) {
+        for (std::uint32_t cpu = 0; cpu < options_.cpus; ++cpu) {
+            RequestRing& ring = view_.requests(p, cpu);
+            ring.consumed.store(ring.produced.load(seq), seq);
+        }
+    }
+}
+
 std::int32_t Netd::perform(const Request& r, std::vector<unsigned char>& data)
 {
     Socket& so = sockets_[r.slot];

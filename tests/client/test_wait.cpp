@@ -244,6 +244,19 @@ TEST_CASE("netd dies while a control call waits for it")
     CHECK((got == 0 || got == -ENETDOWN));
 }
 
+TEST_CASE("a control call on a socket that another thread closes ends")
+{
+    fake::World w;
+    Sock k = w.bound(SOCK_STREAM, 87);
+    int got = 0;
+    FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
+    until_asleep(w, k);
+    w.netd.forget_requests();
+    REQUIRE(sock_release(w.session(), k) == 0);
+    call.finish();
+    CHECK(got == -EBADF);
+}
+
 TEST_CASE("control calls are not interrupted by signals")
 {
     fake::World w;
