@@ -25,8 +25,8 @@ struct StackConfig {
     std::uint64_t seed = 0;               // 0 = from the system's randomness; a simulation names its own
     base::Micros spin_max{50};            // how long an idle protocol thread polls before it sleeps
     std::uint32_t application_spin = 256; // pauses a blocked call polls for before it sleeps; 0 in simulations
-    gateway::GatewayOptions gateway;
-    protocols::StackOptions protocols; // its seed is the one above
+    gateway::GatewayOptions gateway{};
+    protocols::StackOptions protocols{}; // its seed is the one above
 };
 
 class Stack {

@@ -1,0 +1,75 @@
+// Two stacks joined by a link, in virtual time or with threads, for the tests of embed/.
+#pragma once
+
+#include <catch2/catch.hpp>
+
+#include <sys/socket.h>
+
+#include <string>
+
+#include "embed/netd.hpp"
+
+namespace test {
+
+inline const base::Endpoint b_echo = *embed::parse_endpoint("10.0.0.2:7");
+
+inline embed::StackConfig stack_config(std::size_t cpus, embed::Simulation* world, std::uint64_t seed, const char* name)
+{
+    embed::StackConfig c;
+    c.pin.assign(cpus, -1);
+    c.simulation = world;
+    c.seed = seed;
+    c.name = name;
+    c.gateway.segment.sockets = 2048;
+    c.gateway.segment.ring_memory = std::uint64_t{2} << 30;
+    return c;
+}
+
+struct Pair {
+    explicit Pair(std::size_t cpus = 1, embed::Simulation* world = nullptr, std::uint64_t seed = 1,
+        const drivers::SimLinkOptions& wire = {})
+        : a(stack_config(cpus, world, seed * 2, "a")), b(stack_config(cpus, world, seed * 2 + 1, "b"))
+    {
+        std::string error;
+        bool good =
+            embed::join(a, "10.0.0.1/24", b, "10.0.0.2/24", wire, link, error) && a.start(error) && b.start(error);
+        INFO(error);
+        REQUIRE(good);
+    }
+
+    drivers::SimLink link;
+    embed::Stack a;
+    embed::Stack b;
+};
+
+inline embed::Socket open(embed::Stack& stack, int type)
+{
+    embed::Socket s;
+    REQUIRE(embed::Socket::open(stack, type, s) == 0);
+    return s;
+}
+inline embed::Socket listen(embed::Stack& stack, const base::Endpoint& at, int backlog = 128)
+{
+    embed::Socket s = open(stack, SOCK_STREAM);
+    REQUIRE(s.bind(at) == 0);
+    REQUIRE(s.listen(backlog) == 0);
+    return s;
+}
+
+// Exactly `size` bytes, or what came before the end or an error.
+inline std::string read_exactly(embed::Socket& s, std::size_t size)
+{
+    std::string all(size, 0);
+    std::size_t got = 0;
+    while (got < size) {
+        ssize_t n = s.recv({all.data() + got, size - got});
+        if (n <= 0) {
+            break;
+        }
+        got += static_cast<std::size_t>(n);
+    }
+    all.resize(got);
+    return all;
+}
+
+} // namespace test
