@@ -1,0 +1,60 @@
+"""The lint tests can fail: each rule finds what is planted in a copy of a small tree."""
+
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+# (test, file to plant, its text, what the finding says)
+PLANTS = [
+    ("test_layers.py", "base/b.hpp", '// b\n#pragma once\n#include "lwkt/cpu.hpp"\n', "base/ may not include lwkt/"),
+    ("test_layers.py", "drivers/d.cpp", '// d\n#include "protocols/stack.hpp"\n', "drivers/ may not include protocols/"),
+    ("test_layers.py", "protocols/wire/w.hpp", '// w\n#pragma once\n#include "netmsg/packet.hpp"\n', "is pure"),
+    ("test_layers.py", "client/c.cpp", '// c\n#include "sock.hpp"\n', "include from the root"),
+    ("test_house.py", "base/same.cpp", "// a\n", "has the same name"),
+    ("test_house.py", "base/guard.hpp", "// a\n", "#pragma once is missing"),
+    ("test_house.py", "base/silent.cpp", "int x;\n", "open with what the file is for"),
+    ("test_house.py", "base/long.cpp", "// long\n" * 700, "700 lines"),
+    ("test_house.py", "base/late.cpp", "// late\n// TO" "DO: later\n", "unfinished work"),
+    ("test_house.py", "base/path.cpp", '// path\nconst char* p = "/wo' 'rk/main/x";\n', "a path of one machine"),
+    ("test_house.py", "protocols/tcp/tcp_ack.cpp", "// ack\nvoid f() { tcb.state = State::closed; }\n", "transition function"),
+    ("test_house.py", "base/blank.cpp", "// blank \n", "trailing blank"),
+    ("test_format.py", "base/form.cpp", "// form\nint  main( ){return 0;}\n", "not formatted"),
+    ("test_headers.py", "base/alone.hpp", "// alone\n#pragma once\nstd::size_t x();\n", "does not compile alone"),
+]
+
+
+def run(test, plant=None):
+    with tempfile.TemporaryDirectory() as name:
+        top = pathlib.Path(name)
+        (top / "tests/lint").mkdir(parents=True)
+        (top / "lwkt").mkdir()
+        (top / "lwkt/same.cpp").write_text("// same\n")
+        (top / ".clang-format").write_text("BasedOnStyle: LLVM\n")
+        for script in ("lint.py", test):
+            (top / "tests/lint" / script).write_text((HERE / script).read_text())
+        if plant:
+            path = top / plant[0]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(plant[1])
+        return subprocess.run([sys.executable, top / "tests/lint" / test], capture_output=True, text=True)
+
+
+def main():
+    wrong = []
+    for test in sorted({plant[0] for plant in PLANTS}):
+        clean = run(test)
+        if clean.returncode != 0:
+            wrong.append(f"{test} complains about a clean tree: {clean.stdout}{clean.stderr}")
+    for test, path, text, words in PLANTS:
+        done = run(test, (path, text))
+        if done.returncode not in (1, 77) or (done.returncode == 1 and words not in done.stdout):
+            wrong.append(f"{test} did not find '{words}' in {path}: {done.stdout}{done.stderr}")
+    print("\n".join(wrong) or f"{len(PLANTS)} planted findings found")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
