@@ -32,6 +32,7 @@ def run(test, plant=None):
         (top / "tests/lint").mkdir(parents=True)
         (top / "lwkt").mkdir()
         (top / "lwkt/same.cpp").write_text("// same\n")
+        (top / "lwkt/good.hpp").write_text("// good\n#pragma once\n")
         (top / ".clang-format").write_text("BasedOnStyle: LLVM\n")
         for script in ("lint.py", test):
             (top / "tests/lint" / script).write_text((HERE / script).read_text())
