@@ -1,0 +1,213 @@
+"""The daemon from outside: start and stop, exit codes, and what it does with peers that misbehave on its socket."""
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+
+NETD, NETCTL = sys.argv[1:3]
+MAGIC, VERSION = 0x4E455444, 1
+ATTACH, WAITER, FORK, DROP_WAITER, CONTROL = range(1, 6)
+
+
+def request(hello, value=0, magic=MAGIC, version=VERSION):
+    return struct.pack("<IIIi", magic, version, hello, value)
+
+
+class Daemon:
+    def __init__(self, directory, *arguments, config=None):
+        self.path = os.path.join(directory, "s")
+        command = [NETD, "--socket", self.path, *arguments]
+        if config is not None:
+            file = os.path.join(directory, "netd.toml")
+            with open(file, "w") as f:
+                f.write(config)
+            command += ["--config", file]
+        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+        self.log = []
+        for line in self.process.stderr:
+            self.log.append(line)
+            if "netd ready" in line:
+                return
+        self.process.wait()
+
+    def connect(self):
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.settimeout(10)
+        s.connect(self.path)
+        return s
+
+    def stat(self):
+        out = subprocess.run([NETCTL, "--socket", self.path, "stat", "--json"], capture_output=True, text=True, check=True)
+        return {name: v["total"] for name, v in json.loads(out.stdout)["counters"].items()}
+
+    def stop(self, number=signal.SIGTERM):
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        self.log += self.process.communicate(timeout=20)[1].splitlines(keepends=True)
+        return self.process.returncode
+
+
+class Peer:
+    """A process of netd's, as far as the socket shows it."""
+
+    def __init__(self, daemon):
+        self.s = daemon.connect()
+        self.s.send(request(ATTACH))
+        data, fds, _, _ = socket.recv_fds(self.s, 64, 80)
+        self.error, _, self.segment_bytes, self.page_bytes, self.process, self.cpus, _ = struct.unpack("<iIQIIII", data)
+        self.fds = fds
+
+    def ask(self, hello, value=0):
+        self.s.send(request(hello, value))
+        data, fds, _, _ = socket.recv_fds(self.s, 64, 4)
+        return *struct.unpack("<iI", data), fds
+
+    def close(self):
+        for fd in self.fds:
+            os.close(fd)
+        self.s.close()
+
+
+class DaemonTest(unittest.TestCase):
+    def setUp(self):
+        self.directory = tempfile.TemporaryDirectory()
+        self.addCleanup(self.directory.cleanup)
+
+    def start(self, *arguments, config=None):
+        daemon = Daemon(self.directory.name, *arguments, config=config)
+        self.addCleanup(lambda: (daemon.process.kill(), daemon.process.wait(), daemon.process.stderr.close())
+                        if daemon.process.poll() is None else None)
+        return daemon
+
+    def wait_for(self, condition):
+        for _ in range(500):
+            if condition():
+                return
+            time.sleep(0.02)
+        self.fail("did not happen")
+
+    def test_start_stop_and_restart(self):
+        daemon = self.start("--cpus", "0")
+        self.assertIn("netd ready", daemon.log[-1])
+        second = subprocess.run([NETD, "--socket", daemon.path], capture_output=True, text=True)
+        self.assertEqual((second.returncode, second.stderr), (69, f"netd: netd already running on {daemon.path}\n"))
+        self.assertEqual(daemon.stop(), 0)
+        self.assertFalse(os.path.exists(daemon.path))
+        third = subprocess.run([NETCTL, "--socket", daemon.path, "ss"], capture_output=True, text=True)
+        self.assertEqual((third.returncode, third.stderr), (69, f"netctl: netd is not running on {daemon.path}\n"))
+        killed = self.start()
+        killed.stop(signal.SIGKILL)
+        self.assertTrue(os.path.exists(killed.path))
+        again = self.start()
+        self.assertIn("netd ready", again.log[-1])
+        self.assertEqual(again.stop(signal.SIGINT), 0)
+
+    def test_bad_use(self):
+        def run(*arguments):
+            done = subprocess.run([NETD, *arguments], capture_output=True, text=True)
+            return done.returncode, done.stderr
+        self.assertEqual(run("--nonsense")[0], 64)
+        self.assertEqual(run("--cpus", "9999")[0], 64)
+        self.assertEqual(run("--version")[0], 0)
+        file = os.path.join(self.directory.name, "bad.toml")
+        with open(file, "w") as f:
+            f.write("[log]\nlevle = 1\n")
+        self.assertEqual(run("--check-config", "--config", file), (78, f"netd: {file}:2: log.levle: is not a key netd knows\n"))
+        self.assertEqual(run("--socket", "/nonexistent/s")[0], 71)
+
+    def test_attach_waiters_and_fork(self):
+        daemon = self.start()
+        peer = Peer(daemon)
+        self.assertEqual((peer.error, peer.process, len(peer.fds)), (0, 0, 2 + peer.cpus))
+        self.assertEqual(os.fstat(peer.fds[0]).st_size, peer.segment_bytes)
+        self.assertEqual(daemon.stat()["clients"], 1)
+        error, _, pipe = peer.ask(WAITER, 1)
+        self.assertEqual((error, len(pipe)), (0, 1))
+        self.assertTrue(os.get_blocking(pipe[0]))
+        error, process, child = peer.ask(FORK)
+        self.assertEqual((error, process, len(child)), (0, 1, 1))
+        peer.close()
+        self.assertEqual(daemon.stat()["clients"], 1)  # the child still lives
+        os.close(child[0])
+        self.wait_for(lambda: daemon.stat()["clients"] == 0)
+        self.assertEqual(os.read(pipe[0], 1), b"")  # its waiters went with the process
+        os.close(pipe[0])
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_waiters_run_out(self):
+        daemon = self.start()
+        peer = Peer(daemon)
+        errors = []
+        for _ in range(130):
+            error, _, fds = peer.ask(WAITER, 2)
+            errors.append(error)
+            for fd in fds:
+                os.close(fd)
+        self.assertEqual(errors, [0] * 128 + [28] * 2)  # ENOSPC
+        peer.s.send(request(DROP_WAITER, 5))
+        error, waiter, fds = peer.ask(WAITER, 1)
+        self.assertEqual((error, waiter), (0, 5))
+        os.close(fds[0])
+        peer.close()
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_nonsense_is_closed_and_harms_nobody(self):
+        daemon = self.start()
+        good = Peer(daemon)
+        for packet in (b"x", request(ATTACH, magic=1), request(ATTACH) + b"more", request(99), request(WAITER, 1),
+                       request(FORK), request(CONTROL, 77)):
+            s = daemon.connect()
+            s.send(packet)
+            self.assertEqual(s.recv(100), b"", packet)
+            s.close()
+        old = daemon.connect()
+        old.send(request(ATTACH, version=0))
+        self.assertEqual(struct.unpack("<iI", old.recv(100)[:8]), (71, VERSION))  # EPROTO, and what netd speaks
+        old.close()
+        bad = Peer(daemon)
+        bad.s.send(request(WAITER, 9))
+        self.assertEqual(bad.s.recv(100), b"")
+        bad.close()
+        deaf = Peer(daemon)  # asks for ever and reads nothing
+        with self.assertRaises(OSError):
+            for _ in range(100000):
+                deaf.s.send(request(FORK))
+        deaf.close()
+        self.assertEqual(good.ask(WAITER, 1)[0], 0)
+        good.close()
+        self.wait_for(lambda: daemon.stat()["clients"] == 0)
+        self.assertEqual(daemon.stop(), 0)
+        self.assertTrue(any("is not a request" in line for line in daemon.log))
+
+    def test_clients_are_limited(self):
+        daemon = self.start(config="[limits]\nclients = 2\nsockets_per_client = 64\nring_bytes = 67108864\n")
+        peers = [Peer(daemon) for _ in range(3)]
+        self.assertEqual([p.error for p in peers[:2]], [0, 0])
+        self.assertNotEqual(peers[2].error, 0)
+        for p in peers:
+            p.close()
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_netctl(self):
+        daemon = self.start()
+        out = subprocess.run([NETCTL, "--socket", daemon.path, "ss"], capture_output=True, text=True)
+        self.assertEqual(out.returncode, 0, out.stderr)
+        self.assertTrue(out.stdout.startswith("Type"), out.stdout)
+        counters = daemon.stat()
+        self.assertEqual(counters["sockets"], 0)
+        self.assertGreater(counters["cpu.rounds"], 0)
+        self.assertIn("ip.in", counters)
+        self.assertIn("lo.in_packets", counters)
+        self.assertEqual(subprocess.run([NETCTL, "nonsense"], capture_output=True).returncode, 64)
+        self.assertEqual(daemon.stop(), 0)
+
+
+if __name__ == "__main__":
+    unittest.main(argv=sys.argv[:1])
