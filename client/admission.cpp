@@ -179,8 +179,8 @@ std::vector<int> Admission::own_fds() const
 {
     std::vector<int> fds = doorbells_;
     fds.push_back(fd_.load());
-    for (const auto& own : pipe_fds_) {
-        fds.push_back(own.load());
+    for (const Pipe& p : pipes_) {
+        fds.push_back(p.fd);
     }
     std::erase_if(fds, [](int fd) { return fd <= 0; });
     return fds;
