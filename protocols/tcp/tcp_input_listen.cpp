@@ -11,7 +11,7 @@ void answer_with_cookie(Domain& d, const Segment& s, const Negotiated& n, const 
     TcpState& state = *d.tcp;
     Cookie cookie = make_cookie(state, s, n);
     Negotiated said = n;
-    said.rcv_scale = cookie_rcv_scale;
+    said.rcv_scale = default_rcv_scale;
     said.scale &= n.timestamps; // without a timestamp nothing carries these back
     said.sack &= n.timestamps;
     Reply r;
@@ -45,8 +45,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     if (!route_lookup(d, s.flow.peer.addr, route)) {
         return;
     }
-    std::uint32_t ring = l.options.receive_ring_bytes;
-    Negotiated n = negotiate(s.header.options, ring != 0 ? scale_for(ring) : cookie_rcv_scale);
+    Negotiated n = negotiate(s.header.options, scale_for(l.options.receive_ring_bytes));
     SynEntry* e = state.syn_cache.slab.make(d, s.flow, l);
     if (e == nullptr) {
         count(state.counters.syn_cache_full);

@@ -22,10 +22,14 @@ std::uint32_t timestamp_now(base::Instant now, std::uint32_t offset)
     return static_cast<std::uint32_t>(now.time_since_epoch().count() / 1000) + offset;
 }
 
-std::uint8_t scale_for(std::uint64_t ring_bytes)
+// Without SO_RCVBUF the scale leaves room for rings of 16 MiB, as Linux's does.
+std::uint8_t scale_for(std::uint32_t ring_option_bytes)
 {
+    if (ring_option_bytes == 0) {
+        return default_rcv_scale;
+    }
     std::uint8_t scale = 0;
-    while (scale < wire::tcp_scale_max && (std::uint64_t{window_unscaled_max} << scale) < ring_bytes) {
+    while (scale < wire::tcp_scale_max && (std::uint64_t{window_unscaled_max} << scale) < ring_option_bytes) {
         ++scale;
     }
     return scale;

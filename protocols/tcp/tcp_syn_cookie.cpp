@@ -75,7 +75,7 @@ bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n)
         n.sack = (options & 16U) != 0;
         n.scale = (options & 15U) != no_scale;
         n.snd_scale = n.scale ? static_cast<std::uint8_t>(options & 15U) : 0;
-        n.rcv_scale = n.scale ? cookie_rcv_scale : 0;
+        n.rcv_scale = n.scale ? default_rcv_scale : 0;
     }
     count(s.counters.cookies_valid);
     return true;

@@ -60,7 +60,7 @@ bool acceptable_peer(const base::Endpoint& peer)
 void start_connect(Domain& d, Tcb& t)
 {
     t.agreed = {};
-    t.agreed.rcv_scale = scale_for(t.so->rcv_ring.size());
+    t.agreed.rcv_scale = scale_for(t.so->options.receive_ring_bytes);
     t.agreed.scale = t.agreed.sack = t.agreed.timestamps = true; // offered
     t.ts.offset = timestamp_offset(*d.tcp, t.flow);
     t.snd.iss = t.snd.una = initial_sequence(*d.tcp, t.flow, d.now());

@@ -34,7 +34,7 @@ void update_window(Tcb& t, const Segment& s);
 Seq initial_sequence(const TcpState& s, const base::FourTuple& flow, base::Instant now); // RFC 6528
 std::uint32_t timestamp_offset(const TcpState& s, const base::FourTuple& flow);
 std::uint32_t timestamp_now(base::Instant now, std::uint32_t offset);
-std::uint8_t scale_for(std::uint64_t ring_bytes);
+std::uint8_t scale_for(std::uint32_t ring_option_bytes);
 std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o);
 Negotiated negotiate(const wire::TcpOptions& theirs, std::uint8_t our_scale);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
