@@ -2,7 +2,15 @@
 
 #include <algorithm>
 
+#include "base/check.hpp"
+
 namespace embed {
+
+namespace {
+
+constexpr int stuck_max = 1000; // a poller whose deadline passed must do something about it
+
+} // namespace
 
 // The stacks in a drawn order, each with its CPUs in a drawn order.
 bool Simulation::step_sets()
@@ -20,6 +28,7 @@ bool Simulation::step_sets()
 bool Simulation::step(base::Instant limit)
 {
     if (step_sets()) {
+        stuck_ = 0;
         return true;
     }
     base::Instant next = base::never;
@@ -29,7 +38,9 @@ bool Simulation::step(base::Instant limit)
     if (next == base::never || next > limit) {
         return false;
     }
-    clock_.advance_to(std::max(next, clock_.now()));
+    stuck_ = next > now() ? 0 : stuck_ + 1;
+    INVARIANT(stuck_ < stuck_max);
+    clock_.advance_to(std::max(next, now()));
     return true;
 }
 

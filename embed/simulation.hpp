@@ -38,6 +38,7 @@ private:
     lwkt::VirtualClock clock_;
     base::Random order_;
     std::vector<lwkt::CpuSet*> sets_;
+    int stuck_ = 0; // steps without work though a deadline has passed
 };
 
 } // namespace embed

@@ -128,7 +128,7 @@ void show_counters(const std::vector<json>& lines, bool as_json)
             order.push_back(name);
         }
         auto n = line.at("value").get<std::uint64_t>();
-        it->second.total += n;
+        it->second.total = line.contains("highest") ? std::max(it->second.total, n) : it->second.total + n;
         if (line.contains("cpu")) {
             std::size_t cpu = line.at("cpu").get<std::size_t>();
             it->second.cpus[cpu] = n;

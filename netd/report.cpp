@@ -32,6 +32,12 @@ public:
         lines_.push_back(json{{"name", name}, {"cpu", cpu}, {"value", value}}.dump());
     }
 
+    // A highest value: over several CPUs the maximum counts, not the sum.
+    void add_highest(const std::string& name, std::size_t cpu, std::uint64_t value)
+    {
+        lines_.push_back(json{{"name", name}, {"cpu", cpu}, {"value", value}, {"highest", true}}.dump());
+    }
+
 private:
     std::vector<std::string>& lines_;
 };
@@ -54,8 +60,8 @@ void add_cpu(Counters& to, const lwkt::Cpu& cpu)
     for (unsigned i = 0; i < lwkt::class_count; ++i) {
         to.add(fmt::format("cpu.busy_us.{}", classes[i]), id, relaxed(c.busy_us[i]));
     }
-    to.add("cpu.longest_handler_us", id, relaxed(c.longest_handler_us));
-    to.add("cpu.timer_late_max_us", id, relaxed(c.timer_late_max_us));
+    to.add_highest("cpu.longest_handler_us", id, relaxed(c.longest_handler_us));
+    to.add_highest("cpu.timer_late_max_us", id, relaxed(c.timer_late_max_us));
 }
 
 void add_netif(Counters& to, const netmsg::Netif& netif, std::size_t cpu)
