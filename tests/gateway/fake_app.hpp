@@ -12,8 +12,8 @@
 namespace test {
 
 struct FakeApp {
-    FakeApp(lwkt::CpuSet& set, lwkt::VirtualClock& clock, gateway::Gateway& gw, std::uint32_t process = 0)
-        : set(set), clock(clock), gw(gw), process(process)
+    FakeApp(lwkt::CpuSet& of_set, lwkt::VirtualClock& of_clock, gateway::Gateway& of_gw)
+        : set(of_set), clock(of_clock), gw(of_gw)
     {
         std::string error;
         client = gw.attach(1, error);
@@ -144,7 +144,7 @@ struct FakeApp {
     lwkt::CpuSet& set;
     lwkt::VirtualClock& clock;
     gateway::Gateway& gw;
-    std::uint32_t process;
+    std::uint32_t process = 0;
     gateway::Client* client = nullptr;
     sockbuf::SegmentView view;
     std::uint32_t sequence = 0;

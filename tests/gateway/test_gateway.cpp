@@ -2,8 +2,6 @@
 // are cleaned up after, hostile families lose their own sockets and nothing else.
 #include <catch2/catch.hpp>
 
-#include <numeric>
-
 #include "base/random.hpp"
 #include "drivers/loopback.hpp"
 #include "tests/gateway/fake_app.hpp"
@@ -19,7 +17,7 @@ struct World {
         : set(clock, options(cpus)), stack(set, stack_options(seed))
     {
         std::string error;
-        INVARIANT(stack.add_interface(std::make_unique<drivers::Loopback>("lo"), {{base::IpAddr::v4(0x7f000001), 8}},
+        INVARIANT(stack.add_interface(std::make_unique<drivers::Loopback>(), {{base::IpAddr::v4(0x7f000001), 8}},
                       error) != nullptr);
         gateway::GatewayOptions o;
         o.segment.sockets = 1024;
