@@ -1,0 +1,57 @@
+// Runs every parser of protocols/wire over one input and checks what a parser promises about what it accepts. Used by
+// the libFuzzer target and by the mutation test of the quick suite.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#include "protocols/wire/arp.hpp"
+#include "protocols/wire/ethernet.hpp"
+#include "protocols/wire/icmp.hpp"
+#include "protocols/wire/ipv4.hpp"
+#include "protocols/wire/udp.hpp"
+
+namespace fuzz {
+
+// False when a parser accepted what contradicts itself.
+inline bool parse_ip_payload(const unsigned char* at, std::uint32_t size, const protocols::wire::Ipv4Header& h)
+{
+    namespace wire = protocols::wire;
+    if (h.protocol == wire::protocol_udp) {
+        auto udp = wire::parse_udp(at, size, size);
+        return !udp || (udp->length >= 8 && udp->length <= size);
+    }
+    auto icmp = wire::parse_icmp(at, size);
+    if (!icmp || size < wire::icmp_header_bytes) {
+        return true;
+    }
+    auto quote = wire::parse_icmp_quote(*icmp, at + 8, size - 8);
+    return !quote || quote->ip.fragment_offset == 0;
+}
+
+inline bool parse_all(const void* data, std::size_t bytes)
+{
+    namespace wire = protocols::wire;
+    const auto* at = static_cast<const unsigned char*>(data);
+    auto size = static_cast<std::uint32_t>(bytes);
+    auto ethernet = wire::parse_ethernet(at, size);
+    if (!ethernet) {
+        return true;
+    }
+    at += wire::ethernet_header_bytes;
+    size -= wire::ethernet_header_bytes;
+    if (auto arp = wire::parse_arp(at, size); arp && (arp->operation < 1 || arp->operation > 2)) {
+        return false;
+    }
+    (void)wire::parse_ipv4_quote(at, size);
+    wire::Ipv4Fault fault{};
+    auto ip = wire::parse_ipv4(at, size, size, false, fault);
+    if (!ip) {
+        return fault != wire::Ipv4Fault::none;
+    }
+    bool sane = ip->header_bytes >= 20 && ip->header_bytes <= ip->total_bytes && ip->total_bytes <= size &&
+                ip->fragment_offset + ip->payload_bytes() + ip->header_bytes <= wire::ipv4_packet_max;
+    return sane && parse_ip_payload(at + ip->header_bytes, ip->payload_bytes(), *ip);
+}
+
+} // namespace fuzz

@@ -1,0 +1,266 @@
+// UDP between two hosts in virtual time: resolution, delivery across CPUs, errors, limits, and a hostile ring.
+#include "tests/protocols/host.hpp"
+
+using namespace test;
+using base::Error;
+using protocols::StackCounters;
+using sockbuf::SlotKind;
+
+namespace {
+
+Bytes pattern(std::size_t size)
+{
+    Bytes b(size);
+    for (std::size_t i = 0; i < size; ++i) {
+        b[i] = static_cast<unsigned char>(i * 7 + i / 251);
+    }
+    return b;
+}
+
+} // namespace
+
+TEST_CASE("a datagram is echoed, the neighbour being resolved on the way")
+{
+    Pair p;
+    TestSocket server(p.world, p.b, SlotKind::datagram);
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    REQUIRE(client.bind(at("0.0.0.0", 0)) == Error::none);
+    client.send(pattern(100), at("10.0.0.2", 7));
+    Bytes got;
+    base::Endpoint from;
+    REQUIRE(server.receive(got, &from));
+    CHECK(got == pattern(100));
+    CHECK(from == base::Endpoint{ip("10.0.0.1"), client.so.flow.local.port});
+    server.send(got, from);
+    REQUIRE(client.receive(got, &from));
+    CHECK(got == pattern(100));
+    CHECK(from == at("10.0.0.2", 7));
+    CHECK(p.a.counted(&StackCounters::arp_out_requests) == 1);
+    CHECK(p.b.counted(&StackCounters::arp_out_requests) == 0); // it learned from our request
+    CHECK(client.slot.owner.snd_acked.load() == client.slot.app.snd_produced.load());
+    CHECK(p.a.packets_in_use() + p.b.packets_in_use() == 0);
+}
+
+TEST_CASE("the largest datagram travels in fragments and arrives whole")
+{
+    Pair p(2, 2);
+    TestSocket server(p.world, p.b, SlotKind::datagram, 1);
+    TestSocket client(p.world, p.a, SlotKind::datagram, 1);
+    REQUIRE(server.bind(at("10.0.0.2", 7)) == Error::none);
+    REQUIRE(client.bind(at("10.0.0.1", 0)) == Error::none);
+    for (std::size_t size : {std::size_t{0}, std::size_t{1472}, std::size_t{1473}, std::size_t{65507}}) {
+        client.send(pattern(size), at("10.0.0.2", 7));
+        if (size == 0) {
+            p.world.advance(base::millis(1));
+        }
+        Bytes got{1};
+        REQUIRE(server.receive(got));
+        CHECK(got == pattern(size));
+    }
+    CHECK(p.a.counted(&StackCounters::frag_out_datagrams) == 2);
+    CHECK(p.b.counted(&StackCounters::frag_reassembled) == 2);
+    CHECK(p.a.packets_in_use() + p.b.packets_in_use() == 0);
+}
+
+TEST_CASE("a datagram is matched on the CPU of its flow and forwarded to the socket's owner")
+{
+    Pair p(1, 4);
+    unsigned next = 0;
+    p.b.link->choose_cpu = [&](const Bytes&) { return static_cast<base::CpuId>(next++ % 4); };
+    TestSocket server(p.world, p.b, SlotKind::datagram, 2);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    TestSocket clients[8] = {{p.world, p.a, SlotKind::datagram}, {p.world, p.a, SlotKind::datagram},
+        {p.world, p.a, SlotKind::datagram}, {p.world, p.a, SlotKind::datagram}, {p.world, p.a, SlotKind::datagram},
+        {p.world, p.a, SlotKind::datagram}, {p.world, p.a, SlotKind::datagram}, {p.world, p.a, SlotKind::datagram}};
+    unsigned received = 0;
+    for (TestSocket& c : clients) {
+        REQUIRE(c.bind(at("0.0.0.0", 0)) == Error::none);
+        for (int i = 0; i < 4; ++i) {
+            c.send(pattern(64), at("10.0.0.2", 7));
+        }
+    }
+    Bytes got;
+    while (server.receive(got)) {
+        ++received;
+    }
+    CHECK(received == 32);
+    CHECK(p.b.counted(&StackCounters::udp_in) == 32);
+    CHECK(p.b.counted(&StackCounters::steer_forwarded) >= p.b.counted(&StackCounters::steer_received));
+    CHECK(p.b.counted(&StackCounters::steer_received) > 0);
+    CHECK(p.b.counted(&StackCounters::udp_forwarded) > 0);
+    CHECK(p.b.packets_in_use() == 0);
+}
+
+TEST_CASE("RFC 1122 4.1.3.1: a closed port answers, and a connected socket reads ECONNREFUSED once")
+{
+    Pair p(2, 2);
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(client.connect(at("10.0.0.2", 9)) == Error::none);
+    CHECK(client.so.flow.local.addr == ip("10.0.0.1"));
+    client.send(pattern(10));
+    p.world.advance(base::millis(10));
+    CHECK(p.b.counted(&StackCounters::icmp_out_errors) == 1);
+    CHECK(client.take_error() == ECONNREFUSED);
+    CHECK(client.take_error() == 0);
+    TestSocket loose(p.world, p.a, SlotKind::datagram);
+    REQUIRE(loose.bind(at("0.0.0.0", 0)) == Error::none);
+    loose.send(pattern(10), at("10.0.0.2", 9));
+    p.world.advance(base::millis(10));
+    CHECK(loose.take_error() == 0); // not connected: nobody to tell
+}
+
+TEST_CASE("a connected socket takes only its peer's datagrams and comes before a wildcard")
+{
+    Pair p(2, 2);
+    TestSocket wild(p.world, p.b, SlotKind::datagram, 0);
+    TestSocket tied(p.world, p.b, SlotKind::datagram, 1);
+    TestSocket friendly(p.world, p.a, SlotKind::datagram);
+    TestSocket other(p.world, p.a, SlotKind::datagram);
+    REQUIRE(wild.set(SOL_SOCKET, SO_REUSEADDR, 1) == Error::none);
+    REQUIRE(tied.set(SOL_SOCKET, SO_REUSEADDR, 1) == Error::none);
+    REQUIRE(friendly.bind(at("10.0.0.1", 5001)) == Error::none);
+    REQUIRE(other.bind(at("10.0.0.1", 5002)) == Error::none);
+    REQUIRE(wild.bind(at("0.0.0.0", 7)) == Error::none);
+    REQUIRE(tied.bind(at("0.0.0.0", 7)) == Error::none);
+    REQUIRE(tied.connect(at("10.0.0.1", 5001)) == Error::none);
+    friendly.send(pattern(1), at("10.0.0.2", 7));
+    other.send(pattern(2), at("10.0.0.2", 7));
+    Bytes got;
+    REQUIRE(tied.receive(got));
+    CHECK(got.size() == 1);
+    CHECK(!tied.receive(got));
+    REQUIRE(wild.receive(got));
+    CHECK(got.size() == 2);
+    REQUIRE(tied.call(netmsg::SocketOp::unconnect) == Error::none);
+    CHECK(tied.so.flow.local.addr.is_any());
+}
+
+TEST_CASE("a full receive ring drops and counts, and takes again once read")
+{
+    Pair p;
+    TestSocket server(p.world, p.b, SlotKind::datagram, 0, 12); // 4096 bytes
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    REQUIRE(client.bind(at("0.0.0.0", 0)) == Error::none);
+    for (int i = 0; i < 5; ++i) {
+        client.send(pattern(992), at("10.0.0.2", 7)); // 1024 in the ring
+    }
+    CHECK(server.slot.owner.rcv_dropped.load() == 1);
+    CHECK(p.b.counted(&StackCounters::udp_in_ring_full) == 1);
+    Bytes got;
+    REQUIRE(server.receive(got));
+    client.send(pattern(992), at("10.0.0.2", 7));
+    int left = 0;
+    while (server.receive(got)) {
+        ++left;
+    }
+    CHECK(left == 4);
+}
+
+TEST_CASE("a malformed record breaks its own socket and nothing else")
+{
+    Pair p;
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(client.bind(at("0.0.0.0", 0)) == Error::none);
+    sockbuf::DatagramHeader h{};
+    h.size = 70000;
+    h.port = 7;
+    client.send_raw(h, pattern(10));
+    client.look();
+    CHECK(client.slot.owner.snd_broken.load() == 1);
+    CHECK(p.a.counted(&StackCounters::udp_out_malformed) == 1);
+    TestSocket liar(p.world, p.a, SlotKind::datagram);
+    REQUIRE(liar.bind(at("0.0.0.0", 0)) == Error::none);
+    liar.slot.app.snd_produced.store(std::uint64_t{1} << 40);
+    liar.look();
+    CHECK(liar.slot.owner.snd_broken.load() == 1);
+}
+
+TEST_CASE("broadcast needs permission, and reaches every socket of the port")
+{
+    Pair p(1, 2);
+    TestSocket one(p.world, p.b, SlotKind::datagram, 0);
+    TestSocket two(p.world, p.b, SlotKind::datagram, 1);
+    for (TestSocket* s : {&one, &two}) {
+        REQUIRE(s->set(SOL_SOCKET, SO_REUSEADDR, 1) == Error::none);
+        REQUIRE(s->bind(at("0.0.0.0", 7)) == Error::none);
+    }
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(client.bind(at("0.0.0.0", 0)) == Error::none);
+    client.send(pattern(5), at("10.0.0.255", 7));
+    CHECK(client.take_error() == EACCES);
+    REQUIRE(client.set(SOL_SOCKET, SO_BROADCAST, 1) == Error::none);
+    client.send(pattern(5), at("10.0.0.255", 7));
+    Bytes got;
+    CHECK(one.receive(got));
+    REQUIRE(two.receive(got));
+    CHECK(got == pattern(5));
+    CHECK(p.b.packets_in_use() == 0);
+}
+
+TEST_CASE("SO_REUSEPORT: flows spread over the group and each stays with one socket")
+{
+    Pair p(1, 2);
+    TestSocket one(p.world, p.b, SlotKind::datagram, 0);
+    TestSocket two(p.world, p.b, SlotKind::datagram, 1);
+    for (TestSocket* s : {&one, &two}) {
+        REQUIRE(s->set(SOL_SOCKET, SO_REUSEPORT, 1) == Error::none);
+        REQUIRE(s->bind(at("0.0.0.0", 7)) == Error::none);
+    }
+    int first = 0;
+    int second = 0;
+    Bytes got;
+    for (std::uint16_t port = 6000; port < 6032; ++port) {
+        TestSocket c(p.world, p.a, SlotKind::datagram);
+        REQUIRE(c.bind(at("0.0.0.0", port)) == Error::none);
+        c.send(pattern(1), at("10.0.0.2", 7));
+        c.send(pattern(1), at("10.0.0.2", 7));
+        int here = (one.receive(got) ? 1 : 0) + (one.receive(got) ? 1 : 0);
+        int there = (two.receive(got) ? 1 : 0) + (two.receive(got) ? 1 : 0);
+        REQUIRE(here + there == 2);
+        REQUIRE((here == 0 || there == 0));
+        first += here;
+        second += there;
+        REQUIRE(c.close() == Error::none);
+    }
+    CHECK(first > 0);
+    CHECK(second > 0);
+}
+
+TEST_CASE("a host talks to itself through the loopback interface")
+{
+    Pair p(2, 1);
+    TestSocket server(p.world, p.a, SlotKind::datagram, 0);
+    TestSocket client(p.world, p.a, SlotKind::datagram, 1);
+    REQUIRE(server.bind(at("10.0.0.1", 7)) == Error::none);
+    REQUIRE(client.connect(at("10.0.0.1", 7)) == Error::none);
+    client.send(pattern(3000));
+    Bytes got;
+    REQUIRE(server.receive(got));
+    CHECK(got == pattern(3000));
+    CHECK(p.a.link->sent.empty());
+}
+
+TEST_CASE("close sends what was published, releases the port everywhere and detaches once")
+{
+    Pair p(3, 1);
+    TestSocket server(p.world, p.b, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    TestSocket client(p.world, p.a, SlotKind::datagram, 2);
+    REQUIRE(client.bind(at("10.0.0.1", 5000)) == Error::none);
+    sockbuf::DatagramHeader h{};
+    h.size = 10;
+    h.port = 7;
+    std::memcpy(h.addr, ip("10.0.0.2").bytes(), 16);
+    for (int i = 0; i < 100; ++i) {
+        client.send_raw(h, pattern(10));
+    }
+    REQUIRE(client.close() == Error::none);
+    p.world.advance(base::millis(1));
+    CHECK(client.detached == 1);
+    CHECK(p.a.counted(&StackCounters::udp_out) == 100);
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        CHECK(p.a.domain(cpu).udp_ports->size() == 0);
+    }
+}
