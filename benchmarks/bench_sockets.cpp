@@ -1,0 +1,214 @@
+// bench-sockets: an ordinary program with ordinary blocking sockets, run on the kernel or through netrun, because the
+// interpreters' own cost would hide what is measured. Knows nothing of netd. benchmarks/run starts it.
+//   serve ADDRESS PORT                             echoes, a thread per connection
+//   pingpong ADDRESS PORT SECONDS BYTES            prints round trips per second
+//   memcached ADDRESS PORT SECONDS CONNECTIONS     one outstanding get on each; prints requests per second
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <vector>
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+[[noreturn]] void give_up(const char* what)
+{
+    std::fprintf(stderr, "bench-sockets: %s: %s\n", what, std::strerror(errno));
+    std::exit(1);
+}
+
+sockaddr_in endpoint(const char* address, const char* port)
+{
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_port = htons(static_cast<std::uint16_t>(std::atoi(port)));
+    if (inet_pton(AF_INET, address, &name.sin_addr) != 1) {
+        errno = EINVAL;
+        give_up(address);
+    }
+    return name;
+}
+
+int tcp_socket()
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int on = 1;
+    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) {
+        give_up("socket");
+    }
+    return fd;
+}
+
+int connected(const char* address, const char* port)
+{
+    sockaddr_in name = endpoint(address, port);
+    int fd = tcp_socket();
+    if (connect(fd, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0) {
+        give_up("connect");
+    }
+    return fd;
+}
+
+void send_all(int fd, const char* data, std::size_t size)
+{
+    while (size > 0) {
+        ssize_t n = send(fd, data, size, MSG_NOSIGNAL);
+        if (n <= 0) {
+            give_up("send");
+        }
+        data += n;
+        size -= static_cast<std::size_t>(n);
+    }
+}
+
+void receive_all(int fd, char* data, std::size_t size)
+{
+    while (size > 0) {
+        ssize_t n = recv(fd, data, size, 0);
+        if (n <= 0) {
+            give_up("recv");
+        }
+        data += n;
+        size -= static_cast<std::size_t>(n);
+    }
+}
+
+void echo(int fd)
+{
+    std::vector<char> buffer(65536);
+    ssize_t n;
+    while ((n = recv(fd, buffer.data(), buffer.size(), 0)) > 0) {
+        const char* at = buffer.data();
+        for (ssize_t sent; n > 0; n -= sent, at += sent) {
+            sent = send(fd, at, static_cast<std::size_t>(n), MSG_NOSIGNAL);
+            if (sent <= 0) {
+                n = 0;
+                break;
+            }
+        }
+    }
+    close(fd);
+}
+
+int serve(const char* address, const char* port)
+{
+    sockaddr_in name = endpoint(address, port);
+    int door = tcp_socket();
+    int on = 1;
+    setsockopt(door, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (bind(door, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0 || listen(door, 128) != 0) {
+        give_up("listen");
+    }
+    for (;;) {
+        int fd = accept(door, nullptr, nullptr);
+        if (fd < 0) {
+            give_up("accept");
+        }
+        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        std::thread(echo, fd).detach();
+    }
+}
+
+void print_rate(std::uint64_t count, Clock::time_point start)
+{
+    std::chrono::duration<double> passed = Clock::now() - start;
+    std::printf("%.3f\n", static_cast<double>(count) / passed.count());
+}
+
+int pingpong(const char* address, const char* port, double seconds, std::size_t bytes)
+{
+    int fd = connected(address, port);
+    std::vector<char> out(bytes, 'x');
+    std::vector<char> in(bytes);
+    auto start = Clock::now();
+    auto end = start + std::chrono::duration<double>(seconds);
+    std::uint64_t trips = 0;
+    for (; Clock::now() < end; ++trips) {
+        send_all(fd, out.data(), bytes);
+        receive_all(fd, in.data(), bytes);
+    }
+    if (in != out) {
+        errno = EBADMSG;
+        give_up("the echo");
+    }
+    print_rate(trips, start);
+    return 0;
+}
+
+int ask_memcached(const char* address, const char* port, double seconds, int connections)
+{
+    const std::string key = "key";
+    const std::string value(64, 'v');
+    const std::string store = "set " + key + " 0 0 64\r\n" + value + "\r\n";
+    const std::string stored = "STORED\r\n";
+    const std::string get = "get " + key + "\r\n";
+    const std::string answer = "VALUE " + key + " 0 64\r\n" + value + "\r\nEND\r\n";
+    int poller = epoll_create1(EPOLL_CLOEXEC);
+    std::vector<char> buffer(answer.size());
+    for (int i = 0; i < connections; ++i) {
+        int fd = connected(address, port);
+        send_all(fd, store.data(), store.size());
+        receive_all(fd, buffer.data(), stored.size());
+        epoll_event event{};
+        event.events = EPOLLIN;
+        event.data.fd = fd;
+        if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0) {
+            give_up("epoll_ctl");
+        }
+        send_all(fd, get.data(), get.size());
+    }
+    auto start = Clock::now();
+    auto end = start + std::chrono::duration<double>(seconds);
+    std::uint64_t requests = 0;
+    std::vector<epoll_event> events(64);
+    while (Clock::now() < end) {
+        int n = epoll_wait(poller, events.data(), static_cast<int>(events.size()), 5000);
+        if (n <= 0) {
+            errno = n == 0 ? ETIMEDOUT : errno;
+            give_up("epoll_wait");
+        }
+        for (int i = 0; i < n; ++i) {
+            int fd = events[static_cast<std::size_t>(i)].data.fd;
+            receive_all(fd, buffer.data(), answer.size());
+            if (std::memcmp(buffer.data(), answer.data(), answer.size()) != 0) {
+                errno = EBADMSG;
+                give_up("the answer");
+            }
+            send_all(fd, get.data(), get.size());
+            ++requests;
+        }
+    }
+    print_rate(requests, start);
+    return 0;
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    std::string mode = argc > 1 ? argv[1] : "";
+    if (mode == "serve" && argc == 4) {
+        return serve(argv[2], argv[3]);
+    }
+    if (mode == "pingpong" && argc == 6) {
+        return pingpong(argv[2], argv[3], std::atof(argv[4]), static_cast<std::size_t>(std::atoi(argv[5])));
+    }
+    if (mode == "memcached" && argc == 6) {
+        return ask_memcached(argv[2], argv[3], std::atof(argv[4]), std::atoi(argv[5]));
+    }
+    std::fprintf(stderr, "usage: bench-sockets serve ADDRESS PORT | pingpong ADDRESS PORT SECONDS BYTES |\n"
+                         "       memcached ADDRESS PORT SECONDS CONNECTIONS\n");
+    return 2;
+}
