@@ -19,6 +19,7 @@ public:
     // `object_bytes` is rounded up to a cache line. `capacity_per_cpu` objects at most per CPU; slabs of up to 256 KiB
     // are allocated as needed on the owner (first touch = its NUMA node).
     PoolCore(CpuSet& set, std::size_t object_bytes, std::size_t capacity_per_cpu);
+    // Only when nothing of the pool is under way any more (CpuSet::stop() brings home what is).
     ~PoolCore();
 
     // Raw memory whose Message header has home set; null when the CPU's share is used up. Owner = the current CPU.
