@@ -9,7 +9,7 @@ from .process import ToolError
 
 TOP = pathlib.Path(__file__).resolve().parents[2]
 
-PROGRAMS = {"netd": "netd/netd", "netctl": "netd/netctl", "netrun": "client/netrun"}
+PROGRAMS = {"netd": "netd/netd", "netctl": "netd/netctl", "netrun": "client/preload/netrun"}
 
 
 def build_dir():
