@@ -1,0 +1,105 @@
+#include "client/preload/decide.hpp"
+
+#include <charconv>
+
+namespace preload {
+
+namespace {
+
+bool parse_rule(std::string_view text, KernelRule& out)
+{
+    std::size_t slash = text.rfind('/');
+    std::size_t colon = text.rfind(':');
+    // A colon after the length is the port; without a length only an IPv4 address can have one.
+    bool with_port =
+        colon != std::string_view::npos && (slash != std::string_view::npos ? colon > slash : text.find(':') == colon);
+    if (with_port) {
+        std::string_view digits = text.substr(colon + 1);
+        auto [end, error] = std::from_chars(digits.data(), digits.data() + digits.size(), out.port);
+        if (error != std::errc{} || end != digits.data() + digits.size() || out.port == 0) {
+            return false;
+        }
+        text = text.substr(0, colon);
+    }
+    if (slash != std::string_view::npos) {
+        auto prefix = base::parse_prefix(text);
+        if (prefix) {
+            out.prefix = *prefix;
+        }
+        return prefix.has_value();
+    }
+    auto address = base::parse_ip(text);
+    if (address) {
+        out.prefix = {*address, static_cast<std::uint8_t>(address->is_v4() ? 32 : 128)};
+    }
+    return address.has_value();
+}
+
+bool announced(const sockbuf::SegmentHeader& netd, const base::IpAddr& addr, bool only_local)
+{
+    for (std::uint32_t i = 0; i < netd.prefix_count && i < sockbuf::max_prefixes; ++i) {
+        const sockbuf::AnnouncedPrefix& p = netd.prefixes[i];
+        base::IpAddr network = base::IpAddr::v6(p.addr);
+        // A default route does not take this host's loopback along.
+        bool may = addr.is_loopback_v4() == network.is_loopback_v4() && (!only_local || p.is_local != 0);
+        if (may && base::Prefix{network, p.length}.contains(addr)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+} // namespace
+
+bool parse_kernel_rules(std::string_view text, std::vector<KernelRule>& out)
+{
+    bool good = true;
+    while (!text.empty()) {
+        std::size_t comma = text.find(',');
+        KernelRule rule;
+        if (parse_rule(text.substr(0, comma), rule)) {
+            out.push_back(rule);
+        } else {
+            good = false;
+        }
+        text = comma == std::string_view::npos ? std::string_view{} : text.substr(comma + 1);
+    }
+    return good;
+}
+
+Verdict decide(const sockbuf::SegmentHeader& netd, const std::vector<KernelRule>& rules, const base::Endpoint& at,
+    Use use, bool v6_only)
+{
+    base::IpAddr addr = at.addr;
+    if (addr == base::IpAddr{}) { // "::", which takes IPv4 too unless told otherwise
+        if (v6_only) {
+            return {false, "netd has no IPv6 yet"};
+        }
+        addr = base::IpAddr::any_v4();
+    }
+    if (!addr.is_v4()) {
+        return {false, "netd has no IPv6 yet"};
+    }
+    for (const KernelRule& rule : rules) {
+        if (rule.prefix.addr.is_v4() && rule.prefix.contains(addr) && (rule.port == 0 || rule.port == at.port)) {
+            return {false, "netrun --kernel says so"};
+        }
+    }
+    if (use == Use::bind) {
+        if (addr.is_any() || announced(netd, addr, true) || addr.is_multicast_v4()) {
+            return {true, ""};
+        }
+        // A network that is netd's as a whole (loopback by configuration) has all its addresses.
+        return addr.is_loopback_v4() && announced(netd, addr, false) ? Verdict{true, ""}
+                                                                     : Verdict{false, "address is not one of netd's"};
+    }
+    if (addr.is_any()) { // connect to 0.0.0.0 is connect to this host
+        addr = base::IpAddr::v4(0x7f000001);
+    }
+    if (addr.is_loopback_v4() && !announced(netd, addr, false)) {
+        return {false, "loopback is the kernel's"};
+    }
+    return announced(netd, addr, false) ? Verdict{true, ""} : Verdict{false, "destination is not in netd's networks"};
+}
+
+} // namespace preload

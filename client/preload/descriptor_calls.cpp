@@ -1,0 +1,277 @@
+// Interposed: descriptors as numbers (close, dup, fcntl, ioctl). The numbers stay the kernel's; the table follows.
+// A child that shares our memory until it calls exec (vfork) works on its own descriptors with the parent's table in
+// sight, so every change first asks whose process this is.
+#include <algorithm>
+#include <cstdarg>
+
+#include "client/preload/calls.hpp"
+#include "client/preload/epoll_set.hpp"
+
+using namespace preload;
+
+namespace {
+
+void drop(Entry* e)
+{
+    if (e != nullptr) {
+        unref(e);
+    }
+}
+
+bool hidden(int fd)
+{
+    return is_own(fd) && !is_foreign_process();
+}
+
+int bad_descriptor()
+{
+    errno = EBADF;
+    return -1;
+}
+
+// The number a duplicating call made of `fd`.
+template <typename Duplicate>
+int duplicate(int fd, Duplicate make)
+{
+    if (is_foreign_process()) {
+        return make();
+    }
+    Entry* stale = nullptr;
+    int made;
+    {
+        std::lock_guard lock(table_mutex);
+        made = make();
+        Entry* e = peek(fd);
+        if (made >= fds_max && e != nullptr) {
+            real.close(made);
+            made = -1;
+            errno = EMFILE;
+        } else if (made >= 0) {
+            stale = e == nullptr ? uninstall(made) : made == fd ? nullptr : add_dup(made, e);
+        }
+    }
+    int before = errno;
+    drop(stale);
+    errno = before;
+    return made;
+}
+
+template <typename Real>
+int duplicate_over(int from, int to, Real make)
+{
+    if (peek(from) == nullptr && peek(to) == nullptr) {
+        return hidden(to) ? bad_descriptor() : make();
+    }
+    return hidden(to) ? bad_descriptor() : duplicate(from, make);
+}
+
+int close_all_between(unsigned first, unsigned last)
+{
+    std::vector<int> own = own_fds();
+    std::sort(own.begin(), own.end());
+    std::vector<Entry*> dropped;
+    int rc = 0;
+    {
+        std::lock_guard lock(table_mutex);
+        for (int fd = static_cast<int>(std::min<unsigned>(first, fds_max)); fd <= highest_fd(); ++fd) {
+            if (static_cast<unsigned>(fd) <= last && peek(fd) != nullptr) {
+                dropped.push_back(uninstall(fd));
+            }
+        }
+        unsigned from = first;
+        for (int mine : own) {
+            auto skip = static_cast<unsigned>(mine);
+            if (skip < from || skip > last) {
+                continue;
+            }
+            rc = skip > from ? real.close_range(from, skip - 1, 0) : rc;
+            from = skip + 1;
+        }
+        if (from <= last) {
+            rc = real.close_range(from, last, 0);
+        }
+    }
+    for (Entry* e : dropped) {
+        drop(e);
+    }
+    return rc;
+}
+
+void* argument_of(va_list list)
+{
+    return va_arg(list, void*);
+}
+
+int netd_fcntl(int fd, const Entry& e, int command, void* argument)
+{
+    client::Session& s = session_of_netd();
+    switch (command) {
+    case F_GETFL:
+        return outcome(client::sock_status_flags(s, e.sock));
+    case F_SETFL:
+        client::sock_set_status_flags(s, e.sock, static_cast<int>(reinterpret_cast<std::intptr_t>(argument)));
+        return 0;
+    default:
+        return real.fcntl(fd, command, argument);
+    }
+}
+
+int any_fcntl(int fd, int command, void* argument)
+{
+    if (peek(fd) == nullptr) {
+        return real.fcntl(fd, command, argument);
+    }
+    if (command == F_DUPFD || command == F_DUPFD_CLOEXEC) {
+        return duplicate(fd, [&] { return real.fcntl(fd, command, argument); });
+    }
+    Held h(fd);
+    Entry* e = h.netd();
+    return e == nullptr ? real.fcntl(fd, command, argument) : netd_fcntl(fd, *e, command, argument);
+}
+
+int set_nonblocking(client::Session& s, const Entry& e, bool on)
+{
+    int flags = client::sock_status_flags(s, e.sock);
+    if (flags >= 0) {
+        client::sock_set_status_flags(s, e.sock, on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK);
+    }
+    return std::min(flags, 0);
+}
+
+int at_mark(client::Session& s, const Entry& e)
+{
+    const sockbuf::SocketSlot& slot = s.view.slot(e.sock.slot);
+    std::uint64_t mark = slot.owner.urgent_mark.load();
+    return mark != sockbuf::no_offset && mark == slot.app.rcv_consumed.load() + 1;
+}
+
+int netd_ioctl(int fd, const Entry& e, unsigned long request, void* argument)
+{
+    client::Session& s = session_of_netd();
+    auto* number = static_cast<int*>(argument);
+    int rc = 0;
+    switch (request) {
+    case FIONREAD:
+        rc = client::sock_fionread(s, e.sock);
+        break;
+    case TIOCOUTQ: // SIOCOUTQ
+        rc = client::sock_outq(s, e.sock);
+        break;
+    case 0x8905: // SIOCATMARK
+        rc = at_mark(s, e);
+        break;
+    case FIONBIO:
+        return outcome(set_nonblocking(s, e, *number != 0));
+    case FIOASYNC:
+        return *number == 0 ? 0 : outcome(-EOPNOTSUPP); // no SIGIO from netd
+    default:
+        return real.ioctl(fd, request, argument); // about interfaces: the placeholder answers as any socket
+    }
+    if (rc >= 0) {
+        *number = rc;
+        return 0;
+    }
+    return outcome(rc);
+}
+
+} // namespace
+
+PRELOAD_CALL int close(int fd)
+{
+    if (peek(fd) == nullptr) {
+        return hidden(fd) ? bad_descriptor() : real.close(fd);
+    }
+    if (is_foreign_process()) {
+        return real.close(fd);
+    }
+    Entry* e;
+    int rc;
+    {
+        std::lock_guard lock(table_mutex);
+        e = uninstall(fd);
+        rc = real.close(fd);
+    }
+    int before = errno;
+    drop(e);
+    errno = before;
+    return rc;
+}
+
+PRELOAD_CALL int close_range(unsigned first, unsigned last, int flags) __THROW
+{
+    // With flags it sets close-on-exec, which ours have, or unshares the table, after which nothing here holds anyway.
+    if (flags != 0 || first > last || is_foreign_process()) {
+        return real.close_range(first, last, flags);
+    }
+    return close_all_between(first, last);
+}
+
+PRELOAD_CALL void closefrom(int first) __THROW
+{
+    if (is_foreign_process()) {
+        real.closefrom(first);
+    } else {
+        close_all_between(static_cast<unsigned>(std::max(first, 0)), ~0U);
+    }
+}
+
+PRELOAD_CALL int dup(int fd) __THROW
+{
+    return peek(fd) == nullptr ? real.dup(fd) : duplicate(fd, [&] { return real.dup(fd); });
+}
+
+PRELOAD_CALL int dup2(int from, int to) __THROW
+{
+    return duplicate_over(from, to, [&] { return real.dup2(from, to); });
+}
+
+PRELOAD_CALL int dup3(int from, int to, int flags) __THROW
+{
+    return duplicate_over(from, to, [&] { return real.dup3(from, to, flags); });
+}
+
+PRELOAD_CALL int fcntl(int fd, int command, ...)
+{
+    va_list list;
+    va_start(list, command);
+    void* argument = argument_of(list);
+    va_end(list);
+    return any_fcntl(fd, command, argument);
+}
+
+PRELOAD_CALL int fcntl64(int fd, int command, ...)
+{
+    va_list list;
+    va_start(list, command);
+    void* argument = argument_of(list);
+    va_end(list);
+    return any_fcntl(fd, command, argument);
+}
+
+PRELOAD_CALL int ioctl(int fd, unsigned long request, ...) __THROW
+{
+    va_list list;
+    va_start(list, request);
+    void* argument = argument_of(list);
+    va_end(list);
+    if (peek(fd) == nullptr) {
+        return real.ioctl(fd, request, argument);
+    }
+    Held h(fd);
+    Entry* e = h.netd();
+    return e == nullptr ? real.ioctl(fd, request, argument) : netd_ioctl(fd, *e, request, argument);
+}
+
+// ---- Older names.
+PRELOAD_CALL int __close(int fd)
+{
+    return close(fd);
+}
+PRELOAD_CALL int __fcntl(int fd, int command, ...)
+{
+    va_list list;
+    va_start(list, command);
+    void* argument = argument_of(list);
+    va_end(list);
+    return any_fcntl(fd, command, argument);
+}

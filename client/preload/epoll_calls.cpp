@@ -1,0 +1,112 @@
+// Interposed: epoll. A set without sockets of netd costs one load more than the kernel's own.
+#include "client/preload/calls.hpp"
+#include "client/preload/epoll_set.hpp"
+
+using namespace preload;
+
+namespace {
+
+int remember(int epfd)
+{
+    if (epfd < 0 || epfd >= fds_max) {
+        return epfd;
+    }
+    Entry* stale;
+    {
+        std::lock_guard lock(table_mutex);
+        Entry* e = new_entry(EntryState::epoll);
+        e->set = new EpollSet;
+        stale = install(epfd, e);
+    }
+    if (stale != nullptr) {
+        unref(stale);
+    }
+    return epfd;
+}
+
+int control(int epfd, EpollSet& set, int operation, int fd, Entry& target, const epoll_event* event)
+{
+    std::lock_guard lock(table_mutex);
+    if (peek(fd) != &target) {
+        return -EBADF;
+    }
+    switch (operation) {
+    case EPOLL_CTL_ADD:
+        return event == nullptr ? -EFAULT : set.add(epfd, session_if_attached(), fd, target, *event);
+    case EPOLL_CTL_MOD:
+        return event == nullptr ? -EFAULT : set.modify(epfd, fd, target, *event);
+    case EPOLL_CTL_DEL:
+        return set.remove(epfd, fd, target);
+    default:
+        return -EINVAL;
+    }
+}
+
+// timeout null: for ever.
+int wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
+{
+    Held h(epfd);
+    Entry* e = h.in(EntryState::epoll);
+    return e != nullptr && e->set->has_netd() ? e->set->wait(epfd, out, max, timeout, mask)
+                                              : real.epoll_pwait2(epfd, out, max, timeout, mask);
+}
+
+const timespec* from_ms(int ms, timespec& out)
+{
+    out = {ms / 1000, ms % 1000 * 1'000'000L};
+    return ms < 0 ? nullptr : &out;
+}
+
+} // namespace
+
+PRELOAD_CALL int epoll_create1(int flags) __THROW
+{
+    return remember(real.epoll_create1(flags));
+}
+
+PRELOAD_CALL int epoll_create(int size) __THROW
+{
+    return remember(real.epoll_create(size));
+}
+
+PRELOAD_CALL int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) __THROW
+{
+    if (peek(epfd) == nullptr) {
+        return real.epoll_ctl(epfd, operation, fd, event);
+    }
+    Held set(epfd);
+    Held target(fd);
+    Entry* e = set.in(EntryState::epoll);
+    if (e == nullptr) {
+        return real.epoll_ctl(epfd, operation, fd, event);
+    }
+    if (target.get() != nullptr && target.get() != e) {
+        return outcome(control(epfd, *e->set, operation, fd, *target.get(), event));
+    }
+    int rc = real.epoll_ctl(epfd, operation, fd, event);
+    if (rc == 0 && operation == EPOLL_CTL_ADD) {
+        e->set->kernel_added();
+    } else if (rc == 0 && operation == EPOLL_CTL_DEL) {
+        e->set->kernel_removed();
+    }
+    return rc;
+}
+
+PRELOAD_CALL int epoll_wait(int epfd, epoll_event* out, int max, int ms)
+{
+    timespec t;
+    return peek(epfd) == nullptr ? real.epoll_wait(epfd, out, max, ms) : wait(epfd, out, max, from_ms(ms, t), nullptr);
+}
+
+PRELOAD_CALL int epoll_pwait(int epfd, epoll_event* out, int max, int ms, const sigset_t* mask)
+{
+    timespec t;
+    return peek(epfd) == nullptr ? real.epoll_pwait(epfd, out, max, ms, mask)
+                                 : wait(epfd, out, max, from_ms(ms, t), mask);
+}
+
+PRELOAD_CALL int epoll_pwait2(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
+{
+    return peek(epfd) == nullptr ? real.epoll_pwait2(epfd, out, max, timeout, mask)
+                                 : wait(epfd, out, max, timeout, mask);
+}

@@ -1,0 +1,123 @@
+// netd's half of an epoll descriptor E. E itself is a real kernel epoll in which the kernel's descriptors are
+// registered for real; netd's sockets are kept here, with one `set` waiter whose pipe is registered in E, so that one
+// epoll_wait sleeps for both. netd sets ready bits by slot; we take bits before we look at a socket, so no event falls
+// between.
+//
+// Any thread. Topology (which sets a descriptor is in) changes under table_mutex, and the lists under the set's own
+// mutex, taken after it. epoll_wait takes the set's mutex alone.
+#pragma once
+
+#include <sys/epoll.h>
+
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "client/preload/fd_table.hpp"
+#include "client/session.hpp"
+
+namespace preload {
+
+enum class Member : std::uint8_t {
+    netd,      // kept here
+    undecided, // registered in E, remembered for the move when it becomes netd's
+    nested,    // an epoll set, registered in E; must expose its netd events to the kernel before anyone sleeps
+};
+
+struct Interest {
+    Entry* entry;
+    EpollSet* set;
+    int fd;
+    Member kind;
+    bool queued = false; // in the ready list
+    bool enabled = true; // false: EPOLLONESHOT fired
+    std::uint32_t events;
+    epoll_data_t data;
+    Interest* ready_next = nullptr;
+    Interest* ready_previous = nullptr;
+    Interest* entry_next = nullptr; // other memberships of the entry
+    Interest* slot_next = nullptr;  // other descriptors of the same socket in this set
+    std::size_t at = 0;             // in the set's all_
+};
+
+class EpollSet {
+public:
+    EpollSet() = default;
+    ~EpollSet();
+    EpollSet(const EpollSet&) = delete;
+    EpollSet& operator=(const EpollSet&) = delete;
+
+    // epoll_ctl; the caller holds table_mutex. 0 or a negative errno. `s` is needed for sockets of netd only.
+    int add(int epfd, client::Session* s, int fd, Entry& e, const epoll_event& event);
+    int modify(int epfd, int fd, Entry& e, const epoll_event& event);
+    int remove(int epfd, int fd, Entry& e);
+    // Registrations of an undecided entry move here from E when it becomes netd's, before the descriptor changes hands.
+    // On failure it stays in E and its events are lost with the kernel socket.
+    int move_to_netd(client::Session& s, Interest& i);
+    void leave(Interest& i);
+
+    bool has_netd() const { return members_.load(std::memory_order_acquire) != 0; }
+    void kernel_added() { ++kernel_fds_; }
+    void kernel_removed();
+
+    // epoll_pwait2; only when has_netd(). Result as the call's, errno set.
+    int wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask);
+    // Makes E readable exactly while netd events are pending, for somebody who waits for E by other means.
+    void expose();
+
+    void lock() { mutex_.lock(); }
+    void unlock() { mutex_.unlock(); }
+    void orphan(); // in a forked child: the waiter is the parent's
+
+private:
+    int prepare(client::Session& s);
+    int register_tag(int fd, std::uint64_t tag);
+    std::uint64_t pipe_tag() const { return reinterpret_cast<std::uintptr_t>(&waiter_); }
+    std::uint64_t kick_tag() const { return reinterpret_cast<std::uintptr_t>(&kick_); }
+    Interest& link(int fd, Entry& e, Member kind, const epoll_event& event);
+    void start_watching(Interest& i);
+    void forget(Interest& i);
+    void queue(Interest& i);
+    void unqueue(Interest& i);
+    void take_bits();
+    bool bits_pending() const;
+    int collect(epoll_event* out, int max);
+    bool any_ready();
+    void arm();
+    void disarm();
+    void drain_pipe();
+    void kick();
+    void pass_on();
+    void netd_died();
+    int filter_tags(epoll_event* out, int n);
+    int kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask);
+    int sleep(int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask);
+
+    mutable std::mutex mutex_;
+    int own_epfd_ = -1;           // a dup of E, made when needed; -1 until then
+    int kick_ = -1;               // eventfd in E: the program's own threads wake sleepers with it
+    client::WaiterHandle waiter_; // fd -1: none yet (or the parent's, after fork)
+    bool armed_ = false;
+    bool died_ = false;
+    int sleepers_ = 0; // threads in the kernel's epoll_wait
+    bool kicked_ = false;
+    std::atomic<unsigned> turns_{0};     // calls that found netd events since the kernel's were looked at
+    client::Session* session_ = nullptr; // c once there are members
+    bool has_nested_ = false;
+    std::atomic<int> members_{0};    // of kind netd
+    std::atomic<int> kernel_fds_{0}; // upper bound: the kernel drops closed ones by itself
+    std::vector<Interest*> all_;
+    std::vector<Interest*> by_slot_;
+    Interest* ready_first_ = nullptr;
+    Interest* ready_last_ = nullptr;
+    int ready_count_ = 0;
+};
+
+// All with table_mutex held.
+void leave_all_sets(Entry& e);
+void move_to_netd(client::Session& s, Entry& e);
+void lock_all_sets();
+void unlock_all_sets();
+void orphan_all_sets();
+
+} // namespace preload

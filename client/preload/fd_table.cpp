@@ -1,0 +1,122 @@
+#include "client/preload/fd_table.hpp"
+
+#include "base/check.hpp"
+#include "client/preload/epoll_set.hpp"
+#include "client/preload/process.hpp"
+
+namespace preload {
+
+constinit std::mutex table_mutex;
+constinit std::atomic<Entry*> fd_entries[fds_max] = {};
+
+namespace {
+
+Entry* free_entries = nullptr; // table_mutex
+std::atomic<int> highest{-1};  // written under table_mutex
+
+void release(Entry* e)
+{
+    if (e->state.load(std::memory_order_relaxed) == EntryState::netd) {
+        if (client::Session* s = session_if_attached()) {
+            client::sock_release(*s, e->sock);
+        }
+    }
+    delete e->set;
+    e->set = nullptr;
+    e->options.clear();
+    std::lock_guard lock(table_mutex);
+    e->next_free = free_entries;
+    free_entries = e;
+}
+
+} // namespace
+
+Entry* Held::take(int fd)
+{
+    for (;;) {
+        Entry* e = peek(fd);
+        if (e == nullptr) {
+            return nullptr;
+        }
+        std::uint32_t refs = e->refs.load(std::memory_order_relaxed);
+        while (refs != 0 && !e->refs.compare_exchange_weak(refs, refs + 1, std::memory_order_acq_rel)) {
+        }
+        if (refs == 0) {
+            continue; // just closed: the table says so by now or at once
+        }
+        if (peek(fd) == e) {
+            return e;
+        }
+        unref(e);
+    }
+}
+
+void unref(Entry* e)
+{
+    if (e->refs.fetch_sub(1, std::memory_order_acq_rel) == 1) {
+        release(e);
+    }
+}
+
+Entry* new_entry(EntryState state)
+{
+    Entry* e = free_entries;
+    if (e != nullptr) {
+        free_entries = e->next_free;
+    } else {
+        e = new Entry;
+    }
+    e->descriptors = 0;
+    e->sock = {};
+    e->state.store(state, std::memory_order_relaxed);
+    e->refs.store(1, std::memory_order_release);
+    return e;
+}
+
+Entry* install(int fd, Entry* e)
+{
+    INVARIANT(static_cast<unsigned>(fd) < static_cast<unsigned>(fds_max));
+    Entry* stale = uninstall(fd);
+    ++e->descriptors;
+    if (fd > highest.load(std::memory_order_relaxed)) {
+        highest.store(fd, std::memory_order_relaxed);
+    }
+    fd_entries[fd].store(e, std::memory_order_release);
+    return stale;
+}
+
+Entry* add_dup(int fd, Entry* e)
+{
+    e->refs.fetch_add(1, std::memory_order_relaxed);
+    return install(fd, e);
+}
+
+Entry* uninstall(int fd)
+{
+    if (static_cast<unsigned>(fd) >= static_cast<unsigned>(fds_max)) {
+        return nullptr;
+    }
+    Entry* e = fd_entries[fd].exchange(nullptr, std::memory_order_acq_rel);
+    if (e != nullptr && --e->descriptors == 0 && e->interests != nullptr) {
+        leave_all_sets(*e); // epoll(7): with the last descriptor, whatever calls are still in flight
+    }
+    return e;
+}
+
+int highest_fd()
+{
+    return highest.load(std::memory_order_relaxed);
+}
+
+std::vector<int> fds_of(const Entry* e)
+{
+    std::vector<int> fds;
+    for (int fd = 0; fd <= highest_fd() && fds.size() < e->descriptors; ++fd) {
+        if (fd_entries[fd].load(std::memory_order_relaxed) == e) {
+            fds.push_back(fd);
+        }
+    }
+    return fds;
+}
+
+} // namespace preload

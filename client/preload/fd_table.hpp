@@ -1,0 +1,103 @@
+// Which descriptors of this process are ours. A slot of the table is null for everything that is the kernel's (the data
+// path of those is one load and one branch); otherwise it points to an Entry, one per open file description, that
+// all its dups share.
+//
+// Any thread. The table is changed under `table_mutex` only and read without it: a call in flight holds a reference, so
+// a close meanwhile neither frees the entry nor lets its socket be used by another. Entries are type-stable (recycled,
+// never unmapped), which is what makes taking a reference from a stale pointer harmless.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <mutex>
+#include <vector>
+
+#include "client/socket_calls.hpp"
+
+namespace preload {
+
+class EpollSet;
+struct Interest;
+
+inline constexpr int fds_max = 1 << 20; // what lies above is the kernel's; sockets there are refused (EMFILE)
+
+enum class EntryState : std::uint8_t {
+    undecided, // the descriptor is a kernel socket; bind, connect or the first send decides
+    netd,      // the descriptor is a placeholder; `sock` is the socket
+    epoll,     // the descriptor is a kernel epoll; `set` knows netd's sockets in it
+};
+
+struct RecordedOption {
+    int level;
+    int name;
+    std::vector<unsigned char> value;
+};
+
+struct Entry {
+    std::atomic<std::uint32_t> refs{0};                   // descriptors and calls in flight; 0 = in the free list
+    std::atomic<EntryState> state{EntryState::undecided}; // changes only from undecided, under table_mutex
+    std::uint32_t descriptors = 0;                        // table_mutex
+    client::Sock sock;                                    // c once netd
+    int domain = 0, type = 0, protocol = 0;               // c
+    std::vector<RecordedOption> options;                  // undecided: to replay, in order; table_mutex
+    Interest* interests = nullptr;                        // memberships in epoll sets; table_mutex
+    EpollSet* set = nullptr;                              // c, of epoll
+    Entry* next_free = nullptr;
+};
+
+extern std::mutex table_mutex;
+extern std::atomic<Entry*> fd_entries[fds_max];
+
+// Null for the kernel's descriptors. Valid only while the caller knows that nobody closes fd, or to compare with null.
+inline Entry* peek(int fd)
+{
+    return static_cast<unsigned>(fd) < static_cast<unsigned>(fds_max) ? fd_entries[fd].load(std::memory_order_acquire)
+                                                                      : nullptr;
+}
+
+void unref(Entry* e); // the last one releases what the entry stands for
+
+// A reference for the length of a call.
+class Held {
+public:
+    explicit Held(int fd) : entry_(take(fd)) {}
+    ~Held()
+    {
+        if (entry_ != nullptr) {
+            unref(entry_);
+        }
+    }
+    Held(const Held&) = delete;
+    Held& operator=(const Held&) = delete;
+
+    Entry* get() const { return entry_; }
+    // The reference is the caller's from now on (unref).
+    Entry* give()
+    {
+        Entry* e = entry_;
+        entry_ = nullptr;
+        return e;
+    }
+    Entry* in(EntryState state) const
+    {
+        return entry_ != nullptr && entry_->state.load(std::memory_order_acquire) == state ? entry_ : nullptr;
+    }
+    Entry* netd() const { return in(EntryState::netd); }
+
+private:
+    static Entry* take(int fd);
+    Entry* entry_;
+};
+
+// ---- Changes; the caller holds table_mutex, and drops what comes back (unref) after it let go of the mutex.
+
+Entry* new_entry(EntryState state); // one reference, the caller's, which install takes over
+// fd stands for e from now on; returns what a close that went past us left there, or null.
+Entry* install(int fd, Entry* e);
+Entry* add_dup(int fd, Entry* e); // as install, with a reference of its own
+// fd is the kernel's (or nobody's) from now on; returns the entry whose reference the caller now holds, or null.
+Entry* uninstall(int fd);
+int highest_fd();                        // upper bound of what was ever installed
+std::vector<int> fds_of(const Entry* e); // all its descriptors
+
+} // namespace preload

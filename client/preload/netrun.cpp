@@ -1,0 +1,157 @@
+// netrun: runs an unmodified program on netd. Checks what could make it miss netd, sets the environment that the
+// preload library reads, and becomes the program.
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "client/preload/decide.hpp"
+#include "client/preload/program_check.hpp"
+
+namespace {
+
+constexpr const char* library_name = "libnetd-preload.so";
+
+struct Arguments {
+    std::string socket;
+    bool why = false;
+    bool strict = false;
+    std::vector<std::string> kernel;
+    std::vector<std::string> command;
+};
+
+[[noreturn]] void fail(int code, const std::string& message)
+{
+    std::fprintf(stderr, "netrun: %s\n", message.c_str());
+    std::exit(code);
+}
+
+// Beside this program (build tree), or where it was installed.
+std::string find_library()
+{
+    std::error_code error;
+    std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+    for (const std::filesystem::path& path :
+        {self.parent_path() / library_name, std::filesystem::path(NETD_LIBDIR) / library_name}) {
+        if (std::filesystem::exists(path, error)) {
+            return path.string();
+        }
+    }
+    fail(EX_SOFTWARE, std::string(library_name) + " is neither beside netrun nor in " NETD_LIBDIR);
+}
+
+std::string default_socket()
+{
+    const char* set = std::getenv("NETD_SOCKET");
+    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
+    if (set != nullptr && *set != '\0') {
+        return set;
+    }
+    return geteuid() != 0 && runtime != nullptr ? std::string(runtime) + "/netd.sock" : "/run/netd.sock";
+}
+
+void check_netd(const std::string& path)
+{
+    sockaddr_un addr{};
+    addr.sun_family = AF_UNIX;
+    if (path.size() >= sizeof addr.sun_path) {
+        fail(EX_USAGE, path + ": too long for a socket's name");
+    }
+    path.copy(addr.sun_path, path.size());
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+    if (fd < 0 || connect(fd, reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0) {
+        bool absent = errno == ENOENT || errno == ECONNREFUSED;
+        fail(EX_UNAVAILABLE, absent ? "netd is not running: nobody listens at " + path
+                                    : "cannot reach netd at " + path + ": " + std::strerror(errno));
+    }
+    close(fd);
+}
+
+void set_environment(const Arguments& a, const std::string& library)
+{
+    // Behind what is preloaded already: allocators and the like keep their place.
+    const char* before = std::getenv("LD_PRELOAD");
+    bool some = before != nullptr && *before != '\0';
+    setenv("LD_PRELOAD", some ? (std::string(before) + ":" + library).c_str() : library.c_str(), 1);
+    setenv("NETD_SOCKET", a.socket.c_str(), 1);
+    if (a.why) {
+        setenv("NETD_WHY", "1", 1);
+    }
+    if (a.strict) {
+        setenv("NETD_STRICT", "1", 1);
+    }
+    std::string rules;
+    for (const std::string& rule : a.kernel) {
+        rules += (rules.empty() ? "" : ",") + rule;
+    }
+    if (!rules.empty()) {
+        setenv("NETD_KERNEL", rules.c_str(), 1);
+    }
+}
+
+int parse(int argc, char** argv, Arguments& a)
+{
+    CLI::App app{"Runs an unmodified program on netd's TCP/IP stack.", "netrun"};
+    app.prefix_command();
+    app.add_option("--socket", a.socket, "netd's socket (default: $NETD_SOCKET, /run/netd.sock)");
+    app.add_flag("--why", a.why, "one line on stderr for each socket: netd's or the kernel's, and why");
+    app.add_flag("--strict", a.strict, "a socket that would be the kernel's fails instead (not UNIX, not netlink)");
+    app.add_option("--kernel", a.kernel, "PREFIX[:PORT] that stays the kernel's; may be repeated")
+        ->take_all()
+        ->allow_extra_args(false);
+    try {
+        app.parse(argc, argv);
+    } catch (const CLI::ParseError& e) {
+        return app.exit(e) == 0 ? EX_OK : EX_USAGE;
+    }
+    a.command = app.remaining();
+    if (!a.command.empty() && a.command.front() == "--") {
+        a.command.erase(a.command.begin());
+    }
+    return -1;
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    Arguments a;
+    if (int code = parse(argc, argv, a); code >= 0) {
+        return code;
+    }
+    if (a.command.empty()) {
+        fail(EX_USAGE, "which program? netrun [OPTIONS] CMD [ARGS...]");
+    }
+    std::vector<preload::KernelRule> rules;
+    for (const std::string& rule : a.kernel) {
+        if (!preload::parse_kernel_rules(rule, rules)) {
+            fail(EX_USAGE, "--kernel " + rule + ": not PREFIX[:PORT]");
+        }
+    }
+    if (a.socket.empty()) {
+        a.socket = default_socket();
+    }
+    netrun::ProgramCheck program = netrun::check_program(a.command.front(), std::getenv("PATH"));
+    if (program.exit_code != 0) {
+        fail(program.exit_code, program.message);
+    }
+    std::string library = find_library();
+    check_netd(a.socket);
+    set_environment(a, library);
+    std::vector<char*> arguments;
+    for (std::string& argument : a.command) {
+        arguments.push_back(argument.data());
+    }
+    arguments.push_back(nullptr);
+    execvp(program.path.c_str(), arguments.data());
+    fail(126, program.path + ": " + std::strerror(errno));
+}

@@ -1,0 +1,149 @@
+// Interposed: poll, select and their kin. select is poll with other arguments.
+#include <algorithm>
+#include <memory>
+
+#include "client/preload/calls.hpp"
+#include "client/preload/poll_set.hpp"
+
+// libc declares that poll only writes its array; the definition may read what it was given.
+#if !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+using namespace preload;
+
+namespace {
+
+const timespec* from_ms(int ms, timespec& out)
+{
+    out = {ms / 1000, ms % 1000 * 1'000'000L};
+    return ms < 0 ? nullptr : &out;
+}
+
+constexpr short read_events = POLLIN | POLLRDNORM | POLLHUP | POLLERR; // select(2): as the kernel's POLLIN_SET ...
+constexpr short write_events = POLLOUT | POLLWRNORM | POLLERR;
+constexpr short except_events = POLLPRI;
+
+bool is_in(int fd, fd_set* set)
+{
+    return set != nullptr && FD_ISSET(fd, set);
+}
+
+bool select_needs_us(int count, fd_set* r, fd_set* w, fd_set* x)
+{
+    for (int fd = 0; fd < count; ++fd) {
+        if (peek(fd) != nullptr && (is_in(fd, r) || is_in(fd, w) || is_in(fd, x))) {
+            pollfd one{fd, 0, 0};
+            if (needs_us(&one, 1)) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+int report_in(fd_set* set, const pollfd& p, short events)
+{
+    if (!is_in(p.fd, set)) {
+        return 0;
+    }
+    if ((p.revents & events) != 0) {
+        return 1;
+    }
+    FD_CLR(p.fd, set);
+    return 0;
+}
+
+int select_mixed(int count, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask)
+{
+    pollfd fds[FD_SETSIZE];
+    nfds_t n = 0;
+    for (int fd = 0; fd < std::min(count, FD_SETSIZE); ++fd) {
+        int events = (is_in(fd, r) ? POLLIN : 0) | (is_in(fd, w) ? POLLOUT : 0) | (is_in(fd, x) ? POLLPRI : 0);
+        if (events != 0) {
+            fds[n++] = {fd, static_cast<short>(events), 0};
+        }
+    }
+    int rc = poll_mixed(fds, n, timeout, mask);
+    if (rc < 0) {
+        return rc;
+    }
+    int found = 0;
+    for (nfds_t i = 0; i < n; ++i) {
+        if ((fds[i].revents & POLLNVAL) != 0) {
+            errno = EBADF;
+            return -1;
+        }
+        found += report_in(r, fds[i], read_events) + report_in(w, fds[i], write_events) +
+                 report_in(x, fds[i], except_events);
+    }
+    return found;
+}
+
+timespec now_monotonic()
+{
+    timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return t;
+}
+
+} // namespace
+
+PRELOAD_CALL int poll(pollfd* fds, nfds_t count, int ms)
+{
+    if (!needs_us(fds, count)) {
+        return real.poll(fds, count, ms);
+    }
+    timespec t;
+    return poll_mixed(fds, count, from_ms(ms, t), nullptr);
+}
+
+PRELOAD_CALL int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)
+{
+    return needs_us(fds, count) ? poll_mixed(fds, count, timeout, mask) : real.ppoll(fds, count, timeout, mask);
+}
+
+PRELOAD_CALL int pselect(int count, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask)
+{
+    return select_needs_us(count, r, w, x) ? select_mixed(count, r, w, x, timeout, mask)
+                                           : real.pselect(count, r, w, x, timeout, mask);
+}
+
+// select(2), Linux: what is left of the time is stored back.
+PRELOAD_CALL int select(int count, fd_set* r, fd_set* w, fd_set* x, timeval* timeout)
+{
+    if (!select_needs_us(count, r, w, x)) {
+        return real.select(count, r, w, x, timeout);
+    }
+    if (timeout == nullptr) {
+        return select_mixed(count, r, w, x, nullptr, nullptr);
+    }
+    timespec t{timeout->tv_sec, timeout->tv_usec * 1000};
+    timespec before = now_monotonic();
+    int rc = select_mixed(count, r, w, x, &t, nullptr);
+    timespec after = now_monotonic();
+    std::int64_t us = t.tv_sec * 1'000'000 + t.tv_nsec / 1000 - (after.tv_sec - before.tv_sec) * 1'000'000 -
+                      (after.tv_nsec - before.tv_nsec) / 1000;
+    us = std::max<std::int64_t>(us, 0);
+    *timeout = {us / 1'000'000, us % 1'000'000};
+    return rc;
+}
+
+extern "C" void __chk_fail() __attribute__((noreturn));
+
+PRELOAD_CALL int __poll_chk(pollfd* fds, nfds_t count, int ms, std::size_t room)
+{
+    return room / sizeof *fds < count ? (__chk_fail(), -1) : poll(fds, count, ms);
+}
+PRELOAD_CALL int __ppoll_chk(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask, std::size_t room)
+{
+    return room / sizeof *fds < count ? (__chk_fail(), -1) : ppoll(fds, count, timeout, mask);
+}
+PRELOAD_CALL int __poll(pollfd* fds, nfds_t count, int ms)
+{
+    return poll(fds, count, ms);
+}
+PRELOAD_CALL int __select(int count, fd_set* r, fd_set* w, fd_set* x, timeval* timeout)
+{
+    return select(count, r, w, x, timeout);
+}

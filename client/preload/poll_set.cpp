@@ -1,0 +1,216 @@
+#include "client/preload/poll_set.hpp"
+
+#include <algorithm>
+#include <memory>
+
+#include "client/preload/calls.hpp"
+#include "client/preload/epoll_set.hpp"
+
+namespace preload {
+
+namespace {
+
+static_assert(POLLIN == EPOLLIN && POLLOUT == EPOLLOUT && POLLERR == EPOLLERR && POLLHUP == EPOLLHUP &&
+              POLLRDHUP == EPOLLRDHUP && POLLPRI == EPOLLPRI && POLLRDNORM == EPOLLRDNORM);
+
+constexpr std::size_t small_count = 64; // descriptors without an allocation
+constexpr base::Micros nap{1000};       // no waiter to be had
+constexpr timespec at_once{0, 0};
+
+// The descriptors of one call, with references to ours.
+class Polled {
+public:
+    Polled(client::Session* s, pollfd* fds, nfds_t count) : s_(s), fds_(fds), count_(count)
+    {
+        if (count > small_count) {
+            many_entries_.reset(new Entry*[count]);
+            many_kernel_.reset(new pollfd[count + 1]);
+            entries_ = many_entries_.get();
+            kernel_ = many_kernel_.get();
+        }
+        for (nfds_t i = 0; i < count; ++i) {
+            entries_[i] = Held(fds[i].fd).give();
+            kernel_[i] = fds[i];
+            kernel_[i].revents = 0;
+            if (netd(i) != nullptr) {
+                kernel_[i].fd = -1;
+            } else {
+                kernel_count_ += fds[i].fd >= 0;
+            }
+        }
+    }
+    ~Polled()
+    {
+        unwatch();
+        for (nfds_t i = 0; i < count_; ++i) {
+            if (entries_[i] != nullptr) {
+                unref(entries_[i]);
+            }
+        }
+    }
+    Polled(const Polled&) = delete;
+    Polled& operator=(const Polled&) = delete;
+
+    bool has_kernel() const { return kernel_count_ != 0; }
+
+    // Fills revents of netd's; how many are ready.
+    int ask_netd()
+    {
+        int ready = 0;
+        for (nfds_t i = 0; i < count_; ++i) {
+            if (Entry* e = netd(i)) {
+                auto events = static_cast<std::uint32_t>(static_cast<std::uint16_t>(fds_[i].events));
+                fds_[i].revents = static_cast<short>(client::sock_readiness(*s_, e->sock, events));
+                ready += fds_[i].revents != 0;
+            }
+        }
+        return ready;
+    }
+    // Epoll sets are polled by the kernel, which must see what is pending in them.
+    void expose_sets()
+    {
+        for (nfds_t i = 0; i < count_; ++i) {
+            if (entries_[i] != nullptr && entries_[i]->set != nullptr && entries_[i]->set->has_netd()) {
+                entries_[i]->set->expose();
+            }
+        }
+    }
+    // ppoll of the kernel's part; fills their revents. The result without the waiter; woken: the waiter was readable.
+    int ask_kernel(const timespec* timeout, const sigset_t* mask, bool& woken)
+    {
+        nfds_t count = count_;
+        if (watching_) {
+            kernel_[count++] = {waiter_.fd, POLLIN, 0};
+        }
+        int n = real.ppoll(kernel_, count, timeout, mask);
+        woken = n > 0 && watching_ && kernel_[count_].revents != 0;
+        for (nfds_t i = 0; i < count_ && n >= 0; ++i) {
+            if (netd(i) == nullptr) {
+                fds_[i].revents = kernel_[i].revents;
+            }
+        }
+        return n - (woken ? 1 : 0);
+    }
+    // False: no waiter.
+    bool watch()
+    {
+        if (watching_ || client::thread_waiter(*s_, waiter_) != 0) {
+            return watching_;
+        }
+        watching_ = true;
+        for (nfds_t i = 0; i < count_; ++i) {
+            if (Entry* e = netd(i)) {
+                client::sock_watch(*s_, e->sock, waiter_.index);
+            }
+        }
+        return true;
+    }
+    void arm() { client::arm_waiter(*s_, waiter_); }
+    void disarm(bool woken)
+    {
+        s_->view.waiter(waiter_.index).sleeping.store(0, std::memory_order_seq_cst);
+        if (woken) {
+            s_->host->sleep(waiter_, base::Instant{}); // takes what is in the pipe; sees netd's end
+        }
+    }
+
+private:
+    Entry* netd(nfds_t i) const
+    {
+        Entry* e = entries_[i];
+        return e != nullptr && e->state.load(std::memory_order_acquire) == EntryState::netd ? e : nullptr;
+    }
+    void unwatch()
+    {
+        for (nfds_t i = 0; watching_ && i < count_; ++i) {
+            if (Entry* e = netd(i)) {
+                client::sock_unwatch(*s_, e->sock, waiter_.index);
+            }
+        }
+        watching_ = false;
+    }
+
+    client::Session* s_;
+    pollfd* fds_;
+    nfds_t count_;
+    int kernel_count_ = 0;
+    client::WaiterHandle waiter_;
+    bool watching_ = false;
+    Entry* few_entries_[small_count];
+    pollfd few_kernel_[small_count + 1];
+    std::unique_ptr<Entry*[]> many_entries_;
+    std::unique_ptr<pollfd[]> many_kernel_;
+    Entry** entries_ = few_entries_;
+    pollfd* kernel_ = few_kernel_;
+};
+
+timespec until(client::Session& s, base::Instant deadline)
+{
+    std::int64_t us = std::max<std::int64_t>((deadline - s.host->now()).count(), 0);
+    return {us / 1'000'000, us % 1'000'000 * 1000};
+}
+
+base::Instant deadline_of(client::Session& s, const timespec* timeout)
+{
+    constexpr std::int64_t for_ever = 1'000'000'000; // seconds
+    if (timeout == nullptr || timeout->tv_sec >= for_ever) {
+        return base::never;
+    }
+    return s.host->now() + base::Micros{timeout->tv_sec * 1'000'000 + (timeout->tv_nsec + 999) / 1000};
+}
+
+} // namespace
+
+bool needs_us(const pollfd* fds, nfds_t count)
+{
+    for (nfds_t i = 0; i < count; ++i) {
+        Entry* e = peek(fds[i].fd);
+        if (e != nullptr && e->state.load(std::memory_order_acquire) != EntryState::undecided) {
+            return session_if_attached() != nullptr;
+        }
+    }
+    return false;
+}
+
+int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)
+{
+    client::Session& s = *session_if_attached();
+    Polled polled(&s, fds, count);
+    bool once = timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
+    base::Instant deadline = once ? base::Instant{} : deadline_of(s, timeout);
+    for (;;) {
+        bool woken = false;
+        int ready = polled.ask_netd();
+        if (ready > 0 || once) {
+            polled.expose_sets();
+            int n = polled.has_kernel() ? polled.ask_kernel(&at_once, mask, woken) : 0;
+            return n < 0 ? n : ready + n;
+        }
+        bool can_wake = polled.watch();
+        if (can_wake) {
+            polled.arm();
+            if (polled.ask_netd() > 0) {
+                polled.disarm(false);
+                continue;
+            }
+        }
+        polled.expose_sets();
+        base::Instant sleep_end = can_wake ? deadline : std::min(deadline, s.host->now() + nap);
+        timespec left = sleep_end == base::never ? timespec{} : until(s, sleep_end);
+        int n = polled.ask_kernel(sleep_end == base::never ? nullptr : &left, mask, woken);
+        int error = errno;
+        if (can_wake) {
+            polled.disarm(woken);
+        }
+        ready = polled.ask_netd();
+        if (n < 0 && ready == 0) {
+            errno = error;
+            return -1;
+        }
+        if (ready > 0 || n > 0 || (deadline != base::never && s.host->now() >= deadline)) {
+            return ready + std::max(n, 0);
+        }
+    }
+}
+
+} // namespace preload

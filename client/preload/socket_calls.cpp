@@ -1,0 +1,294 @@
+// Interposed: how sockets come to be, get their ends and their options.
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+
+#include <cstring>
+
+#include "client/preload/calls.hpp"
+#include "client/preload/report.hpp"
+
+using namespace preload;
+
+namespace {
+
+bool could_be_netd(int domain, int type, int protocol)
+{
+    int kind = type & 0xf;
+    return (domain == AF_INET || domain == AF_INET6) &&
+           ((kind == SOCK_STREAM && (protocol == 0 || protocol == IPPROTO_TCP)) ||
+               (kind == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP)));
+}
+
+void drop(Entry* stale)
+{
+    if (stale != nullptr) {
+        unref(stale);
+    }
+}
+
+bool fits_table(int fd)
+{
+    if (fd < fds_max) {
+        return true;
+    }
+    real.close(fd);
+    errno = EMFILE;
+    return false;
+}
+
+// An AF_INET6 socket on the wildcard is an IPv4 one to netd.
+const sockaddr* wildcard_as_v4(const sockaddr* addr, socklen_t len, sockaddr_in6& copy)
+{
+    if (len < sizeof copy || addr->sa_family != AF_INET6) {
+        return addr;
+    }
+    std::memcpy(&copy, addr, sizeof copy);
+    if (IN6_IS_ADDR_UNSPECIFIED(&copy.sin6_addr)) {
+        copy.sin6_addr.s6_addr[10] = copy.sin6_addr.s6_addr[11] = 0xff;
+        return reinterpret_cast<const sockaddr*>(&copy);
+    }
+    return addr;
+}
+
+// And reported as what the program bound to.
+void wildcard_as_v6(sockaddr* addr, const socklen_t* len)
+{
+    if (addr == nullptr || len == nullptr || *len < sizeof(sockaddr_in6) || addr->sa_family != AF_INET6) {
+        return;
+    }
+    static constexpr unsigned char mapped_any[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+    auto* in6 = reinterpret_cast<sockaddr_in6*>(addr);
+    if (std::memcmp(&in6->sin6_addr, mapped_any, sizeof mapped_any) == 0) {
+        in6->sin6_addr = in6addr_any;
+    }
+}
+
+void record_option(int fd, Entry& e, int level, int name, const void* value, socklen_t len)
+{
+    const auto* bytes = static_cast<const unsigned char*>(value);
+    std::lock_guard lock(table_mutex);
+    if (peek(fd) == &e && e.state.load() == EntryState::undecided && level != IPPROTO_IPV6) {
+        e.options.push_back({level, name, {bytes, bytes + len}});
+    }
+}
+
+int own_option(const Entry& e, int name, int& out)
+{
+    switch (name) {
+    case SO_DOMAIN:
+        out = e.domain;
+        return 0;
+    case SO_TYPE:
+        out = e.type & 0xf;
+        return 0;
+    case SO_PROTOCOL:
+        out = (e.type & 0xf) == SOCK_STREAM ? IPPROTO_TCP : IPPROTO_UDP;
+        return 0;
+    default:
+        return -1;
+    }
+}
+
+} // namespace
+
+PRELOAD_CALL int socket(int domain, int type, int protocol) __THROW
+{
+    if (!could_be_netd(domain, type, protocol)) {
+        if (settings().strict && domain != AF_UNIX && domain != AF_NETLINK) {
+            errno = EACCES;
+            return -1;
+        }
+        return real.socket(domain, type, protocol);
+    }
+    int fd = real.socket(domain, type, protocol);
+    if (fd < 0 || !fits_table(fd)) {
+        return -1;
+    }
+    Entry* stale;
+    {
+        std::lock_guard lock(table_mutex);
+        Entry* e = new_entry(EntryState::undecided);
+        e->domain = domain;
+        e->type = type;
+        e->protocol = protocol;
+        stale = install(fd, e);
+    }
+    drop(stale);
+    return fd;
+}
+
+PRELOAD_CALL int bind(int fd, const sockaddr* addr, socklen_t len) __THROW
+{
+    if (peek(fd) == nullptr) {
+        return real.bind(fd, addr, len);
+    }
+    Held h(fd);
+    if (h.get() == nullptr || h.in(EntryState::epoll) != nullptr) {
+        return real.bind(fd, addr, len);
+    }
+    switch (settle(fd, *h.get(), "bind", addr, len, Use::bind)) {
+    case Whose::kernel:
+        return real.bind(fd, addr, len);
+    case Whose::nobody:
+        return -1;
+    case Whose::netd:
+        break;
+    }
+    sockaddr_in6 copy;
+    return outcome(client::sock_bind(session_of_netd(), h.get()->sock, wildcard_as_v4(addr, len, copy), len));
+}
+
+PRELOAD_CALL int listen(int fd, int backlog) __THROW
+{
+    if (peek(fd) == nullptr) {
+        return real.listen(fd, backlog);
+    }
+    Held h(fd);
+    if (h.in(EntryState::undecided) != nullptr && (h.get()->type & 0xf) == SOCK_STREAM) {
+        // listen(2) without bind takes the wildcard and a port of its own.
+        sockaddr_in any{};
+        any.sin_family = AF_INET;
+        if (settle(fd, *h.get(), "listen", reinterpret_cast<sockaddr*>(&any), sizeof any, Use::bind) == Whose::nobody) {
+            return -1;
+        }
+    }
+    Entry* e = h.netd();
+    return e == nullptr ? real.listen(fd, backlog) : outcome(client::sock_listen(session_of_netd(), e->sock, backlog));
+}
+
+PRELOAD_CALL int accept4(int fd, sockaddr* addr, socklen_t* len, int flags)
+{
+    if (peek(fd) == nullptr) {
+        return real.accept4(fd, addr, len, flags);
+    }
+    Held h(fd);
+    Entry* e = h.netd();
+    if (e == nullptr) {
+        return real.accept4(fd, addr, len, flags);
+    }
+    client::Session& s = session_of_netd();
+    client::Sock sock;
+    if (int error = client::sock_accept(s, e->sock, addr, len, flags, sock)) {
+        return outcome(error);
+    }
+    int accepted = placeholder_fd((flags & SOCK_CLOEXEC) != 0);
+    if (accepted < 0 || !fits_table(accepted)) {
+        int before = errno;
+        client::sock_release(s, sock); // EMFILE: the connection is closed, where the kernel would leave it queued
+        errno = before;
+        return -1;
+    }
+    Entry* stale;
+    {
+        std::lock_guard lock(table_mutex);
+        Entry* entry = new_entry(EntryState::netd);
+        entry->sock = sock;
+        entry->domain = e->domain;
+        entry->type = e->type;
+        entry->protocol = e->protocol;
+        stale = install(accepted, entry);
+    }
+    drop(stale);
+    return accepted;
+}
+
+PRELOAD_CALL int accept(int fd, sockaddr* addr, socklen_t* len)
+{
+    return peek(fd) == nullptr ? real.accept(fd, addr, len) : accept4(fd, addr, len, 0);
+}
+
+PRELOAD_CALL int connect(int fd, const sockaddr* addr, socklen_t len)
+{
+    if (peek(fd) == nullptr) {
+        return real.connect(fd, addr, len);
+    }
+    Held h(fd);
+    if (h.get() == nullptr || h.in(EntryState::epoll) != nullptr) {
+        return real.connect(fd, addr, len);
+    }
+    if (h.netd() == nullptr && addr != nullptr && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC) {
+        return real.connect(fd, addr, len); // nothing to dissolve
+    }
+    switch (settle(fd, *h.get(), "connect", addr, len, Use::destination)) {
+    case Whose::kernel:
+        return real.connect(fd, addr, len);
+    case Whose::nobody:
+        return -1;
+    case Whose::netd:
+        break;
+    }
+    return outcome(client::sock_connect(session_of_netd(), h.get()->sock, addr, len));
+}
+
+PRELOAD_CALL int shutdown(int fd, int how) __THROW
+{
+    if (peek(fd) == nullptr) {
+        return real.shutdown(fd, how);
+    }
+    Held h(fd);
+    Entry* e = h.netd();
+    return e == nullptr ? real.shutdown(fd, how) : outcome(client::sock_shutdown(session_of_netd(), e->sock, how));
+}
+
+PRELOAD_CALL int getsockname(int fd, sockaddr* addr, socklen_t* len) __THROW
+{
+    if (peek(fd) == nullptr) {
+        return real.getsockname(fd, addr, len);
+    }
+    Held h(fd);
+    Entry* e = h.netd();
+    if (e == nullptr) {
+        return real.getsockname(fd, addr, len);
+    }
+    int rc = client::sock_getsockname(session_of_netd(), e->sock, addr, len);
+    if (rc == 0) {
+        wildcard_as_v6(addr, len);
+    }
+    return outcome(rc);
+}
+
+PRELOAD_CALL int getpeername(int fd, sockaddr* addr, socklen_t* len) __THROW
+{
+    if (peek(fd) == nullptr) {
+        return real.getpeername(fd, addr, len);
+    }
+    Held h(fd);
+    Entry* e = h.netd();
+    return e == nullptr ? real.getpeername(fd, addr, len)
+                        : outcome(client::sock_getpeername(session_of_netd(), e->sock, addr, len));
+}
+
+PRELOAD_CALL int getsockopt(int fd, int level, int name, void* value, socklen_t* len) __THROW
+{
+    if (peek(fd) == nullptr) {
+        return real.getsockopt(fd, level, name, value, len);
+    }
+    Held h(fd);
+    Entry* e = h.netd();
+    if (e == nullptr) {
+        return real.getsockopt(fd, level, name, value, len);
+    }
+    int number;
+    if (level == SOL_SOCKET && own_option(*e, name, number) == 0) {
+        *len = std::min<socklen_t>(*len, sizeof number);
+        std::memcpy(value, &number, *len);
+        return 0;
+    }
+    return outcome(client::sock_getsockopt(session_of_netd(), e->sock, level, name, value, len));
+}
+
+PRELOAD_CALL int setsockopt(int fd, int level, int name, const void* value, socklen_t len) __THROW
+{
+    if (peek(fd) == nullptr) {
+        return real.setsockopt(fd, level, name, value, len);
+    }
+    Held h(fd);
+    if (Entry* e = h.netd()) {
+        return outcome(client::sock_setsockopt(session_of_netd(), e->sock, level, name, value, len));
+    }
+    int rc = real.setsockopt(fd, level, name, value, len);
+    if (rc == 0 && h.in(EntryState::undecided) != nullptr) {
+        record_option(fd, *h.get(), level, name, value, len);
+    }
+    return rc;
+}
