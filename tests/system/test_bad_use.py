@@ -120,7 +120,7 @@ class BadUse(SystemTest):
         compiled = subprocess.run(["cc", "-static", "-o", program, source], capture_output=True)
         if compiled.returncode != 0:
             self.skipTest("no static C library")
-        self.refused(self.bed.netrun(str(program)), "static")
+        self.refused(self.bed.netrun(str(program)), "statically linked")
 
     def test_setuid_program(self):
         program = self.scratch / "setuid"
@@ -131,7 +131,7 @@ class BadUse(SystemTest):
             program.chmod(0o755 | stat.S_ISUID)
         else:
             self.skipTest("needs root to make a program of another user")
-        self.refused(self.bed.netrun(str(program)), "setuid")
+        self.refused(self.bed.netrun(str(program)), "set-user-ID")
 
     def test_exit_code_of_the_program_comes_through(self):
         for code in (0, 1, 42):
