@@ -30,7 +30,7 @@ inline constexpr std::uint32_t mss_floor = 48; // as Linux tcp_min_snd_mss: tiny
 inline constexpr std::uint32_t timestamp_bytes = 12;
 inline constexpr std::uint32_t initial_window_segments = 10; // RFC 6928
 inline constexpr std::size_t listeners_max = 65536;          // per CPU
-inline constexpr std::uint8_t default_rcv_scale = 8;          // and of every cookie: nothing remembers what the SYN-ACK said
+inline constexpr std::uint8_t default_rcv_scale = 8; // and of every cookie: nothing remembers what the SYN-ACK said
 inline constexpr std::uint16_t window_unscaled_max = 65535;
 inline constexpr std::uint32_t ip4_header_bytes = 20;
 

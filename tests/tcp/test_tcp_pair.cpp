@@ -1,0 +1,192 @@
+// Two stacks over the simulated link in stepped virtual time: streams with checksums under loss, reordering and
+// duplication, half-close, simultaneous open and close, tiny windows, many short connections; nothing may be left over
+// afterwards.
+#include <catch2/catch.hpp>
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <cstring>
+#include <map>
+
+#include "tests/tcp/pair.hpp"
+
+using namespace tcp_test;
+
+namespace {
+
+drivers::Impairments bad_weather()
+{
+    drivers::Impairments i;
+    i.loss = i.reorder = i.duplicate = 0.02;
+    i.delay = base::millis(2);
+    return i;
+}
+
+void bulk_both_ways(const PairOptions& o, std::uint64_t bytes)
+{
+    Pair p(o);
+    auto [client, server] = p.connected(5001);
+    Stream up(*client, *server, bytes, 1);
+    Stream down(*server, *client, bytes, 2);
+    REQUIRE(p.run_until([&] { return up.pump() & down.pump(); }, base::seconds(3600)));
+    CHECK(up.correct());
+    CHECK(down.correct());
+    p.close_all();
+    p.expect_clean();
+}
+
+} // namespace
+
+TEST_CASE("bulk both ways on a clean link")
+{
+    bulk_both_ways({}, 4U << 20);
+}
+
+TEST_CASE("bulk both ways at 2 % loss, reordering and duplication")
+{
+    PairOptions o;
+    o.seed = 7;
+    o.weather = bad_weather();
+    o.split = true;
+    bulk_both_ways(o, 8U << 20);
+}
+
+TEST_CASE("bulk both ways in bad weather without segmentation offload, four CPUs a side")
+{
+    PairOptions o;
+    o.seed = 11;
+    o.weather = bad_weather();
+    o.tso = false;
+    o.cpus = 4;
+    bulk_both_ways(o, 2U << 20);
+}
+
+TEST_CASE("corruption is caught by the checksum")
+{
+    PairOptions o;
+    o.seed = 5;
+    o.weather.corrupt = 0.02;
+    o.weather.delay = base::millis(1);
+    o.split = true;
+    o.csum_offload = false;
+    bulk_both_ways(o, 2U << 20);
+}
+
+TEST_CASE("a half-closed connection still carries the other direction")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5002);
+    client->finish();
+    REQUIRE(p.run_until([&, s = server] { return s->at_end(); }, base::seconds(5)));
+    Stream down(*server, *client, 1U << 20, 3);
+    REQUIRE(p.run_until([&] { return down.pump(); }, base::seconds(60)));
+    CHECK(down.correct());
+    p.close_all();
+    p.expect_clean();
+}
+
+TEST_CASE("both sides close at once")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5003);
+    client->finish();
+    server->finish();
+    REQUIRE(p.run_until([&, c = client, s = server] { return s->at_end() && c->at_end(); }, base::seconds(5)));
+    p.close_all();
+    p.expect_clean();
+}
+
+TEST_CASE("a reader that stops closes the window, and probes find it open again")
+{
+    PairOptions o;
+    o.ring_shift = 13;
+    Pair p(o);
+    auto [client, server] = p.connected(5004);
+    std::string text(100000, 'x');
+    std::uint64_t sent = 0;
+    auto write_more = [&, c = client] { sent += c->write(text.data(), text.size() - sent); };
+    p.run_for(base::seconds(30), write_more);
+    CHECK(server->readable() == 8192);
+    Stream down(*server, *client, 4096, 4); // the other direction is not disturbed
+    REQUIRE(p.run_until([&] { return down.pump(); }, base::seconds(5)));
+    std::uint64_t got = 0;
+    std::vector<char> buffer(3000);
+    REQUIRE(p.run_until(
+        [&, s = server] {
+            write_more();
+            got += s->take(buffer.data(), buffer.size());
+            return got == text.size();
+        },
+        base::seconds(300)));
+    p.close_all();
+    p.expect_clean();
+}
+
+TEST_CASE("tiny windows in bad weather")
+{
+    PairOptions o;
+    o.ring_shift = 11;
+    o.weather = bad_weather();
+    o.split = true;
+    o.seed = 21;
+    bulk_both_ways(o, 100000);
+}
+
+TEST_CASE("many short connections leave nothing behind")
+{
+    PairOptions o;
+    o.cpus = 2;
+    Pair p(o);
+    App& listener = p.listen(5005);
+    unsigned done = 0;
+    for (unsigned round = 0; round < 20; ++round) {
+        std::vector<App*> clients;
+        for (unsigned i = 0; i < 10; ++i) {
+            clients.push_back(&p.connect(5005, static_cast<base::CpuId>(i % 2)));
+        }
+        REQUIRE(p.run_until([&] { return listener.accepted.size() == clients.size(); }, base::seconds(5)));
+        for (App* s : listener.accepted) {
+            s->write("hello", 5);
+            p.b.close(*s);
+        }
+        listener.accepted.clear();
+        for (App* c : clients) {
+            REQUIRE(
+                p.run_until([&] { return c->readable() == 5 && c->slot.owner.rcv_end.load() == 5; }, base::seconds(5)));
+            char text[5];
+            c->take(text, 5);
+            CHECK(std::memcmp(text, "hello", 5) == 0);
+            p.a.close(*c);
+            ++done;
+        }
+    }
+    CHECK(done == 200);
+    p.b.close(listener);
+    p.close_all();
+    p.expect_clean();
+}
+
+TEST_CASE("a connection to nobody is refused")
+{
+    Pair p({});
+    App& c = p.connect(5999);
+    REQUIRE(p.run_until([&] { return c.error() != 0; }, base::seconds(5)));
+    CHECK(c.error() == ECONNREFUSED);
+    p.close_all();
+    p.expect_clean();
+}
+
+TEST_CASE("closing with unread text resets the peer")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5006);
+    client->write("unread", 6);
+    REQUIRE(p.run_until([&, s = server] { return s->readable() == 6; }, base::seconds(5)));
+    p.b.close(*server);
+    REQUIRE(p.run_until([&, c = client] { return c->error() != 0; }, base::seconds(5)));
+    CHECK(client->error() == ECONNRESET);
+    p.close_all();
+    p.expect_clean();
+}
