@@ -31,6 +31,7 @@ struct SocketRecord {
     bool busy = false;            // msg is in flight
     bool closing = false;         // disconnect or abort was posted; comes back as socket_detached
     bool close_wanted = false;    // close arrived while busy
+    bool aborted = false;         // abort was posted
     bool abort_wanted = false;
     bool detached = false;                                       // the protocols have let go; freed once msg is back
     base::CpuId rings_cpu = 0;                                   // whose arena the rings came from

@@ -207,7 +207,7 @@ void GatewayCpu::post(SocketRecord& rec, SocketOp op, std::uint32_t sequence)
 void GatewayCpu::close(SocketRecord& rec, bool abort)
 {
     rec.abort_wanted = rec.abort_wanted || abort;
-    if (rec.closing || rec.detached) {
+    if (rec.detached || rec.aborted || (rec.closing && !rec.abort_wanted)) {
         return;
     }
     if (rec.busy) {
@@ -215,6 +215,7 @@ void GatewayCpu::close(SocketRecord& rec, bool abort)
         return;
     }
     rec.closing = true;
+    rec.aborted = rec.abort_wanted; // an abort overtakes a disconnect that lingers
     post(rec, rec.abort_wanted ? SocketOp::abort : SocketOp::disconnect, 0); // takes what was published before
 }
 
