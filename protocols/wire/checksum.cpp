@@ -56,6 +56,9 @@ std::uint64_t sum_words(const unsigned char* p, std::size_t size, unsigned char*
         }
         sum = add_carry(sum, word);
     }
+    if (size == 0) {
+        return sum; // p may be null: an empty piece
+    }
     std::uint64_t tail = load_tail(p, size);
     if constexpr (Copy) {
         std::memcpy(to, &tail, size);

@@ -1,0 +1,78 @@
+// What the socket layer does around TCP: the owner of a connect, handing a bound socket over, listeners on every CPU,
+// close releasing everywhere. TCP itself: tests/tcp.
+#include "tests/protocols/host.hpp"
+
+using namespace test;
+using base::Error;
+using netmsg::SocketOp;
+using sockbuf::SlotKind;
+
+TEST_CASE("an explicitly bound stream moves to the CPU of its flow when it connects; an unbound one stays at home")
+{
+    Pair p(4, 1);
+    unsigned moved = 0;
+    for (std::uint16_t port = 2000; port < 2016; ++port) {
+        TestSocket s(p.world, p.a, SlotKind::stream, port % 4);
+        REQUIRE(s.bind(at("0.0.0.0", port)) == Error::none);
+        Error e = s.connect(at("10.0.0.2", 80));
+        CHECK((e == Error::in_progress || e == Error::none));
+        base::FourTuple flow{at("10.0.0.1", port), at("10.0.0.2", 80)};
+        CHECK(s.so.domain->id() == p.a.stack.steering().cpu_of(flow));
+        CHECK(s.moved == (s.so.domain->id() == port % 4 ? 0 : 1));
+        moved += static_cast<unsigned>(s.moved);
+        p.world.advance(base::millis(1));
+        CHECK(s.take_error() == ECONNREFUSED);
+        REQUIRE(s.close() == Error::none);
+        CHECK(s.detached == 1);
+    }
+    CHECK(moved > 0);
+    for (base::CpuId home = 0; home < 4; ++home) {
+        TestSocket s(p.world, p.a, SlotKind::stream, home);
+        Error e = s.connect(at("10.0.0.2", 80));
+        CHECK((e == Error::in_progress || e == Error::none));
+        CHECK(s.so.domain->id() == home);
+        p.world.advance(base::millis(1));
+        REQUIRE(s.call(SocketOp::abort) == Error::none);
+        CHECK(s.detached == 1);
+        CHECK(p.a.domain(home).tcp_ports->size() == 0);
+    }
+}
+
+TEST_CASE("two listeners of one address conflict, and the port is free on every CPU after close")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 3});
+    TestSocket one(world, h, SlotKind::stream, 0);
+    TestSocket two(world, h, SlotKind::stream, 1);
+    for (TestSocket* s : {&one, &two}) {
+        REQUIRE(s->set(SOL_SOCKET, SO_REUSEADDR, 1) == Error::none);
+        REQUIRE(s->bind(at("0.0.0.0", 80)) == Error::none);
+    }
+    REQUIRE(one.call(SocketOp::listen, {}, 16) == Error::none);
+    CHECK(two.call(SocketOp::listen, {}, 16) == Error::address_in_use);
+    CHECK(one.get(SOL_SOCKET, SO_ACCEPTCONN) == 1);
+    CHECK(one.call(SocketOp::listen, {}, 32) == Error::none); // another backlog
+    CHECK(one.connect(at("10.0.0.2", 1)) == Error::is_connected);
+    REQUIRE(one.close() == Error::none);
+    CHECK(one.detached == 1);
+    REQUIRE(two.call(SocketOp::listen, {}, 16) == Error::none);
+    REQUIRE(two.close() == Error::none);
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        CHECK(h.domain(cpu).tcp_ports->size() == 0);
+    }
+}
+
+TEST_CASE("listen without bind takes an ephemeral port")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 2});
+    TestSocket s(world, h, SlotKind::stream, 1);
+    REQUIRE(s.call(SocketOp::listen, {}, 16) == Error::none);
+    CHECK(s.so.flow.local.port >= 32768);
+    CHECK(s.slot.info.local_port == s.so.flow.local.port);
+    REQUIRE(s.call(SocketOp::shutdown, {}, SHUT_RD) == Error::none);
+    CHECK(!s.so.listening);
+    REQUIRE(s.close() == Error::none);
+}
