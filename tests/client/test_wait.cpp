@@ -12,6 +12,13 @@ using fake::failed;
 
 namespace {
 
+#if defined(__SANITIZE_THREAD__)
+#define UNDER_TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UNDER_TSAN 1
+#endif
+#endif
 std::atomic<int> handled{0};
 void on_signal(int)
 {
@@ -147,6 +154,7 @@ TEST_CASE("a signal without SA_RESTART interrupts, with it the call goes on")
         reader.join();
         CHECK(got == failed(EINTR));
     }
+#if !defined(UNDER_TSAN) // it holds handlers back until a restarted read is over
     SECTION("SA_RESTART")
     {
         install(SA_RESTART);
@@ -162,6 +170,7 @@ TEST_CASE("a signal without SA_RESTART interrupts, with it the call goes on")
         reader.join();
         CHECK(got == "data");
     }
+#endif
     SECTION("a receive timeout makes SA_RESTART moot, as signal(7) says")
     {
         install(SA_RESTART);
@@ -180,9 +189,12 @@ TEST_CASE("timeouts end reads, writes and accepts with EAGAIN")
     fake::Pair p = w.pair();
     timeval brief{0, 3000};
     REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief) == 0);
-    REQUIRE(sock_setsockopt(w.session(), p.a, SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief) == 0);
     CHECK(w.receive(p.b, 1) == failed(EAGAIN));
-    CHECK(w.send(p.a, std::string(20'000, 'x')) == 8192); // both rings, then the time is over
+    REQUIRE(w.send(p.a, std::string(8192, 'x')) == 8192); // fills both rings
+    while (sock_outq(w.session(), p.a) != 4096) {
+        std::this_thread::yield();
+    }
+    REQUIRE(sock_setsockopt(w.session(), p.a, SOL_SOCKET, SO_SNDTIMEO, &brief, sizeof brief) == 0);
     CHECK(w.send(p.a, "x") == -EAGAIN);
     Sock l = w.listener(83);
     REQUIRE(sock_setsockopt(w.session(), l, SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief) == 0);
@@ -305,6 +317,7 @@ TEST_CASE("a thread that ends gives its waiter back")
     CHECK(w.netd.waiters_given() == 6);
 }
 
+#if !defined(UNDER_TSAN)
 TEST_CASE("a handler that waits in the middle of a wait does not cost the outer one its wake-up")
 {
     fake::World w;
@@ -336,6 +349,7 @@ TEST_CASE("a handler that waits in the middle of a wait does not cost the outer 
     CHECK(inner_got == 1);
     CHECK(got == "outer");
 }
+#endif
 
 TEST_CASE("the poll layer's use of the thread's waiter and blocking calls get along")
 {
