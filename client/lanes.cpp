@@ -51,7 +51,8 @@ LaneTake take_from_lane(Session& s, sockbuf::LaneHeader& lane, Sock& out)
 std::uint32_t first_lane(const Session& s)
 {
     static std::atomic<std::uint32_t> threads{0};
-    thread_local std::uint32_t turn = threads.fetch_add(1, std::memory_order_relaxed);
+    thread_local std::uint32_t thread_turn = threads.fetch_add(1, std::memory_order_relaxed);
+    std::uint32_t& turn = s.lane_turn != nullptr ? *s.lane_turn : thread_turn;
     return turn++ % s.view.cpus();
 }
 

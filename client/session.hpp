@@ -58,6 +58,9 @@ struct Session {
     std::uint32_t process = 0;                     // c (a forked child has its own Session value)
     Host* host = nullptr;                          // c
     std::uint32_t spin_max = 0; // c: pauses to poll for before a sleep; 0 on one CPU and in simulations
+    // c: simulations: counts which lane to look at first in place of a counter per thread, so that a run depends on
+    // nothing but its seed; null elsewhere.
+    std::uint32_t* lane_turn = nullptr;
 
     // After publishing (sequentially consistent): rings the CPU if it sleeps.
     void look_and_ring(std::uint32_t cpu) const

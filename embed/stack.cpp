@@ -33,6 +33,7 @@ struct Stack::Impl {
     std::unique_ptr<gateway::Gateway> gateway; // goes first
     gateway::Client* family = nullptr;
     client::Session session;
+    std::uint32_t lane_turn = 0; // simulations
 };
 
 Stack::Stack(const StackConfig& config) : sleep_lines_(new SleepLine[config.pin.size()]), config_(config)
@@ -116,7 +117,11 @@ bool Stack::start(std::string& error)
     impl->session.view = impl->gateway->segment(*impl->family).view();
     impl->session.sleep_words = &sleep_lines_[0].word;
     impl->session.host = impl->host.get();
-    impl->session.spin_max = config_.simulation != nullptr ? 0 : config_.application_spin;
+    if (config_.simulation != nullptr) {
+        impl->session.lane_turn = &impl->lane_turn;
+    } else {
+        impl->session.spin_max = config_.application_spin;
+    }
     impl_ = std::move(impl);
     if (config_.simulation != nullptr) {
         config_.simulation->add(*set_);
