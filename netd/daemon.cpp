@@ -121,7 +121,7 @@ void Daemon::add_interfaces()
     base::Random random(random_seed());
     for (const InterfaceConfig& i : all) {
         if (i.driver == DriverKind::tap) {
-            check_tun_device();
+            check_tap(i.name);
         }
         std::string error;
         auto netif = make_netif(i, *stack_, random);

@@ -1,6 +1,9 @@
 #include "netd/interfaces.hpp"
 
 #include <fcntl.h>
+#include <net/if.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include <cerrno>
 #include <cstring>
@@ -23,6 +26,16 @@ constexpr const char* tun_path = "/dev/net/tun";
 bool mentions(const std::string& error, int number)
 {
     return error.find(std::strerror(number)) != std::string::npos;
+}
+
+// A TAP that is up has a carrier while some program holds a queue of it. The kernel would let us join its queues, and
+// half of the packets would go to each.
+bool has_user(const std::string& name)
+{
+    UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq r{};
+    name.copy(r.ifr_name, sizeof r.ifr_name - 1);
+    return any && ioctl(any.get(), SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_RUNNING) != 0;
 }
 
 } // namespace
@@ -65,10 +78,14 @@ InterfaceConfig loopback_config(const Config& config)
     return lo;
 }
 
-void check_tun_device()
+void check_tap(const std::string& name)
 {
     UniqueFd probe(open(tun_path, O_RDWR | O_CLOEXEC));
     if (probe) {
+        if (has_user(name)) {
+            throw StartFailure{
+                fmt::format("interface {} is in use: another program (another netd?) has it open", name), exit_os};
+        }
         return;
     }
     if (errno == EACCES || errno == EPERM) {

@@ -17,7 +17,7 @@ std::unique_ptr<netmsg::Netif> make_netif(
 // The loopback every stack has: as configured, or 127.0.0.1/8 with the driver's defaults.
 InterfaceConfig loopback_config(const Config& config);
 // What stands in the way of a TAP before a driver is asked; throws StartFailure with advice.
-void check_tun_device();
+void check_tap(const std::string& name);
 // What the driver's refusal means for the user: advice and exit code.
 [[noreturn]] void explain_refusal(const InterfaceConfig& config, const std::string& error);
 

@@ -1,6 +1,6 @@
 // What netctl shows: sockets and counters as lines of JSON, gathered through CpuSet::call and relaxed reads. Control
 // thread. A line of `ss` is one socket; a line of `stat` is {"name", "value"} and, for values that every CPU has,
-// "cpu".
+// "cpu"; "highest" marks those that are not to be added up.
 #pragma once
 
 #include <string>
