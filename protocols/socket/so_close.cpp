@@ -77,6 +77,9 @@ void so_shutdown(Domain& d, SocketMsg& m)
 void so_close(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
+    if (so.app_closed && (!is_stream(so) || so.tcb == nullptr)) {
+        return so_complete(m, base::Error::none); // an abort behind a disconnect that has ended: detached already
+    }
     if (m.op == SocketOp::disconnect && !is_stream(so)) {
         so_look_send(d, so); // what was published is sent
         while (so.udp != nullptr && so.snd_acked < so.snd_limit) {
