@@ -15,7 +15,8 @@ namespace protocols {
 
 void DomainPort::deliver(lwkt::Message&)
 {
-    INVARIANT(!"nobody may reply to a received packet");
+    constexpr bool reply_to_a_received_packet = true;
+    INVARIANT(!reply_to_a_received_packet);
 }
 
 // Runs the wheel in class clock.

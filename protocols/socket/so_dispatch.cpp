@@ -54,7 +54,8 @@ void run(lwkt::Message& msg)
     case SocketOp::unconnect:
         return so_unconnect(d, m);
     }
-    INVARIANT(!"an operation outside the catalogue");
+    constexpr bool operation_outside_the_catalogue = true;
+    INVARIANT(!operation_outside_the_catalogue);
 }
 
 } // namespace
