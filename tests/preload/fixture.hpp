@@ -1,0 +1,102 @@
+// This process attached to a fake netd through the preload library's own parts. One netd for the program: a process
+// attaches once.
+#pragma once
+
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include <catch2/catch.hpp>
+#include <cstdlib>
+#include <cstring>
+
+#include "client/preload/epoll_set.hpp"
+#include "client/preload/fd_table.hpp"
+#include "client/preload/process.hpp"
+#include "tests/client/fixture.hpp"
+
+namespace fake {
+
+inline Netd& the_netd()
+{
+    static Netd* one = [] {
+        auto* netd = new Netd;
+        setenv("NETD_SOCKET", netd->path().c_str(), 1);
+        preload::start();
+        return netd;
+    }();
+    return *one;
+}
+
+inline client::Session& attached()
+{
+    the_netd();
+    client::Session* s = preload::session();
+    REQUIRE(s != nullptr);
+    return *s;
+}
+
+// A descriptor of `sock`, as accept() makes one.
+inline int give_fd(client::Sock sock)
+{
+    int fd = preload::placeholder_fd(true);
+    REQUIRE(fd >= 0);
+    std::lock_guard lock(preload::table_mutex);
+    preload::Entry* e = preload::new_entry(preload::EntryState::netd);
+    e->sock = sock;
+    REQUIRE(preload::install(fd, e) == nullptr);
+    return fd;
+}
+
+inline void close_fd(int fd)
+{
+    preload::Entry* e;
+    {
+        std::lock_guard lock(preload::table_mutex);
+        e = preload::uninstall(fd);
+        ::close(fd);
+    }
+    if (e != nullptr) {
+        preload::unref(e);
+    }
+}
+
+// A connected pair with descriptors.
+struct FdPair {
+    client::Sock a, b;
+    int fd_a = -1, fd_b = -1;
+};
+
+inline FdPair make_pair()
+{
+    client::Session& s = attached();
+    FdPair p;
+    client::Sock l;
+    REQUIRE(client::sock_socket(s, AF_INET, SOCK_STREAM, 0, l) == 0);
+    sockaddr_in in = at_port(0);
+    auto* addr = reinterpret_cast<sockaddr*>(&in);
+    REQUIRE(client::sock_bind(s, l, addr, sizeof in) == 0);
+    REQUIRE(client::sock_listen(s, l, 8) == 0);
+    socklen_t len = sizeof in;
+    REQUIRE(client::sock_getsockname(s, l, addr, &len) == 0);
+    REQUIRE(client::sock_socket(s, AF_INET, SOCK_STREAM, 0, p.a) == 0);
+    REQUIRE(client::sock_connect(s, p.a, addr, sizeof in) == 0);
+    REQUIRE(client::sock_accept(s, l, nullptr, nullptr, 0, p.b) == 0);
+    REQUIRE(client::sock_release(s, l) == 0);
+    p.fd_a = give_fd(p.a);
+    p.fd_b = give_fd(p.b);
+    return p;
+}
+
+inline void say(client::Sock k, const char* text)
+{
+    auto size = static_cast<ssize_t>(std::strlen(text));
+    REQUIRE(client::sock_send(attached(), k, text, static_cast<std::size_t>(size), 0, nullptr, 0) == size);
+}
+
+inline ssize_t hear(client::Sock k)
+{
+    char bytes[4096];
+    return client::sock_recv(attached(), k, bytes, sizeof bytes, 0, nullptr, nullptr);
+}
+
+} // namespace fake

@@ -1,0 +1,257 @@
+// epoll over netd's sockets and the kernel's in one set: the rules of epoll(7).
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/wait.h>
+
+#include <thread>
+
+#include "tests/preload/fixture.hpp"
+
+using namespace preload;
+
+namespace {
+
+constexpr timespec at_once{0, 0};
+
+struct Set {
+    Set() : s(fake::attached()), fd(::epoll_create1(EPOLL_CLOEXEC)) { REQUIRE(fd >= 0); }
+    ~Set() { ::close(fd); }
+    int control(int op, int target, std::uint32_t events)
+    {
+        std::lock_guard lock(table_mutex);
+        epoll_event event{events, {}};
+        event.data.fd = target;
+        Entry* e = peek(target);
+        return op == EPOLL_CTL_ADD   ? set.add(fd, &s, target, *e, event)
+               : op == EPOLL_CTL_MOD ? set.modify(fd, target, *e, event)
+                                     : set.remove(fd, target, *e);
+    }
+    int add(int target, std::uint32_t events) { return control(EPOLL_CTL_ADD, target, events); }
+    // Events of descriptor `only`, or all; 0 when there are none now.
+    std::uint32_t now(int only)
+    {
+        epoll_event out[16];
+        int n = set.wait(fd, out, 16, &at_once, nullptr);
+        for (int i = 0; i < n; ++i) {
+            if (out[i].data.fd == only) {
+                return out[i].events;
+            }
+        }
+        return 0;
+    }
+    int sleep(epoll_event* out, int max) { return set.wait(fd, out, max, nullptr, nullptr); }
+
+    client::Session& s;
+    EpollSet set;
+    int fd;
+};
+
+} // namespace
+
+TEST_CASE("level-triggered: reported as long as it holds")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    CHECK(set.add(p.fd_b, EPOLLIN) == -EEXIST);
+    CHECK(set.now(p.fd_b) == 0);
+    fake::say(p.a, "hello");
+    epoll_event out[4];
+    REQUIRE(set.sleep(out, 4) == 1);
+    CHECK(out[0].events == EPOLLIN);
+    CHECK(set.now(p.fd_b) == EPOLLIN);
+    CHECK(fake::hear(p.b) == 5);
+    CHECK(set.now(p.fd_b) == 0);
+    CHECK(set.control(EPOLL_CTL_DEL, p.fd_b, 0) == 0);
+    CHECK(set.control(EPOLL_CTL_DEL, p.fd_b, 0) == -ENOENT);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("edge-triggered: once an event")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN | EPOLLET) == 0);
+    fake::say(p.a, "one");
+    epoll_event out[4];
+    REQUIRE(set.sleep(out, 4) == 1);
+    CHECK(set.now(p.fd_b) == 0); // unread, but nothing new
+    fake::say(p.a, "two");
+    REQUIRE(set.sleep(out, 4) == 1);
+    CHECK(set.control(EPOLL_CTL_MOD, p.fd_b, EPOLLIN | EPOLLET) == 0);
+    CHECK(set.now(p.fd_b) == EPOLLIN); // epoll_ctl arms it anew
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("one-shot: disarmed until modified")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN | EPOLLONESHOT) == 0);
+    fake::say(p.a, "one");
+    epoll_event out[4];
+    REQUIRE(set.sleep(out, 4) == 1);
+    fake::say(p.a, "two");
+    CHECK(set.now(p.fd_b) == 0);
+    CHECK(set.control(EPOLL_CTL_MOD, p.fd_b, EPOLLIN | EPOLLONESHOT) == 0);
+    CHECK(set.now(p.fd_b) == EPOLLIN);
+    CHECK(set.now(p.fd_b) == 0);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("kernel descriptors in the same set, neither side starved")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    int event = eventfd(1, EFD_NONBLOCK);
+    epoll_event e{EPOLLIN, {}};
+    e.data.fd = event;
+    REQUIRE(::epoll_ctl(set.fd, EPOLL_CTL_ADD, event, &e) == 0);
+    set.set.kernel_added();
+    REQUIRE(set.add(p.fd_b, EPOLLOUT) == 0); // always ready
+    int of_kernel = 0;
+    int of_netd = 0;
+    for (int i = 0; i < 64; ++i) {
+        epoll_event out[1];
+        REQUIRE(set.sleep(out, 1) == 1);
+        (out[0].data.fd == event ? of_kernel : of_netd) += 1;
+    }
+    CHECK(of_kernel > 0);
+    CHECK(of_netd > 0);
+    ::close(event);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("maxevents goes round the ready sockets")
+{
+    fake::FdPair p = fake::make_pair();
+    fake::FdPair q = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLOUT) == 0);
+    REQUIRE(set.add(q.fd_b, EPOLLOUT) == 0);
+    epoll_event out[1];
+    REQUIRE(set.sleep(out, 1) == 1);
+    int first = out[0].data.fd;
+    REQUIRE(set.sleep(out, 1) == 1);
+    CHECK(out[0].data.fd != first);
+    for (int fd : {p.fd_a, p.fd_b, q.fd_a, q.fd_b}) {
+        fake::close_fd(fd);
+    }
+}
+
+TEST_CASE("the last close takes a socket out of every set")
+{
+    fake::FdPair p = fake::make_pair();
+    Set one;
+    Set two;
+    REQUIRE(one.add(p.fd_b, EPOLLOUT) == 0);
+    REQUIRE(two.add(p.fd_b, EPOLLOUT) == 0);
+    fake::close_fd(p.fd_b);
+    CHECK_FALSE(one.set.has_netd());
+    CHECK_FALSE(two.set.has_netd());
+    fake::close_fd(p.fd_a);
+}
+
+TEST_CASE("a socket added while another thread sleeps wakes it")
+{
+    fake::FdPair p = fake::make_pair();
+    fake::FdPair quiet = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(quiet.fd_b, EPOLLIN) == 0);
+    std::atomic<int> seen{-1};
+    std::thread sleeper([&] {
+        epoll_event out[4];
+        if (set.sleep(out, 4) == 1) {
+            seen.store(out[0].data.fd);
+        }
+    });
+    fake::say(p.a, "x");
+    int rc = set.add(p.fd_b, EPOLLIN);
+    sleeper.join();
+    CHECK(rc == 0);
+    CHECK(seen.load() == p.fd_b);
+    for (int fd : {p.fd_a, p.fd_b, quiet.fd_a, quiet.fd_b}) {
+        fake::close_fd(fd);
+    }
+}
+
+TEST_CASE("several sleepers in one set: every event reaches somebody")
+{
+    constexpr int threads = 3;
+    constexpr int messages = 200;
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN | EPOLLONESHOT) == 0);
+    std::atomic<int> got{0};
+    std::vector<std::thread> sleepers;
+    for (int t = 0; t < threads; ++t) {
+        sleepers.emplace_back([&] {
+            while (got.load() < messages) {
+                epoll_event out[1];
+                timespec brief{0, 50'000'000}; // only to see the end; nothing is measured
+                if (set.set.wait(set.fd, out, 1, &brief, nullptr) == 1) {
+                    char bytes[messages];
+                    ssize_t n = client::sock_recv(set.s, p.b, bytes, sizeof bytes, MSG_DONTWAIT, nullptr, nullptr);
+                    got.fetch_add(n > 0 ? static_cast<int>(n) : 0);
+                    set.control(EPOLL_CTL_MOD, p.fd_b, EPOLLIN | EPOLLONESHOT);
+                }
+            }
+        });
+    }
+    for (int i = 0; i < messages; ++i) {
+        client::sock_send(set.s, p.a, "x", 1, 0, nullptr, 0);
+    }
+    for (auto& t : sleepers) {
+        t.join();
+    }
+    CHECK(got.load() == messages);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("a set that is polled itself shows what netd has for it")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    set.set.expose();
+    pollfd one{set.fd, POLLIN, 0};
+    CHECK(::poll(&one, 1, 0) == 0);
+    fake::say(p.a, "x");
+    CHECK(::poll(&one, 1, -1) == 1); // the waiter's pipe
+    CHECK(set.now(p.fd_b) == EPOLLIN);
+    CHECK(fake::hear(p.b) == 1);
+    set.set.expose();
+    CHECK(::poll(&one, 1, 0) == 0);
+    fake::say(p.a, "x");
+    while (set.now(p.fd_b) == 0) {
+    }
+    set.set.expose(); // pending already
+    CHECK(::poll(&one, 1, 0) == 1);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("a forked child has a set of its own")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        epoll_event out[4];
+        bool good = set.sleep(out, 4) == 1 && out[0].data.fd == p.fd_b && fake::hear(p.b) == 5;
+        _exit(good ? 0 : 1);
+    }
+    fake::say(p.a, "child");
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
