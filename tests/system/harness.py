@@ -64,4 +64,5 @@ def main():
     if reason:
         print(f"no testbed here: {reason.splitlines()[0]}")
         sys.exit(77)
-    unittest.main(verbosity=2)
+    # netd outlives the object that started it; Python would warn of that.
+    unittest.main(verbosity=2, warnings="ignore")

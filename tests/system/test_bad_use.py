@@ -69,9 +69,9 @@ class BadUse(SystemTest):
         self.refused([paths.program("netd"), "--socket", "/nonexistent-folder/netd.sock"], "/nonexistent-folder/netd.sock")
 
     def test_unknown_option(self):
-        for name in ("netd", "netctl", "netrun"):
+        for name, *before in (["netd"], ["netctl", "ss"], ["netrun"]):
             with self.subTest(program=name):
-                self.refused([paths.program(name), "--no-such-option"], "no-such-option")
+                self.refused([paths.program(name), *before, "--no-such-option"], "no-such-option")
 
     def test_tap_without_the_privilege(self):
         if os.geteuid() != 0:
