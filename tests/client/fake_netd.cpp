@@ -177,6 +177,10 @@ void Netd::wake(std::uint32_t s)
 {
     for (std::uint32_t w = 0; w < max_waiters; ++w) {
         bool watches = (view_.slot(s).app.waiters[w / 64].load(seq) >> (w % 64) & 1) != 0;
+        if (watches && view_.waiter(w).kind == static_cast<std::uint32_t>(sockbuf::WaiterKind::set)) {
+            view_.waiter_bits(w)[s / 64].fetch_or(std::uint64_t{1} << (s % 64), seq);
+            view_.waiter(w).summary[s / 4096].fetch_or(std::uint64_t{1} << (s / 64 % 64), seq);
+        }
         if (watches && view_.waiter(w).sleeping.exchange(0, seq) != 0 && w < waiter_fds_.size() &&
             waiter_fds_[w] >= 0) {
             [[maybe_unused]] ssize_t n = write(waiter_fds_[w], "!", 1);
