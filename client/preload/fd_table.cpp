@@ -7,7 +7,7 @@
 namespace preload {
 
 constinit std::mutex table_mutex;
-constinit std::atomic<Entry*> fd_entries[fds_max] = {};
+constinit Entry* fd_entries[fds_max] = {};
 
 namespace {
 
@@ -81,7 +81,7 @@ Entry* install(int fd, Entry* e)
     if (fd > highest.load(std::memory_order_relaxed)) {
         highest.store(fd, std::memory_order_relaxed);
     }
-    fd_entries[fd].store(e, std::memory_order_release);
+    fd_slot(fd).store(e, std::memory_order_release);
     return stale;
 }
 
@@ -96,7 +96,7 @@ Entry* uninstall(int fd)
     if (static_cast<unsigned>(fd) >= static_cast<unsigned>(fds_max)) {
         return nullptr;
     }
-    Entry* e = fd_entries[fd].exchange(nullptr, std::memory_order_acq_rel);
+    Entry* e = fd_slot(fd).exchange(nullptr, std::memory_order_acq_rel);
     if (e != nullptr && --e->descriptors == 0 && e->interests != nullptr) {
         leave_all_sets(*e); // epoll(7): with the last descriptor, whatever calls are still in flight
     }
@@ -112,7 +112,7 @@ std::vector<int> fds_of(const Entry* e)
 {
     std::vector<int> fds;
     for (int fd = 0; fd <= highest_fd() && fds.size() < e->descriptors; ++fd) {
-        if (fd_entries[fd].load(std::memory_order_relaxed) == e) {
+        if (fd_slot(fd).load(std::memory_order_relaxed) == e) {
             fds.push_back(fd);
         }
     }

@@ -46,12 +46,17 @@ struct Entry {
 };
 
 extern std::mutex table_mutex;
-extern std::atomic<Entry*> fd_entries[fds_max];
+extern Entry* fd_entries[fds_max]; // through fd_slot: plain, so that clang too zero-initialises a million of them
+
+inline std::atomic_ref<Entry*> fd_slot(int fd)
+{
+    return std::atomic_ref<Entry*>(fd_entries[fd]);
+}
 
 // Null for the kernel's descriptors. Valid only while the caller knows that nobody closes fd, or to compare with null.
 inline Entry* peek(int fd)
 {
-    return static_cast<unsigned>(fd) < static_cast<unsigned>(fds_max) ? fd_entries[fd].load(std::memory_order_acquire)
+    return static_cast<unsigned>(fd) < static_cast<unsigned>(fds_max) ? fd_slot(fd).load(std::memory_order_acquire)
                                                                       : nullptr;
 }
 

@@ -90,7 +90,7 @@ void before_fork()
     client::Session child = a->session();
     child.process = p.ticket.process;
     for (int fd = 0; fd <= highest_fd(); ++fd) {
-        Entry* e = fd_entries[fd].load(std::memory_order_relaxed);
+        Entry* e = fd_slot(fd).load(std::memory_order_relaxed);
         if (e != nullptr && e->state.load(std::memory_order_relaxed) == EntryState::netd) {
             client::sock_hold(child, e->sock);
         }
