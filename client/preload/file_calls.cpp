@@ -4,7 +4,7 @@
 #include <cstdio>
 
 #include "client/preload/calls.hpp"
-#include "client/preload/report.hpp"
+#include "client/preload/preload_report.hpp"
 
 using namespace preload;
 

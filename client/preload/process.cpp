@@ -15,8 +15,8 @@
 #include "client/admission.hpp"
 #include "client/preload/epoll_set.hpp"
 #include "client/preload/fd_table.hpp"
+#include "client/preload/preload_report.hpp"
 #include "client/preload/real.hpp"
-#include "client/preload/report.hpp"
 
 namespace preload {
 

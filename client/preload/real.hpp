@@ -21,11 +21,14 @@ namespace preload {
     X(bind)                                                                                                            \
     X(listen)                                                                                                          \
     X(accept)                                                                                                          \
-    X(accept4) X(connect) X(shutdown) X(close) X(close_range) X(closefrom) X(dup) X(dup2) X(dup3) X(read) X(readv)     \
-        X(recv) X(recvfrom) X(recvmsg) X(recvmmsg) X(write) X(writev) X(send) X(sendto) X(sendmsg) X(sendmmsg)         \
-            X(sendfile) X(splice) X(getsockopt) X(setsockopt) X(getsockname) X(getpeername) X(poll) X(ppoll) X(select) \
-                X(pselect) X(epoll_create) X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(epoll_pwait) X(epoll_pwait2)  \
-                    X(execv) X(execve) X(execvp) X(execvpe) X(fexecve)
+    X(accept4)                                                                                                         \
+    X(connect)                                                                                                         \
+    X(shutdown)                                                                                                        \
+    X(close) X(close_range) X(closefrom) X(dup) X(dup2) X(dup3) X(read) X(readv) X(recv) X(recvfrom) X(recvmsg)        \
+        X(recvmmsg) X(write) X(writev) X(send) X(sendto) X(sendmsg) X(sendmmsg) X(sendfile) X(splice) X(getsockopt)    \
+            X(setsockopt) X(getsockname) X(getpeername) X(poll) X(ppoll) X(select) X(pselect) X(epoll_create)          \
+                X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(epoll_pwait) X(epoll_pwait2) X(execv) X(execve)          \
+                    X(execvp) X(execvpe) X(fexecve)
 
 struct Real {
 #define PRELOAD_MEMBER(name) decltype(&::name) name;

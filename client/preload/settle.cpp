@@ -6,7 +6,7 @@
 
 #include "client/preload/calls.hpp"
 #include "client/preload/epoll_set.hpp"
-#include "client/preload/report.hpp"
+#include "client/preload/preload_report.hpp"
 #include "client/sockaddr.hpp"
 
 namespace preload {

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "client/preload/calls.hpp"
-#include "client/preload/report.hpp"
+#include "client/preload/preload_report.hpp"
 
 using namespace preload;
 

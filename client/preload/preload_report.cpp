@@ -1,4 +1,4 @@
-#include "client/preload/report.hpp"
+#include "client/preload/preload_report.hpp"
 
 #include <sys/socket.h>
 
