@@ -16,6 +16,7 @@
 
 namespace preload {
 
+// clang-format off
 #define PRELOAD_REAL_CALLS(X)                                                                                          \
     X(socket)                                                                                                          \
     X(bind)                                                                                                            \
@@ -29,6 +30,7 @@ namespace preload {
             X(setsockopt) X(getsockname) X(getpeername) X(poll) X(ppoll) X(select) X(pselect) X(epoll_create)          \
                 X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(epoll_pwait) X(epoll_pwait2) X(execv) X(execve)          \
                     X(execvp) X(execvpe) X(fexecve)
+// clang-format on
 
 struct Real {
 #define PRELOAD_MEMBER(name) decltype(&::name) name;
