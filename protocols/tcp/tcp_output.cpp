@@ -44,7 +44,7 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
         s.flags |= wire::tcp_fin;
     }
     s.offset = t.offset_of(start);
-    if (t.so != nullptr && s.offset + s.len == t.so->snd_limit) {
+    if (s.len != 0 && s.offset + s.len == t.so->snd_limit) {
         s.flags |= wire::tcp_psh;
     }
     t.timing = false; // Karn: its ACK would be ambiguous

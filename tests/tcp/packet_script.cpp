@@ -1,0 +1,529 @@
+// See packet_script.hpp.
+#include "tests/tcp/packet_script.hpp"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <sstream>
+
+#include "lwkt/clock.hpp"
+#include "tests/tcp/script_wire.hpp"
+#include "tests/tcp/tcp_host.hpp"
+
+namespace tcp_test {
+
+namespace {
+
+constexpr base::Micros tolerance = base::millis(2); // the wheel's slots, and rounding
+
+struct Failure {
+    std::string what;
+};
+
+// One case being run.
+class Runner {
+public:
+    void line(const std::string& text);
+    void finish();
+
+private:
+    void option(std::stringstream& words);
+    void timed(const std::string& text);
+    void action(const std::string& verb, std::stringstream& words);
+    void expect(std::stringstream& words);
+    void establish(const std::string& rest);
+    void inject(const std::string& text);
+    void must_send(const std::string& text, base::Instant at);
+    void icmp(std::stringstream& words);
+    void counter(const std::string& name, std::uint64_t want);
+
+    Host& host();
+    void settle();
+    void advance_to(base::Instant t);
+    void silent();
+    App& app();
+    void find_accepted();
+    [[noreturn]] static void fail(const std::string& what) { throw Failure{what}; }
+
+    std::uint32_t mtu_ = 1500;
+    std::uint32_t tso_ = 0;
+    HostOptions options_;
+    lwkt::VirtualClock clock_;
+    std::unique_ptr<Host> host_;
+    ScriptNetif* netif_ = nullptr;
+    Numbering numbers_{0, 0x7ffffff0U, 0, false, false};
+    base::Instant at_{}; // script time
+    App* listener_ = nullptr;
+    App* app_ = nullptr;
+};
+
+Host& Runner::host()
+{
+    if (!host_) {
+        host_ = std::make_unique<Host>(clock_, options_);
+        auto netif = std::make_unique<ScriptNetif>(mtu_, tso_);
+        netif_ = netif.get();
+        std::string error;
+        if (host_->stack->add_interface(std::move(netif), {{base::IpAddr::v4(script_local), 24}}, error) == nullptr) {
+            fail(error);
+        }
+        at_ = clock_.now();
+    }
+    return *host_;
+}
+
+void Runner::settle()
+{
+    while (host().set.step()) {
+    }
+}
+
+void Runner::silent()
+{
+    if (!netif_->sent.empty()) {
+        fail("not expected: " + describe_packet(netif_->sent.front(), numbers_));
+    }
+}
+
+void Runner::advance_to(base::Instant t)
+{
+    settle();
+    for (;;) {
+        base::Instant next = host().set.next_deadline();
+        if (next >= t) {
+            break;
+        }
+        clock_.advance_to(std::max(next, clock_.now()));
+        settle();
+    }
+    clock_.advance_to(std::max(t, clock_.now()));
+    settle();
+}
+
+App& Runner::app()
+{
+    find_accepted();
+    if (app_ == nullptr) {
+        fail("no connection yet");
+    }
+    return *app_;
+}
+
+void Runner::find_accepted()
+{
+    if (app_ == nullptr && listener_ != nullptr && !listener_->accepted.empty()) {
+        app_ = listener_->accepted.front();
+        listener_->accepted.pop_front();
+    }
+}
+
+void Runner::option(std::stringstream& words)
+{
+    std::string name;
+    std::uint32_t v = 0;
+    words >> name >> v;
+    if (host_) {
+        fail("options come first");
+    }
+    if (name == "mtu") {
+        mtu_ = v;
+    } else if (name == "tso") {
+        tso_ = v;
+    } else if (name == "ring") {
+        options_.ring_shift = v;
+    } else if (name == "cookies") {
+        options_.stack.syn_cookies = v != 0;
+    } else if (name == "syncache") {
+        options_.stack.syn_cache_per_cpu = v;
+    } else if (name == "isn") {
+        numbers_.theirs = v;
+    } else {
+        fail("unknown option " + name);
+    }
+}
+
+void Runner::inject(const std::string& text)
+{
+    ScriptSegment s;
+    std::string error;
+    if (!parse_segment(text, s, error)) {
+        fail(error);
+    }
+    auto bytes = build_packet(s, numbers_, error);
+    if (bytes.empty()) {
+        fail(error);
+    }
+    settle();
+    silent();
+    host().run(0, [&](protocols::Domain&) { netif_->inject(bytes); });
+    settle();
+}
+
+void Runner::must_send(const std::string& text, base::Instant at)
+{
+    ScriptSegment want;
+    std::string error;
+    if (!parse_segment(text, want, error)) {
+        fail(error);
+    }
+    settle();
+    if (netif_->sent.empty()) {
+        advance_to(std::max(at - base::millis(1), clock_.now()));
+        if (!netif_->sent.empty() && netif_->sent.front().at < at - base::millis(1)) {
+            fail("too early: " + describe_packet(netif_->sent.front(), numbers_));
+        }
+        if (netif_->sent.empty()) {
+            advance_to(at + tolerance);
+        }
+    }
+    if (netif_->sent.empty()) {
+        fail("nothing was sent");
+    }
+    Captured got = netif_->sent.front();
+    netif_->sent.pop_front();
+    std::string difference = compare_packet(got, want, numbers_);
+    if (!difference.empty()) {
+        fail(difference);
+    }
+    if (got.at < at - base::millis(1) || got.at > at + tolerance) {
+        fail("sent at " + std::to_string((got.at - at_).count()) + " us after the line before");
+    }
+    at_ = std::max(at, got.at);
+}
+
+void Runner::establish(const std::string& rest)
+{
+    if (listener_ == nullptr) {
+        listener_ = &host().make();
+        host().listen(*listener_, {base::IpAddr::any_v4(), script_local_port});
+    }
+    std::string options = "mss 1460";
+    std::string window = "65535";
+    if (auto open = rest.find('<'); open != std::string::npos) {
+        options = rest.substr(open + 1, rest.find('>') - open - 1);
+    }
+    std::stringstream words(rest);
+    std::string word;
+    while (words >> word) {
+        if (word == "win") {
+            words >> window;
+        }
+    }
+    inject("S 0:0(0) win 65535 <" + options + ">");
+    if (netif_->sent.empty()) {
+        fail("no SYN-ACK");
+    }
+    ScriptSegment any;
+    (void)compare_packet(netif_->sent.front(), any, numbers_); // learns our numbers
+    netif_->sent.pop_front();
+    bool ts = options.find("TS") != std::string::npos;
+    inject(". 1:1(0) ack 1 win " + window + (ts ? " <nop,nop,TS 100 0>" : ""));
+    silent();
+    app();
+    at_ = clock_.now();
+}
+
+void Runner::icmp(std::stringstream& words)
+{
+    protocols::IcmpError e;
+    unsigned type = 0;
+    unsigned code = 0;
+    std::uint32_t seq = 0;
+    std::string word;
+    words >> type >> code >> seq;
+    if (words >> word) {
+        words >> e.mtu;
+    }
+    e.flow = {{base::IpAddr::v4(script_local), script_local_port}, {base::IpAddr::v4(script_peer), script_peer_port}};
+    e.protocol = 6;
+    e.type = static_cast<std::uint8_t>(type);
+    e.code = static_cast<std::uint8_t>(code);
+    e.tcp_seq = seq + numbers_.ours;
+    host().run(0, [&](protocols::Domain& d) { protocols::tcp_icmp_error(d, e); });
+    settle();
+}
+
+const std::map<std::string, std::pair<int, int>> option_names{
+    {"nodelay", {IPPROTO_TCP, TCP_NODELAY}},
+    {"cork", {IPPROTO_TCP, TCP_CORK}},
+    {"quickack", {IPPROTO_TCP, TCP_QUICKACK}},
+    {"maxseg", {IPPROTO_TCP, TCP_MAXSEG}},
+    {"keepidle", {IPPROTO_TCP, TCP_KEEPIDLE}},
+    {"keepintvl", {IPPROTO_TCP, TCP_KEEPINTVL}},
+    {"keepcnt", {IPPROTO_TCP, TCP_KEEPCNT}},
+    {"syncnt", {IPPROTO_TCP, TCP_SYNCNT}},
+    {"linger2", {IPPROTO_TCP, TCP_LINGER2}},
+    {"user_timeout", {IPPROTO_TCP, TCP_USER_TIMEOUT}},
+    {"keepalive", {SOL_SOCKET, SO_KEEPALIVE}},
+    {"rcvbuf", {SOL_SOCKET, SO_RCVBUF}},
+};
+
+void Runner::action(const std::string& verb, std::stringstream& words)
+{
+    if (verb == "connect") {
+        if (app_ == nullptr) {
+            app_ = &host().make();
+        }
+        if (app_->so.flow.local.port == 0) {
+            host().bind(*app_, {base::IpAddr::any_v4(), script_local_port});
+        }
+        int e = host().connect(*app_, {base::IpAddr::v4(script_peer), script_peer_port});
+        if (e != EINPROGRESS) {
+            fail("connect: errno " + std::to_string(e));
+        }
+    } else if (verb == "socket") {
+        app_ = &host().make();
+    } else if (verb == "close") {
+        host().close(app());
+    } else if (verb == "abort") {
+        host().abort(app());
+    } else if (verb == "unlisten") {
+        host().close(*listener_);
+        listener_ = nullptr;
+    } else if (verb == "refuse") {
+        host().refuse_accept = true;
+    } else if (verb == "accept") {
+        host().refuse_accept = false;
+    } else if (verb == "linger0") {
+        app().so.options.linger = true;
+        app().so.options.linger_s = 0;
+    } else if (verb == "write" || verb == "read") {
+        std::size_t n = 0;
+        words >> n;
+        std::vector<char> buffer(n, 'd');
+        std::uint64_t done = verb == "write" ? app().write(buffer.data(), n) : app().take(buffer.data(), n);
+        if (done != n) {
+            fail(verb + ": only " + std::to_string(done));
+        }
+    } else if (verb == "shut") {
+        std::string how;
+        words >> how;
+        host().shutdown(app(), how == "rd" ? SHUT_RD : how == "wr" ? SHUT_WR : SHUT_RDWR);
+    } else if (verb == "set") {
+        std::string name;
+        int v = 0;
+        words >> name >> v;
+        auto o = option_names.find(name);
+        if (o == option_names.end()) {
+            fail("unknown option " + name);
+        }
+        if (int e = host().set_option(app(), o->second.first, o->second.second, v); e != 0) {
+            fail("setsockopt: errno " + std::to_string(e));
+        }
+    } else if (verb == "icmp") {
+        icmp(words);
+    } else if (verb != "silence") {
+        fail("unknown action " + verb);
+    }
+    settle();
+}
+
+void Runner::timed(const std::string& text)
+{
+    std::stringstream words(text.substr(1));
+    double s = 0;
+    std::string verb;
+    if (!(words >> s >> verb)) {
+        fail("a line is +SECONDS WHAT");
+    }
+    host();
+    base::Instant at = at_ + base::Micros{static_cast<std::int64_t>(s * 1e6 + 0.5)};
+    std::string rest;
+    if (verb == ">") {
+        std::getline(words, rest);
+        must_send(rest, at);
+        return;
+    }
+    settle();
+    silent();
+    advance_to(at);
+    silent();
+    at_ = std::max(at, clock_.now());
+    if (verb == "<") {
+        std::getline(words, rest);
+        inject(rest);
+    } else {
+        action(verb, words);
+    }
+}
+
+void Runner::counter(const std::string& name, std::uint64_t want)
+{
+    const protocols::TcpCounters& c = host().tcp().counters;
+    const std::map<std::string, const std::atomic<std::uint64_t>*> names{
+        {"challenge_acks", &c.challenge_acks},
+        {"paws_drops", &c.paws_drops},
+        {"bad_checksum", &c.bad_checksum},
+        {"bad_header", &c.bad_header},
+        {"cookies_sent", &c.cookies_sent},
+        {"cookies_valid", &c.cookies_valid},
+        {"cookies_bad", &c.cookies_bad},
+        {"fast_recoveries", &c.fast_recoveries},
+        {"timeouts", &c.timeouts},
+        {"retransmits", &c.retransmits},
+        {"icmp_ignored", &c.icmp_ignored},
+        {"accept_refused", &c.accept_refused},
+    };
+    auto n = names.find(name);
+    if (n == names.end()) {
+        fail("unknown counter " + name);
+    }
+    if (n->second->load() != want) {
+        fail("counter " + name + " is " + std::to_string(n->second->load()));
+    }
+}
+
+void Runner::expect(std::stringstream& words)
+{
+    std::string what;
+    words >> what;
+    settle();
+    if (what == "state") {
+        std::string name;
+        words >> name;
+        const protocols::Tcb* t = app().so.tcb;
+        std::string is = t == nullptr ? "CLOSED" : protocols::tcp::state_name(t->state);
+        if (is != name) {
+            fail("state is " + is);
+        }
+    } else if (what == "error") {
+        int e = 0;
+        words >> e;
+        if (app().error() != e) {
+            fail("error is " + std::to_string(app().error()));
+        }
+    } else if (what == "counter") {
+        std::string name;
+        std::uint64_t v = 0;
+        words >> name >> v;
+        counter(name, v);
+    } else if (what == "readable") {
+        std::uint64_t n = 0;
+        words >> n;
+        if (app().readable() != n) {
+            fail("readable are " + std::to_string(app().readable()));
+        }
+    } else if (what == "eof") {
+        if (!app().at_end()) {
+            fail("no end of file");
+        }
+    } else if (what == "detached") {
+        if (!app().detached) {
+            fail("not detached");
+        }
+    } else if (what == "urgent") {
+        std::uint64_t at = 0;
+        words >> at;
+        if (app().slot.owner.urgent_mark.load() != at) {
+            fail("urgent mark is " + std::to_string(app().slot.owner.urgent_mark.load()));
+        }
+    } else if (what == "connections" || what == "accepted" || what == "timewait") {
+        std::size_t n = 0;
+        words >> n;
+        std::size_t is = what == "connections" ? host().connections()
+                         : what == "timewait"  ? host().tcp().time_wait.slab.in_use()
+                                               : listener_->accepted.size();
+        if (is != n) {
+            fail(what + " are " + std::to_string(is));
+        }
+    } else {
+        fail("unknown expectation " + what);
+    }
+}
+
+void Runner::line(const std::string& text)
+{
+    if (text[0] == '+') {
+        timed(text);
+        return;
+    }
+    std::stringstream words(text);
+    std::string verb;
+    words >> verb;
+    if (verb == "option") {
+        option(words);
+    } else if (verb == "listen") {
+        int backlog = 128;
+        words >> backlog;
+        listener_ = &host().make();
+        if (int e = host().listen(*listener_, {base::IpAddr::any_v4(), script_local_port}, backlog); e != 0) {
+            fail("listen: errno " + std::to_string(e));
+        }
+    } else if (verb == "establish") {
+        std::string rest;
+        std::getline(words, rest);
+        establish(rest);
+    } else if (verb == "expect") {
+        expect(words);
+    } else {
+        fail("unknown line");
+    }
+}
+
+void Runner::finish()
+{
+    settle();
+    silent();
+    for (const auto& a : host().apps) {
+        if (a->orphan_events) {
+            fail("an event after socket_detached");
+        }
+    }
+}
+
+} // namespace
+
+std::vector<ScriptCase> load_scripts(const std::string& directory)
+{
+    std::vector<std::filesystem::path> files;
+    for (const auto& entry : std::filesystem::directory_iterator(directory)) {
+        if (entry.path().extension() == ".pkt") {
+            files.push_back(entry.path());
+        }
+    }
+    std::sort(files.begin(), files.end());
+    std::vector<ScriptCase> cases;
+    for (const auto& path : files) {
+        std::ifstream in(path);
+        std::string text;
+        for (unsigned number = 1; std::getline(in, text); ++number) {
+            text = text.substr(0, text.find('#'));
+            text.erase(0, text.find_first_not_of(' '));
+            text.erase(text.find_last_not_of(' ') + 1);
+            if (text.empty()) {
+                continue;
+            }
+            if (text.substr(0, 3) == "== ") {
+                cases.push_back({path.filename().string(), text.substr(3), number, {}});
+            } else if (!cases.empty()) {
+                cases.back().lines.emplace_back(number, text);
+            }
+        }
+    }
+    return cases;
+}
+
+std::string run_script(const ScriptCase& c)
+{
+    Runner runner;
+    unsigned at = c.line;
+    std::string text;
+    try {
+        for (const auto& [number, line] : c.lines) {
+            at = number;
+            text = line;
+            runner.line(line);
+        }
+        runner.finish();
+    } catch (const Failure& f) {
+        return c.file + ":" + std::to_string(at) + " [" + c.title + "] " + text + "\n    " + f.what;
+    }
+    return {};
+}
+
+} // namespace tcp_test

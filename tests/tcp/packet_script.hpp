@@ -1,0 +1,34 @@
+// Packet scripts (tests/tcp/scripts/*.pkt): what the peer sends, what the application does, what must come out and
+// when, on a virtual clock. Whole packets are compared, and whatever is not expected is an error: silence is insisted
+// on.
+//
+// A file holds cases; a case begins with "== title". "#" starts a comment. Lines:
+//   option NAME VALUE          before anything else: mtu, ring (log2), cookies, syncache, isn (the peer's), tso
+//   listen [backlog]           the application listens on the local port (8080)
+//   establish [win N] [OPTS]   a passive handshake with the peer's SYN options OPTS (default: mss 1460 only), not
+//   compared +T < FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]      the peer sends; numbers are relative to its and our
+//   ISN +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]      we must send exactly this; win and options may be left
+//   out +T connect | close | abort | write N | read N | shut rd|wr|rdwr | set NAME VALUE | unlisten +T icmp TYPE CODE
+//   SEQ [mtu N] +T silence                 nothing comes out until then expect state NAME | error N | counter NAME N |
+//   readable N | eof | detached | gone | connections N
+// FLAGS: S . P F R U as in tcpdump. T: seconds from the line before.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace tcp_test {
+
+struct ScriptCase {
+    std::string file;
+    std::string title;
+    unsigned line = 0; // of the title
+    std::vector<std::pair<unsigned, std::string>> lines;
+};
+
+// All cases of a directory's *.pkt files, in order of file name.
+std::vector<ScriptCase> load_scripts(const std::string& directory);
+// Empty when the case passed; else what went wrong, with file and line.
+std::string run_script(const ScriptCase& c);
+
+} // namespace tcp_test

@@ -1,0 +1,328 @@
+// See script_wire.hpp.
+#include "tests/tcp/script_wire.hpp"
+
+#include <cstdio>
+#include <cstring>
+#include <sstream>
+
+#include "base/endian.hpp"
+#include "protocols/wire/checksum.hpp"
+
+namespace tcp_test {
+
+namespace wire = protocols::wire;
+using base::IpAddr;
+
+ScriptNetif::ScriptNetif(std::uint32_t mtu, std::uint32_t tso_max_bytes) : Netif(netmsg::NetifInfo{})
+{
+    info_.name = "script";
+    info_.mtu = mtu;
+    info_.ethernet = false;
+    info_.tso_max_bytes = tso_max_bytes;
+}
+
+bool ScriptNetif::attach(
+    lwkt::CpuSet& set, netmsg::PacketPool& pool, netmsg::InputFn input, void* context, std::string&)
+{
+    pool_ = &pool;
+    input_ = input;
+    context_ = context;
+    counters_ = std::make_unique<netmsg::NetifCounters[]>(set.size());
+    return true;
+}
+
+void ScriptNetif::transmit(netmsg::Packet& p)
+{
+    Captured c;
+    c.at = lwkt::Cpu::current()->now();
+    c.bytes.resize(p.total());
+    p.copy_out(0, c.bytes.data(), p.total());
+    sent.push_back(std::move(c));
+    p.free();
+}
+
+void ScriptNetif::inject(const std::vector<unsigned char>& bytes)
+{
+    netmsg::Packet* p = pool_->allocate();
+    std::memcpy(p->put(static_cast<std::uint32_t>(bytes.size())), bytes.data(), bytes.size());
+    p->netif = this;
+    p->stamp = lwkt::Cpu::current()->now();
+    input_(context_, *p);
+}
+
+namespace {
+
+constexpr std::pair<char, std::uint8_t> flag_letters[] = {{'S', wire::tcp_syn}, {'F', wire::tcp_fin},
+    {'R', wire::tcp_rst}, {'P', wire::tcp_psh}, {'U', wire::tcp_urg}, {'.', wire::tcp_ack}};
+
+std::string flags_text(std::uint8_t flags)
+{
+    std::string s;
+    for (auto [letter, bit] : flag_letters) {
+        if ((flags & bit) != 0) {
+            s += letter;
+        }
+    }
+    return s.empty() ? "-" : s;
+}
+
+std::string options_text(const unsigned char* p, unsigned size, const Numbering& n)
+{
+    std::string s;
+    unsigned at = 0;
+    char text[64];
+    while (at < size && p[at] != 0) {
+        if (!s.empty()) {
+            s += ',';
+        }
+        if (p[at] == 1) {
+            s += "nop";
+            ++at;
+            continue;
+        }
+        switch (p[at]) {
+        case 2:
+            s += "mss " + std::to_string(base::load_be16(p + at + 2));
+            break;
+        case 3:
+            s += "wscale " + std::to_string(p[at + 2]);
+            break;
+        case 4:
+            s += "sackOK";
+            break;
+        case 5:
+            s += "sack";
+            for (unsigned b = at + 2; b < at + p[at + 1]; b += 8) {
+                std::snprintf(text, sizeof text, " %u:%u", base::load_be32(p + b) - n.theirs,
+                    base::load_be32(p + b + 4) - n.theirs);
+                s += text;
+            }
+            break;
+        case 8:
+            std::snprintf(
+                text, sizeof text, "TS %u %u", base::load_be32(p + at + 2) - n.our_clock, base::load_be32(p + at + 6));
+            s += text;
+            break;
+        default:
+            s += "?";
+        }
+        at += p[at + 1];
+    }
+    return s;
+}
+
+// "mss 1460,sackOK,TS 100 0,nop,wscale 7,sack 1:2 3:4" as bytes. The echo in TS is relative to our first value.
+bool emit_options(const std::string& text, const Numbering& n, std::vector<unsigned char>& out)
+{
+    auto u32 = [&out](std::uint32_t v) {
+        out.resize(out.size() + 4);
+        base::store_be32(out.data() + out.size() - 4, v);
+    };
+    std::stringstream list(text);
+    std::string item;
+    while (std::getline(list, item, ',')) {
+        std::stringstream words(item);
+        std::string name;
+        std::uint32_t v = 0;
+        std::uint32_t w = 0;
+        words >> name;
+        if (name == "nop") {
+            out.push_back(1);
+        } else if (name == "eol") {
+            out.push_back(0);
+        } else if (name == "mss") {
+            words >> v;
+            out.insert(out.end(), {2, 4, static_cast<unsigned char>(v >> 8), static_cast<unsigned char>(v)});
+        } else if (name == "wscale") {
+            words >> v;
+            out.insert(out.end(), {3, 3, static_cast<unsigned char>(v)});
+        } else if (name == "sackOK") {
+            out.insert(out.end(), {4, 2});
+        } else if (name == "TS") {
+            words >> v >> w;
+            out.insert(out.end(), {8, 10});
+            u32(v);
+            u32(w + n.our_clock);
+        } else if (name == "sack") {
+            std::size_t at = out.size();
+            out.insert(out.end(), {5, 2});
+            char colon = 0;
+            while (words >> v >> colon >> w) {
+                u32(v + n.ours);
+                u32(w + n.ours);
+                out[at + 1] = static_cast<unsigned char>(out[at + 1] + 8);
+            }
+        } else if (name == "raw") {
+            while (words >> v) {
+                out.push_back(static_cast<unsigned char>(v));
+            }
+        } else {
+            return false;
+        }
+    }
+    while (out.size() % 4 != 0) {
+        out.push_back(0);
+    }
+    return out.size() <= 40;
+}
+
+} // namespace
+
+bool parse_segment(const std::string& text, ScriptSegment& out, std::string& error)
+{
+    std::string head = text;
+    if (auto open = text.find('<'); open != std::string::npos) {
+        auto shut = text.find('>', open);
+        if (shut == std::string::npos) {
+            error = "no '>'";
+            return false;
+        }
+        out.options = text.substr(open + 1, shut - open - 1);
+        head = text.substr(0, open);
+    }
+    std::stringstream words(head);
+    std::string range;
+    words >> out.flags >> range;
+    std::uint32_t end = 0;
+    if (std::sscanf(range.c_str(), "%u:%u(%u)", &out.seq, &end, &out.len) != 3 || end - out.seq != out.len) {
+        error = "a range is SEQ:END(LEN), not '" + range + "'";
+        return false;
+    }
+    std::string word;
+    while (words >> word) {
+        std::uint32_t v = 0;
+        if (!(words >> v)) {
+            error = word + " needs a number";
+            return false;
+        }
+        if (word == "ack") {
+            out.ack = v;
+        } else if (word == "win") {
+            out.win = v;
+        } else if (word == "urg") {
+            out.urg = static_cast<std::uint16_t>(v);
+        } else {
+            error = "unknown word " + word;
+            return false;
+        }
+    }
+    return true;
+}
+
+std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering& n, std::string& error)
+{
+    std::vector<unsigned char> options;
+    if (s.options && !emit_options(*s.options, n, options)) {
+        error = "bad options";
+        return {};
+    }
+    std::uint8_t flags = 0;
+    for (char c : s.flags) {
+        for (auto [letter, bit] : flag_letters) {
+            flags = static_cast<std::uint8_t>(flags | (letter == c ? bit : 0));
+        }
+    }
+    std::size_t header = 20 + options.size();
+    std::size_t total = 20 + header + s.len;
+    std::vector<unsigned char> b(total);
+    b[0] = 0x45;
+    base::store_be16(&b[2], static_cast<std::uint16_t>(total));
+    b[6] = 0x40;
+    b[8] = 64;
+    b[9] = 6;
+    base::store_be32(&b[12], script_peer);
+    base::store_be32(&b[16], script_local);
+    base::store_be16(&b[10], wire::checksum(b.data(), 20));
+    unsigned char* t = &b[20];
+    base::store_be16(t, script_peer_port);
+    base::store_be16(t + 2, script_local_port);
+    base::store_be32(t + 4, s.seq + n.theirs);
+    base::store_be32(t + 8, s.ack ? *s.ack + n.ours : 0);
+    t[12] = static_cast<unsigned char>(header / 4 << 4);
+    t[13] = flags;
+    base::store_be16(t + 14, static_cast<std::uint16_t>(s.win.value_or(65535)));
+    base::store_be16(t + 18, s.urg.value_or(0));
+    std::copy(options.begin(), options.end(), t + 20);
+    for (std::uint32_t i = 0; i < s.len; ++i) {
+        t[header + i] = static_cast<unsigned char>(s.seq + i);
+    }
+    wire::Checksum sum = wire::pseudo_header(
+        IpAddr::v4(script_peer), IpAddr::v4(script_local), 6, static_cast<std::uint32_t>(header + s.len));
+    sum.add(t, header + s.len);
+    base::store_be16(t + 16, sum.finish());
+    return b;
+}
+
+namespace {
+
+struct Decoded {
+    wire::TcpHeader h;
+    std::uint32_t len = 0;
+    std::string options;
+    bool sound = false; // lengths, addresses, checksums
+};
+
+Decoded decode(const Captured& c, const Numbering& n)
+{
+    Decoded d;
+    const unsigned char* b = c.bytes.data();
+    std::size_t size = c.bytes.size();
+    if (size < 40 || b[0] != 0x45 || base::load_be16(b + 2) != size || !wire::tcp_parse(b + 20, size - 20, d.h)) {
+        return d;
+    }
+    wire::Checksum sum = wire::pseudo_header(
+        IpAddr::v4(script_local), IpAddr::v4(script_peer), 6, static_cast<std::uint32_t>(size - 20));
+    sum.add(b + 20, size - 20);
+    d.len = static_cast<std::uint32_t>(size - 20 - d.h.header_bytes);
+    d.options = options_text(b + 40, d.h.header_bytes - 20U, n);
+    d.sound = wire::checksum(b, 20) == 0 && sum.correct() && base::load_be32(b + 12) == script_local &&
+              base::load_be32(b + 16) == script_peer && d.h.source_port == script_local_port &&
+              d.h.destination_port == script_peer_port;
+    return d;
+}
+
+void learn(const Captured& c, Numbering& n)
+{
+    Decoded d = decode(c, n);
+    if (d.sound && d.h.has(wire::tcp_syn) && !n.ours_known) {
+        n.ours = d.h.seq.raw();
+        n.ours_known = true;
+    }
+    if (d.sound && d.h.options.has_timestamp && !n.clock_known) {
+        n.our_clock = d.h.options.ts_val;
+        n.clock_known = true;
+    }
+}
+
+} // namespace
+
+std::string describe_packet(const Captured& c, const Numbering& n)
+{
+    Decoded d = decode(c, n);
+    if (d.h.header_bytes == 0) {
+        return "a malformed packet of " + std::to_string(c.bytes.size()) + " bytes";
+    }
+    char text[160];
+    std::uint32_t seq = d.h.has(wire::tcp_rst) && d.h.seq.raw() == 0 ? 0 : d.h.seq.raw() - n.ours;
+    std::snprintf(text, sizeof text, "%s %u:%u(%u)", flags_text(d.h.flags).c_str(), seq, seq + d.len, d.len);
+    std::string s = text;
+    if (d.h.has(wire::tcp_ack)) {
+        s += " ack " + std::to_string(d.h.ack.raw() - n.theirs);
+    }
+    s += " win " + std::to_string(d.h.window) + " <" + d.options + ">" + (d.sound ? "" : " (bad checksum or address)");
+    return s;
+}
+
+std::string compare_packet(const Captured& got, const ScriptSegment& want, Numbering& n)
+{
+    learn(got, n);
+    Decoded d = decode(got, n);
+    std::uint32_t seq = d.h.has(wire::tcp_rst) && d.h.seq.raw() == 0 ? 0 : d.h.seq.raw() - n.ours;
+    bool same = d.sound && flags_text(d.h.flags) == want.flags && seq == want.seq && d.len == want.len &&
+                d.h.has(wire::tcp_ack) == want.ack.has_value() &&
+                (!want.ack || d.h.ack.raw() - n.theirs == *want.ack) && (!want.win || d.h.window == *want.win) &&
+                (!want.options || d.options == *want.options);
+    return same ? "" : "sent " + describe_packet(got, n);
+}
+
+} // namespace tcp_test
