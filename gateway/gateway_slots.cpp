@@ -256,7 +256,7 @@ void GatewayCpu::record_home_dispatch(lwkt::Message& m)
     delete rec;
     c.owner[slot].store(here.me(), std::memory_order_release);
     here.slot_home(c, slot);
-    here.queue_event(c, slot); // a thread that still sleeps for it finds its socket gone
+    here.queue_event(c, slot);                      // a thread that still sleeps for it finds its socket gone
     c.live.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
 }
 

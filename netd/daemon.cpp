@@ -12,7 +12,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/check.hpp"
-#include "netd/admission.hpp"
+#include "netd/admission_loop.hpp"
 #include "netd/bus_guard.hpp"
 #include "netd/exit_codes.hpp"
 #include "netd/interfaces.hpp"

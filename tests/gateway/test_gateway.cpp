@@ -17,8 +17,8 @@ struct World {
         : set(clock, options(cpus)), stack(set, stack_options(seed))
     {
         std::string error;
-        INVARIANT(stack.add_interface(std::make_unique<drivers::Loopback>(), {{base::IpAddr::v4(0x7f000001), 8}},
-                      error) != nullptr);
+        INVARIANT(stack.add_interface(
+                      std::make_unique<drivers::Loopback>(), {{base::IpAddr::v4(0x7f000001), 8}}, error) != nullptr);
         gateway::GatewayOptions o;
         o.segment.sockets = 1024;
         o.segment.ring_memory = std::uint64_t{1} << 30;

@@ -1,4 +1,4 @@
-#include "netd/admission.hpp"
+#include "netd/admission_loop.hpp"
 
 #include <fcntl.h>
 #include <sys/epoll.h>
