@@ -190,3 +190,14 @@ TEST_CASE("closing with unread text resets the peer")
     p.close_all();
     p.expect_clean();
 }
+
+TEST_CASE("256 MiB each way at 2 % loss, reordering and duplication", "[.slow]")
+{
+    PairOptions o;
+    o.seed = 2;
+    o.weather = bad_weather();
+    o.split = true;
+    o.cpus = 2;
+    o.ring_shift = 20;
+    bulk_both_ways(o, 256U << 20);
+}

@@ -1,0 +1,319 @@
+// The pure parts of TCP, each alone: state table, options, ranges, scoreboard, RTO estimator, congestion control.
+#include <catch2/catch.hpp>
+
+#include <cmath>
+#include <cstring>
+#include <sstream>
+
+#include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/tcp_cc.hpp"
+#include "protocols/tcp/tcp_rtt.hpp"
+#include "protocols/tcp/tcp_scoreboard.hpp"
+#include "protocols/tcp/tcp_state.hpp"
+#include "protocols/wire/tcp_wire.hpp"
+
+using namespace protocols;
+using namespace protocols::tcp;
+
+namespace {
+
+constexpr std::uint32_t mss = 1000;
+constexpr Seq at(std::uint32_t n)
+{
+    return Seq{0xfffff000U + n}; // every range test crosses the wrap
+}
+
+// Parses a header whose option bytes are given; the data offset follows from their number.
+bool parse(std::initializer_list<unsigned char> options, std::uint8_t flags, wire::TcpHeader& h)
+{
+    unsigned char bytes[60] = {};
+    std::copy(options.begin(), options.end(), bytes + 20);
+    std::size_t size = 20 + (options.size() + 3) / 4 * 4;
+    bytes[12] = static_cast<unsigned char>(size / 4 << 4);
+    bytes[13] = flags;
+    return wire::tcp_parse(bytes, size, h);
+}
+
+} // namespace
+
+TEST_CASE("RFC 9293 figure 5: every legal pair of state and event")
+{
+    std::ostringstream s;
+    for (unsigned from = 0; from < state_count; ++from) {
+        for (unsigned event = 0; event + 1 < event_count; ++event) { // the last, dead, is legal everywhere
+            State f{static_cast<std::uint8_t>(from)};
+            Event e{static_cast<std::uint8_t>(event)};
+            if (legal(f, e)) {
+                s << from << '+' << event << '=' << static_cast<unsigned>(state_after(f, e)) << ' ';
+            }
+        }
+    }
+    CHECK(s.str() == "0+0=1 0+1=2 1+2=3 2+2=3 2+3=4 3+4=4 4+5=5 4+6=7 5+6=8 5+7=6 6+6=10 7+5=9 8+7=10 9+7=0 ");
+    CHECK(state_after(State::time_wait, Event::dead) == State::closed);
+}
+
+TEST_CASE("options: what emit writes, parse reads")
+{
+    wire::TcpHeader h;
+    h.source_port = 1;
+    h.destination_port = 65535;
+    h.seq = Seq{0xdeadbeef};
+    h.ack = Seq{7};
+    h.flags = wire::tcp_ack;
+    h.window = 513;
+    h.options.has_timestamp = true;
+    h.options.ts_val = 0x01020304;
+    h.options.ts_ecr = 0x05060708;
+    h.options.sack_count = 3;
+    for (std::uint32_t i = 0; i < 3; ++i) {
+        h.options.sack[i] = {Seq{i * 10}, Seq{i * 10 + 5}};
+    }
+    unsigned char bytes[60];
+    REQUIRE(wire::tcp_emit_bytes(h) == 60);
+    REQUIRE(wire::tcp_emit(h, bytes) == 60);
+    wire::TcpHeader back;
+    REQUIRE(wire::tcp_parse(bytes, 60, back));
+    CHECK(back.seq == h.seq);
+    CHECK(back.ack == h.ack);
+    CHECK(back.window == 513);
+    CHECK(back.destination_port == 65535);
+    CHECK(back.options.ts_ecr == 0x05060708);
+    REQUIRE(back.options.sack_count == 3);
+    CHECK(back.options.sack[2] == wire::SackBlock{Seq{20}, Seq{25}});
+}
+
+TEST_CASE("options: malformed ones end the list, unknown ones are skipped (RFC 9293 MUST-6, MUST-7)")
+{
+    wire::TcpHeader h;
+    CHECK(parse({253, 4, 9, 9, 2, 4, 5, 180}, wire::tcp_syn, h));
+    CHECK(h.options.mss == 1460);
+    CHECK(parse({2, 4, 5, 180, 3, 1, 2, 4}, wire::tcp_syn, h)); // length 1
+    CHECK(h.options.mss == 1460);
+    CHECK(!h.options.has_scale);
+    CHECK(parse({2, 40, 5, 180}, wire::tcp_syn, h)); // longer than the header
+    CHECK(h.options.mss == 0);
+    CHECK(parse({1, 1, 1, 8}, wire::tcp_syn, h)); // a kind without length
+    CHECK(!h.options.has_timestamp);
+    CHECK(parse({0, 2, 4, 5, 180}, wire::tcp_syn, h)); // behind the end
+    CHECK(h.options.mss == 0);
+    CHECK(parse({3, 3, 200}, wire::tcp_syn, h));
+    CHECK(h.options.scale == 14);                   // RFC 7323 2.3
+    CHECK(parse({2, 4, 5, 180}, wire::tcp_ack, h)); // only in a SYN
+    CHECK(h.options.mss == 0);
+    CHECK(parse({5, 9, 0, 0, 0, 0, 0, 0, 0}, wire::tcp_ack, h)); // not a multiple of 8
+    CHECK(h.options.sack_count == 0);
+    unsigned char bytes[20] = {};
+    CHECK(!wire::tcp_parse(bytes, 19, h));
+    CHECK(!wire::tcp_parse(bytes, 20, h)); // offset 0
+    bytes[12] = 0x60;
+    CHECK(!wire::tcp_parse(bytes, 20, h)); // offset behind the bytes
+}
+
+TEST_CASE("ranges merge, count fresh octets, and are bounded")
+{
+    SeqRanges<3> r;
+    CHECK(r.add(at(100), at(200)).fresh == 100);
+    CHECK(r.add(at(300), at(400)).fresh == 100);
+    CHECK(r.add(at(150), at(350)).fresh == 100);
+    REQUIRE(r.count() == 1);
+    CHECK(r[0].start == at(100));
+    CHECK(r[0].end == at(400));
+    CHECK(r.add(at(100), at(400)).fresh == 0);
+    CHECK(r.add(at(400), at(500)).fresh == 100); // neighbours are one
+    REQUIRE(r.count() == 1);
+    CHECK(r.add(at(5000), at(5001)).stored);
+    CHECK(r.add(at(10), at(20)).stored);
+    CHECK(!r.add(at(600), at(700)).stored); // full, nothing changed
+    CHECK(r.bytes() == 411);
+    CHECK(r.add(at(490), at(5000)).stored); // joins two although full
+    CHECK(r.count() == 2);
+    CHECK(r.bytes() == 10 + 4901);
+    r.trim_below(at(1000));
+    CHECK(r.count() == 1);
+    CHECK(r.bytes() == 4001);
+    r.trim_below(at(9000));
+    CHECK(r.empty());
+    CHECK(r.bytes() == 0);
+}
+
+TEST_CASE("RFC 6675: lost edge, pipe and holes")
+{
+    Scoreboard b;
+    b.use_sack = true;
+    b.reset(at(0));
+    Seq nxt = at(10000);
+    CHECK(b.pipe(at(0), nxt, mss) == 10000);
+    b.sacked.add(at(1000), at(3000));
+    CHECK(b.lost_edge(mss) == at(0)); // two segments above: not yet
+    CHECK(b.pipe(at(0), nxt, mss) == 8000);
+    b.sacked.add(at(3000), at(3001)); // more than (DupThresh - 1) * SMSS
+    CHECK(b.lost_edge(mss) == at(1000));
+    CHECK(b.pipe(at(0), nxt, mss) == 10000 - 2001 - 1000);
+    b.sacked.add(at(5000), at(5010));
+    b.sacked.add(at(7000), at(7010));
+    CHECK(b.lost_edge(mss) == at(1000)); // DupThresh ranges: the lowest of the three
+    Seq start;
+    Seq end;
+    REQUIRE(b.next_hole(at(0), at(7000), start, end));
+    CHECK(start == at(0));
+    CHECK(end == at(1000));
+    REQUIRE(b.next_hole(at(1000), at(7000), start, end));
+    CHECK(start == at(3001));
+    CHECK(end == at(5000));
+    CHECK(!b.next_hole(at(7000), at(7000), start, end));
+}
+
+TEST_CASE("RFC 6582: without SACK a partial ACK moves the hole, the recovery point ends it")
+{
+    Scoreboard b;
+    b.reset(at(0));
+    b.duplicates = 3;
+    b.enter_fast(at(0), at(5000), mss);
+    CHECK(b.lost_edge(mss) == at(1000));
+    CHECK(b.pipe(at(0), at(5000), mss) == 5000 - 1000 - 3000);
+    b.high_rxt = at(1000);
+    b.advance(at(2000), 2000, mss);
+    CHECK(b.phase == Recovery::fast);
+    CHECK(b.force_one);
+    CHECK(b.lost_edge(mss) == at(3000));
+    b.advance(at(5000), 3000, mss);
+    CHECK(b.phase == Recovery::none);
+}
+
+TEST_CASE("RFC 2018 8: a second timeout, or a SACKed first octet, forgets the SACKs")
+{
+    Scoreboard b;
+    b.use_sack = true;
+    b.reset(at(0));
+    b.sacked.add(at(1000), at(2000));
+    b.enter_timeout(at(0), at(3000));
+    CHECK(b.sacked.count() == 1);
+    CHECK(b.pipe(at(0), at(3000), mss) == 0); // everything but the SACKed is lost
+    b.enter_timeout(at(0), at(3000));
+    CHECK(b.sacked.empty());
+    b.reset(at(0));
+    b.sacked.add(at(0), at(1000));
+    b.enter_timeout(at(0), at(3000));
+    CHECK(b.sacked.empty());
+}
+
+TEST_CASE("RFC 6298: estimator and back-off")
+{
+    RttEstimator r;
+    CHECK(r.rto() == base::seconds(1)); // 2.1
+    r.sample(base::millis(400));        // 2.2: RTO = R + 4 * R / 2
+    CHECK(r.srtt() == base::millis(400));
+    CHECK(r.rto() == base::millis(1200));
+    r.sample(base::millis(800)); // 2.3
+    CHECK(r.rttvar() == base::millis(250));
+    CHECK(r.srtt() == base::millis(450));
+    CHECK(r.rto() == base::millis(1450));
+    r.back_off(); // 5.5
+    CHECK(r.rto() == base::millis(2900));
+    for (int i = 0; i < 40; ++i) {
+        r.back_off();
+    }
+    CHECK(r.rto() == rto_max);
+    for (int i = 0; i < 200; ++i) {
+        r.sample(base::millis(1));
+    }
+    CHECK(r.rto() == rto_min);
+    RttEstimator slow;
+    slow.handshake_was_slow(); // 5.7
+    CHECK(slow.rto() == base::seconds(3));
+}
+
+TEST_CASE("RFC 5681: slow start counts octets, avoidance adds a segment per window, loss halves the flight")
+{
+    const CongestionAlgorithm& reno = congestion_algorithm(static_cast<unsigned>(congestion_by_name("reno")));
+    CongestionState c;
+    congestion_start(c, mss);
+    CHECK(c.cwnd == 10 * mss);
+    congestion_on_ack(reno, c, {500, {}, {}, false});
+    congestion_on_ack(reno, c, {500, {}, {}, false}); // divided ACKs gain nothing
+    CHECK(c.cwnd == 11 * mss);
+    congestion_on_loss(reno, c, 11 * mss);
+    CHECK(c.cwnd == 5500);
+    CHECK(c.ssthresh == 5500);
+    congestion_on_ack(reno, c, {5499, {}, {}, false});
+    CHECK(c.cwnd == 5500);
+    congestion_on_ack(reno, c, {1, {}, {}, false});
+    CHECK(c.cwnd == 6500);
+    congestion_on_timeout(reno, c, 6000, true);
+    CHECK(c.cwnd == mss);
+    CHECK(c.ssthresh == 3000);
+    congestion_on_timeout(reno, c, 1000, false); // the same segment again
+    CHECK(c.ssthresh == 3000);
+    congestion_on_ack(reno, c, {3000, {}, {}, true}); // L = 1 after a timeout
+    CHECK(c.cwnd == 2 * mss);
+    CHECK(congestion_by_name("vegas") == -1);
+}
+
+TEST_CASE("RFC 9438: the cubic passes its old maximum at K, and convergence is fast")
+{
+    const CongestionAlgorithm& cubic = congestion_algorithm(0);
+    REQUIRE(cubic.name == "cubic");
+    CHECK(cubic_window(2.5, 2.5, 100) == Approx(100));
+    CHECK(cubic_window(4.5, 2.5, 100) == Approx(100 + 0.4 * 8));
+    CongestionState c;
+    congestion_start(c, mss);
+    c.cwnd = 1000 * mss;
+    congestion_on_loss(cubic, c, 1000 * mss);
+    CHECK(c.w_max == Approx(1000));
+    CHECK(c.cwnd == 700 * mss);
+    double k = std::cbrt(300 / 0.4);      // 4.2
+    base::Micros rtt = base::millis(100); // long enough that the Reno-friendly region (4.3) stays below
+    base::Instant now{base::seconds(100)};
+    base::Instant start = now;
+    while (now - start < base::Micros{static_cast<std::int64_t>(k * 1e6)}) { // a window is acknowledged per round trip
+        congestion_on_ack(cubic, c, {c.cwnd, rtt, now, false});
+        now += rtt;
+    }
+    CHECK(c.cwnd / mss == Approx(1000).epsilon(0.01));
+    c.cwnd = 800 * mss; // a loss below the old maximum (4.7)
+    congestion_on_loss(cubic, c, 800 * mss);
+    CHECK(c.w_max == Approx(800 * 0.85));
+}
+
+TEST_CASE("RFC 2861: an idle connection halves its window per RTO down to the initial one")
+{
+    CongestionState c;
+    congestion_start(c, mss);
+    c.cwnd = 100 * mss;
+    c.ssthresh = 20 * mss;
+    congestion_after_idle(c, base::millis(500), base::millis(200));
+    CHECK(c.cwnd == 25 * mss);
+    CHECK(c.ssthresh == 75 * mss);
+    congestion_after_idle(c, base::seconds(10), base::millis(200));
+    CHECK(c.cwnd == 10 * mss);
+}
+
+TEST_CASE("the flow table finds everything while it grows and shrinks")
+{
+    FlowTable table({1, 2});
+    std::vector<std::unique_ptr<FlowNode>> nodes;
+    for (unsigned i = 0; i < 5000; ++i) {
+        base::FourTuple f;
+        f.local = {base::IpAddr::v4(0x0a000001), 80};
+        f.peer = {base::IpAddr::v4(0x0b000000 + i / 100), static_cast<std::uint16_t>(i % 100 + 1)};
+        nodes.push_back(std::make_unique<FlowNode>(NodeKind::tcb, f));
+        table.insert(*nodes.back());
+        if (i % 7 == 0) {
+            CHECK(table.find(nodes[i / 2]->flow) == nodes[i / 2].get());
+        }
+    }
+    unsigned found = 0;
+    for (auto& n : nodes) {
+        found += table.find(n->flow) == n.get() ? 1 : 0;
+    }
+    CHECK(found == 5000);
+    for (unsigned i = 0; i < 5000; i += 2) {
+        table.remove(*nodes[i]);
+    }
+    found = 0;
+    for (auto& n : nodes) {
+        found += table.find(n->flow) != nullptr ? 1 : 0;
+    }
+    CHECK(found == 2500);
+    CHECK(table.size() == 2500);
+}
