@@ -1,3 +1,5 @@
+// See embed/stack.hpp: construction and the ends of a stack in this process. Control calls come from one thread that is
+// no protocol thread.
 #include "embed/stack.hpp"
 
 #include <sys/random.h>

@@ -47,8 +47,11 @@ int wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sig
 {
     Held h(epfd);
     Entry* e = h.in(EntryState::epoll);
-    return e != nullptr && e->set->has_netd() ? e->set->wait(epfd, out, max, timeout, mask)
-                                              : real.epoll_pwait2(epfd, out, max, timeout, mask);
+    if (e == nullptr) {
+        return real.epoll_pwait2(epfd, out, max, timeout, mask);
+    }
+    return e->set->has_netd() ? e->set->wait(epfd, out, max, timeout, mask)
+                              : e->set->wait_for_kernel(epfd, out, max, timeout, mask);
 }
 
 const timespec* from_ms(int ms, timespec& out)

@@ -126,12 +126,12 @@ void EpollSet::start_watching(Interest& i)
     i.kind = Member::netd;
     i.slot_next = by_slot_[i.entry->sock.slot];
     by_slot_[i.entry->sock.slot] = &i;
-    members_.fetch_add(1, std::memory_order_release);
+    members_.fetch_add(1, std::memory_order_seq_cst);
     if (waiter_.fd >= 0) {
         client::sock_watch(*session_, i.entry->sock, waiter_.index);
     }
     queue(i); // it may be ready already
-    if (sleepers_ > 0) {
+    if (sleepers_ > 0 || in_kernel_.load(std::memory_order_seq_cst) > 0) {
         kick();
     }
 }
@@ -474,7 +474,8 @@ int EpollSet::sleep(int epfd, epoll_event* out, int max, const timespec* left, c
     }
     int found = collect(out, max);
     int error = 0;
-    if (found == 0) {
+    bool slept = found == 0;
+    if (slept) {
         found = real.epoll_pwait2(epfd, out, max, left, mask);
         error = found < 0 ? errno : 0;
         found = found > 0 ? filter_tags(out, found) : 0;
@@ -485,7 +486,7 @@ int EpollSet::sleep(int epfd, epoll_event* out, int max, const timespec* left, c
             disarm();
         }
     }
-    if (error == 0 && found < max) {
+    if (error == 0 && slept && found < max) { // else a level-triggered member would be reported twice
         found += collect(out + found, max - found);
     }
     std::lock_guard lock(mutex_);
@@ -537,6 +538,19 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
     }
 }
 
+// Announced before the look at the members, as start_watching adds the member before its look at the announcement.
+int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
+{
+    in_kernel_.fetch_add(1, std::memory_order_seq_cst);
+    int n = members_.load(std::memory_order_seq_cst) != 0 ? 0 : real.epoll_pwait2(epfd, out, max, timeout, mask);
+    in_kernel_.fetch_sub(1, std::memory_order_seq_cst);
+    if (n < 0 || members_.load(std::memory_order_seq_cst) == 0) {
+        return n;
+    }
+    n = n > 0 ? filter_tags(out, n) : 0;
+    return n > 0 ? n : wait(epfd, out, max, timeout, mask); // the timeout starts anew, once
+}
+
 void EpollSet::expose()
 {
     std::lock_guard lock(mutex_);
@@ -579,9 +593,7 @@ void unlock_all_sets()
 
 void orphan_all_sets()
 {
-    for (EpollSet* set : sets) {
-        set->orphan();
-    }
+    std::for_each(sets.begin(), sets.end(), [](EpollSet* set) { set->orphan(); });
 }
 
 } // namespace preload

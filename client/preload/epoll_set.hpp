@@ -62,6 +62,8 @@ public:
 
     // epoll_pwait2; only when has_netd(). Result as the call's, errno set.
     int wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask);
+    // The same while the set has no member of netd: the kernel's call, until one is added by another thread.
+    int wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask);
     // Makes E readable exactly while netd events are pending, for somebody who waits for E by other means.
     void expose();
 
@@ -101,6 +103,7 @@ private:
     bool died_ = false;
     int sleepers_ = 0; // threads in the kernel's epoll_wait
     bool kicked_ = false;
+    std::atomic<int> in_kernel_{0};      // threads in wait_for_kernel
     std::atomic<unsigned> turns_{0};     // calls that found netd events since the kernel's were looked at
     client::Session* session_ = nullptr; // c once there are members
     bool has_nested_ = false;

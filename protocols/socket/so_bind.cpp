@@ -26,6 +26,9 @@ PortReservation reservation(const Domain& d, const Socket& so)
 base::Error bind_visit(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
+    if (is_stream(so) && !so.options.reuse_addr && tcp_port_in_use(d, so.flow.local.port)) {
+        return base::Error::address_in_use;
+    }
     base::Error error = ports_of(d, so).reserve(reservation(*so.domain, so));
     if (error == base::Error::none && !is_stream(so)) {
         error = udp_attach_here(d, so);

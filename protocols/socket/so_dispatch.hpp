@@ -24,6 +24,8 @@ base::Error tcp_connect(
 // The CPU that must own a connect from so to peer (chooses the ephemeral port so that the answer is `d` when so is not
 // bound; sets so.flow.local). address_not_available when every port is taken.
 base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner);
+// Does a connection or TIME-WAIT record of this CPU use the local port? (bind without SO_REUSEADDR, man 7 socket)
+bool tcp_port_in_use(Domain& d, std::uint16_t port);
 base::Error tcp_listen_here(Domain& d, Socket& so, int backlog); // this CPU's listener entry
 void tcp_unlisten_here(Domain& d, Socket& so);                   // connections not accepted yet are reset
 void tcp_usr_send(Domain& d, Socket& so);                        // snd_limit or snd_end moved: output

@@ -13,7 +13,7 @@ constexpr std::size_t buckets_moved_at_once = 8;
 static_assert(sizeof(base::FourTuple) == 36, "hashed as bytes: no padding");
 } // namespace
 
-FlowTable::FlowTable(base::SipKey key) : key_(key), now_(buckets_at_start, nullptr)
+FlowTable::FlowTable(base::SipKey key) : key_(key), now_(buckets_at_start, nullptr), port_uses_(65536)
 {
 }
 
@@ -56,6 +56,7 @@ void FlowTable::insert(FlowNode& n)
     n.table_next = first;
     first = &n;
     ++size_;
+    port_uses_[n.flow.local.port] += n.kind != NodeKind::syn;
 }
 
 void FlowTable::remove(FlowNode& n)
@@ -68,6 +69,7 @@ void FlowTable::remove(FlowNode& n)
     *at = n.table_next;
     n.table_next = nullptr;
     --size_;
+    port_uses_[n.flow.local.port] -= n.kind != NodeKind::syn;
     move_some();
 }
 

@@ -35,6 +35,8 @@ public:
     void insert(FlowNode& n); // its flow must not be there
     void remove(FlowNode& n); // must be there
     std::size_t size() const { return size_; }
+    // Connections and TIME-WAIT records whose local port this is: what a bind without SO_REUSEADDR conflicts with.
+    std::uint32_t uses_of_port(std::uint16_t local_port) const { return port_uses_[local_port]; }
 
 private:
     using Buckets = std::vector<FlowNode*>;
@@ -42,11 +44,12 @@ private:
     FlowNode*& head(std::uint64_t hash) { return const_cast<FlowNode*&>(std::as_const(*this).head(hash)); }
     void move_some();
 
-    base::SipKey key_;      // c
-    Buckets now_;           // o
-    Buckets before_;        // o: the smaller table while its buckets move over
-    std::size_t moved_ = 0; // o: buckets of before_ already moved
-    std::size_t size_ = 0;  // o
+    base::SipKey key_;                     // c
+    Buckets now_;                          // o
+    Buckets before_;                       // o: the smaller table while its buckets move over
+    std::size_t moved_ = 0;                // o: buckets of before_ already moved
+    std::size_t size_ = 0;                 // o
+    std::vector<std::uint32_t> port_uses_; // o: by local port
 };
 
 } // namespace protocols::tcp

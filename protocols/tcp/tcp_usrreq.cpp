@@ -97,6 +97,11 @@ base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer,
     return base::Error::none;
 }
 
+bool tcp_port_in_use(Domain& d, std::uint16_t port)
+{
+    return d.tcp->flows.uses_of_port(port) != 0;
+}
+
 base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
 {
     base::assert_on(d.cpu.owner());

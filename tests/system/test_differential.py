@@ -9,6 +9,14 @@ from harness import SystemTest, main, process
 SCRIPT = pathlib.Path(__file__).with_name("socket_script.py")
 
 
+# What netd does not do yet, each with the work it waits for. A case that has come to agree must leave this list.
+NOT_YET = {
+    "exec_inherits_descriptor": "the process model: sockets that live on over exec",
+    "passed_over_unix_socket": "the process model: SCM_RIGHTS of netd sockets",
+    "urgent_byte": "MSG_OOB: the ABI has no urgent mark for sending",
+}
+
+
 class Differential(SystemTest):
     needs_veth = True
 
@@ -29,7 +37,10 @@ class Differential(SystemTest):
         on_netd = self.observe(self.netd.prefix, self.netd.address)
         for name, wanted in on_kernel.items():
             with self.subTest(case=name):
-                self.assertEqual(on_netd.get(name, "did not run"), wanted)
+                if name in NOT_YET:
+                    self.assertNotEqual(on_netd.get(name, "did not run"), wanted, "agrees now: take it off NOT_YET")
+                else:
+                    self.assertEqual(on_netd.get(name, "did not run"), wanted)
 
 
 if __name__ == "__main__":

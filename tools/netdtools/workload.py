@@ -9,10 +9,12 @@ import hashlib
 import io
 import json
 import os
+import pathlib
 import re
 import signal
 import subprocess
 import sys
+import time
 
 from . import process
 from .process import ToolError, run
@@ -65,19 +67,35 @@ while True:
 """
 
 
+def wait_until_it_says(text, log, seconds):
+    end = time.monotonic() + seconds
+    while text not in pathlib.Path(log).read_text(errors="replace"):
+        if time.monotonic() > end:
+            raise ToolError(f"it never said '{text}'")
+        time.sleep(0.05)
+
+
+def wait_until_it_serves(place, command, log, port, reached_from, seconds):
+    if command[0] == "iperf3":
+        # A connection to see whether it serves would be taken for a test, and resets the next one when it ends.
+        wait_until_it_says("Server listening", log, seconds)
+    else:
+        reached_from.run([sys.executable, "-c", REACH, place.address, port, seconds], timeout=seconds + 10)
+
+
 @contextlib.contextmanager
 def serving(place, command, log, port=None, reached_from=None, settle=10, cwd=None):
     """Runs a server while the body runs. With a port, waits until a client in `reached_from` is accepted.
 
     Yields the Popen. At the end TERM goes to the program itself (a master tells its workers), KILL to what is left.
     """
-    with open(log, "ab") as file:
+    with open(log, "wb") as file:
         server = subprocess.Popen(place.argv(command), stdin=subprocess.DEVNULL, stdout=file, stderr=file,
                                   start_new_session=True, cwd=cwd, env=place.environment)
     try:
         if port:
             try:
-                reached_from.run([sys.executable, "-c", REACH, place.address, port, settle], timeout=settle + 10)
+                wait_until_it_serves(place, command, log, port, reached_from, settle)
             except ToolError as error:
                 state = "runs" if server.poll() is None else f"ended with {server.returncode}"
                 reason = str(error).strip().splitlines()[-1]
@@ -126,7 +144,7 @@ def http_server(place, port, root):
 
 
 def iperf3_server(place, port):
-    return ["iperf3", "-s", "-B", place.address, "-p", str(port)]
+    return ["iperf3", "-s", "-B", place.address, "-p", str(port), "--forceflush"]
 
 
 def memcached(place, port):
