@@ -504,7 +504,7 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
         errno = EINVAL;
         return -1;
     }
-    constexpr unsigned kernel_every = 8; // calls in a row that netd alone may fill
+    constexpr unsigned kernel_every = 8; // calls in a row that netd's members alone may fill
     using base::Instant;
     bool poll = timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
     Instant deadline = base::never;
@@ -512,15 +512,13 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
         deadline = session_->host->now() + base::Micros{timeout->tv_sec * 1'000'000 + (timeout->tv_nsec + 999) / 1000};
     }
     for (;;) {
-        bool kernel_turn = kernel_fds_.load(std::memory_order_relaxed) > 0 && ++turns_ >= kernel_every;
-        int room = kernel_turn ? max - 1 : max;
+        // Kernel members are asked along with ours, as one set would; a full house of ours leaves them a place now and
+        // then.
+        bool kernel = kernel_fds_.load(std::memory_order_relaxed) > 0;
+        int room = kernel && ++turns_ >= kernel_every ? max - 1 : max;
         int found = room > 0 ? collect(out, room) : 0;
-        if (found > 0 && !kernel_turn) {
-            return found;
-        }
-        if (kernel_turn || poll) {
-            int n =
-                kernel_fds_.load(std::memory_order_relaxed) > 0 ? kernel_now(epfd, out + found, max - found, mask) : 0;
+        if (found > 0 || poll || room == 0) {
+            int n = kernel && found < max ? kernel_now(epfd, out + found, max - found, mask) : 0;
             if (found > 0 || n != 0 || (poll && room > 0)) {
                 return found > 0 ? found + std::max(n, 0) : n;
             }
@@ -541,14 +539,19 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
 // Announced before the look at the members, as start_watching adds the member before its look at the announcement.
 int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
 {
-    in_kernel_.fetch_add(1, std::memory_order_seq_cst);
-    int n = members_.load(std::memory_order_seq_cst) != 0 ? 0 : real.epoll_pwait2(epfd, out, max, timeout, mask);
-    in_kernel_.fetch_sub(1, std::memory_order_seq_cst);
-    if (n < 0 || members_.load(std::memory_order_seq_cst) == 0) {
-        return n;
+    for (;;) {
+        in_kernel_.fetch_add(1, std::memory_order_seq_cst);
+        int n = members_.load(std::memory_order_seq_cst) != 0 ? 0 : real.epoll_pwait2(epfd, out, max, timeout, mask);
+        in_kernel_.fetch_sub(1, std::memory_order_seq_cst);
+        bool netd = members_.load(std::memory_order_seq_cst) != 0;
+        int kept = n > 0 ? filter_tags(out, n) : n;
+        if (kept != 0 || (n == 0 && !netd)) {
+            return kept;
+        }
+        if (netd) {
+            return wait(epfd, out, max, timeout, mask); // the timeout starts anew, once
+        }
     }
-    n = n > 0 ? filter_tags(out, n) : 0;
-    return n > 0 ? n : wait(epfd, out, max, timeout, mask); // the timeout starts anew, once
 }
 
 void EpollSet::expose()
@@ -579,16 +582,12 @@ void move_to_netd(client::Session& s, Entry& e)
 
 void lock_all_sets()
 {
-    for (EpollSet* set : sets) {
-        set->lock();
-    }
+    std::for_each(sets.begin(), sets.end(), [](EpollSet* set) { set->lock(); });
 }
 
 void unlock_all_sets()
 {
-    for (EpollSet* set : sets) {
-        set->unlock();
-    }
+    std::for_each(sets.begin(), sets.end(), [](EpollSet* set) { set->unlock(); });
 }
 
 void orphan_all_sets()

@@ -47,7 +47,6 @@ private:
     void settle();
     base::Random order_;
     bool shuffle_;
-    bool finished_ = false;
 };
 
 class Stream {
