@@ -68,6 +68,8 @@ class Check:
             # The sanitizers of g++ 12 reserve addresses that newer kernels' randomised mappings may take.
             if subprocess.run(["setarch", "-R", "true"], capture_output=True).returncode == 0:
                 command += ["--wrapper", "setarch -R"]
+                results = results.with_stem(f"{logbase}-setarch")  # meson names the log after the wrapper too
+                results.unlink(missing_ok=True)
         done = subprocess.run([str(part) for part in command], stdin=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
         if not results.exists():
             if tests_of(kind, suites):
