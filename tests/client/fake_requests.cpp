@@ -45,7 +45,7 @@ void Netd::serve_request(const Request& r)
     std::vector<unsigned char> data;
     s.reply.result = perform(r, data);
     s.reply.size = static_cast<std::uint32_t>(data.size());
-    std::memcpy(reinterpret_cast<unsigned char*>(&s.reply) + offsetof(SlotReplyLine, data), data.data(), data.size());
+    std::copy(data.begin(), data.end(), reinterpret_cast<unsigned char*>(&s.reply) + offsetof(SlotReplyLine, data));
     s.reply.done.store(r.sequence, seq);
     wake(r.slot);
     if (r.op == static_cast<std::uint32_t>(Op::connect) && !so.datagram && s.reply.result == EINPROGRESS) {

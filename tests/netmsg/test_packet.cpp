@@ -1,6 +1,7 @@
 // Packet arithmetic against a model: the packet's bytes as one vector.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -54,7 +55,7 @@ void change(Model& m, base::Random& random)
     case 0: {
         auto n = random.below(p.headroom() + 1);
         Bytes b = random_bytes(random, n);
-        std::memcpy(p.push(n), b.data(), n);
+        std::copy(b.begin(), b.end(), reinterpret_cast<unsigned char*>(p.push(n)));
         m.bytes.insert(m.bytes.begin(), b.begin(), b.end());
         break;
     }
@@ -68,7 +69,7 @@ void change(Model& m, base::Random& random)
         if (p.piece_count == 0) {
             auto n = random.below(p.tailroom() / 4 + 1);
             Bytes b = random_bytes(random, n);
-            std::memcpy(p.put(n), b.data(), n);
+            std::copy(b.begin(), b.end(), reinterpret_cast<unsigned char*>(p.put(n)));
             m.bytes.insert(m.bytes.end(), b.begin(), b.end());
         }
         break;

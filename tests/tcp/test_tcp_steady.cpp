@@ -21,6 +21,10 @@ void* operator new(std::size_t bytes)
     }
     return p;
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept
+{
+    return operator new(bytes);
+}
 void operator delete(void* p) noexcept
 {
     std::free(p);
