@@ -93,10 +93,15 @@ int sock_release(Session& s, Sock k)
         return 0; // others hold it still
     }
     // Nobody else can write any more; a writer of ours that is still in the middle of a copy (or dead in one) must not
-    // hold up the close, hence no lock.
-    std::uint64_t open = no_offset;
-    slot->app.snd_end.compare_exchange_strong(
-        open, slot->app.snd_produced.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
+    // hold up the close, hence no lock. With unread data the close will be a reset: an end that netd met before the
+    // request (by an older mark) would be sent as FIN first. The request itself takes what was published.
+    bool unread = slot->owner.rcv_produced.load(std::memory_order_seq_cst) !=
+                  slot->app.rcv_consumed.load(std::memory_order_seq_cst);
+    if (!unread) {
+        std::uint64_t open = no_offset;
+        slot->app.snd_end.compare_exchange_strong(
+            open, slot->app.snd_produced.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
+    }
     int rc = post_to_netd(s, *slot, r);
     if (rc == 0 && linger.count() > 0 && !is_nonblocking(*slot, 0)) {
         await_closed(s, *slot, k, s.host->now() + linger);
