@@ -69,6 +69,7 @@ def poll_after_both_shut():
 def write_to_closed_peer():
     with pair() as (near, far):
         far.close()
+        soon(lambda: "POLLIN" in polled(near))  # the FIN: netd's close() does not wait for its being sent
         first = outcome(near.send, b"a")
         soon(lambda: "POLLERR" in polled(near) or "POLLHUP" in polled(near))
         return [first, outcome(near.send, b"b"), outcome(near.recv, 1)]
