@@ -29,7 +29,7 @@ inline constexpr std::uint32_t status_recv_tos = 1U << 30;
 
 inline std::uint32_t generation_of(SocketSlot& slot)
 {
-    return std::atomic_ref<std::uint32_t>(slot.info.generation).load(std::memory_order_acquire);
+    return slot.info.generation.load(std::memory_order_acquire);
 }
 inline SlotState state_of(SocketSlot& slot)
 {

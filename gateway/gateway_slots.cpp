@@ -14,7 +14,8 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
 {
     auto& s = c.view().slot(slot);
     auto relaxed = std::memory_order_relaxed;
-    s.info.generation = ++c.generations[slot];
+    // A thread that still waits for the end of the last use reads this word meanwhile.
+    s.info.generation.store(++c.generations[slot], std::memory_order_seq_cst);
     s.info.so_error.store(0, relaxed);
     s.info.owner_cpu.store(c.home(slot), relaxed);
     s.info.kind = 0;

@@ -42,21 +42,21 @@ enum class SlotState : std::uint32_t {
 
 // netd -> application, cold: who and where. Written before `state` is stored (release).
 struct SlotInfo {
-    std::atomic<std::uint32_t> state;     // o: SlotState
-    std::uint32_t generation;             // o: changes whenever the slot is given out again
-    std::atomic<std::int32_t> so_error;   // o sets, u takes with exchange(0)
-    std::atomic<std::uint16_t> owner_cpu; // o: where marks and requests go; a wrong CPU forwards
-    std::uint8_t kind;                    // o: SlotKind
-    std::uint8_t family;                  // o: AF_INET or AF_INET6
-    unsigned char local_addr[16];         // o: IpAddr bytes (IPv4 mapped)
-    unsigned char peer_addr[16];          // o
-    std::uint16_t local_port;             // o: host order
-    std::uint16_t peer_port;              // o
-    std::uint8_t snd_shift;               // o: log2 of the send ring's size, 0 = no ring (yet)
-    std::uint8_t rcv_shift;               // o: log2 of the receive ring's size, 0 = no ring (yet)
-    std::uint16_t lane_entries;           // o: listener: capacity of each accept lane (power of two)
-    std::uint64_t snd_ring;               // o: byte offset of the send ring in the segment
-    std::uint64_t rcv_ring;               // o: byte offset of the receive ring; of a listener: of its accept lanes
+    std::atomic<std::uint32_t> state;      // o: SlotState
+    std::atomic<std::uint32_t> generation; // o: changes whenever the slot is given out again
+    std::atomic<std::int32_t> so_error;    // o sets, u takes with exchange(0)
+    std::atomic<std::uint16_t> owner_cpu;  // o: where marks and requests go; a wrong CPU forwards
+    std::uint8_t kind;                     // o: SlotKind
+    std::uint8_t family;                   // o: AF_INET or AF_INET6
+    unsigned char local_addr[16];          // o: IpAddr bytes (IPv4 mapped)
+    unsigned char peer_addr[16];           // o
+    std::uint16_t local_port;              // o: host order
+    std::uint16_t peer_port;               // o
+    std::uint8_t snd_shift;                // o: log2 of the send ring's size, 0 = no ring (yet)
+    std::uint8_t rcv_shift;                // o: log2 of the receive ring's size, 0 = no ring (yet)
+    std::uint16_t lane_entries;            // o: listener: capacity of each accept lane (power of two)
+    std::uint64_t snd_ring;                // o: byte offset of the send ring in the segment
+    std::uint64_t rcv_ring;                // o: byte offset of the receive ring; of a listener: of its accept lanes
     unsigned char reserved[56];
 };
 static_assert(sizeof(SlotInfo) == 128);

@@ -75,7 +75,7 @@ void Netd::prepare(std::uint32_t s, std::uint64_t holders, SlotState state)
     slot.info.owner_cpu.store(static_cast<std::uint16_t>(s % options_.cpus));
     slot.info.snd_shift = slot.info.rcv_shift = 0;
     slot.share.holders.store(holders);
-    std::atomic_ref(slot.info.generation).store(generation, std::memory_order_release);
+    slot.info.generation.store(generation, std::memory_order_release);
     slot.info.state.store(static_cast<std::uint32_t>(state), seq);
 }
 

@@ -252,7 +252,7 @@ void Netd::release(std::uint32_t s)
     set_state(slot(s), SlotState::closed);
     wake(s);
     set_state(slot(s), SlotState::free);
-    std::atomic_ref(slot(s).info.generation).fetch_add(1);
+    slot(s).info.generation.fetch_add(1);
     free_.insert(free_.begin(), s);
 }
 
