@@ -2,6 +2,7 @@
 // docs/examples/two_stacks.cpp is a whole program. Drivers are in drivers/ (loopback, tap, sim_link).
 #pragma once
 
+#include "embed/events.hpp"
 #include "embed/join.hpp"
 #include "embed/simulation.hpp"
 #include "embed/socket.hpp"

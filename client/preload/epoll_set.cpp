@@ -7,6 +7,7 @@
 
 #include "client/preload/process.hpp"
 #include "client/preload/real.hpp"
+#include "client/ready_bits.hpp"
 
 namespace preload {
 
@@ -288,9 +289,7 @@ void EpollSet::unqueue(Interest& i)
 
 bool EpollSet::bits_pending() const
 {
-    auto& summary = session_->view.waiter(waiter_.index).summary;
-    return std::any_of(std::begin(summary), std::end(summary),
-        [](const auto& word) { return word.load(std::memory_order_seq_cst) != 0; });
+    return client::ready_bits_pending(session_->view, waiter_.index);
 }
 
 void EpollSet::take_bits()
@@ -298,26 +297,11 @@ void EpollSet::take_bits()
     if (waiter_.fd < 0) {
         return;
     }
-    auto& summary = session_->view.waiter(waiter_.index).summary;
-    std::atomic<std::uint64_t>* words = session_->view.waiter_bits(waiter_.index);
-    std::uint32_t count = session_->view.sockets() / 64;
-    for (std::uint32_t top = 0; top * 64 < count; ++top) {
-        if (summary[top].load(std::memory_order_seq_cst) == 0) {
-            continue;
+    client::take_ready_bits(session_->view, waiter_.index, [this](std::uint32_t slot) {
+        for (Interest* i = by_slot_[slot]; i != nullptr; i = i->slot_next) {
+            queue(*i);
         }
-        // Summary before word before offsets: what is set behind us is seen next time.
-        std::uint64_t pending = summary[top].exchange(0, std::memory_order_seq_cst);
-        for (; pending != 0; pending &= pending - 1) {
-            std::uint32_t w = top * 64 + static_cast<std::uint32_t>(__builtin_ctzll(pending));
-            std::uint64_t bits = w < count ? words[w].exchange(0, std::memory_order_seq_cst) : 0;
-            for (; bits != 0; bits &= bits - 1) {
-                Interest* i = by_slot_[w * 64 + static_cast<std::uint32_t>(__builtin_ctzll(bits))];
-                for (; i != nullptr; i = i->slot_next) {
-                    queue(*i);
-                }
-            }
-        }
-    }
+    });
 }
 
 void EpollSet::netd_died()
