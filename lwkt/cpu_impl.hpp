@@ -99,6 +99,8 @@ struct CpuImpl {
     Micros spin_limit{0};          // o: current length of adaptive polling
     Instant idle_since{};          // o
     bool idling = false;           // o
+    Instant poll_again_at{};       // o: a program computes on this CPU, so waking beats polling until then
+    Micros no_poll{0};             // o: how long polling was given up for the last time
     bool others_ran = false;       // o: the last yield gave the CPU away
     std::uint32_t idle_rounds = 0; // o: rounds without work since idle_since
     bool fresh = false;            // o: now() was read by idle() a moment ago

@@ -11,7 +11,10 @@ namespace {
 constexpr int looks_per_round = 16;           // far below a microsecond together, so that now() stays right
 constexpr std::uint32_t rounds_per_yield = 4; // a yield costs about as much as a round with its looks
 constexpr Micros yield_contended{4};          // a yield that takes longer let somebody else run
-constexpr Micros spin_limit_min{4};           // where a poll that was shortened to nothing starts again
+constexpr Micros long_turn{400};              // and one that takes this long met a program that computes
+constexpr Micros no_poll_min{8'000};          // after that: no polling for a while, twice as long each time
+constexpr Micros no_poll_max{1'000'000};
+constexpr Micros spin_limit_min{4}; // where a poll that was shortened to nothing starts again
 
 void pause_cpu()
 {
@@ -45,7 +48,7 @@ void CpuImpl::idle()
     if (others_ran) { // they have had the CPU, nothing came of it for us, and they want it still
         spin_limit /= 2;
         sleep();
-    } else if (cpu.now() - idle_since >= spin_limit) {
+    } else if (cpu.now() < poll_again_at || cpu.now() - idle_since >= spin_limit) {
         sleep();
     } else {
         if (++idle_rounds % rounds_per_yield == 0) {
@@ -90,7 +93,16 @@ void CpuImpl::yield()
 {
     Instant before = cpu.refresh_now();
     sched_yield();
-    others_ran = cpu.refresh_now() - before >= yield_contended;
+    Micros took = cpu.refresh_now() - before;
+    others_ran = took >= yield_contended;
+    // Who yields stays runnable, so no wake-up brings the CPU back before the other's turn is over, and the turns of
+    // programs that compute are milliseconds. Who sleeps preempts such a program when it wakes.
+    if (took >= long_turn) {
+        no_poll = std::clamp(no_poll * 2, no_poll_min, no_poll_max);
+        poll_again_at = cpu.now() + no_poll;
+    } else {
+        no_poll = Micros{0};
+    }
 }
 
 void CpuImpl::sleep()

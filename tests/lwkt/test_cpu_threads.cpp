@@ -1,6 +1,8 @@
 // Rings, pools and the set with real threads; also run under the race detector.
 #include <catch2/catch.hpp>
 
+#include <sched.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -223,6 +225,43 @@ TEST_CASE("set: work for whoever polls adaptively arrives too")
     }
     set.stop();
     REQUIRE(ran == 500);
+}
+
+namespace {
+
+struct SchedAttr { // struct sched_attr, first version
+    std::uint32_t size = 0;
+    std::uint32_t policy = 0;
+    std::uint64_t flags = 0;
+    std::int32_t nice = 0;
+    std::uint32_t priority = 0;
+    std::uint64_t runtime_ns = 0;
+    std::uint64_t deadline_ns = 0;
+    std::uint64_t period_ns = 0;
+};
+
+SchedAttr attributes_of_this_thread()
+{
+    SchedAttr attributes;
+    syscall(SYS_sched_getattr, 0, &attributes, sizeof attributes, 0U);
+    return attributes;
+}
+
+} // namespace
+
+TEST_CASE("threads: short turns where the kernel has them, and nothing else changed")
+{
+    SchedAttr ours = attributes_of_this_thread();
+    RealClock clock;
+    CpuSet set(clock, threads(1));
+    set.start();
+    SchedAttr theirs;
+    set.call(0, [&](Cpu&) { theirs = attributes_of_this_thread(); });
+    set.stop();
+    CHECK(theirs.policy == ours.policy);
+    CHECK(theirs.nice == ours.nice);
+    // A kernel that knows slices tells ours, the default.
+    CHECK(theirs.runtime_ns == (ours.policy == SCHED_OTHER && ours.runtime_ns != 0 ? 100'000 : ours.runtime_ns));
 }
 
 namespace {
