@@ -1,0 +1,34 @@
+"""Tasks whose program measures and judges by itself: it prints rows as they go into the JSON, and points of curves."""
+
+import time
+
+from . import programs
+from .figures import Unavailable
+from .plan import Task
+from .rows import absent, row
+
+
+def objects_of(program, bench):
+    """(objects, what went wrong or None): a program that fails late has still measured what it printed before."""
+    came = []
+    try:
+        programs.lines(program, ["--quick"] if bench.quick else [], timeout=max(10.0, bench.deadline - time.monotonic()), came=came)
+    except Unavailable as error:
+        return came, str(error)
+    return came, None
+
+
+def rows_of(objects):
+    return [row(**{"unit": "", **one}) for one in objects if "name" in one and "value" in one]
+
+
+def printing(group, title, program, names, seconds, seconds_quick, prefix="", curves=lambda objects: []):
+    """A task for `program`; `curves` makes the series out of all its objects."""
+
+    def run(bench):
+        objects, wrong = objects_of(program, bench)
+        rows = rows_of(objects)
+        have = {one["name"] for one in rows}
+        return rows + [absent(name, wrong) for name in names if wrong and name not in have], curves(objects)
+
+    return Task(group, title, tuple(names), seconds, seconds_quick, run, prefix)

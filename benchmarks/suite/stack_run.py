@@ -1,0 +1,80 @@
+"""One invocation of bench-stack or bench-lwip, and what its counters say. A Side is a command line that is run again
+and again, in turn with the others; it keeps what it printed."""
+
+import os
+import statistics
+
+from netdtools.namespace import Namespace
+from netdtools.process import ToolError
+
+from . import programs
+from .figures import Unavailable, number
+
+CPUS_ONE, CPUS_TWO = "0", "0,1"
+TOLD = ("context_switches", "messages", "doorbells", "lock", "batch", "line_transfers", "forwarded")  # beginnings of counters
+
+
+class Side:
+    """`per_core`: the value is divided by the CPUs it used."""
+
+    def __init__(self, program, arguments, seconds, prefix=(), per_core=False):
+        self.program, self.arguments, self.seconds = program, [*map(str, arguments), "--seconds", f"{seconds:g}"], seconds
+        self.prefix, self.per_core, self.results = prefix, per_core, []
+
+    def __call__(self):
+        one = programs.one(self.program, self.arguments, self.prefix, timeout=self.seconds * 4 + 30)
+        if self.per_core:
+            one = {**one, "value": one["value"] / max(1, one.get("cpus", 1))}
+        self.results.append(one)
+        return one["value"]
+
+    def per_operation(self):
+        """What the program counted, per operation; medians over the rounds."""
+        found = {}
+        for one in self.results:
+            for counter, count in (one.get("counters") or {}).items():
+                if isinstance(count, (int, float)) and one.get("operations"):
+                    found.setdefault(counter, []).append(count / one["operations"])
+        return {counter: statistics.median(values) for counter, values in found.items()}
+
+    def told(self):
+        """Its median, and per operation the counters that explain it, as far as the program counts them."""
+        if not self.results:
+            return "nothing"
+        counters = self.per_operation()
+        unit = self.results[0].get("unit", "")
+        parts = [f"{value:.3g} {name.replace('_', ' ')}" for name, value in counters.items() if value and name.startswith(TOLD)]
+        rate = f"{number(statistics.median(one['value'] for one in self.results))} {unit}".strip()
+        return rate + (f" ({', '.join(parts)} per operation)" if parts else "")
+
+
+def embed(workload, seconds, cpus=CPUS_TWO, discipline="message", lock=None, locks=None, concurrency=None, extra=(), per_core=False):
+    arguments = [workload, "--on", "embed", "--cpus", cpus]
+    arguments += ["--discipline", discipline] if discipline != "message" else []
+    arguments += ["--lock", lock] if lock else []
+    arguments += ["--locks-per-operation", locks] if locks else []
+    arguments += ["--concurrency", concurrency] if concurrency else []
+    return Side("bench-stack", [*arguments, *extra], seconds, per_core=per_core)
+
+
+def kernel(bench, workload, seconds, cpus, concurrency=None):
+    """The kernel's loopback in a namespace of its own: CUBIC on its routes, TIME-WAITs that nobody else meets."""
+    arguments = [workload, "--on", "kernel", "--cpus", cpus, *(["--concurrency", concurrency] if concurrency else [])]
+    return Side("bench-stack", arguments, seconds, kernel_namespace(bench).prefix, per_core=True)
+
+
+def lwip(workload, seconds, cpu=0, concurrency=None, extra=()):
+    arguments = [workload, "--cpu", cpu, *(["--concurrency", concurrency] if concurrency else []), *extra]
+    return Side("bench-lwip", arguments, seconds, per_core=True)
+
+
+def kernel_namespace(bench):
+    if "kernel namespace" not in bench.shared:
+        import os
+        try:
+            space = Namespace.create(f"nd-bench-{os.getpid()}")
+        except ToolError as error:
+            raise Unavailable(f"no namespace for the kernel's side: {str(error).splitlines()[0]}") from None
+        bench.cleanup.callback(space.delete)
+        bench.shared["kernel namespace"] = space
+    return bench.shared["kernel namespace"]
