@@ -7,6 +7,7 @@
 
 #include "protocols/domain.hpp"
 #include "protocols/stack_counters.hpp"
+#include "protocols/tcp/tcp_domain.hpp"
 
 namespace netd {
 
@@ -77,6 +78,31 @@ void add_netif(Counters& to, const netmsg::Netif& netif, std::size_t cpu)
     to.add(name + ".errors", cpu, relaxed(c.errors));
 }
 
+// What is in use of everything that has a limit. TCP's are the protocol thread's own, so it is asked.
+void add_pools(Counters& to, protocols::Stack& stack, base::CpuId id)
+{
+    struct Tcp {
+        std::size_t tcbs = 0;
+        std::size_t half_open = 0;
+        std::size_t time_wait = 0;
+        std::size_t listeners = 0;
+        std::size_t timers = 0;
+    } tcp;
+    stack.set().call(id, [&](lwkt::Cpu&) {
+        const protocols::Domain& d = stack.domain(id);
+        tcp = {d.tcp->tcbs.in_use(), d.tcp->syn_cache.slab.in_use(), d.tcp->time_wait.slab.in_use(),
+            d.tcp->listener_slab.in_use(), d.wheel.armed_count()};
+    });
+    to.add("packets.in_use", id, stack.pool().in_use(id));
+    to.add("packets.large_in_use", id, stack.pool().large_in_use(id));
+    to.add("packets.exhausted", id, stack.pool().exhausted(id));
+    to.add("tcp.tcbs", id, tcp.tcbs);
+    to.add("tcp.half_open", id, tcp.half_open);
+    to.add("tcp.time_wait", id, tcp.time_wait);
+    to.add("tcp.listeners", id, tcp.listeners);
+    to.add("timers.armed", id, tcp.timers);
+}
+
 json socket_line(const gateway::SocketReport& s)
 {
     return json{{"type", s.stream ? "tcp" : "udp"}, {"state", s.state}, {"recv_q", s.recv_queue},
@@ -115,14 +141,17 @@ std::vector<std::string> Report::counters()
     for (std::size_t cpu = 0; cpu < stack_.cpus(); ++cpu) {
         auto id = static_cast<base::CpuId>(cpu);
         add_cpu(to, stack_.set().cpu(id));
-        to.add("packets.in_use", cpu, stack_.pool().in_use(id));
-        to.add("packets.exhausted", cpu, stack_.pool().exhausted(id));
+        add_pools(to, stack_, id);
         for (const auto& interface : stack_.interfaces()) {
             add_netif(to, *interface->netif, cpu);
         }
         const protocols::StackCounters& values = stack_.domain(id).counters;
         for (const protocols::StackCounterName& c : protocols::stack_counter_names()) {
             to.add(c.name, cpu, relaxed(values.*c.field));
+        }
+        const protocols::TcpCounters& tcp = stack_.domain(id).tcp->counters;
+        for (const protocols::TcpCounterName& c : protocols::tcp_counter_names()) {
+            to.add(c.name, cpu, relaxed(tcp.*c.field));
         }
     }
     return lines;

@@ -4,7 +4,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 
 #include "base/list.hpp"
@@ -17,40 +16,10 @@
 #include "protocols/tcp/slab.hpp"
 #include "protocols/tcp/syn_cache.hpp"
 #include "protocols/tcp/tcb.hpp"
+#include "protocols/tcp/tcp_counters.hpp"
 #include "protocols/tcp/time_wait.hpp"
 
 namespace protocols {
-
-struct TcpCounters { // s
-    std::atomic<std::uint64_t> segments_in{0};
-    std::atomic<std::uint64_t> segments_out{0};
-    std::atomic<std::uint64_t> bad_header{0};
-    std::atomic<std::uint64_t> bad_checksum{0};
-    std::atomic<std::uint64_t> no_connection{0}; // segments answered by RST
-    std::atomic<std::uint64_t> resets_out{0};
-    std::atomic<std::uint64_t> resets_in{0};
-    std::atomic<std::uint64_t> challenge_acks{0};
-    std::atomic<std::uint64_t> paws_drops{0};
-    std::atomic<std::uint64_t> out_of_window{0};
-    std::atomic<std::uint64_t> retransmits{0};
-    std::atomic<std::uint64_t> timeouts{0};
-    std::atomic<std::uint64_t> fast_recoveries{0};
-    std::atomic<std::uint64_t> out_of_order{0};
-    std::atomic<std::uint64_t> reassembly_full{0};
-    std::atomic<std::uint64_t> syn_cache_full{0};
-    std::atomic<std::uint64_t> cookies_sent{0};
-    std::atomic<std::uint64_t> cookies_valid{0};
-    std::atomic<std::uint64_t> cookies_bad{0};
-    std::atomic<std::uint64_t> accept_refused{0};
-    std::atomic<std::uint64_t> accepts{0};
-    std::atomic<std::uint64_t> connects{0};
-    std::atomic<std::uint64_t> drops{0};     // connections that ended by an error
-    std::atomic<std::uint64_t> no_packet{0}; // nothing to send with
-    std::atomic<std::uint64_t> no_memory{0}; // no Tcb
-    std::atomic<std::uint64_t> persist_probes{0};
-    std::atomic<std::uint64_t> keepalive_probes{0};
-    std::atomic<std::uint64_t> icmp_ignored{0};
-};
 
 struct TcpState final : lwkt::Rollup {
     explicit TcpState(Domain& d);

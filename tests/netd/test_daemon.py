@@ -205,6 +205,12 @@ class DaemonTest(unittest.TestCase):
         self.assertGreater(counters["cpu.rounds"], 0)
         self.assertIn("ip.in", counters)
         self.assertIn("lo.in_packets", counters)
+        for name in (
+            "cpu.messages_in", "cpu.messages_out", "cpu.timer_late_max_us", "steer.forwarded", "steer.shed",
+            "packets.in_use", "packets.large_in_use", "tcp.in", "tcp.out_retransmits", "tcp.cookies_sent",
+            "tcp.tcbs", "tcp.half_open", "tcp.time_wait", "tcp.listeners", "timers.armed",
+        ):
+            self.assertIn(name, counters)
         self.assertEqual(subprocess.run([NETCTL, "nonsense"], capture_output=True).returncode, 64)
         self.assertEqual(daemon.stop(), 0)
 

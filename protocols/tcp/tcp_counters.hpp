@@ -1,0 +1,55 @@
+// What TCP counted on one CPU, with a name for each, so that netctl can print all of them. TcpCounters: owner = its
+// domain's CPU; all fields s; added to by count() of protocols/stack_counters.hpp.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <span>
+
+namespace protocols {
+
+// field, name. no_connection: segments answered by RST; drops: connections that ended by an error; no_packet: nothing
+// to send with; no_memory: no Tcb.
+#define PROTOCOLS_TCP_COUNTERS(X)                                                                                      \
+    X(segments_in, "tcp.in")                                                                                           \
+    X(segments_out, "tcp.out")                                                                                         \
+    X(bad_header, "tcp.in_malformed")                                                                                  \
+    X(bad_checksum, "tcp.in_bad_checksum")                                                                             \
+    X(no_connection, "tcp.in_no_connection")                                                                           \
+    X(resets_out, "tcp.out_resets")                                                                                    \
+    X(resets_in, "tcp.in_resets")                                                                                      \
+    X(challenge_acks, "tcp.out_challenge_acks")                                                                        \
+    X(paws_drops, "tcp.in_paws")                                                                                       \
+    X(out_of_window, "tcp.in_out_of_window")                                                                           \
+    X(retransmits, "tcp.out_retransmits")                                                                              \
+    X(timeouts, "tcp.timeouts")                                                                                        \
+    X(fast_recoveries, "tcp.fast_recoveries")                                                                          \
+    X(out_of_order, "tcp.in_out_of_order")                                                                             \
+    X(reassembly_full, "tcp.in_reassembly_full")                                                                       \
+    X(syn_cache_full, "tcp.syn_cache_full")                                                                            \
+    X(cookies_sent, "tcp.cookies_sent")                                                                                \
+    X(cookies_valid, "tcp.cookies_valid")                                                                              \
+    X(cookies_bad, "tcp.cookies_bad")                                                                                  \
+    X(accept_refused, "tcp.accept_refused")                                                                            \
+    X(accepts, "tcp.accepts")                                                                                          \
+    X(connects, "tcp.connects")                                                                                        \
+    X(drops, "tcp.connections_dropped")                                                                                \
+    X(no_packet, "tcp.out_no_memory")                                                                                  \
+    X(no_memory, "tcp.no_tcb")                                                                                         \
+    X(persist_probes, "tcp.out_persist_probes")                                                                        \
+    X(keepalive_probes, "tcp.out_keepalive_probes")                                                                    \
+    X(icmp_ignored, "tcp.icmp_ignored")
+
+struct TcpCounters {
+#define PROTOCOLS_COUNTER_FIELD(field, name) std::atomic<std::uint64_t> field{0};
+    PROTOCOLS_TCP_COUNTERS(PROTOCOLS_COUNTER_FIELD)
+#undef PROTOCOLS_COUNTER_FIELD
+};
+
+struct TcpCounterName {
+    const char* name;
+    std::atomic<std::uint64_t> TcpCounters::*field;
+};
+std::span<const TcpCounterName> tcp_counter_names();
+
+} // namespace protocols
