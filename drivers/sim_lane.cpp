@@ -1,12 +1,13 @@
 // See sim_lane.hpp.
 #include "drivers/sim_lane.hpp"
 
+#include <algorithm>
 #include <bit>
 
 namespace drivers {
 namespace {
 
-constexpr std::uint32_t own_capacity = netmsg::packet_buffer_bytes - netmsg::packet_headroom;
+constexpr std::uint32_t slots_min = 2;
 
 bool post(lwkt::Ipiq<netmsg::Packet*>& ring, netmsg::PacketPool& pool, bool large, std::uint32_t& missing)
 {
@@ -35,15 +36,15 @@ void empty(lwkt::Ipiq<netmsg::Packet*>& ring)
 } // namespace
 
 SimLane::SimLane(std::uint32_t small, std::uint32_t large)
-    : posted_small_(std::bit_ceil(small)), posted_large_(std::bit_ceil(large)), filled_(std::bit_ceil(small + large)),
-      missing_small_(small), missing_large_(large)
+    : posted_small_(std::bit_ceil(small)), posted_large_(std::bit_ceil(std::max(large, slots_min))),
+      filled_(std::bit_ceil(small + large)), missing_small_(small), missing_large_(large)
 {
 }
 
 bool SimLane::send(const netmsg::Packet& p, netmsg::Csum csum)
 {
     netmsg::Packet* to = nullptr;
-    if (p.total() > own_capacity) {
+    if (p.total() > small_frame_max) {
         if (posted_large_.pop(&to, 1) == 0) {
             return false;
         }

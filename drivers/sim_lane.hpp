@@ -16,7 +16,10 @@ namespace drivers {
 
 class SimLane {
 public:
-    // `small` and `large` are how many empty packets without and with a large buffer the receiver keeps posted.
+    static constexpr std::uint32_t small_frame_max = netmsg::packet_buffer_bytes - netmsg::packet_headroom;
+
+    // `small` and `large` are how many empty packets without and with a large buffer the receiver keeps posted; `large`
+    // may be 0.
     SimLane(std::uint32_t small, std::uint32_t large);
 
     // Sender. Copies the packet over; false when no posted packet is left that holds it.

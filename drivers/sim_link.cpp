@@ -100,14 +100,17 @@ std::string SimNetif::describe() const
 
 } // namespace
 
+// Large buffers are posted only where a frame can need one: with many CPUs on both sides they are most of the memory.
 void SimWire::make_lanes()
 {
+    std::uint32_t frame_max = options.mtu + link_header_bytes();
+    bool large = (options.tso && !options.split) || frame_max > SimLane::small_frame_max;
     for (unsigned from = 0; from < 2; ++from) {
         auto senders = static_cast<std::uint32_t>(sides[from].cpus);
         std::size_t count = sides[0].cpus * sides[1].cpus;
         for (std::size_t i = 0; i < count; ++i) {
-            sides[from].lanes.push_back(
-                std::make_unique<SimLane>(std::max(posted_small / senders, 32U), std::max(posted_large / senders, 4U)));
+            sides[from].lanes.push_back(std::make_unique<SimLane>(
+                std::max(posted_small / senders, 32U), large ? std::max(posted_large / senders, 4U) : 0U));
         }
     }
     made.store(true, std::memory_order_release);
