@@ -1,0 +1,70 @@
+// What may not grow with the number of CPUs, counted in virtual time (benchmarks/scale_world.hpp): packets that arrive
+// on their owner cost no message, and set-up costs what it must.
+#include <catch2/catch.hpp>
+
+#include "benchmarks/scale_world.hpp"
+
+using bench::ScaleCounts;
+using bench::ScaleRun;
+using bench::ScaleWire;
+using bench::ScaleWork;
+
+namespace {
+
+ScaleCounts counts(ScaleWork work, ScaleWire wire, std::size_t cpus, std::uint64_t seed = 5)
+{
+    return bench::run_scale({work, wire, cpus, seed, 4 * cpus + 128, 64});
+}
+
+} // namespace
+
+TEST_CASE("scale: the same seed counts the same")
+{
+    ScaleCounts a = counts(ScaleWork::conn, ScaleWire::loopback, 4, 9);
+    ScaleCounts b = counts(ScaleWork::conn, ScaleWire::loopback, 4, 9);
+    CHECK(a.messages > 0);
+    CHECK(a.forwarded > 0);
+    CHECK(a.messages == b.messages);
+    CHECK(a.forwarded == b.forwarded);
+    CHECK(a.batches == b.batches);
+    CHECK(a.busiest == b.busiest);
+    CHECK(a.messages != counts(ScaleWork::conn, ScaleWire::loopback, 4, 10).messages);
+}
+
+TEST_CASE("scale: packets that arrive on their owner need no message, on any number of CPUs")
+{
+    for (ScaleWork work : {ScaleWork::conn, ScaleWork::rr}) {
+        for (std::size_t cpus : {1, 4, 16, 64}) {
+            INFO(cpus << " CPUs, workload " << static_cast<int>(work));
+            ScaleCounts c = counts(work, ScaleWire::link, cpus);
+            CHECK(c.forwarded == 0);
+            CHECK(c.messages == 0);
+            CHECK(c.line_transfers() == 0);
+        }
+    }
+}
+
+TEST_CASE("scale: work spreads, no CPU is everybody's")
+{
+    for (std::size_t cpus : {4, 16}) {
+        ScaleCounts c = bench::run_scale({ScaleWork::conn, ScaleWire::link, cpus, 3, 64 * cpus, 64});
+        INFO(cpus << " CPUs: " << c.busiest << " of " << c.packets << " packets on the busiest");
+        CHECK(c.busiest * cpus < 2 * c.packets);
+    }
+}
+
+TEST_CASE("scale: on loopback at most every packet is forwarded once, and set-up is one walk")
+{
+    double forwarded_on_4 = 0;
+    for (std::size_t cpus : {4, 64}) {
+        ScaleCounts c = counts(ScaleWork::conn, ScaleWire::loopback, cpus);
+        double forwarded = static_cast<double>(c.forwarded) / static_cast<double>(c.operations);
+        INFO(cpus << " CPUs: " << forwarded << " packets forwarded per connection, " << c.messages << " messages");
+        if (cpus == 4) {
+            forwarded_on_4 = forwarded;
+        }
+        CHECK(forwarded <= forwarded_on_4 * 4 / 3 * 1.05); // 3 of 4 packets are somebody else's, in the end all of them
+        CHECK(c.messages <= 2 * c.forwarded);              // there, and its memory home
+        CHECK(c.walks_port <= 4 * cpus);                   // bind and listen, each to every CPU and back
+    }
+}
