@@ -1,0 +1,140 @@
+// bench-flood: does anything starve while packets flood in? Lateness of timers, duration of control calls, keepalives
+// and established connections at several times the capacity, on one CPU and on two, and the receive livelock curve:
+// what a program still gets as more and more is offered. The capacity is measured first. Application threads share the
+// CPUs of the protocol threads. One JSON object a line on stdout.
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+#include <string>
+#include <string_view>
+
+#include "benchmarks/flood_netif.hpp"
+#include "benchmarks/flood_world.hpp"
+#include "lwkt/cpu_set.hpp"
+
+namespace {
+
+using bench::FloodSample;
+using bench::FloodWorld;
+using Seconds = std::chrono::duration<double>;
+
+constexpr double multiples[] = {0.25, 0.5, 1, 2, 4, 8};
+constexpr double flood_multiple = 4;
+constexpr double without_end = 1e12; // packets per second that no CPU takes
+
+struct Plan {
+    Seconds point{0.5};
+    Seconds late{5};
+};
+
+// The worst of all numbers of CPUs.
+struct Worst {
+    double value = -1;
+    double p50 = 0, p99 = 0, max = 0;
+    std::size_t samples = 0;
+    std::size_t cpus = 0;
+
+    void take(const bench::Samples& s, std::size_t on_cpus)
+    {
+        if (s.quantile(0.999) > value) {
+            *this = {s.quantile(0.999), s.quantile(0.5), s.quantile(0.99), s.max(), s.us.size(), on_cpus};
+        }
+    }
+};
+
+void print_late(const char* name, const Worst& w)
+{
+    std::printf("{\"name\": \"%s\", \"value\": %.0f, \"unit\": \"us\", \"p50\": %.0f, \"p99\": %.0f, \"max\": %.0f, "
+                "\"samples\": %zu, \"cpus\": %zu}\n",
+        name, w.value, w.p50, w.p99, w.max, w.samples, w.cpus);
+    std::fflush(stdout);
+}
+
+void print_point(const char* name, std::size_t cpus, double multiple, const FloodSample& s, double goodput)
+{
+    std::printf("{\"name\": \"%s.cpus%zu\", \"multiple\": %.2f, \"offered\": %.0f, \"taken\": %.0f, \"lost\": %.0f, "
+                "\"goodput\": %.0f, \"exchanges\": %.0f, \"timer_p999_us\": %.0f, \"control_p999_us\": %.0f, "
+                "\"keepalive_probes\": %llu, \"idle_lost\": %llu}\n",
+        name, cpus, multiple, s.offered_per_s, s.taken_per_s, s.lost_per_s, goodput, s.exchanges_per_s,
+        s.timer.quantile(0.999), s.control.quantile(0.999), static_cast<unsigned long long>(s.probes),
+        static_cast<unsigned long long>(s.idle_lost));
+    std::fflush(stdout);
+}
+
+// The mixed flood beside established connections: theirs is the goodput.
+void flood(const std::vector<int>& cpus, const Plan& plan, Worst& timer, Worst& control)
+{
+    FloodWorld world(cpus, false);
+    double capacity = world.measure(bench::flood_mixed, without_end, plan.point).taken_per_s;
+    FloodSample quiet = world.measure(bench::flood_mixed, 0, plan.point);
+    print_point("flood", cpus.size(), 0, quiet, quiet.exchanges_per_s);
+    for (double m : multiples) {
+        FloodSample s = world.measure(bench::flood_mixed, capacity * m, m == flood_multiple ? plan.late : plan.point);
+        print_point("flood", cpus.size(), m, s, s.exchanges_per_s);
+        if (m == flood_multiple) {
+            timer.take(s.timer, cpus.size());
+            control.take(s.control, cpus.size());
+        }
+    }
+}
+
+// Datagrams to a program that reads as fast as it can: what it gets is the goodput.
+void livelock(const std::vector<int>& cpus, const Plan& plan)
+{
+    FloodWorld world(cpus, true);
+    // What it gets at its best, found by doubling: beyond it, more offered may mean less got.
+    double capacity = 0;
+    for (double rate = 50'000; rate < 64e6; rate *= 2) {
+        double got = world.measure(bench::flood_udp_read, rate, plan.point / 2).read_per_s;
+        capacity = std::max(capacity, got);
+        if (got < rate / 2) {
+            break;
+        }
+    }
+    for (double m : multiples) {
+        FloodSample s = world.measure(bench::flood_udp_read, capacity * m, plan.point);
+        print_point("livelock", cpus.size(), m, s, s.read_per_s);
+    }
+}
+
+int usage()
+{
+    std::fprintf(stderr, "usage: bench-flood [--quick] [--cpus LIST] [--seconds S]\n");
+    return 64;
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    Plan plan;
+    std::vector<int> usable = lwkt::usable_cpus();
+    for (int i = 1; i < argc; ++i) {
+        std::string_view arg = argv[i];
+        std::string error;
+        if (arg == "--quick") {
+            plan = {Seconds{0.2}, Seconds{1.5}};
+        } else if (arg == "--cpus" && i + 1 < argc) {
+            usable = lwkt::parse_cpu_list(argv[++i], error);
+        } else if (arg == "--seconds" && i + 1 < argc) {
+            plan.late = Seconds{std::strtod(argv[++i], nullptr)};
+        } else {
+            return usage();
+        }
+    }
+    if (usable.empty() || plan.late <= Seconds{0}) {
+        return usage();
+    }
+    Worst timer;
+    Worst control;
+    for (std::size_t n = 1; n <= std::min<std::size_t>(usable.size(), 2); ++n) {
+        std::vector<int> cpus(usable.begin(), usable.begin() + static_cast<std::ptrdiff_t>(n));
+        std::fprintf(stderr, "bench-flood: %zu CPUs\n", n);
+        flood(cpus, plan, timer, control);
+        livelock(cpus, plan);
+    }
+    print_late("late.timer_p999", timer);
+    print_late("late.control_p999", control);
+    return 0;
+}
