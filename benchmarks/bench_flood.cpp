@@ -45,20 +45,30 @@ struct Worst {
 
 void print_late(const char* name, const Worst& w)
 {
-    std::printf("{\"name\": \"%s\", \"value\": %.0f, \"unit\": \"us\", \"p50\": %.0f, \"p99\": %.0f, \"max\": %.0f, "
-                "\"samples\": %zu, \"cpus\": %zu}\n",
-        name, w.value, w.p50, w.p99, w.max, w.samples, w.cpus);
+    std::printf("{\"name\": \"%s\", \"value\": %.0f, \"unit\": \"us\", \"low\": %.0f, \"high\": %.0f, \"runs\": 1, "
+                "\"why\": \"the larger of 1 and 2 CPUs, here %zu: p50 %.0f, p99 %.0f, p99.9 %.0f, max %.0f us of %zu "
+                "samples at %.0f times the capacity, programs on the same CPUs\"}\n",
+        name, w.value, w.value, w.value, w.cpus, w.p50, w.p99, w.value, w.max, w.samples, flood_multiple);
     std::fflush(stdout);
 }
 
-void print_point(const char* name, std::size_t cpus, double multiple, const FloodSample& s, double goodput)
+struct Point {
+    const char* name;
+    const char* goodput; // what `value` is
+    std::size_t cpus;
+    double multiple;
+    double value;
+};
+
+void print_point(const Point& p, const FloodSample& s)
 {
-    std::printf("{\"name\": \"%s.cpus%zu\", \"multiple\": %.2f, \"offered\": %.0f, \"taken\": %.0f, \"lost\": %.0f, "
-                "\"goodput\": %.0f, \"exchanges\": %.0f, \"timer_p999_us\": %.0f, \"control_p999_us\": %.0f, "
-                "\"keepalive_probes\": %llu, \"idle_lost\": %llu}\n",
-        name, cpus, multiple, s.offered_per_s, s.taken_per_s, s.lost_per_s, goodput, s.exchanges_per_s,
-        s.timer.quantile(0.999), s.control.quantile(0.999), static_cast<unsigned long long>(s.probes),
-        static_cast<unsigned long long>(s.idle_lost));
+    std::printf("{\"name\": \"%s.cpus%zu\", \"multiple\": %.2f, \"offered\": %.0f, \"%s\": %.0f, \"taken\": %.0f, "
+                "\"lost\": %.0f, \"exchanges\": %.0f, \"timer_p999_us\": %.0f, \"timer_max_us\": %.0f, "
+                "\"control_p999_us\": %.0f, \"control_calls\": %zu, \"keepalive_probes\": %llu, \"idle_lost\": "
+                "%llu}\n",
+        p.name, p.cpus, p.multiple, s.offered_per_s, p.goodput, p.value, s.taken_per_s, s.lost_per_s, s.exchanges_per_s,
+        s.timer.quantile(0.999), s.timer.max(), s.control.quantile(0.999), s.control.us.size(),
+        static_cast<unsigned long long>(s.probes), static_cast<unsigned long long>(s.idle_lost));
     std::fflush(stdout);
 }
 
@@ -68,10 +78,10 @@ void flood(const std::vector<int>& cpus, const Plan& plan, Worst& timer, Worst& 
     FloodWorld world(cpus, false);
     double capacity = world.measure(bench::flood_mixed, without_end, plan.point).taken_per_s;
     FloodSample quiet = world.measure(bench::flood_mixed, 0, plan.point);
-    print_point("flood", cpus.size(), 0, quiet, quiet.exchanges_per_s);
+    print_point({"flood", "established", cpus.size(), 0, quiet.exchanges_per_s}, quiet);
     for (double m : multiples) {
         FloodSample s = world.measure(bench::flood_mixed, capacity * m, m == flood_multiple ? plan.late : plan.point);
-        print_point("flood", cpus.size(), m, s, s.exchanges_per_s);
+        print_point({"flood", "established", cpus.size(), m, s.exchanges_per_s}, s);
         if (m == flood_multiple) {
             timer.take(s.timer, cpus.size());
             control.take(s.control, cpus.size());
@@ -94,7 +104,7 @@ void livelock(const std::vector<int>& cpus, const Plan& plan)
     }
     for (double m : multiples) {
         FloodSample s = world.measure(bench::flood_udp_read, capacity * m, plan.point);
-        print_point("livelock", cpus.size(), m, s, s.read_per_s);
+        print_point({"livelock", "goodput", cpus.size(), m, s.read_per_s}, s);
     }
 }
 
@@ -114,7 +124,7 @@ int main(int argc, char** argv)
         std::string_view arg = argv[i];
         std::string error;
         if (arg == "--quick") {
-            plan = {Seconds{0.2}, Seconds{1.5}};
+            plan = {Seconds{0.1}, Seconds{1.2}};
         } else if (arg == "--cpus" && i + 1 < argc) {
             usable = lwkt::parse_cpu_list(argv[++i], error);
         } else if (arg == "--seconds" && i + 1 < argc) {

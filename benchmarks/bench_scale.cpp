@@ -27,10 +27,10 @@ void print(const Named& n, const ScaleRun& run, const ScaleCounts& c)
 {
     auto per_operation = [&c](double value) { return value / static_cast<double>(c.operations); };
     double share = c.packets == 0 ? 0 : static_cast<double>(c.busiest) / static_cast<double>(c.packets);
-    std::printf("{\"name\": \"scale.%s\", \"wire\": \"%s\", \"cpus\": %zu, \"messages\": %.4f, \"frees\": %.4f, "
+    std::printf("{\"name\": \"scale.%s%s\", \"cpus\": %zu, \"messages\": %.4f, \"frees\": %.4f, "
                 "\"forwarded\": %.4f, \"line_transfers\": %.4f, \"batches\": %.4f, \"busiest_cpu_share\": %.4f, "
                 "\"setup_messages\": %llu, \"operations\": %llu, \"seed\": %llu}\n",
-        n.name, run.wire == ScaleWire::link ? "link" : "loopback", run.cpus,
+        n.name, run.wire == ScaleWire::link ? "" : "_loopback", run.cpus,
         per_operation(static_cast<double>(c.messages)), per_operation(static_cast<double>(c.frees)),
         per_operation(static_cast<double>(c.forwarded)), per_operation(c.line_transfers()),
         per_operation(static_cast<double>(c.batches)), share, static_cast<unsigned long long>(c.walks_port),
@@ -40,7 +40,7 @@ void print(const Named& n, const ScaleRun& run, const ScaleCounts& c)
 
 int usage()
 {
-    std::fprintf(stderr, "usage: bench-scale [--cpus-max N] [--seed S] [conn|rr|udp ...]\n");
+    std::fprintf(stderr, "usage: bench-scale [--quick] [--cpus-max N] [--seed S] [conn|rr|udp ...]\n");
     return 64;
 }
 
@@ -65,6 +65,10 @@ int main(int argc, char** argv)
             if (!number(argv[++i], arg == "--seed" ? seed : cpus_max)) {
                 return usage();
             }
+            continue;
+        }
+        if (arg == "--quick") {
+            cpus_max = 16;
             continue;
         }
         bool known = false;

@@ -26,7 +26,7 @@ constexpr std::size_t message_bytes = 64;
 constexpr std::size_t exchange_connections = 16;
 constexpr std::size_t idle_connections = 100;
 constexpr std::chrono::milliseconds control_pause{1};
-constexpr std::chrono::milliseconds warm_up{200};
+constexpr std::chrono::milliseconds warm_up{100};
 constexpr base::Micros timer_period{1000};
 struct Option {
     int level, name, value;
