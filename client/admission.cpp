@@ -83,6 +83,8 @@ int Admission::map(const sockbuf::AttachReply& reply, int segment_fd, int page_f
     session_.sleep_words = static_cast<const std::atomic<std::uint32_t>*>(page_);
     session_.process = reply.process;
     session_.host = this;
+    session_.near = cpus_near(header);
+    session_.defer_signals = true;
     session_.spin_max = spin_limit();
     return 0;
 }

@@ -119,7 +119,7 @@ void set_endpoint(sockbuf::Request& r, const base::Endpoint& e)
 
 int call_netd(Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBuffer* reply)
 {
-    SignalGuard no_handlers;
+    SignalGuard no_handlers(s.defer_signals);
     SideGuard lock(s, slot.share.ctl_lock);
     if (lock.error() != 0) {
         return lock.error();
@@ -134,8 +134,8 @@ int call_netd(Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBu
 
 int post_to_netd(Session& s, SocketSlot& slot, sockbuf::Request& r)
 {
-    SignalGuard no_handlers;
-    r.sequence = next_sequence(s);
+    SignalGuard no_handlers(s.defer_signals);
+    r.sequence = 0;
     return send_request(s, slot, r);
 }
 

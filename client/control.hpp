@@ -22,7 +22,7 @@ struct ReplyBuffer {
 
 // The result: 0 or a negative errno; -ENETDOWN when netd is gone.
 int call_netd(Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBuffer* reply = nullptr);
-// Without waiting for an answer (there is none): close.
+// Without waiting for an answer (there is none): close, a connect that does not block.
 int post_to_netd(Session& s, SocketSlot& slot, sockbuf::Request& r);
 
 // Tells CPU `cpu` to look at this process's requests and at the lanes it fills, without a request.

@@ -1,5 +1,7 @@
 #include "client/lanes.hpp"
 
+#include <sched.h>
+
 namespace client {
 
 namespace {
@@ -50,6 +52,10 @@ LaneTake take_from_lane(Session& s, sockbuf::LaneHeader& lane, Sock& out)
 
 std::uint32_t first_lane(const Session& s)
 {
+    auto here = static_cast<std::size_t>(s.near.empty() ? 0 : sched_getcpu());
+    if (here < s.near.size() && s.near[here] != no_cpu_near) {
+        return s.near[here];
+    }
     static std::atomic<std::uint32_t> threads{0};
     thread_local std::uint32_t thread_turn = threads.fetch_add(1, std::memory_order_relaxed);
     std::uint32_t& turn = s.lane_turn != nullptr ? *s.lane_turn : thread_turn;

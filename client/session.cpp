@@ -60,6 +60,18 @@ void Host::renew_after_fork()
     id_ = ++r.last_id;
 }
 
+std::vector<std::uint16_t> cpus_near(const sockbuf::SegmentHeader& header)
+{
+    std::vector<std::uint16_t> near;
+    for (std::uint16_t cpu = 0; cpu < header.cpus; ++cpu) {
+        if (int pin = header.pins[cpu]; pin >= 0) {
+            near.resize(std::max<std::size_t>(near.size(), static_cast<std::size_t>(pin) + 1), no_cpu_near);
+            near[static_cast<std::size_t>(pin)] = cpu;
+        }
+    }
+    return near;
+}
+
 bool host_exists(std::uint64_t host_id)
 {
     Registry& r = registry();

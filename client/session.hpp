@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <vector>
 
 #include "base/units.hpp"
 #include "sockbuf/admission.hpp"
@@ -52,12 +53,18 @@ bool host_exists(std::uint64_t host_id);
 // Runs `drop_waiter` on the host of this id if there still is one.
 void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w);
 
+inline constexpr std::uint16_t no_cpu_near = 0xffff;
+// Session::near of a segment.
+std::vector<std::uint16_t> cpus_near(const sockbuf::SegmentHeader& header);
+
 struct Session {
     sockbuf::SegmentView view;                     // c
     const std::atomic<std::uint32_t>* sleep_words; // c: sleep word of CPU i at index i * 16 (64 bytes apart)
     std::uint32_t process = 0;                     // c (a forked child has its own Session value)
     Host* host = nullptr;                          // c
-    std::uint32_t spin_max = 0; // c: pauses to poll for before a sleep; 0 on one CPU and in simulations
+    std::vector<std::uint16_t> near; // c: OS CPU -> the stack's CPU pinned there; no_cpu_near or short = none
+    bool defer_signals = false;      // c: a signal handler may make socket calls of its own in the middle of ours
+    std::uint32_t spin_max = 0;      // c: pauses to poll for before a sleep; 0 on one CPU and in simulations
     // c: simulations: counts which lane to look at first in place of a counter per thread, so that a run depends on
     // nothing but its seed; null elsewhere.
     std::uint32_t* lane_turn = nullptr;

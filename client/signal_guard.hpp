@@ -11,8 +11,11 @@ namespace client {
 
 class SignalGuard {
 public:
-    SignalGuard()
+    explicit SignalGuard(bool wanted = true) : wanted_(wanted)
     {
+        if (!wanted) {
+            return;
+        }
         sigset_t all;
         sigfillset(&all);
         for (int fault : {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP}) {
@@ -23,6 +26,9 @@ public:
     }
     ~SignalGuard()
     {
+        if (!wanted_) {
+            return;
+        }
         pthread_setcancelstate(cancel_before_, nullptr);
         pthread_sigmask(SIG_SETMASK, &before_, nullptr);
     }
@@ -30,6 +36,7 @@ public:
     SignalGuard& operator=(const SignalGuard&) = delete;
 
 private:
+    bool wanted_;
     sigset_t before_;
     int cancel_before_ = 0;
 };

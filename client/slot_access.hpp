@@ -26,14 +26,24 @@ inline constexpr std::uint32_t status_lingers = 1U << 27; // SO_LINGER with a ti
 inline constexpr std::uint32_t status_pktinfo = 1U << 28;
 inline constexpr std::uint32_t status_recv_ttl = 1U << 29;
 inline constexpr std::uint32_t status_recv_tos = 1U << 30;
+// A non-blocking connect was posted; until netd has looked at it the slot's state is what it was before.
+inline constexpr std::uint32_t status_connect_posted = 1U << 22;
 
 inline std::uint32_t generation_of(SocketSlot& slot)
 {
     return slot.info.generation.load(std::memory_order_acquire);
 }
+inline bool has_status(SocketSlot& slot, std::uint32_t bit)
+{
+    return (slot.share.status.load(std::memory_order_relaxed) & bit) != 0;
+}
 inline SlotState state_of(SocketSlot& slot)
 {
-    return static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
+    auto state = static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
+    bool before_connect = state == SlotState::granted || state == SlotState::open;
+    bool under_way = before_connect && has_status(slot, status_connect_posted) &&
+                     slot.info.so_error.load(std::memory_order_seq_cst) == 0;
+    return under_way ? SlotState::connecting : state;
 }
 // False also between uses: the generation changes only when netd gives the slot out again.
 inline bool is_current(SocketSlot& slot, Sock k)
@@ -51,10 +61,6 @@ inline SocketSlot* find_slot(Session& s, Sock k)
     return is_current(slot, k) ? &slot : nullptr;
 }
 
-inline bool has_status(SocketSlot& slot, std::uint32_t bit)
-{
-    return (slot.share.status.load(std::memory_order_relaxed) & bit) != 0;
-}
 inline bool is_datagram(SocketSlot& slot)
 {
     return has_status(slot, status_datagram);
@@ -92,9 +98,11 @@ inline bool send_over(SocketSlot& slot)
 // A pending error, taken (SO_ERROR semantics); 0 when none.
 inline int take_error(SocketSlot& slot)
 {
-    return slot.info.so_error.load(std::memory_order_seq_cst) == 0
-               ? 0
-               : slot.info.so_error.exchange(0, std::memory_order_seq_cst);
+    if (slot.info.so_error.load(std::memory_order_seq_cst) == 0) {
+        return 0;
+    }
+    slot.share.status.fetch_and(~status_connect_posted); // a connect that was refused is over
+    return slot.info.so_error.exchange(0, std::memory_order_seq_cst);
 }
 
 // "Look at socket k": after the offset it is about was stored sequentially consistent.

@@ -146,6 +146,21 @@ int await_connected(Session& s, SocketSlot& slot, Sock k)
     return rc == -ETIMEDOUT ? -EINPROGRESS : rc != 0 ? rc : connect_result(s, slot);
 }
 
+// A non-blocking connect of a socket that is not bound does not wait for netd's look at it: what can still be refused
+// (no memory, no free port) shows as a connect that failed, in SO_ERROR. A round trip each would cost a server that
+// opens many connections two thread switches a piece.
+int post_connect(Session& s, SocketSlot& slot, sockbuf::Request& r)
+{
+    if ((slot.share.status.fetch_or(status_connect_posted) & status_connect_posted) != 0) {
+        return -EALREADY;
+    }
+    int error = post_to_netd(s, slot, r);
+    if (error != 0) {
+        slot.share.status.fetch_and(~status_connect_posted);
+    }
+    return error != 0 ? error : -EINPROGRESS;
+}
+
 int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to)
 {
     switch (state_of(slot)) {
@@ -159,6 +174,9 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
     }
     sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect);
     set_endpoint(r, to);
+    if (is_nonblocking(slot, 0) && slot.info.local_port == 0 && to.port != 0) {
+        return post_connect(s, slot, r);
+    }
     int rc = call_netd(s, slot, k, r);
     if (rc != 0 && rc != -EINPROGRESS) {
         return rc;

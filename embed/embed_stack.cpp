@@ -122,6 +122,7 @@ bool Stack::start(std::string& error)
     if (config_.simulation != nullptr) {
         impl->session.lane_turn = &impl->lane_turn;
     } else {
+        impl->session.near = client::cpus_near(impl->session.view.layout());
         impl->session.spin_max = config_.application_spin;
     }
     impl_ = std::move(impl);

@@ -107,7 +107,11 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error)
     }
     auto c = std::make_unique<Client>();
     auto cpus = static_cast<std::uint32_t>(impl_->cpus.size());
-    if (!c->segment.create(cpus, impl_->shared.options.segment, impl_->shared.announced, error)) {
+    std::vector<int> pins;
+    for (base::CpuId i = 0; i < cpus; ++i) {
+        pins.push_back(impl_->shared.stack.set().pin_of(i));
+    }
+    if (!c->segment.create(pins, impl_->shared.options.segment, impl_->shared.announced, error)) {
         return nullptr;
     }
     c->id = impl_->next_id++;

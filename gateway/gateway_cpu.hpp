@@ -91,6 +91,7 @@ private:
     bool prepare_listen(SocketRecord& rec, std::int32_t backlog);
     void post(SocketRecord& rec, netmsg::SocketOp op, std::uint32_t sequence);
     void close(SocketRecord& rec, bool abort);
+    void refuse(Client& c, const sockbuf::Request& r, std::int32_t error);
     void answer(Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data,
         std::uint32_t size);
     // gateway_slots.cpp

@@ -44,7 +44,7 @@ void GatewayCpu::request(Client& c, const sockbuf::Request& r)
     std::uint16_t owner = c.owner[r.slot].load(std::memory_order_acquire);
     if (owner != me()) {
         if (!forward(c, owner == in_transit ? me() : owner, r)) {
-            answer(c, r.slot, r.sequence, ENOBUFS, nullptr, 0);
+            refuse(c, r, ENOBUFS);
         }
         return;
     }
@@ -92,7 +92,7 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
                  r.kind == static_cast<std::uint8_t>(sockbuf::SlotKind::datagram);
     rec = known ? make_record(c, r.slot, static_cast<sockbuf::SlotKind>(r.kind), r.family) : nullptr;
     if (rec == nullptr) {
-        answer(c, r.slot, r.sequence, known ? ENOMEM : EPROTONOSUPPORT, nullptr, 0);
+        refuse(c, r, known ? ENOMEM : EPROTONOSUPPORT);
         return nullptr;
     }
     c.granted[r.slot].store(0, std::memory_order_relaxed);
@@ -107,8 +107,10 @@ void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
         close(rec, r.value == 1);
         return;
     }
-    if (rec.busy) { // an honest family holds ctl_lock until the reply
-        fault(c);
+    if (rec.busy) { // behind a connect that nobody waits for; every other operation is waited for under ctl_lock
+        if (!forward(c, me(), r)) {
+            refuse(c, r, ENOBUFS);
+        }
         return;
     }
     netmsg::SocketMsg& m = rec.msg;
@@ -229,7 +231,11 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
         moved_here(rec);
     }
     bool listener_closed = rec.closing && rec.lanes != 0;
-    if (m.sequence != 0) {
+    if (m.sequence == 0) {
+        if (m.op == SocketOp::connect && m.result != 0 && m.result != EINPROGRESS) {
+            protocols::so_publish_error(rec.so, static_cast<base::Error>(m.result));
+        }
+    } else {
         answer(c, rec.slot, m.sequence, m.result, m.option, m.op == SocketOp::get_option && m.result == 0 ? m.size : 0);
     }
     if (listener_closed) {
@@ -241,6 +247,16 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
         close(rec, rec.abort_wanted);
     } else if (!rec.closing) {
         look_here(rec);
+    }
+}
+
+void GatewayCpu::refuse(Client& c, const sockbuf::Request& r, std::int32_t error)
+{
+    if (r.sequence != 0) {
+        answer(c, r.slot, r.sequence, error, nullptr, 0);
+    } else if (static_cast<Op>(r.op) == Op::connect) {
+        c.view().slot(r.slot).info.so_error.store(error, std::memory_order_seq_cst);
+        queue_event(c, r.slot);
     }
 }
 

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -34,11 +35,12 @@ void* make_memory(const char* name, std::uint64_t bytes, int seals, int& fd, std
 
 } // namespace
 
-bool Segment::create(
-    std::uint32_t cpus, const SegmentOptions& options, const std::vector<Announced>& prefixes, std::string& error)
+bool Segment::create(const std::vector<int>& pins, const SegmentOptions& options,
+    const std::vector<Announced>& prefixes, std::string& error)
 {
     sockbuf::SegmentHeader layout{};
-    sockbuf::lay_out(layout, cpus, options.sockets, options.ring_memory);
+    sockbuf::lay_out(layout, static_cast<std::uint32_t>(pins.size()), options.sockets, options.ring_memory);
+    std::copy(pins.begin(), pins.end(), std::begin(layout.pins));
     for (const Announced& a : prefixes) {
         if (layout.prefix_count == sockbuf::max_prefixes) {
             error = "more than 64 prefixes to announce";

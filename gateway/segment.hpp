@@ -29,9 +29,10 @@ public:
     Segment(const Segment&) = delete;
     Segment& operator=(const Segment&) = delete;
 
-    // False with `error` set (memory, descriptors).
-    bool create(
-        std::uint32_t cpus, const SegmentOptions& options, const std::vector<Announced>& prefixes, std::string& error);
+    // pins: per CPU of the stack, where its protocol thread is pinned (-1 = nowhere). False with `error` set (memory,
+    // descriptors).
+    bool create(const std::vector<int>& pins, const SegmentOptions& options, const std::vector<Announced>& prefixes,
+        std::string& error);
 
     int fd() const { return fd_; } // for SCM_RIGHTS
     std::uint64_t bytes() const { return view_.layout().bytes; }

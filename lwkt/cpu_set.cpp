@@ -190,6 +190,11 @@ Cpu& CpuSet::cpu(CpuId id)
     return *impl_->cpus[id];
 }
 
+int CpuSet::pin_of(CpuId id) const
+{
+    return impl_->options.pin[id];
+}
+
 Clock& CpuSet::clock() const
 {
     return impl_->clock;

@@ -48,6 +48,7 @@ public:
     std::size_t size() const;
     Cpu& cpu(CpuId id);
     Clock& clock() const;
+    int pin_of(CpuId id) const; // the OS CPU asked for, -1 = none
 
     // Thread mode. start() returns once every thread runs its loop; stop() once all have ended. What sleeps uses:
     // "io_uring" or "epoll", chosen by a probe at start; waiter_name() tells which.

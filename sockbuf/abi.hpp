@@ -15,7 +15,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 1;
+inline constexpr std::uint32_t abi_version = 2;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -128,7 +128,8 @@ enum class Op : std::uint32_t {
     none = 0,
     bind = 1,       // addr, port
     listen = 2,     // value = backlog
-    connect = 3,    // addr, port; result EINPROGRESS, then state changes (datagram: done at once)
+    connect = 3,    // addr, port; result EINPROGRESS, then state changes (datagram: done at once); sequence 0 = no
+                    // reply, a refusal shows as so_error
     shutdown = 4,   // value = SHUT_*; for SHUT_WR snd_end is already stored
     close = 5,      // last holder gone; snd_end is stored; value 1 = abort (RST)
     setsockopt = 6, // level, name, size, data
@@ -154,7 +155,7 @@ struct alignas(64) Request {
 static_assert(sizeof(Request) == 128);
 inline constexpr std::uint32_t request_data_max = 76;
 
-inline constexpr std::uint32_t request_slots = 32;
+inline constexpr std::uint32_t request_slots = 256;
 // One per process and CPU; producer = the process (its threads take turns under `lock`), consumer = that CPU.
 struct RequestRing {
     alignas(64) std::atomic<std::uint32_t> produced; // u, release
@@ -258,6 +259,7 @@ struct SegmentHeader {
     std::uint64_t waiter_bits;  // c: offset of u64[max_waiters][sockets / 64]
     std::uint64_t rings;        // c: offset of ring memory, page aligned
     AnnouncedPrefix prefixes[max_prefixes]; // c: which destinations are netd's
+    std::int16_t pins[max_cpus];            // c: the OS CPU each protocol thread is pinned to, -1 = none
 };
 
 constexpr std::uint64_t lane_stride(std::uint32_t entries)

@@ -1,5 +1,7 @@
 #include "sockbuf/segment_view.hpp"
 
+#include <algorithm>
+
 #include "base/check.hpp"
 
 namespace sockbuf {
@@ -8,6 +10,7 @@ void lay_out(SegmentHeader& header, std::uint32_t cpus, std::uint32_t sockets, s
 {
     INVARIANT(cpus >= 1 && cpus <= max_cpus);
     INVARIANT(sockets % 64 == 0 && sockets >= 64 && sockets <= max_sockets);
+    std::fill(std::begin(header.pins), std::end(header.pins), std::int16_t{-1});
     std::uint64_t at = 0;
     auto place = [&at](std::uint64_t bytes) {
         std::uint64_t here = (at + 4095) & ~std::uint64_t{4095};

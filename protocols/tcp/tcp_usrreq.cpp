@@ -22,17 +22,29 @@ bool yields(const Domain& d, const FlowNode* n)
     return r.timestamps && d.now() - r.recent_at > base::seconds(1);
 }
 
+// Ports looked at for one that steers both ends of a local connection here: CPUs squared on average. Then any of ours.
+std::uint32_t tries_for_both_ends(const Domain& d)
+{
+    auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
+    return std::min(8 * cpus * cpus, 1024U);
+}
+
 // A port such that the flow is steered to this CPU and unused here, which decides it: the flow can be nowhere else
-// (rule 1). RFC 6056 3.3.3: a keyed start per destination, moving on.
+// (rule 1). RFC 6056 3.3.3: a keyed start per destination, moving on. When the peer is this host the port is chosen so
+// that its end is steered here as well if possible: then nothing of the connection crosses CPUs.
 bool choose_port(Domain& d, base::FourTuple& flow)
 {
     const StackOptions& o = d.stack.options();
     std::uint32_t range = std::uint32_t{o.ephemeral_high} - o.ephemeral_low + 1U;
     flow.local.port = 0;
+    std::uint32_t both_ends = d.stack.is_local(flow.peer.addr) ? tries_for_both_ends(d) : 0;
     auto start = static_cast<std::uint32_t>(base::siphash(d.tcp->isn_key, &flow, sizeof flow)) + d.tcp->ephemeral_next;
     for (std::uint32_t i = 0; i < range; ++i) {
         flow.local.port = static_cast<std::uint16_t>(o.ephemeral_low + (start + i) % range);
         if (d.stack.steering().cpu_of(flow) != d.id() || d.tcp_ports->any_on_port(flow.local.port)) {
+            continue;
+        }
+        if (i < both_ends && d.stack.steering().cpu_of(base::FourTuple{flow.peer, flow.local}) != d.id()) {
             continue;
         }
         if (yields(d, d.tcp->flows.find(flow))) {
