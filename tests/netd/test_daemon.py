@@ -2,6 +2,8 @@
 
 import json
 import os
+import pathlib
+import re
 import signal
 import socket
 import struct
@@ -12,7 +14,8 @@ import time
 import unittest
 
 NETD, NETCTL = sys.argv[1:3]
-MAGIC, VERSION = 0x4E455444, 1
+ABI = (pathlib.Path(__file__).resolve().parents[2] / "sockbuf" / "abi.hpp").read_text()
+MAGIC, VERSION = 0x4E455444, int(re.search(r"abi_version = (\d+);", ABI)[1])
 ATTACH, WAITER, FORK, DROP_WAITER, CONTROL = range(1, 6)
 
 
