@@ -1,4 +1,5 @@
-// SipHash-2-4 (Aumasson, Bernstein 2012) with 64-bit output: the keyed hash of every table that a peer can fill.
+// SipHash (Aumasson, Bernstein 2012) with 64-bit output: the keyed hash of every table that a peer can fill.
+// SipHash-2-4 over bytes; SipHash-1-3 over two words, for lookups per packet.
 #pragma once
 
 #include <cstddef>
@@ -18,6 +19,11 @@ inline std::uint64_t rotl(std::uint64_t x, int b)
     return (x << b) | (x >> (64 - b));
 }
 struct State {
+    explicit State(SipKey key)
+        : v0(key.k0 ^ 0x736f6d6570736575ULL), v1(key.k1 ^ 0x646f72616e646f6dULL), v2(key.k0 ^ 0x6c7967656e657261ULL),
+          v3(key.k1 ^ 0x7465646279746573ULL)
+    {
+    }
     std::uint64_t v0, v1, v2, v3;
     void round()
     {
@@ -37,8 +43,7 @@ struct State {
 
 inline std::uint64_t siphash(SipKey key, const void* data, std::size_t size)
 {
-    sip_detail::State s{key.k0 ^ 0x736f6d6570736575ULL, key.k1 ^ 0x646f72616e646f6dULL, key.k0 ^ 0x6c7967656e657261ULL,
-        key.k1 ^ 0x7465646279746573ULL};
+    sip_detail::State s(key);
     const auto* p = static_cast<const unsigned char*>(data);
     std::size_t left = size;
     for (; left >= 8; left -= 8, p += 8) {
@@ -59,6 +64,22 @@ inline std::uint64_t siphash(SipKey key, const void* data, std::size_t size)
     s.v0 ^= last;
     s.v2 ^= 0xff;
     for (int i = 0; i < 4; ++i) {
+        s.round();
+    }
+    return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+
+// SipHash-1-3 of the 16 bytes that the two words are in memory (little-endian).
+inline std::uint64_t siphash13(SipKey key, std::uint64_t first, std::uint64_t second)
+{
+    sip_detail::State s(key);
+    for (std::uint64_t m : {first, second, std::uint64_t{16} << 56}) {
+        s.v3 ^= m;
+        s.round();
+        s.v0 ^= m;
+    }
+    s.v2 ^= 0xff;
+    for (int i = 0; i < 3; ++i) {
         s.round();
     }
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;

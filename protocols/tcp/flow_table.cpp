@@ -8,21 +8,44 @@
 namespace protocols::tcp {
 
 namespace {
-constexpr std::size_t buckets_at_start = 256;
-constexpr std::size_t buckets_moved_at_once = 8;
+
+constexpr std::size_t lines_at_start = 64;
+constexpr std::size_t nodes_per_line = 4; // on average, when the table grows
+constexpr std::size_t lines_moved_at_once = 2;
 static_assert(sizeof(base::FourTuple) == 36, "hashed as bytes: no padding");
+
+// The line is chosen by the low bits, the tag is made of the high ones.
+std::uint8_t tag_of(std::uint64_t hash)
+{
+    auto tag = static_cast<std::uint8_t>(hash >> 56);
+    return tag == 0 ? 1 : tag;
+}
+
 } // namespace
 
-FlowTable::FlowTable(base::SipKey key) : key_(key), now_(buckets_at_start, nullptr), port_uses_(65536)
+FlowTable::Lines::Lines(std::size_t n) : memory_(std::calloc(n + 1, sizeof(Line))), size_(n)
+{
+    INVARIANT(memory_ != nullptr); // as operator new would
+    void* at = memory_.get();
+    std::size_t room = (n + 1) * sizeof(Line);
+    first_ = static_cast<Line*>(std::align(alignof(Line), n * sizeof(Line), at, room));
+}
+
+FlowTable::FlowTable(base::SipKey key) : key_(key), now_(lines_at_start), port_uses_(65536)
 {
 }
 
 std::uint64_t FlowTable::hash_of(const base::FourTuple& flow) const
 {
+    if (flow.local.addr.is_v4() && flow.peer.addr.is_v4()) {
+        std::uint64_t addresses = std::uint64_t{flow.local.addr.v4()} << 32 | flow.peer.addr.v4();
+        std::uint64_t ports = std::uint64_t{flow.local.port} << 16 | flow.peer.port;
+        return base::siphash13(key_, addresses, ports);
+    }
     return base::siphash(key_, &flow, sizeof flow);
 }
 
-FlowNode* const& FlowTable::head(std::uint64_t hash) const
+const FlowTable::Line& FlowTable::line_of(std::uint64_t hash) const
 {
     if (!before_.empty()) {
         std::size_t old = hash & (before_.size() - 1);
@@ -36,38 +59,89 @@ FlowNode* const& FlowTable::head(std::uint64_t hash) const
 FlowNode* FlowTable::find(const base::FourTuple& flow) const
 {
     std::uint64_t hash = hash_of(flow);
-    for (FlowNode* n = head(hash); n != nullptr; n = n->table_next) {
-        if (n->hash == hash && n->flow == flow) {
-            return n;
+    const Line& line = line_of(hash);
+    std::uint8_t tag = tag_of(hash);
+    for (unsigned i = 0; i < places; ++i) {
+        if (line.tags[i] == tag && line.nodes[i]->hash == hash && line.nodes[i]->flow == flow) {
+            return line.nodes[i];
+        }
+    }
+    if (line.full) {
+        for (FlowNode* n = line.nodes[places - 1]->table_next; n != nullptr; n = n->table_next) {
+            if (n->hash == hash && n->flow == flow) {
+                return n;
+            }
         }
     }
     return nullptr;
 }
 
+void FlowTable::put(Line& line, FlowNode& n)
+{
+    n.table_next = nullptr;
+    for (unsigned i = 0; i < places; ++i) {
+        if (line.tags[i] == 0) {
+            line.tags[i] = tag_of(n.hash);
+            line.nodes[i] = &n;
+            return;
+        }
+    }
+    n.table_next = std::exchange(line.nodes[places - 1]->table_next, &n);
+    line.full = true;
+}
+
+// What hangs on the last place moves up. False when the node is not there.
+bool FlowTable::take(Line& line, FlowNode& n)
+{
+    FlowNode*& hanging = line.nodes[places - 1];
+    for (unsigned i = 0; i < places; ++i) {
+        if (line.tags[i] == 0 || line.nodes[i] != &n) {
+            continue;
+        }
+        if (!line.full) {
+            line.tags[i] = 0;
+            line.nodes[i] = nullptr;
+            return true;
+        }
+        FlowNode* up = hanging->table_next;
+        FlowNode* rest = up->table_next;
+        line.tags[i] = tag_of(up->hash);
+        line.nodes[i] = up;
+        up->table_next = nullptr;
+        hanging->table_next = rest;
+        line.full = rest != nullptr;
+        n.table_next = nullptr;
+        return true;
+    }
+    if (!line.full) {
+        return false;
+    }
+    for (FlowNode** at = &hanging->table_next; *at != nullptr; at = &(*at)->table_next) {
+        if (*at == &n) {
+            *at = std::exchange(n.table_next, nullptr);
+            line.full = hanging->table_next != nullptr;
+            return true;
+        }
+    }
+    return false;
+}
+
 void FlowTable::insert(FlowNode& n)
 {
-    if (before_.empty() && size_ >= now_.size()) {
-        before_ = std::exchange(now_, Buckets(now_.size() * 2, nullptr));
+    if (before_.empty() && size_ >= now_.size() * nodes_per_line) {
+        before_ = std::exchange(now_, Lines(now_.size() * 2));
         moved_ = 0;
     }
     move_some();
     n.hash = hash_of(n.flow);
-    FlowNode*& first = head(n.hash);
-    n.table_next = first;
-    first = &n;
+    put(line_of(n.hash), n);
     ++size_;
     port_uses_[n.flow.local.port] += n.kind != NodeKind::syn;
 }
 
 void FlowTable::remove(FlowNode& n)
 {
-    FlowNode** at = &head(n.hash);
-    while (*at != &n) {
-        INVARIANT(*at != nullptr);
-        at = &(*at)->table_next;
-    }
-    *at = n.table_next;
-    n.table_next = nullptr;
+    INVARIANT(take(line_of(n.hash), n));
     --size_;
     port_uses_[n.flow.local.port] -= n.kind != NodeKind::syn;
     move_some();
@@ -75,17 +149,17 @@ void FlowTable::remove(FlowNode& n)
 
 void FlowTable::move_some()
 {
-    for (std::size_t i = 0; i < buckets_moved_at_once && !before_.empty(); ++i) {
-        FlowNode* n = std::exchange(before_[moved_++], nullptr);
-        while (n != nullptr) {
-            FlowNode* next = n->table_next;
-            FlowNode*& first = now_[n->hash & (now_.size() - 1)];
-            n->table_next = first;
-            first = n;
-            n = next;
+    for (std::size_t i = 0; i < lines_moved_at_once && !before_.empty(); ++i) {
+        Line line = std::exchange(before_[moved_++], Line{});
+        for (FlowNode* n : line.nodes) {
+            while (n != nullptr) {
+                FlowNode* next = n->table_next; // of the last place only
+                put(now_[n->hash & (now_.size() - 1)], *n);
+                n = next;
+            }
         }
         if (moved_ == before_.size()) {
-            Buckets().swap(before_);
+            before_ = Lines();
         }
     }
 }

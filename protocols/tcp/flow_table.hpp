@@ -1,10 +1,14 @@
 // Everything of one domain that a 4-tuple can name: connections, SYN cache entries and TIME-WAIT records share one
-// keyed table, so a segment costs one lookup. Intrusive; grows by doubling and moves a few buckets per insertion or
-// removal, so no operation is long (rule 13). Never iterated where order is visible. Owner: its domain's CPU.
+// keyed table, so a segment costs one lookup. A line of the table is one cache line: tags and pointers of up to seven
+// nodes, of which only those with the right tag are looked at; what comes on top hangs on the last one. Intrusive;
+// grows by doubling and moves a few lines per insertion or removal, so no operation is long (rule 13). Never iterated
+// where order is visible. Owner: its domain's CPU.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
+#include <memory>
 #include <utility>
 #include <vector>
 
@@ -20,7 +24,7 @@ struct FlowNode {
     FlowNode(const FlowNode&) = delete;
     FlowNode& operator=(const FlowNode&) = delete;
 
-    FlowNode* table_next = nullptr; // o: while in the table
+    FlowNode* table_next = nullptr; // o: the next of a full line
     std::uint64_t hash = 0;         // o
     NodeKind kind;                  // c
     base::FourTuple flow;           // c
@@ -39,15 +43,50 @@ public:
     std::uint32_t uses_of_port(std::uint16_t local_port) const { return port_uses_[local_port]; }
 
 private:
-    using Buckets = std::vector<FlowNode*>;
-    FlowNode* const& head(std::uint64_t hash) const;
-    FlowNode*& head(std::uint64_t hash) { return const_cast<FlowNode*&>(std::as_const(*this).head(hash)); }
+    static constexpr unsigned places = 7;
+    struct alignas(64) Line {
+        std::uint8_t tags[places] = {}; // 0 = no node
+        bool full = false;              // nodes hang on the last place
+        FlowNode* nodes[places] = {};
+    };
+    static_assert(sizeof(Line) == 64);
+    // Zeroed lines. Memory comes as pages of zeros that are touched when used, so that doubling is no long operation.
+    class Lines {
+    public:
+        Lines() = default;
+        explicit Lines(std::size_t n);
+        Lines(Lines&& other) noexcept { *this = std::move(other); }
+        Lines& operator=(Lines&& other) noexcept
+        {
+            memory_ = std::move(other.memory_);
+            first_ = std::exchange(other.first_, nullptr);
+            size_ = std::exchange(other.size_, 0);
+            return *this;
+        }
+        std::size_t size() const { return size_; }
+        bool empty() const { return size_ == 0; }
+        Line& operator[](std::size_t i) { return first_[i]; }
+        const Line& operator[](std::size_t i) const { return first_[i]; }
+
+    private:
+        struct Free {
+            void operator()(void* memory) const { std::free(memory); }
+        };
+        std::unique_ptr<void, Free> memory_;
+        Line* first_ = nullptr;
+        std::size_t size_ = 0;
+    };
+
+    static void put(Line& line, FlowNode& n);
+    static bool take(Line& line, FlowNode& n);
+    const Line& line_of(std::uint64_t hash) const;
+    Line& line_of(std::uint64_t hash) { return const_cast<Line&>(std::as_const(*this).line_of(hash)); }
     void move_some();
 
     base::SipKey key_;                     // c
-    Buckets now_;                          // o
-    Buckets before_;                       // o: the smaller table while its buckets move over
-    std::size_t moved_ = 0;                // o: buckets of before_ already moved
+    Lines now_;                            // o
+    Lines before_;                         // o: the smaller table while its lines move over
+    std::size_t moved_ = 0;                // o: lines of before_ already moved
     std::size_t size_ = 0;                 // o
     std::vector<std::uint32_t> port_uses_; // o: by local port
 };

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <sstream>
 
+#include "base/random.hpp"
 #include "protocols/tcp/flow_table.hpp"
 #include "protocols/tcp/tcp_cc.hpp"
 #include "protocols/tcp/tcp_rtt.hpp"
@@ -316,4 +317,38 @@ TEST_CASE("the flow table finds everything while it grows and shrinks")
     }
     CHECK(found == 2500);
     CHECK(table.size() == 2500);
+}
+
+TEST_CASE("the flow table against a set: seeded insertions and removals, lines overfull")
+{
+    base::Random random(11);
+    FlowTable table({3, 4});
+    std::vector<std::unique_ptr<FlowNode>> in;
+    std::vector<std::unique_ptr<FlowNode>> out;
+    for (unsigned i = 0; i < 700; ++i) { // 64 lines, growth at 256: full lines come and go at every size
+        base::FourTuple f{{base::IpAddr::v4(0x0a000001), 80}, {base::IpAddr::v4(0x0b000000), 1}};
+        f.peer.port = static_cast<std::uint16_t>(i + 1);
+        out.push_back(std::make_unique<FlowNode>(NodeKind::tcb, f));
+    }
+    bool right = true;
+    for (unsigned step = 0; step < 40000; ++step) {
+        bool grow = step % 8000 < 4000 ? random.below(3) != 0 : random.below(3) == 0;
+        auto& from = grow ? out : in;
+        auto& to = grow ? in : out;
+        if (from.empty()) {
+            continue;
+        }
+        std::swap(from[random.below(static_cast<std::uint32_t>(from.size()))], from.back());
+        FlowNode& n = *from.back();
+        right = right && (table.find(n.flow) == (grow ? nullptr : &n));
+        grow ? table.insert(n) : table.remove(n);
+        right = right && (table.find(n.flow) == (grow ? &n : nullptr));
+        to.push_back(std::move(from.back()));
+        from.pop_back();
+        const auto& any = in.empty() ? to : in;
+        const FlowNode& other = *any[random.below(static_cast<std::uint32_t>(any.size()))];
+        right = right && (in.empty() || table.find(other.flow) == &other);
+    }
+    CHECK(right);
+    CHECK(table.size() == in.size());
 }
