@@ -78,12 +78,15 @@ inline bool is_nonblocking(SocketSlot& slot, int flags)
 inline sockbuf::RingView send_ring(Session& s, SocketSlot& slot)
 {
     unsigned shift = slot.info.snd_shift;
-    return shift == 0 ? sockbuf::RingView{} : s.view.ring(slot.info.snd_ring, shift);
+    return shift == 0 ? sockbuf::RingView{}
+                      : s.view.ring(slot.info.snd_ring, shift, slot.app.snd_start.load(std::memory_order_relaxed));
 }
+// To read what rcv_produced said, which is loaded before.
 inline sockbuf::RingView receive_ring(Session& s, SocketSlot& slot)
 {
     unsigned shift = slot.info.rcv_shift;
-    return shift == 0 ? sockbuf::RingView{} : s.view.ring(slot.info.rcv_ring, shift);
+    return shift == 0 ? sockbuf::RingView{}
+                      : s.view.ring(slot.info.rcv_ring, shift, slot.owner.rcv_start.load(std::memory_order_relaxed));
 }
 
 inline bool receive_over(SocketSlot& slot)

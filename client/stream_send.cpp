@@ -36,6 +36,10 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
     }
     sockbuf::RingView ring = send_ring(s, slot);
     std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
+    if (slot.owner.snd_acked.load(std::memory_order_acquire) == at) { // empty: the first lines are the warm ones
+        ring.restart(static_cast<std::uint32_t>(at));
+        slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
+    }
     ssize_t done = 0;
     while (data.left() != 0) {
         std::uint64_t queued = at - slot.owner.snd_acked.load(std::memory_order_acquire);

@@ -19,8 +19,8 @@ namespace gateway {
 struct GatewayOptions {
     SegmentOptions segment;
     std::uint32_t clients_max = 64;
-    unsigned send_ring_shift = 19; // log2 of the default stream send ring: 512 KiB
-    unsigned receive_ring_shift = 19;
+    unsigned send_ring_shift = 21; // log2 of the default stream send ring: 2 MiB
+    unsigned receive_ring_shift = 21;
     unsigned datagram_ring_shift = 18; // 256 KiB
 };
 

@@ -33,8 +33,8 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
     for (auto* none : {&s.owner.rcv_end, &s.owner.rcv_ring_at, &s.owner.urgent_mark, &s.app.snd_end}) {
         none->store(sockbuf::no_offset, relaxed);
     }
-    for (auto* zero : {&s.owner.snd_broken, &s.app.want_space, &s.app.want_level, &s.share.snd_lock, &s.share.rcv_lock,
-             &s.share.ctl_lock, &s.share.status, &s.reply.done}) {
+    for (auto* zero : {&s.owner.snd_broken, &s.owner.rcv_start, &s.app.snd_start, &s.app.want_space, &s.app.want_level,
+             &s.share.snd_lock, &s.share.rcv_lock, &s.share.ctl_lock, &s.share.status, &s.reply.done}) {
         zero->store(0, relaxed);
     }
     s.share.rcv_timeout_us.store(0, relaxed);
@@ -217,16 +217,10 @@ void GatewayCpu::free_record(SocketRecord& rec)
     Client& c = *rec.client;
     INVARIANT(!rec.busy);
     RingArena& arena = c.cpu[me()].arena;
-    const auto& info_offsets = rec.so;
     if (rec.snd_shift != 0) {
         INVARIANT(rec.rings_cpu == me());
-        iovec at[2];
-        info_offsets.snd_ring.pieces(0, 1, at);
-        arena.give(
-            static_cast<std::uint64_t>(static_cast<std::byte*>(at[0].iov_base) - c.view().base()), rec.snd_shift);
-        info_offsets.rcv_ring.pieces(0, 1, at);
-        arena.give(
-            static_cast<std::uint64_t>(static_cast<std::byte*>(at[0].iov_base) - c.view().base()), rec.rcv_shift);
+        arena.give(static_cast<std::uint64_t>(rec.so.snd_ring.base() - c.view().base()), rec.snd_shift);
+        arena.give(static_cast<std::uint64_t>(rec.so.rcv_ring.base() - c.view().base()), rec.rcv_shift);
     }
     if (rec.lanes != 0) {
         INVARIANT(rec.rings_cpu == me());

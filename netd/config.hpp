@@ -35,7 +35,7 @@ struct RouteConfig {
 struct LimitsConfig {
     std::uint32_t clients = 64;
     std::uint32_t sockets_per_client = 16384;
-    std::uint64_t ring_bytes = std::uint64_t{16} << 30; // address space per client; pages are taken when touched
+    std::uint64_t ring_bytes = std::uint64_t{64} << 30; // address space per client; pages are taken when touched
 };
 
 // Who may attach besides root and the user netd runs as.

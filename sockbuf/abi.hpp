@@ -5,7 +5,8 @@
 // Trust: the application may write anything anywhere at any time. netd therefore copies a field once, validates the
 // copy, and keeps its own truth in private memory; nothing it reads here can harm another client (design.md rule 15).
 // Keys: o = written by netd's owner CPU of the socket, u = written by the application, c = written once by netd before
-// the application sees it. Offsets are absolute 64-bit byte counts; a position in a ring is offset & (size - 1).
+// the application sees it. Offsets are absolute 64-bit byte counts; a position in a ring is
+// (offset - start) & (size - 1), where `start` is 0 at first and moved by the ring's writer while the ring is empty.
 #pragma once
 
 #include <atomic>
@@ -70,7 +71,7 @@ struct alignas(64) SlotOwnerLine {
     std::atomic<std::uint64_t> urgent_mark;  // o: offset just after the urgent byte; no_offset when none
     std::atomic<std::uint64_t> rcv_dropped;  // s: datagrams that found the ring full
     std::atomic<std::uint32_t> snd_broken;   // o: 1 once nothing more can be sent (RST, timeout): EPIPE
-    std::uint32_t reserved;
+    std::atomic<std::uint32_t> rcv_start;    // o: of the receive ring; read after rcv_produced
     std::atomic<std::uint64_t> accept_ready; // o: listener: entries ever pushed to its lanes (sum), for readiness
 };
 static_assert(sizeof(SlotOwnerLine) == 64);
@@ -84,6 +85,8 @@ struct alignas(64) SlotAppLine {
     std::atomic<std::uint32_t> want_space;   // u: set to 1 when a send found the ring full; netd exchanges to 0, wakes
     std::atomic<std::uint32_t> want_level;   // u: SO_RCVLOWAT in bytes (0 = 1)
     std::atomic<std::uint64_t> accept_taken; // u: listener: entries taken from its lanes (sum)
+    std::atomic<std::uint32_t> snd_start;    // u: of the send ring; stored before snd_produced
+    std::uint32_t reserved;
 };
 static_assert(sizeof(SlotAppLine) == 64);
 

@@ -1,5 +1,7 @@
 // A byte ring addressed by absolute offsets. Pure arithmetic and copies over memory that somebody else owns; the caller
 // guarantees that [offset, offset + size) lies within one ring's length. Any thread.
+// `start` is the offset (its low 32 bits) that lies at the ring's first byte. Its writer moves it while the ring is
+// empty, so that small messages use the same few lines and pages again, however large the ring is.
 #pragma once
 
 #include <sys/uio.h>
@@ -14,15 +16,21 @@ namespace sockbuf {
 class RingView {
 public:
     RingView() = default;
-    RingView(std::byte* base, unsigned shift) : base_(base), size_(std::uint64_t{1} << shift) {}
+    RingView(std::byte* base, unsigned shift, std::uint32_t start = 0)
+        : base_(base), size_(std::uint64_t{1} << shift), start_(start)
+    {
+    }
 
     bool valid() const { return base_ != nullptr; }
     std::uint64_t size() const { return size_; }
+    std::byte* base() const { return base_; }
+    std::uint32_t start() const { return start_; }
+    void restart(std::uint32_t start) { start_ = start; } // while it is empty
 
     // The one or two pieces that hold [offset, offset + bytes); returns how many were written to `out`.
     unsigned pieces(std::uint64_t offset, std::uint64_t bytes, iovec out[2]) const
     {
-        std::uint64_t at = offset & (size_ - 1);
+        std::uint64_t at = (offset - start_) & (size_ - 1);
         std::uint64_t first = std::min(bytes, size_ - at);
         out[0] = {base_ + at, first};
         if (first == bytes) {
@@ -53,6 +61,7 @@ public:
 private:
     std::byte* base_ = nullptr;
     std::uint64_t size_ = 0;
+    std::uint32_t start_ = 0;
 };
 
 } // namespace sockbuf

@@ -53,7 +53,10 @@ public:
     {
         return at<std::atomic<std::uint64_t>>(layout_.waiter_bits) + std::size_t{w} * (layout_.sockets / 64);
     }
-    RingView ring(std::uint64_t offset, unsigned shift) const { return RingView{base_ + offset, shift}; }
+    RingView ring(std::uint64_t offset, unsigned shift, std::uint32_t start = 0) const
+    {
+        return RingView{base_ + offset, shift, start};
+    }
 
 private:
     template <typename T>

@@ -86,7 +86,15 @@ bool so_take_send(Socket& so)
         produced = end;
     }
     so.snd_limit = produced;
+    // Moved only while the ring was empty; whatever a liar says here names a place in its own ring.
+    so.snd_ring.restart(so.slot->app.snd_start.load(std::memory_order_relaxed));
     return true;
+}
+
+void so_restart_receive(Socket& so, std::uint64_t offset)
+{
+    so.rcv_ring.restart(static_cast<std::uint32_t>(offset));
+    so.slot->owner.rcv_start.store(so.rcv_ring.start(), std::memory_order_relaxed); // rcv_produced follows
 }
 
 bool so_take_consumed(Socket& so)

@@ -191,7 +191,11 @@ void Netd::wake(std::uint32_t s)
 void Netd::deliver(std::uint32_t s, const void* data, std::size_t size)
 {
     Socket& so = sockets_[s];
-    view_.ring(slot(s).info.rcv_ring, slot(s).info.rcv_shift).copy_in(so.filled, data, size);
+    SocketSlot& to = slot(s);
+    if (to.app.rcv_consumed.load(seq) == so.filled) { // as netd does: an empty ring goes on at its first byte
+        to.owner.rcv_start.store(static_cast<std::uint32_t>(so.filled), seq);
+    }
+    view_.ring(to.info.rcv_ring, to.info.rcv_shift, to.owner.rcv_start.load(seq)).copy_in(so.filled, data, size);
     so.filled += size;
     slot(s).owner.rcv_produced.store(so.filled, seq);
     wake(s);
@@ -237,7 +241,8 @@ void Netd::pump_stream(std::uint32_t s)
     to.owner.rcv_ring_at.store(to.app.rcv_consumed.load(seq) + size / 4, seq);
     if (n != 0) {
         iovec pieces[2];
-        unsigned count = view_.ring(from.info.snd_ring, options_.ring_shift).pieces(so.sent, n, pieces);
+        unsigned count = view_.ring(from.info.snd_ring, options_.ring_shift, from.app.snd_start.load(seq))
+                             .pieces(so.sent, n, pieces);
         for (unsigned i = 0; i < count; ++i) {
             deliver(p, pieces[i].iov_base, pieces[i].iov_len);
         }
@@ -259,7 +264,7 @@ void Netd::pump_datagrams(std::uint32_t s)
 {
     Socket& so = sockets_[s];
     SocketSlot& from = slot(s);
-    RingView ring = view_.ring(from.info.snd_ring, options_.ring_shift);
+    RingView ring = view_.ring(from.info.snd_ring, options_.ring_shift, from.app.snd_start.load(seq));
     while (so.sent != from.app.snd_produced.load(seq)) {
         DatagramHeader h;
         ring.copy_out(so.sent, &h, sizeof h);

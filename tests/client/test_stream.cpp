@@ -1,4 +1,5 @@
 // Stream data: order and completeness through small rings, ends after data, peeks, several writers.
+#include <algorithm>
 #include <atomic>
 #include <thread>
 
@@ -46,6 +47,23 @@ TEST_CASE("bytes come out as they went in, wrapping many times, both ways at onc
     other.join();
     CHECK(there == sent);
     CHECK(back == sent);
+}
+
+TEST_CASE("messages that are acknowledged one by one use the ring's first bytes only")
+{
+    fake::World w({.ring_shift = 12});
+    fake::Pair p = w.pair();
+    for (int i = 0; i < 200; ++i) { // 20,000 bytes through 4,096
+        std::string message(100, static_cast<char>('a' + i % 26));
+        CHECK(w.send(p.a, message) == 100);
+        CHECK(w.receive(p.b, 100, MSG_WAITALL) == message);
+        while (sock_outq(w.session(), p.a) != 0) { // until it is acknowledged
+            std::this_thread::yield();
+        }
+    }
+    const auto& slot = w.netd.slot(p.a.slot);
+    auto ring = w.session().view.ring(slot.info.snd_ring, slot.info.snd_shift);
+    CHECK(std::all_of(ring.base() + 100, ring.base() + ring.size(), [](std::byte b) { return b == std::byte{0}; }));
 }
 
 TEST_CASE("a write of many ring sizes is complete when it returns")

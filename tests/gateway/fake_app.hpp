@@ -114,7 +114,7 @@ struct FakeApp {
         auto& s = view.slot(k.slot);
         std::uint64_t from = s.app.rcv_consumed.load();
         std::string out(s.owner.rcv_produced.load() - from, '\0');
-        view.ring(s.info.rcv_ring, s.info.rcv_shift).copy_out(from, out.data(), out.size());
+        view.ring(s.info.rcv_ring, s.info.rcv_shift, s.owner.rcv_start.load()).copy_out(from, out.data(), out.size());
         s.app.rcv_consumed.store(from + out.size());
         if (from + out.size() >= s.owner.rcv_ring_at.load()) {
             sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);

@@ -2,6 +2,8 @@
 // are cleaned up after, hostile families lose their own sockets and nothing else.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 #include "base/random.hpp"
 #include "drivers/loopback.hpp"
 #include "tests/gateway/fake_app.hpp"
@@ -105,6 +107,23 @@ TEST_CASE("connect, accept, bytes both ways, close; nothing is held afterwards")
         REQUIRE(w.gw->sockets_held() == 0);
         REQUIRE(w.gw->ring_bytes_in_use() == 0);
     }
+}
+
+TEST_CASE("messages that are read one by one use the receive ring's first bytes only")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    Pair p = make_pair(app, 4000, 0);
+    for (int i = 0; i < 1000; ++i) { // 100,000 bytes through 65,536
+        std::string message(100, static_cast<char>('a' + i % 26));
+        REQUIRE(app.send(p.client, message.data(), message.size()) == message.size());
+        app.settle();
+        REQUIRE(app.receive(p.server) == message);
+    }
+    const auto& info = app.view.slot(p.server.slot).info;
+    auto ring = app.view.ring(info.rcv_ring, info.rcv_shift);
+    REQUIRE(std::all_of(ring.base() + 100, ring.base() + ring.size(), [](std::byte b) { return b == std::byte{0}; }));
+    close_all(app, p);
 }
 
 TEST_CASE("more bytes than a ring holds arrive whole")
