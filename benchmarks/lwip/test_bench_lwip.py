@@ -1,0 +1,44 @@
+"""bench-lwip runs each workload for a moment: operations are done, data are right, and wrong data are noticed."""
+
+import json
+import subprocess
+import sys
+
+
+def run(*arguments, seconds="0.02"):
+    return subprocess.run([sys.argv[1], *arguments, "--seconds", seconds], capture_output=True, text=True, timeout=50)
+
+
+def measured(*arguments, **more):
+    done = run(*arguments, **more)
+    assert done.returncode == 0, (arguments, done.stderr)
+    return json.loads(done.stdout)
+
+
+def main():
+    for workload in ("conn", "rr", "udp"):
+        for concurrency in (1, 50):
+            for size in (64, 1400):
+                one = measured(workload, "--concurrency", str(concurrency), "--bytes", str(size))
+                assert one["workload"] == workload and one["concurrency"] == concurrency and one["operations"] > 0, one
+                assert one["counters"]["drops"] == 0 and one["counters"]["packets"] > 0, one
+    for more in ([], ["--copy"], ["--mss", "65495"], ["--bytes", "100"], ["--checksums", "off"], ["--routines", "lwip"]):
+        one = measured("bulk", *more)
+        assert one["operations"] > 0 and one["unit"] == "B/s" and one["counters"]["drops"] == 0, one
+    idle = measured("idle", "--concurrency", "100")
+    assert 100 < idle["value"] < 1000, idle
+
+    # A flipped bit: dropped for its checksum and sent again; without checksums the program notices by itself.
+    damaged = measured("bulk", "--corrupt", "200")
+    assert damaged["counters"]["corrupted"] == 1 and damaged["operations"] > 0, damaged
+    unseen = run("bulk", "--corrupt", "200", "--checksums", "off")
+    assert unseen.returncode == 1 and "wrong bytes" in unseen.stderr, unseen
+    for bad in (["none"], ["bulk", "--mss", "1"], ["rr", "--concurrency", "0"]):
+        assert run(*bad).returncode == 64, bad
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        print("bench-lwip is not built: run benchmarks/lwip/fetch")
+        sys.exit(77)
+    main()
