@@ -42,11 +42,12 @@ Loopback::Loopback(const LoopbackOptions& options)
           info.mtu = options.mtu;
           info.ethernet = false;
           info.loopback = true;
-          info.tso_max_bytes = 65535;
-          info.tx_csum = true;
+          info.tso_max_bytes = options.super_segments ? 65535 : 0;
+          info.tx_csum = !options.checksums;
           return info;
       }()),
-      queue_packets_max_(options.queue_packets_max)
+      queue_packets_max_(options.queue_packets_max),
+      received_(options.checksums ? netmsg::Csum::unknown : netmsg::Csum::valid)
 {
 }
 
@@ -113,7 +114,7 @@ void Loopback::transmit(netmsg::Packet& p)
     add(q.counters->out_packets);
     add(q.counters->out_bytes, mine->total());
     mine->netif = this;
-    mine->csum = netmsg::Csum::valid;
+    mine->csum = received_;
     mine->hops = 0;
     mine->l3 = nullptr;
     mine->flow_hash = 0;
@@ -124,7 +125,8 @@ void Loopback::transmit(netmsg::Packet& p)
 std::string Loopback::describe() const
 {
     return "loopback " + info_.name + ": " + std::to_string(set_ == nullptr ? 0 : set_->size()) + " queues, mtu " +
-           std::to_string(info_.mtu) + ", no checksums, super-segments";
+           std::to_string(info_.mtu) + (info_.tx_csum ? ", no checksums" : ", checksums") +
+           (info_.tso_max_bytes != 0 ? ", super-segments" : "");
 }
 
 } // namespace drivers

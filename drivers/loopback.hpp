@@ -1,5 +1,5 @@
 // The loopback interface: what is transmitted on a CPU is received on the same CPU by its next poll, never inside the
-// transmit call, so input does not nest. Checksums are not computed (Csum::valid on receive).
+// transmit call, so input does not nest. Checksums are not computed (Csum::valid on receive) unless asked for.
 //
 // Threads: queue i is CPU i's alone.
 #pragma once
@@ -16,6 +16,8 @@ struct LoopbackOptions {
     std::string name = "lo";
     std::uint32_t mtu = 65535;
     std::uint32_t queue_packets_max = 4096; // per CPU; more is dropped and counted
+    bool checksums = false;                 // computed and verified, as on a plain wire: for comparisons
+    bool super_segments = true;             // TCP segments of up to 64 KiB whatever the MTU
 };
 
 class Loopback final : public netmsg::Netif {
@@ -32,6 +34,7 @@ public:
 private:
     struct Queue;
     std::uint32_t queue_packets_max_; // c
+    netmsg::Csum received_;           // c: what is said of the checksums of received packets
     lwkt::CpuSet* set_ = nullptr;     // c after attach
     std::unique_ptr<Queue[]> queues_; // element i: owner = CPU i
 };

@@ -78,7 +78,8 @@ std::optional<wire::Ipv4Header> take_header(Domain& d, const Interface& in, netm
         (void)p.pullup(std::max(header, wire::ipv4_header_bytes)); // the parser says what is missing
     }
     wire::Ipv4Fault fault{};
-    auto h = wire::parse_ipv4(p.data, p.size, p.total(), !in.netif->info().loopback, fault);
+    auto h = wire::parse_ipv4(
+        p.data, p.size, p.total(), !in.netif->info().loopback || p.csum == netmsg::Csum::unknown, fault);
     if (!h) {
         drop(p, fault_counter(d.counters, fault));
     } else if (h->source_route) {

@@ -47,6 +47,13 @@ std::uint64_t context_switches()
     return static_cast<std::uint64_t>(use.ru_nvcsw + use.ru_nivcsw);
 }
 
+double cpu_seconds()
+{
+    timespec used{};
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &used);
+    return static_cast<double>(used.tv_sec) + static_cast<double>(used.tv_nsec) / 1e9;
+}
+
 std::uint64_t sum(const std::vector<Progress>& all, std::atomic<std::uint64_t> Progress::*field)
 {
     std::uint64_t total = 0;
@@ -90,11 +97,13 @@ nlohmann::json measure(const Options& o)
     std::this_thread::sleep_for(Seconds(o.plan.seconds / 5)); // warm
     side.start_counting();
     std::uint64_t switches = context_switches();
+    double used = cpu_seconds();
     std::uint64_t before = sum(progress, &Progress::done);
     auto start = Clock::now();
     std::this_thread::sleep_for(Seconds(o.plan.seconds));
     std::uint64_t done = sum(progress, &Progress::done) - before;
     Seconds took = Clock::now() - start;
+    used = cpu_seconds() - used;
     nlohmann::json counters = side.counters();
     counters["context_switches"] = context_switches() - switches;
     counters["datagrams_lost"] = sum(progress, &Progress::lost);
@@ -106,7 +115,7 @@ nlohmann::json measure(const Options& o)
     return {{"workload", o.workload}, {"on", o.on}, {"discipline", o.on == "kernel" ? "" : o.discipline},
         {"cpus", o.plan.cpus.size()}, {"concurrency", o.plan.concurrency},
         {"value", static_cast<double>(done) / took.count()}, {"unit", bytes ? "B/s" : "1/s"}, {"operations", done},
-        {"seconds", took.count()}, {"counters", counters}};
+        {"seconds", took.count()}, {"cpu_seconds", used}, {"counters", counters}};
 }
 
 } // namespace
@@ -130,6 +139,8 @@ int main(int argc, char** argv)
         ->check(CLI::Range(1, 1 << 24));
     app.add_option("--bytes", o.plan.bytes, "of a request and of a response; bulk: of a write, 256 KiB if not given")
         ->check(CLI::Range(8, 1 << 18));
+    app.add_option("--mss", o.plan.mss, "embed: plain segments of this size with checksums, not super-segments without")
+        ->check(CLI::Range(536, 65495));
     CLI11_PARSE(app, argc, argv);
     if (o.workload == "bulk" && app.count("--bytes") == 0) {
         o.plan.bytes = 1 << 18;

@@ -40,6 +40,7 @@ struct Plan {
     unsigned concurrency = 1000; // operations under way, all workers together
     std::size_t bytes = 64;      // of a request and of a response; bulk: of a write
     double seconds = 1;
+    unsigned mss = 0; // embed: 0 = super-segments without checksums; else plain segments of this size with checksums
 };
 
 } // namespace bench
