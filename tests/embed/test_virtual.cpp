@@ -5,6 +5,7 @@
 #include <sstream>
 #include <vector>
 
+#include "drivers/loopback.hpp"
 #include "protocols/stack_counters.hpp"
 #include "tests/embed/pair.hpp"
 
@@ -253,4 +254,27 @@ TEST_CASE("the same seed gives the same run, another seed another")
     std::string first = run_of(77);
     CHECK(first == run_of(77));
     CHECK(first != run_of(78));
+}
+
+TEST_CASE("loopback as a plain wire: segments of the MTU, checksums computed and verified")
+{
+    embed::Simulation world{31};
+    embed::Stack stack(stack_config(1, &world, 31, "plain"));
+    drivers::LoopbackOptions wire;
+    wire.mtu = 1500;
+    wire.checksums = true;
+    wire.super_segments = false;
+    std::string error;
+    REQUIRE(stack.add_interface(std::make_unique<drivers::Loopback>(wire), {"127.0.0.1/8"}, error));
+    REQUIRE(stack.start(error));
+    const base::Endpoint at = *embed::parse_endpoint("127.0.0.1:7");
+    embed::Socket listener = listen(stack, at);
+    embed::Socket c = open(stack, SOCK_STREAM);
+    REQUIRE(c.connect(at) == 0);
+    embed::Socket s;
+    REQUIRE(listener.accept(s) == 0);
+    std::string text(100'000, 'x');
+    REQUIRE(c.send(text) == 100'000);
+    CHECK(read_exactly(s, text.size()) == text);
+    CHECK(stack.protocols().domain(0).counters.ip_out_checksum.load() > 100'000 / 1500);
 }
