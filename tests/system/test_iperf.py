@@ -24,9 +24,10 @@ class Iperf(SystemTest):
             for reverse in (False, True):
                 with self.subTest(server=server.name, client=client.name, reverse=reverse):
                     with self.serving(server, workload.iperf3_server(server, PORT), PORT, client):
-                        # 20 Mbit/s is far below what any of them can do: nearly all of it has to arrive.
-                        arrived = workload.iperf3(client, server.address, PORT, seconds=2, reverse=reverse, udp=True, rate="20M")
-                        self.assertGreater(arrived, 0.95 * 20e6 / 8)
+                        # 20 Mbit/s is far below what any of them can do: nearly all that is sent has to arrive.
+                        sent, lost = workload.iperf3(client, server.address, PORT, seconds=2, reverse=reverse, udp=True, rate="20M")
+                        self.assertGreater(sent, 0)
+                        self.assertLess(lost, 5)
 
 
 if __name__ == "__main__":

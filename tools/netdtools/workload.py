@@ -184,7 +184,8 @@ def wrk(place, address, port, path, seconds=2, connections=32, close=False):
 
 
 def iperf3(place, address, port, seconds=3, reverse=False, streams=1, udp=False, rate="1G"):
-    """Bytes per second as the receiver counts them. The congestion control of both ends must be CUBIC where TCP says it."""
+    """Bytes per second as the receiver counts them. The congestion control of both ends must be CUBIC where TCP says it.
+    With udp: datagrams sent, and the percentage that was lost."""
     command = ["iperf3", "-c", address, "-p", port, "-t", seconds, "-P", streams, "-J", "--connect-timeout", "5000"]
     command += ["-R"] if reverse else []
     command += ["-u", "-b", rate, "-l", "1400"] if udp else []
@@ -203,7 +204,7 @@ def iperf3(place, address, port, seconds=3, reverse=False, streams=1, udp=False,
     if received["bytes"] == 0:
         raise ToolError("iperf3: no byte arrived")
     if udp:
-        return received["bits_per_second"] / 8 * (1 - received["lost_percent"] / 100)
+        return received["packets"], received["lost_percent"]
     return received["bits_per_second"] / 8
 
 
