@@ -1,0 +1,289 @@
+// bench-idle: what an idle connection costs in memory, and how many are held in a given memory. Whole stacks in
+// virtual time on one thread: the connections run over the loopback wire, so each has both its ends in this process;
+// every figure is per end (a socket of netd and its slot in shared memory). Each connection carries one request and its
+// answer before it falls idle. The sum is the growth of the resident set, shared memory included; beside it an account
+// by component. One JSON object a line on stdout; 1 % of the connections then carry a request again, answers checked.
+#include <unistd.h>
+
+#include <cinttypes>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "client/sockaddr.hpp"
+#include "client/socket_calls.hpp"
+#include "drivers/loopback.hpp"
+#include "embed/host.hpp"
+#include "gateway/client_record.hpp"
+#include "protocols/tcp/tcp_domain.hpp"
+
+namespace {
+
+constexpr std::uint32_t sockets_each = sockbuf::max_sockets; // slots of a family
+constexpr std::uint32_t connections_each = sockets_each - 1024;
+constexpr std::uint32_t per_address = 20000; // connections to one address: ephemeral ports
+constexpr std::size_t message_bytes = 64;
+
+struct Plan {
+    std::uint64_t connections = 100'000;
+    std::uint64_t memory = 0; // bytes; 0 = no limit
+    std::size_t cpus = 1;
+    std::uint64_t ring_memory = std::uint64_t{1} << 36; // address space for rings, a family
+};
+
+[[noreturn]] void give_up(const char* what, ssize_t error)
+{
+    std::fprintf(stderr, "bench-idle: %s: %s\n", what, std::strerror(static_cast<int>(-error)));
+    std::exit(1);
+}
+ssize_t must(ssize_t result, const char* what)
+{
+    if (result < 0) {
+        give_up(what, result);
+    }
+    return result;
+}
+
+std::uint64_t resident_bytes()
+{
+    unsigned long size = 0;
+    unsigned long resident = 0;
+    std::FILE* f = std::fopen("/proc/self/statm", "r");
+    if (f == nullptr || std::fscanf(f, "%lu %lu", &size, &resident) != 2) {
+        give_up("/proc/self/statm", -EIO);
+    }
+    std::fclose(f);
+    return std::uint64_t{resident} * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+// A family of applications in this process.
+struct Family {
+    gateway::Client* client = nullptr;
+    std::unique_ptr<embed::SimulationHost> host;
+    client::Session session;
+    std::uint32_t lane_turn = 0;
+    std::vector<client::Sock> sockets;
+    client::Sock listener;
+};
+
+struct World {
+    explicit World(const Plan& plan) : set(world.clock(), set_options(plan)), stack(set, stack_options(plan))
+    {
+        std::string error;
+        if (stack.add_interface(std::make_unique<drivers::Loopback>(), {{base::IpAddr::v4(0x7f000001), 8}}, error) ==
+            nullptr) {
+            give_up(error.c_str(), 0);
+        }
+        gateway::GatewayOptions o;
+        o.segment.sockets = sockets_each;
+        o.segment.ring_memory = plan.ring_memory;
+        o.clients_max = 100'000;
+        gateway = std::make_unique<gateway::Gateway>(stack, o);
+        gateway->set_wake([this](std::uint32_t id, std::uint32_t waiter) { families[id - 1]->host->wake(waiter); });
+        world.add(set);
+    }
+    ~World()
+    {
+        for (auto& f : families) {
+            f->host->leave();
+        }
+        gateway.reset();
+        world.remove(set);
+    }
+    static lwkt::CpuSetOptions set_options(const Plan& plan)
+    {
+        lwkt::CpuSetOptions o;
+        o.pin.assign(plan.cpus, -1);
+        return o;
+    }
+    static protocols::StackOptions stack_options(const Plan& plan)
+    {
+        protocols::StackOptions o;
+        o.seed = 1;
+        o.connections_per_cpu = 0xffffffff;
+        o.packets.packets_per_cpu = 1024;
+        o.packets.large_per_cpu = 16;
+        (void)plan;
+        return o;
+    }
+    Family& attach()
+    {
+        std::string error;
+        Family& f = *families.emplace_back(std::make_unique<Family>());
+        f.client = gateway->attach(1, error);
+        if (f.client == nullptr) {
+            give_up(error.c_str(), 0);
+        }
+        f.host = std::make_unique<embed::SimulationHost>(*gateway, set, world);
+        f.host->join(*f.client);
+        f.session.view = gateway->segment(*f.client).view();
+        f.session.sleep_words = nobody_sleeps;
+        f.session.host = f.host.get();
+        f.session.lane_turn = &f.lane_turn;
+        return f;
+    }
+
+    embed::Simulation world{1};
+    lwkt::CpuSet set;
+    protocols::Stack stack;
+    std::unique_ptr<gateway::Gateway> gateway;
+    std::vector<std::unique_ptr<Family>> families;
+    std::atomic<std::uint32_t> nobody_sleeps[16 * sockbuf::max_cpus] = {};
+};
+
+struct Address {
+    Address(std::uint32_t host, std::uint16_t port)
+    {
+        size = sizeof storage;
+        base::IpAddr a = base::IpAddr::v4(host);
+        client::write_sockaddr(AF_INET, a.bytes(), port, get(), &size);
+    }
+    sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+    sockaddr_storage storage{};
+    socklen_t size = 0;
+};
+
+// A request with its own contents, and the answer.
+bool talk(Family& a, client::Sock c, Family& b, client::Sock s, std::uint64_t number)
+{
+    char out[message_bytes];
+    char in[message_bytes];
+    for (int way = 0; way < 2; ++way) {
+        std::memset(out, 0, sizeof out);
+        std::memcpy(out, &number, sizeof number);
+        out[63] = static_cast<char>(way);
+        Family& from = way == 0 ? a : b;
+        Family& to = way == 0 ? b : a;
+        if (client::sock_send(from.session, way == 0 ? c : s, out, sizeof out, 0, nullptr, 0) != sizeof out ||
+            client::sock_recv(to.session, way == 0 ? s : c, in, sizeof in, MSG_WAITALL, nullptr, nullptr) !=
+                sizeof in ||
+            std::memcmp(in, out, sizeof in) != 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+client::Sock open(Family& f)
+{
+    client::Sock k;
+    must(client::sock_socket(f.session, AF_INET, SOCK_STREAM, 0, k), "socket");
+    return k;
+}
+
+struct Held {
+    std::uint64_t connections = 0;
+    std::uint64_t families = 0;
+    std::uint64_t resident = 0; // growth, bytes
+};
+
+// Fills pairs of families until the plan is met.
+Held hold(World& w, const Plan& plan)
+{
+    Held h;
+    std::uint64_t before = resident_bytes();
+    auto more = [&] {
+        h.resident = resident_bytes() - before;
+        return h.connections < plan.connections && (plan.memory == 0 || h.resident < plan.memory);
+    };
+    for (std::uint32_t pair = 0; more(); ++pair) {
+        Family& a = w.attach();
+        Family& b = w.attach();
+        auto port = static_cast<std::uint16_t>(1024 + pair);
+        b.listener = open(b);
+        Address any(0, port);
+        must(client::sock_bind(b.session, b.listener, any.get(), any.size), "bind");
+        must(client::sock_listen(b.session, b.listener, 128), "listen");
+        for (std::uint32_t i = 0; i < connections_each && (i % 1000 != 0 || more()); ++i) {
+            if (h.connections == plan.connections) {
+                break;
+            }
+            client::Sock c = open(a);
+            Address to(0x7f000001 + i / per_address, port);
+            must(client::sock_connect(a.session, c, to.get(), to.size), "connect");
+            client::Sock s;
+            must(client::sock_accept(b.session, b.listener, nullptr, nullptr, 0, s), "accept");
+            if (!talk(a, c, b, s, h.connections)) {
+                give_up("first request", -EIO);
+            }
+            a.sockets.push_back(c);
+            b.sockets.push_back(s);
+            ++h.connections;
+        }
+        w.world.run_for(base::seconds(5)); // idle: delayed ACKs are out, what is given back when idle is given back
+    }
+    w.world.run_for(base::seconds(60));
+    h.resident = resident_bytes() - before;
+    h.families = w.families.size();
+    return h;
+}
+
+std::uint64_t check_active(World& w)
+{
+    std::uint64_t good = 0;
+    for (std::size_t f = 0; f + 1 < w.families.size(); f += 2) {
+        Family& a = *w.families[f];
+        Family& b = *w.families[f + 1];
+        for (std::size_t i = 0; i < a.sockets.size(); i += 100) {
+            if (!talk(a, a.sockets[i], b, b.sockets[i], i ^ 0x5555)) {
+                give_up("request of the active ones", -EIO);
+            }
+            ++good;
+        }
+    }
+    return good;
+}
+
+void report(World& w, const Plan& plan, const Held& h)
+{
+    auto ends = static_cast<double>(2 * h.connections);
+    double each = static_cast<double>(h.resident) / ends;
+    std::uint64_t rings = w.gateway->ring_bytes_in_use();
+    std::printf("{\"name\": \"bytes.idle_connection\", \"value\": %.0f, \"unit\": \"bytes\", \"why\": \"resident "
+                "growth per end of %" PRIu64 " idle connections, each after one request; slot %zu, record %zu (socket "
+                "%zu of it), tcb %zu, table %zu, rings in use %.0f (address space)\"}\n",
+        each, h.connections, sizeof(sockbuf::SocketSlot), sizeof(gateway::SocketRecord), sizeof(protocols::Socket),
+        sizeof(protocols::Tcb), sizeof(void*), static_cast<double>(rings) / ends);
+    std::uint64_t good = check_active(w);
+    std::printf("{\"name\": \"conns.max\", \"value\": %" PRIu64
+                ", \"unit\": \"connections\", \"why\": \"both ends held "
+                "in %.2f GiB of growth, %" PRIu64 " families; then %" PRIu64 " of them active, every answer right; %zu "
+                "protocol CPUs in virtual time; by the bytes above 24 GiB hold %.2f million ends\"}\n",
+        h.connections, static_cast<double>(h.resident) / (1U << 30), h.families, good, plan.cpus,
+        24.0 * (1U << 30) / each / 1e6);
+}
+
+} // namespace
+
+int main(int argc, char** argv)
+{
+    Plan plan;
+    for (int i = 1; i < argc; ++i) {
+        std::string arg = argv[i];
+        auto number = [&] { return i + 1 < argc ? std::strtoull(argv[++i], nullptr, 10) : 0; };
+        if (arg == "--quick") {
+            plan.connections = 10'000;
+        } else if (arg == "--connections") {
+            plan.connections = number();
+        } else if (arg == "--memory") {
+            plan.memory = number() << 20;
+            plan.connections = ~std::uint64_t{0};
+        } else if (arg == "--cpus") {
+            plan.cpus = number();
+        } else if (arg == "--ring-memory") {
+            plan.ring_memory = number() << 20;
+        } else {
+            std::fprintf(stderr, "usage: bench-idle [--quick] [--connections N | --memory MiB] [--cpus N] "
+                                 "[--ring-memory MiB]\n");
+            return 64;
+        }
+    }
+    World w(plan);
+    Held h = hold(w, plan);
+    report(w, plan, h);
+    std::fflush(stdout);
+    _exit(0); // the connections go with the process: tearing them down is not measured
+}
