@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <optional>
 
 #include "client/blocking.hpp"
 #include "client/signal_guard.hpp"
@@ -63,14 +64,19 @@ int send_request(Session& s, SocketSlot& slot, const sockbuf::Request& r)
     }
 }
 
-// The reply line is ours while we hold ctl_lock: sequence numbers of others never appear in it.
-int take_reply(SocketSlot& slot, ReplyBuffer* reply)
+bool is_long(const ReplyBuffer* reply)
+{
+    return reply != nullptr && reply->capacity > sockbuf::reply_inline_bytes;
+}
+
+// The reply is ours while we hold ctl_lock: sequence numbers of others never appear in it.
+int take_reply(Session& s, SocketSlot& slot, ReplyBuffer* reply)
 {
     if (reply != nullptr) {
         reply->size = std::min({slot.reply.size, reply->capacity, sockbuf::reply_data_max});
-        auto* first = reinterpret_cast<const std::byte*>(&slot) + offsetof(SocketSlot, reply) +
-                      offsetof(sockbuf::SlotReplyLine, data); // data and data_more are one piece
-        std::memcpy(reply->data, first, reply->size);
+        const unsigned char* from =
+            reply->size <= sockbuf::reply_inline_bytes ? slot.reply.data : s.view.reply_area(s.process).data;
+        std::memcpy(reply->data, from, reply->size);
     }
     return -slot.reply.result;
 }
@@ -124,12 +130,19 @@ int call_netd(Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBu
     if (lock.error() != 0) {
         return lock.error();
     }
+    std::optional<SideGuard> area; // always behind ctl_lock, so no two threads wait for each other
+    if (is_long(reply)) {
+        area.emplace(s, s.view.reply_area(s.process).lock);
+        if (area->error() != 0) {
+            return area->error();
+        }
+    }
     r.sequence = next_sequence(s);
     int rc = send_request(s, slot, r);
     if (rc == 0) {
         rc = await_reply(s, slot, k, r.sequence);
     }
-    return rc == 0 ? take_reply(slot, reply) : rc;
+    return rc == 0 ? take_reply(s, slot, reply) : rc;
 }
 
 int post_to_netd(Session& s, SocketSlot& slot, sockbuf::Request& r)

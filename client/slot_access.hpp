@@ -18,7 +18,7 @@ using sockbuf::SocketSlot;
 
 // What fcntl(F_SETFL) may change.
 inline constexpr std::uint32_t status_settable = O_NONBLOCK | O_APPEND | O_ASYNC;
-// Private bits of SlotShareLine::status, beside the O_* flags that fcntl shows.
+// Private bits of SlotShare::status, beside the O_* flags that fcntl shows.
 inline constexpr std::uint32_t status_datagram = 1U << 24;
 inline constexpr std::uint32_t status_inet6 = 1U << 25;
 inline constexpr std::uint32_t status_oob_inline = 1U << 26;
@@ -74,19 +74,20 @@ inline bool is_nonblocking(SocketSlot& slot, int flags)
     return (flags & MSG_DONTWAIT) != 0 || has_status(slot, O_NONBLOCK);
 }
 
-// Rings exist once the state says so (their shifts are written before it); not valid() before.
+// Rings exist once the state says so (their shifts are written before it), size 0 before. A ring that is not valid()
+// has no memory now: there is nothing in it, and who wants to send asks for it.
 inline sockbuf::RingView send_ring(Session& s, SocketSlot& slot)
 {
-    unsigned shift = slot.info.snd_shift;
-    return shift == 0 ? sockbuf::RingView{}
-                      : s.view.ring(slot.info.snd_ring, shift, slot.app.snd_start.load(std::memory_order_relaxed));
+    return s.view.send_ring(slot);
+}
+inline std::uint32_t send_page(SocketSlot& slot)
+{
+    return slot.info.snd_ring.load(std::memory_order_seq_cst);
 }
 // To read what rcv_produced said, which is loaded before.
 inline sockbuf::RingView receive_ring(Session& s, SocketSlot& slot)
 {
-    unsigned shift = slot.info.rcv_shift;
-    return shift == 0 ? sockbuf::RingView{}
-                      : s.view.ring(slot.info.rcv_ring, shift, slot.owner.rcv_start.load(std::memory_order_relaxed));
+    return s.view.receive_ring(slot);
 }
 
 inline bool receive_over(SocketSlot& slot)

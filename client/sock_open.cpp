@@ -102,8 +102,8 @@ int take_accepted(Session& s, SocketSlot& listener, Sock k, Sock& out)
     std::uint32_t first = first_lane(s);
     for (std::uint32_t i = 0; i < s.view.cpus(); ++i) {
         std::uint32_t cpu = (first + i) % s.view.cpus();
-        LaneTake t =
-            take_from_lane(s, s.view.accept_lane(listener.info.rcv_ring, listener.info.lane_entries, cpu), out);
+        LaneTake t = take_from_lane(
+            s, s.view.accept_lane(sockbuf::SegmentView::lanes_of(listener), listener.info.lane_entries, cpu), out);
         if (t.error != 0) {
             return t.error;
         }

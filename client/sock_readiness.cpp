@@ -28,7 +28,7 @@ std::uint32_t writable_bits(Session& s, SocketSlot& slot, std::uint32_t interest
     // datagram_poll: half of the buffer must be free (sock_writeable).
     auto writable = [&] {
         std::uint64_t queued = queued_bytes(slot);
-        return is_datagram(slot) ? ring == 0 || queued < ring / 2 : stream_writable(ring, queued);
+        return is_datagram(slot) ? ring == 0 || queued < ring / 2 : stream_writable(s, slot);
     };
     if (writable() || ((interest & out_bits) != 0 && ask_for_space(slot, writable))) {
         return out_bits;

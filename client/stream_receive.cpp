@@ -62,7 +62,7 @@ Taken take(Session& s, SocketSlot& slot, Sock k, IovecCursor& into, int flags, s
     Piece p = next_piece(slot, consumed, produced, into.left());
     if ((flags & MSG_TRUNC) != 0) { // tcp(7): the bytes are thrown away
         into.skip(p.bytes);
-    } else {
+    } else if (p.bytes != 0) { // an idle connection has no ring
         into.from_ring(ring, p.from, p.bytes);
     }
     if (!peek && p.from + p.bytes != consumed) {

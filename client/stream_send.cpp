@@ -10,6 +10,7 @@ namespace client {
 namespace {
 
 constexpr std::uint64_t publish_bytes = 64 * 1024;
+constexpr base::Micros answer_patience = base::millis(50);
 
 // 0 = go on; a negative errno as tcp_sendmsg gives it: a pending error first, then EPIPE.
 int sendable(SocketSlot& slot)
@@ -34,7 +35,10 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
     if (slot.app.snd_end.load(std::memory_order_acquire) != no_offset) {
         return -EPIPE; // shut down by another thread while we waited for the lock
     }
-    sockbuf::RingView ring = send_ring(s, slot);
+    sockbuf::RingView ring = send_ring(s, slot); // under the lock: netd takes no ring away from its holder
+    if (!ring.valid()) {
+        return 0;
+    }
     std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
     if (slot.owner.snd_acked.load(std::memory_order_acquire) == at) { // empty: the first lines are the warm ones
         ring.restart(static_cast<std::uint32_t>(at));
@@ -56,6 +60,30 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
     return done;
 }
 
+// The connection was idle and has no ring: asks for one. netd answers at once, if only that there is no memory now
+// (page_wanted); so non-blocking calls wait for it too, as for the answer to any request. 0 = look again.
+int await_ring(Session& s, SocketSlot& slot, Sock k)
+{
+    auto answered = [&] {
+        return send_page(slot) != sockbuf::no_page || state_of(slot) != SlotState::connected || send_over(slot) ||
+               slot.info.so_error.load(std::memory_order_relaxed) != 0;
+    };
+    slot.app.want_space.store(1, std::memory_order_seq_cst);
+    mark(s, slot, k);
+    for (;;) {
+        int rc = wait_for(s, slot, k, s.host->now() + answer_patience, answered);
+        if (rc == 0) {
+            return 0;
+        }
+        if (rc == -EPIPE || !s.host->alive()) {
+            return -ECONNRESET;
+        }
+        if (rc == -ETIMEDOUT) {
+            return -EAGAIN;
+        }
+    }
+}
+
 int wait_for_space(Session& s, SocketSlot& slot, Sock k, base::Instant deadline)
 {
     return wait_for(s, slot, k, deadline, [&] {
@@ -65,8 +93,7 @@ int wait_for_space(Session& s, SocketSlot& slot, Sock k, base::Instant deadline)
                 return false;
             }
             return state != SlotState::connected || send_over(slot) ||
-                   slot.info.so_error.load(std::memory_order_relaxed) != 0 ||
-                   stream_writable(send_ring(s, slot).size(), queued_bytes(slot));
+                   slot.info.so_error.load(std::memory_order_relaxed) != 0 || stream_writable(s, slot);
         };
         return may_go_on() || ask_for_space(slot, may_go_on);
     });
@@ -101,13 +128,24 @@ ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int 
             if (data.left() == 0) {
                 return done;
             }
+            if (send_page(slot) == sockbuf::no_page && s.host->alive()) {
+                int rc = await_ring(s, slot, k);
+                if (!is_current(slot, k)) {
+                    return partly(done, -EBADF);
+                }
+                if (rc == 0 || (rc == -EAGAIN && !is_nonblocking(slot, flags))) {
+                    continue;
+                }
+                return partly(done, rc);
+            }
         }
         if (!s.host->alive()) {
             return partly(done, -ECONNRESET);
         }
         if (is_nonblocking(slot, flags)) {
             auto has_space = [&] {
-                return state_of(slot) == SlotState::connected && queued_bytes(slot) < send_ring(s, slot).size();
+                return state_of(slot) == SlotState::connected && send_page(slot) != sockbuf::page_wanted &&
+                       queued_bytes(slot) < send_ring(s, slot).size();
             };
             if (ask_for_space(slot, has_space)) {
                 continue; // space came between the copy and the request for an event

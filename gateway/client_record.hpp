@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/list.hpp"
 #include "gateway/ring_arena.hpp"
 #include "gateway/segment.hpp"
 #include "netmsg/socket_msg.hpp"
@@ -25,7 +26,7 @@ struct SocketRecord {
     std::uint32_t slot = 0;       // c
     std::uint32_t generation = 0; // c
     netmsg::SocketMsg msg;        // m: the one control operation in flight
-    std::uint8_t snd_shift = 0;   // rings taken from this CPU's arena; 0 = none
+    std::uint8_t snd_shift = 0;   // of its rings, whether they have memory now or not; 0 = not known yet
     std::uint8_t rcv_shift = 0;
     std::uint8_t lanes_shift = 0; // listener: its accept lanes
     bool busy = false;            // msg is in flight
@@ -41,6 +42,10 @@ struct SocketRecord {
     std::uint64_t lanes = 0;                                     // listener: offset of its lanes, c once listening
     std::uint32_t backlog = 0;                                   // listener, c once listening
     std::unique_ptr<std::atomic<std::uint32_t>[]> lane_produced; // listener: element i written by CPU i only
+    base::ListLink awake_link;                                   // in GatewayCpu::awake_ while it may fall asleep
+    base::ListLink want_ring_link;           // in GatewayCpu::want_rings_ while a writer waits for memory
+    std::uint64_t moved = ~std::uint64_t{0}; // bytes that had moved when it was last looked at
+    std::uint32_t round = 0;                 // ... and in which round that was
     std::uint64_t accept_lane = 0; // accepted: offset of the lane it was put into, for requeueing claims of the dead
 };
 
@@ -76,12 +81,13 @@ struct Client {
     std::uint64_t processes = 0;                          // control thread: indices in use
     std::unique_ptr<ClientCpu[]> cpu;                     // element i: owner CPU i
     std::unique_ptr<SocketRecord*[]> records;             // element s: owner[s]
+    std::unique_ptr<protocols::IdleConnection*[]> asleep; // element s: owner[s]: in place of a record
     std::unique_ptr<std::uint32_t[]> generations;         // element s: home CPU (current use of the slot)
     std::unique_ptr<std::uint32_t[]> granted_at;          // element s: home CPU: position in the grant lane
     std::unique_ptr<std::atomic<std::uint8_t>[]> granted; // element s: home CPU writes: 1 = handed out, no record
     std::unique_ptr<std::atomic<std::uint16_t>[]> owner;  // element s: the owner stores (release), anyone loads
     WaiterRecord waiters[sockbuf::max_waiters];
-    std::atomic<std::uint32_t> live{0};   // records that exist; any CPU
+    std::atomic<std::uint32_t> live{0};   // records that exist or sleep; any CPU
     std::atomic<std::uint64_t> faults{0}; // s: requests and offsets that made no sense
     bool detached = false;                // control thread
 

@@ -54,6 +54,11 @@ struct Gateway::Impl final : protocols::SocketUser {
     }
     void socket_moved(Socket& so) override { here().moved_here(record_of(so)); }
     void socket_detached(Socket& so) override { here().detached(record_of(so)); }
+    Socket* socket_wakes(void* client, std::uint32_t slot) override
+    {
+        SocketRecord* rec = here().woken(*static_cast<Client*>(client), slot);
+        return rec != nullptr ? &rec->so : nullptr;
+    }
 
     template <typename F>
     void on_every_cpu(F f)
@@ -121,6 +126,7 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error)
     c->processes = 1;
     std::uint32_t sockets = c->view().sockets();
     c->records = std::make_unique<SocketRecord*[]>(sockets);
+    c->asleep = std::make_unique<protocols::IdleConnection*[]>(sockets);
     c->generations = std::make_unique<std::uint32_t[]>(sockets);
     c->granted_at = std::make_unique<std::uint32_t[]>(sockets);
     c->granted = std::make_unique<std::atomic<std::uint8_t>[]>(sockets);

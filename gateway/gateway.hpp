@@ -22,6 +22,8 @@ struct GatewayOptions {
     unsigned send_ring_shift = 21; // log2 of the default stream send ring: 2 MiB
     unsigned receive_ring_shift = 21;
     unsigned datagram_ring_shift = 18; // 256 KiB
+    // Connections in which nothing happened for this long (to twice this long) are put to sleep; 0 = never.
+    base::Micros idle_after = base::seconds(2);
 };
 
 struct Client; // gateway/client_record.hpp

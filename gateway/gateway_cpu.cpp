@@ -8,7 +8,7 @@
 namespace gateway {
 
 GatewayCpu::GatewayCpu(GatewayShared& shared, protocols::SocketUser& user, lwkt::Cpu& cpu)
-    : shared_(shared), user_(user), cpu_(cpu)
+    : shared_(shared), user_(user), cpu_(cpu), sweep_(std::make_unique<IdleSweep>(*this))
 {
     shared.stack.set().call(cpu.id(), [this](lwkt::Cpu& c) {
         c.add_poller(lwkt::Class::serial, *this);
@@ -21,6 +21,7 @@ GatewayCpu::~GatewayCpu()
     shared_.stack.set().call(cpu_.id(), [this](lwkt::Cpu& c) {
         c.remove_poller(lwkt::Class::serial, *this);
         c.remove_rollup(*this);
+        sweep_.reset(); // leaves the wheel
     });
 }
 
@@ -56,7 +57,20 @@ void GatewayCpu::forget_client(Client& c)
 void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
 {
     for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
-        if (c.owner[slot].load(std::memory_order_acquire) != me() || c.records[slot] == nullptr) {
+        if (c.owner[slot].load(std::memory_order_acquire) != me()) {
+            continue;
+        }
+        if (c.asleep[slot] != nullptr) {
+            SocketReport r;
+            r.client = c.id;
+            r.slot = slot;
+            r.cpu = me();
+            r.state = "ESTABLISHED";
+            r.flow = protocols::tcp_idle_flow(*c.asleep[slot]);
+            r.holders = c.view().slot(slot).share.holders.load(std::memory_order_relaxed);
+            out.push_back(r);
+        }
+        if (c.records[slot] == nullptr) {
             continue;
         }
         SocketRecord& rec = *c.records[slot];

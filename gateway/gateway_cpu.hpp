@@ -9,12 +9,14 @@
 #include <atomic>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "gateway/client_record.hpp"
 #include "gateway/gateway.hpp"
 #include "lwkt/pool.hpp"
 #include "lwkt/port.hpp"
+#include "lwkt/timer_wheel.hpp"
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/stack.hpp"
 
@@ -68,6 +70,7 @@ public:
     void ready(SocketRecord& listener, SocketRecord& child);
     void moved_here(SocketRecord& rec);
     void detached(SocketRecord& rec);
+    SocketRecord* woken(Client& c, std::uint32_t slot);
 
     void replied(netmsg::SocketMsg& m);
     // Runs a request whose slot this CPU owns, or sends it on.
@@ -92,9 +95,10 @@ private:
     void post(SocketRecord& rec, netmsg::SocketOp op, std::uint32_t sequence);
     void close(SocketRecord& rec, bool abort);
     void refuse(Client& c, const sockbuf::Request& r, std::int32_t error);
-    void answer(Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data,
-        std::uint32_t size);
+    void answer(Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data = nullptr,
+        std::uint32_t size = 0, std::uint32_t process = 0);
     // gateway_slots.cpp
+    SocketRecord* new_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family);
     SocketRecord* make_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family);
     void reset_slot(Client& c, std::uint32_t slot);
     void fill_grants(Client& c);
@@ -104,6 +108,23 @@ private:
     bool still_in_lane(Client& c, const SocketRecord& rec) const;
     void sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process);
     void release_locks(Client& c, std::uint32_t slot, std::uint32_t process);
+    // gateway_rings.cpp
+    bool attach_rings(SocketRecord& rec, bool for_text);
+    void publish_rings(SocketRecord& rec);
+    void give_rings(SocketRecord& rec, bool cold);
+    void serve_wanted_rings();
+    void look_at_want(SocketRecord& rec);
+    // gateway_idle.cpp
+    SocketRecord* wake(Client& c, std::uint32_t slot);
+    enum class Idleness : std::uint8_t { moving, never, asleep }; // never: not by waiting for it
+    void watch_idle(SocketRecord& rec);
+    void list_awake(SocketRecord& rec);
+    void forget_idle(SocketRecord& rec);
+    void sweep_idle();
+    void hurry();
+    Idleness look_idle(SocketRecord& rec);
+    bool let_sleep(SocketRecord& rec);
+    bool withdraw_send_ring(SocketRecord& rec);
     // gateway_wake.cpp
     void queue_event(Client& c, std::uint32_t slot);
     void collect_waiters(Client& c, std::uint32_t slot);
@@ -120,6 +141,17 @@ private:
         std::uint32_t slot;
     };
 
+    class IdleSweep final : public lwkt::Timer {
+    public:
+        explicit IdleSweep(GatewayCpu& of) : lwkt::Timer(fired), of_(of) {}
+
+    private:
+        static void fired(lwkt::Timer& t);
+        GatewayCpu& of_;
+    };
+    using AwakeList = base::List<SocketRecord, &SocketRecord::awake_link>;
+    using WantList = base::List<SocketRecord, &SocketRecord::want_ring_link>;
+
     GatewayShared& shared_;               // c
     protocols::SocketUser& user_;         // c
     lwkt::Cpu& cpu_;                      // c
@@ -129,6 +161,12 @@ private:
     std::vector<EventRef> events_;        // o: sockets with news since the last roll-up
     std::vector<Client*> wakes_;          // o: families with waiters to look at
     std::vector<SocketRecord*> dead_;     // o: freed at the roll-up, when nobody above has them on its stack
+    AwakeList awake_;                     // o: streams that may fall asleep; the one looked at longest ago in front
+    WantList want_rings_;                 // o: writers wait for memory; first come, first served
+    std::unique_ptr<IdleSweep> sweep_;    // o
+    std::uint32_t round_ = 1;             // o: of the sweep
+    bool rings_came_back_ = false;        // o: since want_rings_ was last looked at
+    bool hurry_ = false;                  // o: rings ran out: the next round takes those of whatever is drained
     std::atomic<std::uint32_t> fence_{0}; // o: exchanged for its barrier (TSan knows no fences)
 };
 

@@ -79,6 +79,7 @@ std::uint32_t GatewayCpu::drain_ring(Client& c, std::uint32_t process, std::uint
     for (; n < waiting && n < budget; ++n) {
         sockbuf::Request copy;
         std::memcpy(&copy, &ring.entries[consumed % sockbuf::request_slots], sizeof copy);
+        copy.process = process;
         ++consumed;
         ring.consumed.store(consumed, std::memory_order_release);
         request(c, copy);
@@ -124,7 +125,7 @@ void GatewayCpu::look(Client& c, std::uint32_t slot)
         }
         return;
     }
-    SocketRecord* rec = c.records[slot];
+    SocketRecord* rec = c.records[slot] != nullptr ? c.records[slot] : wake(c, slot);
     if (rec != nullptr && !rec->closing && !rec->detached) {
         look_here(*rec);
     }
@@ -133,9 +134,13 @@ void GatewayCpu::look(Client& c, std::uint32_t slot)
 // What the application moved is validated below; a socket that lied is aborted there and comes back as detached.
 void GatewayCpu::look_here(SocketRecord& rec)
 {
+    watch_idle(rec);
     protocols::so_look_send(domain(), rec.so);
     if (!rec.detached) {
         protocols::so_look_rcvd(domain(), rec.so);
+    }
+    if (!rec.detached && rec.so.slot->app.want_space.load(std::memory_order_relaxed) != 0) {
+        look_at_want(rec);
     }
     if (rec.so.app_closed && !rec.closing) {
         fault(*rec.client);

@@ -71,7 +71,11 @@ bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request&
 // The record that the request is about; made on the first request for a granted slot. Null: the request is over.
 SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
 {
-    SocketRecord* rec = c.records[r.slot];
+    SocketRecord* rec = c.records[r.slot] != nullptr ? c.records[r.slot] : wake(c, r.slot);
+    if (rec == nullptr && c.asleep[r.slot] != nullptr) {
+        refuse(c, r, ENOMEM);
+        return nullptr;
+    }
     if (rec != nullptr) {
         if (rec->generation != r.generation || rec->closing || rec->detached) {
             fault(c); // a stale request; its slot has moved on and nobody waits
@@ -124,7 +128,7 @@ void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
         return post(rec, SocketOp::bind, r.sequence);
     case Op::listen:
         if (!prepare_listen(rec, r.value)) {
-            return answer(c, rec.slot, r.sequence, ENOBUFS, nullptr, 0);
+            return answer(c, rec.slot, r.sequence, ENOBUFS);
         }
         return post(rec, SocketOp::listen, r.sequence);
     case Op::connect:
@@ -139,17 +143,18 @@ void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
         return;
     case Op::setsockopt:
         if (r.size > sockbuf::request_data_max) {
-            return answer(c, rec.slot, r.sequence, EINVAL, nullptr, 0);
+            return answer(c, rec.slot, r.sequence, EINVAL);
         }
         std::memcpy(m.option, r.data, r.size);
         m.size = r.size;
         return post(rec, SocketOp::set_option, r.sequence);
     case Op::getsockopt:
         m.size = std::min(r.size, sockbuf::reply_data_max);
+        m.process = r.process;
         return post(rec, SocketOp::get_option, r.sequence);
     default:
         fault(c);
-        answer(c, rec.slot, r.sequence, EOPNOTSUPP, nullptr, 0);
+        answer(c, rec.slot, r.sequence, EOPNOTSUPP);
     }
 }
 
@@ -185,7 +190,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     }
     auto& info = c.view().slot(rec.slot).info;
     info.lane_entries = static_cast<std::uint16_t>(entries);
-    info.rcv_ring = *offset;
+    info.rcv_ring.store(static_cast<std::uint32_t>(*offset >> sockbuf::page_shift), std::memory_order_release);
     return true;
 }
 
@@ -198,6 +203,9 @@ void GatewayCpu::post(SocketRecord& rec, SocketOp op, std::uint32_t sequence)
     rec.msg.result = 0;
     rec.msg.reply_port = &reply_port_;
     rec.msg.cls = lwkt::Class::serial;
+    if (op == SocketOp::connect || rec.closing) {
+        forget_idle(rec);
+    }
     bool walks = op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect ||
                  op == SocketOp::unconnect || rec.so.listening || (rec.closing && rec.so.bound_port);
     if (walks) { // other CPUs will touch it, or own it: nobody else may meanwhile
@@ -236,7 +244,8 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
             protocols::so_publish_error(rec.so, static_cast<base::Error>(m.result));
         }
     } else {
-        answer(c, rec.slot, m.sequence, m.result, m.option, m.op == SocketOp::get_option && m.result == 0 ? m.size : 0);
+        bool has_value = m.op == SocketOp::get_option && m.result == 0;
+        answer(c, rec.slot, m.sequence, m.result, m.option, has_value ? m.size : 0, m.process);
     }
     if (listener_closed) {
         close_unaccepted(rec);
@@ -253,23 +262,21 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
 void GatewayCpu::refuse(Client& c, const sockbuf::Request& r, std::int32_t error)
 {
     if (r.sequence != 0) {
-        answer(c, r.slot, r.sequence, error, nullptr, 0);
+        answer(c, r.slot, r.sequence, error);
     } else if (static_cast<Op>(r.op) == Op::connect) {
         c.view().slot(r.slot).info.so_error.store(error, std::memory_order_seq_cst);
         queue_event(c, r.slot);
     }
 }
 
-void GatewayCpu::answer(
-    Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data, std::uint32_t size)
+void GatewayCpu::answer(Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data,
+    std::uint32_t size, std::uint32_t process)
 {
     auto& s = c.view().slot(slot);
     s.reply.result = result;
     s.reply.size = size;
-    if (size != 0) { // data and data_more are contiguous (asserted in the ABI)
-        std::memcpy(reinterpret_cast<unsigned char*>(&s) + offsetof(sockbuf::SocketSlot, reply) +
-                        offsetof(sockbuf::SlotReplyLine, data),
-            data, size);
+    if (size != 0) {
+        std::memcpy(size <= sockbuf::reply_inline_bytes ? s.reply.data : c.view().reply_area(process).data, data, size);
     }
     s.reply.done.store(sequence, std::memory_order_release);
     queue_event(c, slot);

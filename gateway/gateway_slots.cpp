@@ -1,7 +1,5 @@
 // Slots and records: granting, resetting, freeing, and what happens to them when a process dies. Owner: this CPU's
 // protocol thread; slots go home to CPU slot % cpus.
-#include <bit>
-
 #include "gateway/gateway_cpu.hpp"
 #include "sockbuf/side_lock.hpp"
 
@@ -25,7 +23,8 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
     s.info.local_port = s.info.peer_port = 0;
     s.info.snd_shift = s.info.rcv_shift = 0;
     s.info.lane_entries = 0;
-    s.info.snd_ring = s.info.rcv_ring = 0;
+    s.info.snd_ring.store(0, relaxed);
+    s.info.rcv_ring.store(0, relaxed);
     for (auto* zero : {&s.owner.snd_acked, &s.owner.rcv_produced, &s.owner.rcv_dropped, &s.owner.accept_ready,
              &s.app.snd_produced, &s.app.rcv_consumed, &s.app.waiters[0], &s.app.waiters[1], &s.app.accept_taken}) {
         zero->store(0, relaxed);
@@ -66,7 +65,8 @@ void GatewayCpu::fill_grants(Client& c)
     }
 }
 
-SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family)
+// The private side of a record.
+SocketRecord* GatewayCpu::new_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family)
 {
     auto* rec = new (std::nothrow) SocketRecord; // control path: a socket is made, not a packet moved
     if (rec == nullptr) {
@@ -83,48 +83,21 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
     rec->so.kind = kind;
     rec->so.family = family;
     c.records[slot] = rec;
+    return rec;
+}
+
+SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family)
+{
+    SocketRecord* rec = new_record(c, slot, kind, family);
+    if (rec == nullptr) {
+        return nullptr;
+    }
     c.live.fetch_add(1, std::memory_order_relaxed);
     auto& info = c.view().slot(slot).info;
     info.kind = static_cast<std::uint8_t>(kind);
     info.family = family;
     protocols::so_publish_state(rec->so, SlotState::open);
     return rec;
-}
-
-bool GatewayCpu::provide_rings(SocketRecord& rec)
-{
-    if (rec.snd_shift != 0) {
-        return true;
-    }
-    Client& c = *rec.client;
-    bool stream = rec.so.kind == sockbuf::SlotKind::stream;
-    auto shift_for = [](std::uint32_t bytes, unsigned fallback) {
-        unsigned shift = bytes == 0 ? fallback : static_cast<unsigned>(std::bit_width(bytes - 1));
-        return std::clamp(shift, RingArena::shift_min, RingArena::shift_max);
-    };
-    const GatewayOptions& o = shared_.options;
-    unsigned snd = shift_for(rec.so.options.send_ring_bytes, stream ? o.send_ring_shift : o.datagram_ring_shift);
-    unsigned rcv = shift_for(rec.so.options.receive_ring_bytes, stream ? o.receive_ring_shift : o.datagram_ring_shift);
-    RingArena& arena = c.cpu[me()].arena;
-    auto send = arena.take(snd);
-    auto receive = send ? arena.take(rcv) : std::nullopt;
-    if (!receive) {
-        if (send) {
-            arena.give(*send, snd);
-        }
-        return false;
-    }
-    rec.rings_cpu = me();
-    rec.snd_shift = static_cast<std::uint8_t>(snd);
-    rec.rcv_shift = static_cast<std::uint8_t>(rcv);
-    rec.so.snd_ring = c.view().ring(*send, snd);
-    rec.so.rcv_ring = c.view().ring(*receive, rcv);
-    auto& info = c.view().slot(rec.slot).info;
-    info.snd_ring = *send;
-    info.rcv_ring = *receive;
-    info.snd_shift = rec.snd_shift;
-    info.rcv_shift = rec.rcv_shift;
-    return true;
 }
 
 SocketRecord* GatewayCpu::accepted(SocketRecord& listener, const base::FourTuple& flow)
@@ -168,6 +141,7 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
     lane.produced.store(at + 1, std::memory_order_release);
     c.view().slot(listener.slot).owner.accept_ready.fetch_add(1, std::memory_order_seq_cst);
     queue_event(c, listener.slot);
+    watch_idle(child);
 }
 
 void GatewayCpu::moved_here(SocketRecord& rec)
@@ -216,17 +190,12 @@ void GatewayCpu::free_record(SocketRecord& rec)
 {
     Client& c = *rec.client;
     INVARIANT(!rec.busy);
-    RingArena& arena = c.cpu[me()].arena;
-    if (rec.snd_shift != 0) {
-        INVARIANT(rec.rings_cpu == me());
-        arena.give(static_cast<std::uint64_t>(rec.so.snd_ring.base() - c.view().base()), rec.snd_shift);
-        arena.give(static_cast<std::uint64_t>(rec.so.rcv_ring.base() - c.view().base()), rec.rcv_shift);
-    }
+    forget_idle(rec);
+    give_rings(rec, false);
     if (rec.lanes != 0) {
         INVARIANT(rec.rings_cpu == me());
-        arena.give(rec.lanes, rec.lanes_shift);
+        c.cpu[me()].arena.give(rec.lanes, rec.lanes_shift);
     }
-    rec.snd_shift = rec.rcv_shift = 0;
     rec.lanes = 0;
     rec.msg.dispatch = record_home_dispatch;
     rec.msg.reply_port = nullptr;
@@ -276,6 +245,9 @@ void GatewayCpu::reset_process(Client& c, std::uint32_t process)
     auto& ring = c.view().requests(process, me());
     ring.produced.store(0, std::memory_order_relaxed);
     ring.lock.store(0, std::memory_order_relaxed);
+    if (me() == 0) { // one for all CPUs
+        c.view().reply_area(process).lock.store(0, std::memory_order_relaxed);
+    }
     ring.consumed.store(0, std::memory_order_release);
     c.cpu[me()].requests_consumed[process] = 0;
 }
@@ -319,7 +291,7 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
 {
     SocketRecord* rec = c.records[slot];
     bool granted = c.granted[slot].load(std::memory_order_relaxed) != 0;
-    if (rec == nullptr && !granted) {
+    if (rec == nullptr && !granted && c.asleep[slot] == nullptr) {
         return;
     }
     release_locks(c, slot, process);
@@ -328,6 +300,13 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
     std::uint64_t left = holders.load(std::memory_order_seq_cst);
     if ((left & bit) != 0) {
         left = holders.fetch_and(~bit, std::memory_order_seq_cst) & ~bit;
+    }
+    if (c.asleep[slot] != nullptr) {
+        rec = (left & ~sockbuf::lane_holder) == 0 ? wake(c, slot)
+                                                  : nullptr; // to be closed; nobody's claim of it can be pending
+        if (rec == nullptr) {
+            return;
+        }
     }
     if (rec == nullptr) {
         std::uint32_t consumed = c.view().grant_lane(me()).consumed.load(std::memory_order_acquire);
@@ -346,8 +325,12 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
 void GatewayCpu::close_all(Client& c, bool abort)
 {
     for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
-        if (c.owner[slot].load(std::memory_order_acquire) == me() && c.records[slot] != nullptr) {
-            close(*c.records[slot], abort);
+        if (c.owner[slot].load(std::memory_order_acquire) != me()) {
+            continue;
+        }
+        SocketRecord* rec = c.records[slot] != nullptr ? c.records[slot] : wake(c, slot);
+        if (rec != nullptr) {
+            close(*rec, abort);
         }
     }
 }

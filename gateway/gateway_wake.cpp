@@ -12,6 +12,7 @@ namespace gateway {
 
 void GatewayCpu::event(SocketRecord& rec)
 {
+    watch_idle(rec);
     queue_event(*rec.client, rec.slot);
 }
 
@@ -41,6 +42,9 @@ void GatewayCpu::rollup()
         free_record(*dead_[i]);
     }
     dead_.clear();
+    if (rings_came_back_ && !want_rings_.empty()) {
+        serve_wanted_rings();
+    }
 }
 
 void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot)

@@ -53,6 +53,7 @@ struct SocketMsg : lwkt::Message {
     std::uint32_t tries = 0;             // m: ports or retries used by a bind so far
     const void* walk = nullptr;          // m: which walk it makes (protocols/socket/so_message.hpp)
     std::uint32_t sequence = 0;          // m: the application's request number
+    std::uint32_t process = 0;           // m: ... and the process whose request it was
     alignas(8) unsigned char option[option_bytes_max]; // m
     // result (Message::result): 0 or a positive errno
 };

@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 2;
+inline constexpr std::uint32_t abi_version = 3;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -25,6 +25,9 @@ inline constexpr std::uint32_t max_sockets = 15 * 64 * 64; // what MarkLine::sum
 inline constexpr std::uint32_t max_prefixes = 64;
 inline constexpr std::uint64_t lane_holder = std::uint64_t{1} << 63;
 inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
+inline constexpr std::uint32_t no_page = 0;
+inline constexpr std::uint32_t page_wanted = ~std::uint32_t{0}; // netd has no ring memory now; it comes with an event
+inline constexpr unsigned page_shift = 12; // ring memory is named in pages of 4 KiB from the segment's begin
 
 // ---- Socket slots ---------------------------------------------------------------------------------------------------
 
@@ -42,7 +45,7 @@ enum class SlotState : std::uint32_t {
 };
 
 // netd -> application, cold: who and where. Written before `state` is stored (release).
-struct SlotInfo {
+struct alignas(64) SlotInfo {
     std::atomic<std::uint32_t> state;      // o: SlotState
     std::atomic<std::uint32_t> generation; // o: changes whenever the slot is given out again
     std::atomic<std::int32_t> so_error;    // o sets, u takes with exchange(0)
@@ -53,14 +56,16 @@ struct SlotInfo {
     unsigned char peer_addr[16];           // o
     std::uint16_t local_port;              // o: host order
     std::uint16_t peer_port;               // o
-    std::uint8_t snd_shift;                // o: log2 of the send ring's size, 0 = no ring (yet)
-    std::uint8_t rcv_shift;                // o: log2 of the receive ring's size, 0 = no ring (yet)
+    std::uint8_t snd_shift;                // o: log2 of the send ring's size, 0 = not known yet
+    std::uint8_t rcv_shift;                // o: log2 of the receive ring's size, 0 = not known yet
     std::uint16_t lane_entries;            // o: listener: capacity of each accept lane (power of two)
-    std::uint64_t snd_ring;                // o: byte offset of the send ring in the segment
-    std::uint64_t rcv_ring;                // o: byte offset of the receive ring; of a listener: of its accept lanes
-    unsigned char reserved[56];
+    // Rings have memory while there is use for them (docs/decisions/0011-idle-connections.md). An idle stream has none
+    // (no_page): a writer, holding snd_lock, sets want_space, marks the socket and waits for a page. netd takes a send
+    // ring away only after it stored no_page, then saw snd_lock free and nothing published that is not acknowledged.
+    std::atomic<std::uint32_t> snd_ring; // o: page of the send ring, or no_page, or page_wanted
+    std::atomic<std::uint32_t> rcv_ring; // o: page of the receive ring; of a listener: of its accept lanes
 };
-static_assert(sizeof(SlotInfo) == 128);
+static_assert(sizeof(SlotInfo) == 64);
 
 // netd -> application, hot.
 struct alignas(64) SlotOwnerLine {
@@ -90,8 +95,8 @@ struct alignas(64) SlotAppLine {
 };
 static_assert(sizeof(SlotAppLine) == 64);
 
-// application <-> application (several writers), and who holds the slot.
-struct alignas(64) SlotShareLine {
+// application <-> application (several writers), and who holds the slot. Shares its line with the reply.
+struct alignas(16) SlotShare {
     std::atomic<std::uint32_t> snd_lock; // u: SideLock (sockbuf/side_lock.hpp); netd releases those of a dead process
     std::atomic<std::uint32_t> rcv_lock; // u
     std::atomic<std::uint32_t> ctl_lock; // u: held over a request until its reply is read
@@ -99,30 +104,36 @@ struct alignas(64) SlotShareLine {
     std::atomic<std::uint64_t> holders;  // u: bit p = process p has descriptors of it; bit 63 = waits in a lane
     std::atomic<std::int64_t> rcv_timeout_us; // u: SO_RCVTIMEO, 0 = none
     std::atomic<std::int64_t> snd_timeout_us; // u: SO_SNDTIMEO, 0 = none
-    unsigned char reserved[16];
 };
-static_assert(sizeof(SlotShareLine) == 64);
+static_assert(sizeof(SlotShare) == 48);
 
-// The reply to the one outstanding request of the slot (serialised by ctl_lock).
-struct alignas(64) SlotReplyLine {
-    std::atomic<std::uint32_t> done; // o: sequence number of the request answered (release, after the rest)
-    std::int32_t result;             // o: 0 or a positive errno
-    std::uint32_t size;              // o: bytes used of data
-    unsigned char data[52];          // o: getsockopt result
+// The reply to the one outstanding request of the slot (serialised by ctl_lock). A getsockopt result of more than
+// four bytes lies in the ReplyArea of the process that asked.
+inline constexpr std::uint32_t reply_inline_bytes = 4;
+struct SlotReply {
+    std::atomic<std::uint32_t> done;        // o: sequence number of the request answered (release, after the rest)
+    std::int32_t result;                    // o: 0 or a positive errno
+    std::uint32_t size;                     // o: bytes of the getsockopt result
+    unsigned char data[reply_inline_bytes]; // o: ... when it fits
 };
-static_assert(sizeof(SlotReplyLine) == 64);
+static_assert(sizeof(SlotReply) == 16);
 
+// What an idle socket costs in shared memory: four lines.
 struct SocketSlot {
-    SlotInfo info;                // offset 0
-    SlotOwnerLine owner;          // 128
-    SlotAppLine app;              // 192
-    SlotShareLine share;          // 256
-    SlotReplyLine reply;          // 320
-    unsigned char data_more[256]; // 384, o: continues reply.data for long results (TCP_INFO)
+    SlotInfo info;       // offset 0
+    SlotOwnerLine owner; // 64
+    SlotAppLine app;     // 128
+    SlotShare share;     // 192
+    SlotReply reply;     // 240
 };
-static_assert(sizeof(SocketSlot) == 640 && offsetof(SocketSlot, reply) == 320);
-inline constexpr std::uint32_t reply_data_max = 52 + 256; // data and data_more are contiguous
-static_assert(offsetof(SocketSlot, data_more) == offsetof(SocketSlot, reply) + offsetof(SlotReplyLine, data) + 52);
+static_assert(sizeof(SocketSlot) == 256 && alignof(SocketSlot) == 64 && offsetof(SocketSlot, reply) == 240);
+
+// Long getsockopt results (TCP_INFO), one area a process: its threads take turns.
+inline constexpr std::uint32_t reply_data_max = 308;
+struct alignas(64) ReplyArea {
+    std::atomic<std::uint32_t> lock; // u: SideLock, from before the request until the result is read
+    unsigned char data[reply_data_max];
+};
 
 // ---- Requests -------------------------------------------------------------------------------------------------------
 
@@ -136,7 +147,7 @@ enum class Op : std::uint32_t {
     shutdown = 4,   // value = SHUT_*; for SHUT_WR snd_end is already stored
     close = 5,      // last holder gone; snd_end is stored; value 1 = abort (RST)
     setsockopt = 6, // level, name, size, data
-    getsockopt = 7, // level, name, size; result in reply.data
+    getsockopt = 7, // level, name, size; result in reply.data or the process's ReplyArea
     disconnect = 8, // datagram connect to AF_UNSPEC
 };
 
@@ -153,10 +164,11 @@ struct alignas(64) Request {
     std::int32_t name;
     unsigned char addr[16];
     std::uint32_t size;
-    unsigned char data[76];
+    std::uint32_t process; // netd's, in its copy: whose ring it came from
+    unsigned char data[72];
 };
 static_assert(sizeof(Request) == 128);
-inline constexpr std::uint32_t request_data_max = 76;
+inline constexpr std::uint32_t request_data_max = 72;
 
 inline constexpr std::uint32_t request_slots = 256;
 // One per process and CPU; producer = the process (its threads take turns under `lock`), consumer = that CPU.
@@ -258,6 +270,7 @@ struct SegmentHeader {
     std::uint64_t mark_bits;    // c: offset of u64[cpus][sockets / 64]
     std::uint64_t grant_lanes;  // c: offset of cpus grant lanes, lane_stride(grant_lane_entries) apart
     std::uint64_t requests;     // c: offset of RequestRing[max_processes][cpus]
+    std::uint64_t replies;      // c: offset of ReplyArea[max_processes]
     std::uint64_t waiters;      // c: offset of Waiter[max_waiters]
     std::uint64_t waiter_bits;  // c: offset of u64[max_waiters][sockets / 64]
     std::uint64_t rings;        // c: offset of ring memory, page aligned

@@ -21,8 +21,8 @@ public:
     {
     }
 
-    bool valid() const { return base_ != nullptr; }
-    std::uint64_t size() const { return size_; }
+    bool valid() const { return base_ != nullptr; } // has memory
+    std::uint64_t size() const { return size_; }    // 0 = no ring at all; may be known while there is no memory
     std::byte* base() const { return base_; }
     std::uint32_t start() const { return start_; }
     void restart(std::uint32_t start) { start_ = start; } // while it is empty

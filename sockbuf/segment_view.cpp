@@ -28,6 +28,7 @@ void lay_out(SegmentHeader& header, std::uint32_t cpus, std::uint32_t sockets, s
     header.mark_bits = place(std::uint64_t{cpus} * (sockets / 8));
     header.grant_lanes = place(std::uint64_t{cpus} * lane_stride(grant_lane_entries));
     header.requests = place(std::uint64_t{max_processes} * cpus * sizeof(RequestRing));
+    header.replies = place(std::uint64_t{max_processes} * sizeof(ReplyArea));
     header.waiters = place(std::uint64_t{max_waiters} * sizeof(Waiter));
     header.waiter_bits = place(std::uint64_t{max_waiters} * (sockets / 8));
     header.rings = place(ring_bytes);

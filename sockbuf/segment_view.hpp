@@ -48,6 +48,7 @@ public:
     {
         return at<RequestRing>(layout_.requests)[std::size_t{process} * layout_.cpus + cpu];
     }
+    ReplyArea& reply_area(std::uint32_t process) const { return at<ReplyArea>(layout_.replies)[process]; }
     Waiter& waiter(std::uint32_t w) const { return at<Waiter>(layout_.waiters)[w]; }
     std::atomic<std::uint64_t>* waiter_bits(std::uint32_t w) const
     {
@@ -57,8 +58,27 @@ public:
     {
         return RingView{base_ + offset, shift, start};
     }
+    // As the slot names them: the size is known from the connection's begin, memory is there while there is use for it.
+    RingView send_ring(const SocketSlot& s) const
+    {
+        return ring_at(s.info.snd_ring, s.info.snd_shift, s.app.snd_start.load(std::memory_order_relaxed));
+    }
+    RingView receive_ring(const SocketSlot& s) const // read after rcv_produced
+    {
+        return ring_at(s.info.rcv_ring, s.info.rcv_shift, s.owner.rcv_start.load(std::memory_order_relaxed));
+    }
+    static std::uint64_t lanes_of(const SocketSlot& listener)
+    {
+        return std::uint64_t{listener.info.rcv_ring.load(std::memory_order_acquire)} << page_shift;
+    }
 
 private:
+    RingView ring_at(const std::atomic<std::uint32_t>& page, unsigned shift, std::uint32_t start) const
+    {
+        std::uint64_t offset = std::uint64_t{page.load(std::memory_order_seq_cst)} << page_shift;
+        bool has_memory = offset != 0 && offset < layout_.bytes;
+        return shift == 0 ? RingView{} : RingView{has_memory ? base_ + offset : nullptr, shift, start};
+    }
     template <typename T>
     T* at(std::uint64_t offset) const
     {

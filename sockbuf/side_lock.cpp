@@ -57,7 +57,7 @@ SideLockResult side_lock_contended(std::atomic<std::uint32_t>& word, std::uint32
         if (held_by(value, holder)) {
             return SideLockResult::self_held;
         }
-        if (value == 0 && word.compare_exchange_weak(value, holder, std::memory_order_acquire)) {
+        if (value == 0 && word.compare_exchange_weak(value, holder, std::memory_order_seq_cst)) {
             return SideLockResult::taken;
         }
         pause_cpu();
@@ -69,7 +69,7 @@ SideLockResult side_lock_contended(std::atomic<std::uint32_t>& word, std::uint32
         std::uint32_t value = word.load(std::memory_order_relaxed);
         if (value == 0) {
             // Others may sleep still: take it with the flag set, so that our release wakes the next.
-            if (word.compare_exchange_weak(value, holder | side_lock_waiters, std::memory_order_acquire)) {
+            if (word.compare_exchange_weak(value, holder | side_lock_waiters, std::memory_order_seq_cst)) {
                 return SideLockResult::taken;
             }
             continue;

@@ -35,7 +35,8 @@ void side_lock_wake(std::atomic<std::uint32_t>& word, int count);
 inline SideLockResult side_lock_acquire(std::atomic<std::uint32_t>& word, std::uint32_t holder)
 {
     std::uint32_t free = 0;
-    if (word.compare_exchange_strong(free, holder, std::memory_order_acquire, std::memory_order_relaxed)) {
+    // Sequentially consistent: netd looks at snd_lock after it withdrew a ring (SlotInfo::snd_ring).
+    if (word.compare_exchange_strong(free, holder, std::memory_order_seq_cst, std::memory_order_relaxed)) {
         return SideLockResult::taken;
     }
     return side_lock_contended(word, holder);

@@ -37,6 +37,18 @@ base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how);
 base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);
 base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);
 
+// ---- Idle connections (protocols/tcp/tcp_idle.cpp, decision 0011)
+// ---------------------------------------------------------
+// Could it sleep now, as far as private state tells?
+bool tcp_may_sleep(const Socket& so);
+// Puts an established connection to sleep of which everything is acknowledged and read: so has no connection any more
+// and is the caller's to free, rings included; `user_ref` comes back in socket_wakes. Null: something is under way.
+IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref);
+// The connection again, with the socket that its user made for it and rings as far as there are; null: no memory, it
+// sleeps on.
+Tcb* tcp_wake(Domain& d, IdleConnection& i);
+const base::FourTuple& tcp_idle_flow(const IdleConnection& i);
+
 // ---- The datagram protocol's side (protocols/udp/udp_usrreq.cpp)
 // -----------------------------------------------------------
 base::Error udp_attach_here(Domain& d, Socket& so); // this CPU's table entry for a bound socket

@@ -19,9 +19,10 @@ namespace protocols {
 
 struct Domain;
 struct Socket;
-struct Tcb;      // protocols/tcp
-struct UdpPcb;   // protocols/udp
-struct Listener; // protocols/tcp
+struct Tcb;            // protocols/tcp
+struct UdpPcb;         // protocols/udp
+struct Listener;       // protocols/tcp
+struct IdleConnection; // protocols/tcp
 
 // Events of a socket, told to its user; several may be merged.
 inline constexpr std::uint32_t so_readable = 1;  // data, EOF or a connection to accept
@@ -37,8 +38,9 @@ public:
     virtual ~SocketUser() = default;
     // Something happened; collected until the roll-up, where waiters are woken.
     virtual void socket_event(Socket& so, std::uint32_t events) = 0;
-    // Gives the socket its rings (stream: before SYN or SYN-ACK, datagram: at bind or connect) according to so.options
-    // sizes; fills so.snd_ring, so.rcv_ring. False: no memory, the operation fails with no_buffers.
+    // Gives the socket the rings it has not (stream: before SYN or SYN-ACK, and for text when it lost them while it
+    // slept; datagram: at bind or connect) according to so.options sizes; fills so.snd_ring, so.rcv_ring. False: no
+    // memory; the operation fails with no_buffers, text is dropped. Sizes are set all the same.
     virtual bool socket_rings(Socket& so) = 0;
     // A connection of listener shard `l` is complete on this CPU: a new socket of the same user with slot and rings;
     // null: no slot, no memory or the accept lane is full; the final ACK is dropped and the peer retries.
@@ -50,6 +52,9 @@ public:
     // The protocols have let go of the socket (after disconnect or abort, once its rings are not needed any more): the
     // user frees it, its slot and its rings. Runs exactly once per socket.
     virtual void socket_detached(Socket& so) = 0;
+    // A connection that the user let fall asleep (tcp_sleep) wakes: a fresh socket with the user's fields set, as from
+    // socket_accepted; null: no memory, it sleeps on. Users that let none sleep need none.
+    virtual Socket* socket_wakes(void* user_ref, std::uint32_t slot_id);
 };
 
 // Options with the defaults that Linux has.
@@ -91,6 +96,8 @@ struct SocketOptions {
     std::uint32_t defer_accept_s = 0;  // TCP_DEFER_ACCEPT
     std::int32_t linger2_s = 60;       // TCP_LINGER2: FIN_WAIT_2 lifetime after close
     std::uint32_t not_sent_lowat = 0;  // TCP_NOTSENT_LOWAT
+
+    bool operator==(const SocketOptions&) const = default;
 };
 
 struct Socket {

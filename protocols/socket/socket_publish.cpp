@@ -8,6 +8,11 @@
 
 namespace protocols {
 
+Socket* SocketUser::socket_wakes(void*, std::uint32_t)
+{
+    return nullptr;
+}
+
 void so_publish_state(Socket& so, sockbuf::SlotState state)
 {
     so.slot->info.state.store(static_cast<std::uint32_t>(state), std::memory_order_release);

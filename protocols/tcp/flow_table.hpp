@@ -1,8 +1,8 @@
-// Everything of one domain that a 4-tuple can name: connections, SYN cache entries and TIME-WAIT records share one
-// keyed table, so a segment costs one lookup. A line of the table is one cache line: tags and pointers of up to seven
-// nodes, of which only those with the right tag are looked at; what comes on top hangs on the last one. Intrusive;
-// grows by doubling and moves a few lines per insertion or removal, so no operation is long (rule 13). Never iterated
-// where order is visible. Owner: its domain's CPU.
+// Everything of one domain that a 4-tuple can name: connections, asleep or not, SYN cache entries and TIME-WAIT records
+// share one keyed table, so a segment costs one lookup. A line of the table is one cache line: tags and pointers of up
+// to seven nodes, of which only those with the right tag are looked at; what comes on top hangs on the last one.
+// Intrusive; grows by doubling and moves a few lines per insertion or removal, so no operation is long (rule 13). Never
+// iterated where order is visible. Owner: its domain's CPU.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,7 @@
 
 namespace protocols::tcp {
 
-enum class NodeKind : std::uint8_t { tcb, syn, time_wait };
+enum class NodeKind : std::uint8_t { tcb, syn, time_wait, idle };
 
 struct FlowNode {
     FlowNode(NodeKind k, const base::FourTuple& f) : kind(k), flow(f) {}

@@ -81,10 +81,10 @@ struct TimestampState {       // RFC 7323
 } // namespace tcp
 
 struct Tcb : tcp::FlowNode, lwkt::Timer {
-    Tcb(Domain& d, const base::FourTuple& f, Socket* s);
+    Tcb(Domain& d, const base::FourTuple& f);
 
     Domain& domain;               // c
-    Socket* so;                   // null once the socket is released (orphan)
+    Socket* so = nullptr;         // null once the socket is released (orphan)
     Listener* listener = nullptr; // passive, until the handshake is complete
     tcp::StateCell state;
     base::ListLink pending_link; // in TcpState::pending while roll-up work is due

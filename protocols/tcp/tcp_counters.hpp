@@ -38,7 +38,10 @@ namespace protocols {
     X(no_memory, "tcp.no_tcb")                                                                                         \
     X(persist_probes, "tcp.out_persist_probes")                                                                        \
     X(keepalive_probes, "tcp.out_keepalive_probes")                                                                    \
-    X(icmp_ignored, "tcp.icmp_ignored")
+    X(icmp_ignored, "tcp.icmp_ignored")                                                                                \
+    X(slept, "tcp.idle_slept")                                                                                         \
+    X(woken, "tcp.idle_woken")                                                                                         \
+    X(no_ring, "tcp.in_no_ring_memory")
 
 struct TcpCounters {
 #define PROTOCOLS_COUNTER_FIELD(field, name) std::atomic<std::uint64_t> field{0};

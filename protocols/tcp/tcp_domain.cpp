@@ -18,7 +18,9 @@ base::SipKey draw_key(Domain& d)
 TcpState::TcpState(Domain& d)
     : domain(d), isn_key(draw_key(d)), timestamp_key(draw_key(d)), cookie_key(draw_key(d)), flows(d.table_key),
       tcbs(d.stack.options().connections_per_cpu), listener_slab(tcp::listeners_max),
-      syn_cache(d.stack.options().syn_cache_per_cpu), time_wait(d, d.stack.options().connections_per_cpu)
+      syn_cache(d.stack.options().syn_cache_per_cpu), time_wait(d, d.stack.options().connections_per_cpu),
+      idle_slab(d.stack.options().connections_per_cpu), shared_options_slab(d.stack.options().connections_per_cpu),
+      idle_timer_slab(d.stack.options().connections_per_cpu)
 {
     d.cpu.add_rollup(*this);
 }
@@ -32,6 +34,9 @@ TcpState::~TcpState()
             t->pending_link.unlink();
         }
         tcbs.destroy(*t);
+    }
+    while (tcp::IdleTimer* t = idle_timers.pop_front()) {
+        idle_timer_slab.destroy(*t); // leaves the wheel
     }
     while (tcp::SynEntry* e = syn_cache.entries.pop_front()) {
         syn_cache.slab.destroy(*e);

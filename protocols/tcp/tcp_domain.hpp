@@ -12,6 +12,7 @@
 #include "protocols/domain.hpp"
 #include "protocols/stack_counters.hpp"
 #include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/idle_connection.hpp"
 #include "protocols/tcp/listener.hpp"
 #include "protocols/tcp/slab.hpp"
 #include "protocols/tcp/syn_cache.hpp"
@@ -40,6 +41,11 @@ struct TcpState final : lwkt::Rollup {
     tcp::ListenerTable listeners;
     tcp::SynCache syn_cache;
     tcp::TimeWaitQueue time_wait;
+    tcp::Slab<IdleConnection> idle_slab;
+    tcp::Slab<tcp::SharedOptions> shared_options_slab;
+    tcp::Slab<tcp::IdleTimer> idle_timer_slab;
+    base::List<tcp::SharedOptions, &tcp::SharedOptions::link> shared_options;
+    base::List<tcp::IdleTimer, &tcp::IdleTimer::link> idle_timers;
 
     std::uint16_t ephemeral_next = 0; // RFC 6056: moving start of the port search
     base::Instant limit_second{};     // start of the second that the two budgets below belong to

@@ -1,6 +1,7 @@
 // TCP input: validate, demultiplex, dispatch on state (RFC 9293 3.10.7). One lookup finds a connection, a half-open
 // entry or a TIME-WAIT record; else a listener, else the segment belongs to nothing. The packet is freed here and
 // nowhere else. Owner: the CPU of the flow (steering has brought the packet here).
+#include "protocols/tcp/idle_connection.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 #include "protocols/wire/checksum.hpp"
 
@@ -74,6 +75,12 @@ void demultiplex(Domain& d, Segment& s)
         }
         return;
     }
+    case NodeKind::idle:
+        if (Tcb* t = tcp_wake(d, static_cast<IdleConnection&>(*n))) { // else dropped: the peer sends it again
+            ++t->segments_in;
+            segment_in_connection(*t, s);
+        }
+        return;
     case NodeKind::syn:
         segment_in_syn_cache(d, static_cast<SynEntry&>(*n), s);
         return;

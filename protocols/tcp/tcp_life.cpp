@@ -4,39 +4,45 @@
 
 namespace protocols {
 
-Tcb::Tcb(Domain& d, const base::FourTuple& f, Socket* s)
-    : FlowNode(tcp::NodeKind::tcb, f), lwkt::Timer(tcp::timer_fired), domain(d), so(s)
+Tcb::Tcb(Domain& d, const base::FourTuple& f)
+    : FlowNode(tcp::NodeKind::tcb, f), lwkt::Timer(tcp::timer_fired), domain(d)
 {
     deadlines.fill(base::never);
-    if (s != nullptr) {
-        ttl = s->options.ttl;
-        tos = s->options.tos;
-    }
 }
 
 namespace tcp {
 
+// Into the table and the lists, with its socket.
+void adopt_tcb(Tcb& t, Socket* so)
+{
+    Domain& d = t.domain;
+    d.tcp->flows.insert(t);
+    d.tcp->all.push_back(t);
+    t.so = so;
+    if (so != nullptr) {
+        so->tcb = &t;
+        so->domain = &d;
+        so->flow = t.flow;
+        t.ttl = so->options.ttl;
+        t.tos = so->options.tos;
+        t.snd.una_offset = so->snd_acked;
+        t.rcv.nxt_offset = so->rcv_produced;
+    }
+}
+
 Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so)
 {
-    Tcb* t = d.tcp->tcbs.make(d, flow, so);
+    // Whoever sleeps can wake: together they stay within the limit.
+    bool full = d.tcp->tcbs.in_use() + d.tcp->idle_slab.in_use() >= d.stack.options().connections_per_cpu;
+    Tcb* t = full ? nullptr : d.tcp->tcbs.make(d, flow);
     if (t == nullptr) {
         count(d.tcp->counters.no_memory);
         return nullptr;
     }
-    d.tcp->flows.insert(*t);
-    d.tcp->all.push_back(*t);
-    if (so != nullptr) {
-        so->tcb = t;
-        so->domain = &d;
-        so->flow = flow;
-        t->snd.una_offset = so->snd_acked;
-        t->rcv.nxt_offset = so->rcv_produced;
-    }
+    adopt_tcb(*t, so);
     t->opened = t->last_received = d.now();
     return t;
 }
-
-namespace {
 
 void free_tcb(Tcb& t)
 {
@@ -51,6 +57,8 @@ void free_tcb(Tcb& t)
     }
     s.tcbs.destroy(t); // the timer leaves its wheel
 }
+
+namespace {
 
 // The socket stays with its application, without a connection.
 void part(Socket& so, base::Error why)

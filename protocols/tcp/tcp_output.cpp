@@ -225,7 +225,7 @@ std::uint32_t update_threshold(const Tcb& t)
 // Tells the application when to ring; what it consumed before it could see that is looked at once more.
 bool arm_window_update(Tcb& t)
 {
-    if (t.so == nullptr || fin_received(t.state) || !t.so->rcv_ring.valid()) {
+    if (t.so == nullptr || fin_received(t.state) || t.so->rcv_ring.size() == 0) {
         return true;
     }
     std::uint64_t edge = t.rcv.nxt_offset + t.window_open();
@@ -244,7 +244,7 @@ bool arm_window_update(Tcb& t)
 void flush(Tcb& t)
 {
     bool had_ack = t.ack_now || t.output_due;
-    if (t.so != nullptr && t.so->rcv_ring.valid() && !so_take_consumed(*t.so)) {
+    if (t.so != nullptr && t.so->rcv_ring.size() != 0 && !so_take_consumed(*t.so)) {
         abort(t, base::Error::connection_aborted); // the client's fault (rule 15)
         return;
     }
@@ -296,7 +296,7 @@ void ack_now(Tcb& t)
 
 std::uint32_t receive_window(const Tcb& t)
 {
-    if (t.so == nullptr || !t.so->rcv_ring.valid()) {
+    if (t.so == nullptr || t.so->rcv_ring.size() == 0) {
         return t.window_open();
     }
     std::uint64_t held = t.rcv.nxt_offset - t.so->rcv_consumed;

@@ -23,9 +23,18 @@ public:
             rttvar_ += (error - rttvar_) / 4;
             srtt_ += (rtt - srtt_) / 8;
         }
-        // K = 4, G = the wheel's 256 us
-        rto_ = std::clamp(srtt_ + std::max(base::Micros{256}, 4 * rttvar_), rto_min, rto_max);
+        set_rto();
         shift_ = 0;
+    }
+    // What an estimator that has these figures would be, its back-off over.
+    void restore(base::Micros srtt, base::Micros rttvar, base::Micros min)
+    {
+        if (srtt.count() != 0) {
+            srtt_ = srtt;
+            rttvar_ = rttvar;
+            min_ = min;
+            set_rto();
+        }
     }
     // RFC 6298 5.5: each expiry doubles, up to the maximum.
     void back_off() { shift_ = std::min(shift_ + 1, rto_shift_max); }
@@ -46,6 +55,9 @@ public:
     unsigned shift() const { return shift_; }
 
 private:
+    // K = 4, G = the wheel's 256 us
+    void set_rto() { rto_ = std::clamp(srtt_ + std::max(base::Micros{256}, 4 * rttvar_), rto_min, rto_max); }
+
     base::Micros srtt_{0}; // 0 = no sample yet
     base::Micros rttvar_{0};
     base::Micros rto_ = rto_initial;

@@ -69,6 +69,8 @@ void send_reset_for(Domain& d, const Segment& s); // RFC 9293 3.5.2, 3.10.7.1
 bool may_challenge(Domain& d);                    // RFC 5961 7
 
 // ---- life: tcp_life.cpp
+void adopt_tcb(Tcb& t, Socket* so);
+void free_tcb(Tcb& t);
 Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so);
 void kill(Tcb& t, base::Error why);  // the connection is over: publishes, frees the Tcb
 void abort(Tcb& t, base::Error why); // the same with a RST

@@ -153,6 +153,7 @@ bool Netd::serve_cpu(std::uint32_t cpu)
         while (ring.consumed.load() != ring.produced.load(seq)) {
             Request r = ring.entries[ring.consumed.load() % request_slots];
             ring.consumed.store(ring.consumed.load() + 1, seq);
+            r.process = p;
             serve_request(r);
         }
     }
@@ -195,7 +196,7 @@ void Netd::deliver(std::uint32_t s, const void* data, std::size_t size)
     if (to.app.rcv_consumed.load(seq) == so.filled) { // as netd does: an empty ring goes on at its first byte
         to.owner.rcv_start.store(static_cast<std::uint32_t>(so.filled), seq);
     }
-    view_.ring(to.info.rcv_ring, to.info.rcv_shift, to.owner.rcv_start.load(seq)).copy_in(so.filled, data, size);
+    view_.receive_ring(to).copy_in(so.filled, data, size);
     so.filled += size;
     slot(s).owner.rcv_produced.store(so.filled, seq);
     wake(s);
@@ -241,8 +242,7 @@ void Netd::pump_stream(std::uint32_t s)
     to.owner.rcv_ring_at.store(to.app.rcv_consumed.load(seq) + size / 4, seq);
     if (n != 0) {
         iovec pieces[2];
-        unsigned count = view_.ring(from.info.snd_ring, options_.ring_shift, from.app.snd_start.load(seq))
-                             .pieces(so.sent, n, pieces);
+        unsigned count = view_.send_ring(from).pieces(so.sent, n, pieces);
         for (unsigned i = 0; i < count; ++i) {
             deliver(p, pieces[i].iov_base, pieces[i].iov_len);
         }
@@ -264,7 +264,7 @@ void Netd::pump_datagrams(std::uint32_t s)
 {
     Socket& so = sockets_[s];
     SocketSlot& from = slot(s);
-    RingView ring = view_.ring(from.info.snd_ring, options_.ring_shift, from.app.snd_start.load(seq));
+    RingView ring = view_.send_ring(from);
     while (so.sent != from.app.snd_produced.load(seq)) {
         DatagramHeader h;
         ring.copy_out(so.sent, &h, sizeof h);
@@ -288,7 +288,7 @@ void Netd::pump_datagrams(std::uint32_t s)
         h.ttl = h.ttl != 0 ? h.ttl : 64;
         h.interface = 1;
         h.local_v4 = here.v4();
-        RingView in = view_.ring(slot(t).info.rcv_ring, options_.ring_shift);
+        RingView in = view_.receive_ring(slot(t));
         in.copy_in(sockets_[t].filled, &h, sizeof h);
         in.copy_in(sockets_[t].filled + sizeof h, payload.data(), h.size);
         sockets_[t].filled += datagram_stride(h.size);

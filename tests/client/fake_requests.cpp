@@ -45,7 +45,8 @@ void Netd::serve_request(const Request& r)
     std::vector<unsigned char> data;
     s.reply.result = perform(r, data);
     s.reply.size = static_cast<std::uint32_t>(data.size());
-    std::copy(data.begin(), data.end(), reinterpret_cast<unsigned char*>(&s.reply) + offsetof(SlotReplyLine, data));
+    bool fits = data.size() <= reply_inline_bytes;
+    std::copy(data.begin(), data.end(), fits ? s.reply.data : view_.reply_area(r.process).data);
     s.reply.done.store(r.sequence, seq);
     wake(r.slot);
     if (r.op == static_cast<std::uint32_t>(Op::connect) && !so.datagram && s.reply.result == EINPROGRESS) {
@@ -142,10 +143,11 @@ std::int32_t Netd::listen(const Request& r)
     so.port = so.port != 0 ? so.port : next_port_++;
     so.listening = true;
     std::uint64_t per_socket = (view_.layout().bytes - view_.layout().rings) / options_.sockets;
-    s.info.rcv_ring = view_.layout().rings + r.slot * per_socket;
+    std::uint64_t lanes = view_.layout().rings + r.slot * (per_socket & ~std::uint64_t{4095});
+    s.info.rcv_ring = static_cast<std::uint32_t>(lanes >> page_shift);
     s.info.lane_entries = static_cast<std::uint16_t>(options_.lane_entries);
     for (std::uint32_t cpu = 0; cpu < options_.cpus; ++cpu) {
-        LaneHeader& lane = view_.accept_lane(s.info.rcv_ring, options_.lane_entries, cpu);
+        LaneHeader& lane = view_.accept_lane(lanes, options_.lane_entries, cpu);
         lane.capacity = options_.lane_entries;
         lane.produced.store(0);
         lane.consumed.store(0);
@@ -159,8 +161,9 @@ void Netd::set_rings(std::uint32_t s)
 {
     std::uint64_t per_socket = (view_.layout().bytes - view_.layout().rings) / options_.sockets;
     SlotInfo& info = slot(s).info;
-    info.snd_ring = view_.layout().rings + s * (per_socket & ~std::uint64_t{4095});
-    info.rcv_ring = info.snd_ring + (std::uint64_t{1} << options_.ring_shift);
+    std::uint64_t rings = view_.layout().rings + s * (per_socket & ~std::uint64_t{4095});
+    info.snd_ring = static_cast<std::uint32_t>(rings >> page_shift);
+    info.rcv_ring = static_cast<std::uint32_t>((rings + (std::uint64_t{1} << options_.ring_shift)) >> page_shift);
     info.snd_shift = info.rcv_shift = static_cast<std::uint8_t>(options_.ring_shift);
 }
 
@@ -200,7 +203,8 @@ void Netd::complete_connect(std::uint32_t s)
     }
     auto listener = static_cast<std::uint32_t>(found);
     std::uint32_t a = free_.back();
-    LaneHeader& lane = view_.accept_lane(slot(listener).info.rcv_ring, options_.lane_entries, a % options_.cpus);
+    LaneHeader& lane =
+        view_.accept_lane(SegmentView::lanes_of(slot(listener)), options_.lane_entries, a % options_.cpus);
     if (lane.produced.load() - lane.consumed.load() == lane.capacity) {
         return; // stays connecting: tests do not go there
     }

@@ -62,7 +62,7 @@ TEST_CASE("messages that are acknowledged one by one use the ring's first bytes 
         }
     }
     const auto& slot = w.session().view.slot(p.a.slot);
-    auto ring = w.session().view.ring(slot.info.snd_ring, slot.info.snd_shift);
+    auto ring = w.session().view.send_ring(slot);
     CHECK(std::all_of(ring.base() + 100, ring.base() + ring.size(), [](std::byte b) { return b == std::byte{0}; }));
 }
 

@@ -13,22 +13,32 @@ namespace test {
 
 inline const base::Endpoint b_echo = *embed::parse_endpoint("10.0.0.2:7");
 
-inline embed::StackConfig stack_config(std::size_t cpus, embed::Simulation* world, std::uint64_t seed, const char* name)
+inline gateway::GatewayOptions small_gateway()
+{
+    gateway::GatewayOptions o;
+    o.segment.sockets = 2048;
+    o.segment.ring_memory = std::uint64_t{2} << 30;
+    return o;
+}
+
+inline embed::StackConfig stack_config(std::size_t cpus, embed::Simulation* world, std::uint64_t seed, const char* name,
+    const gateway::GatewayOptions& gateway = small_gateway())
 {
     embed::StackConfig c;
     c.pin.assign(cpus, -1);
     c.simulation = world;
     c.seed = seed;
     c.name = name;
-    c.gateway.segment.sockets = 2048;
-    c.gateway.segment.ring_memory = std::uint64_t{2} << 30;
+    c.gateway = gateway;
     return c;
 }
 
 struct Pair {
     explicit Pair(std::size_t cpus = 1, embed::Simulation* world = nullptr, std::uint64_t seed = 1,
-        const drivers::SimLinkOptions& wire = {})
-        : a(stack_config(cpus, world, seed * 2, "a")), b(stack_config(cpus, world, seed * 2 + 1, "b"))
+        const drivers::SimLinkOptions& wire = {}, const gateway::GatewayOptions& gateway = small_gateway(),
+        const gateway::GatewayOptions* gateway_b = nullptr)
+        : a(stack_config(cpus, world, seed * 2, "a", gateway)),
+          b(stack_config(cpus, world, seed * 2 + 1, "b", gateway_b != nullptr ? *gateway_b : gateway))
     {
         std::string error;
         bool good =

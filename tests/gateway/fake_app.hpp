@@ -60,7 +60,7 @@ struct FakeApp {
     {
         auto& info = view.slot(listener.slot).info;
         for (std::uint32_t cpu = 0; cpu < view.cpus(); ++cpu) {
-            auto& lane = view.accept_lane(info.rcv_ring, info.lane_entries, cpu);
+            auto& lane = view.accept_lane(view.lanes_of(view.slot(listener.slot)), info.lane_entries, cpu);
             if (lane.consumed.load() != lane.produced.load()) {
                 view.slot(listener.slot).app.accept_taken.fetch_add(1);
                 return take(lane);
@@ -104,7 +104,7 @@ struct FakeApp {
         std::uint64_t produced = s.app.snd_produced.load();
         std::uint64_t room = (std::uint64_t{1} << s.info.snd_shift) - (produced - s.owner.snd_acked.load());
         size = std::min<std::size_t>(size, room);
-        view.ring(s.info.snd_ring, s.info.snd_shift).copy_in(produced, data, size);
+        view.send_ring(s).copy_in(produced, data, size);
         s.app.snd_produced.store(produced + size);
         sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
         return size;
@@ -114,7 +114,7 @@ struct FakeApp {
         auto& s = view.slot(k.slot);
         std::uint64_t from = s.app.rcv_consumed.load();
         std::string out(s.owner.rcv_produced.load() - from, '\0');
-        view.ring(s.info.rcv_ring, s.info.rcv_shift, s.owner.rcv_start.load()).copy_out(from, out.data(), out.size());
+        view.receive_ring(s).copy_out(from, out.data(), out.size());
         s.app.rcv_consumed.store(from + out.size());
         if (from + out.size() >= s.owner.rcv_ring_at.load()) {
             sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);

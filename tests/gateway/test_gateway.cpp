@@ -121,7 +121,7 @@ TEST_CASE("messages that are read one by one use the receive ring's first bytes 
         REQUIRE(app.receive(p.server) == message);
     }
     const auto& info = app.view.slot(p.server.slot).info;
-    auto ring = app.view.ring(info.rcv_ring, info.rcv_shift);
+    auto ring = app.view.ring(std::uint64_t{info.rcv_ring} << sockbuf::page_shift, info.rcv_shift);
     REQUIRE(std::all_of(ring.base() + 100, ring.base() + ring.size(), [](std::byte b) { return b == std::byte{0}; }));
     close_all(app, p);
 }
@@ -243,7 +243,7 @@ TEST_CASE("a claim by a process that dies stays in the lane")
     app.settle();
     // The child set its holder bit and died before it moved the index.
     auto& info = app.view.slot(p.listener.slot).info;
-    auto& lane = app.view.accept_lane(info.rcv_ring, info.lane_entries, 0);
+    auto& lane = app.view.accept_lane(std::uint64_t{info.rcv_ring} << sockbuf::page_shift, info.lane_entries, 0);
     auto slot = static_cast<std::uint32_t>(sockbuf::SegmentView::lane_entries(lane)[0].load());
     app.view.slot(slot).share.holders.fetch_or(std::uint64_t{1} << child);
     REQUIRE_FALSE(w.gw->process_gone(*app.client, child));
@@ -271,6 +271,78 @@ TEST_CASE("impossible offsets cost a family that socket only")
     REQUIRE(app.send(other.client, "fine", 4) == 4);
     app.settle();
     REQUIRE(app.receive(other.server) == "fine");
+}
+
+TEST_CASE("a family that lies about the rings of its sleeping connections loses those connections and nothing else")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp evil(w.set, w.clock, *w.gw);
+    Pair mine = make_pair(app, 4000, 0);
+    Pair theirs = make_pair(evil, 4001, 1);
+    app.settle(10'000'000);
+    REQUIRE(w.gw->ring_bytes_in_use() <= 2 * 4096); // of the listeners: all four ends sleep
+    REQUIRE(w.gw->sockets_held() == 6);
+    auto& s = evil.view.slot(theirs.client.slot);
+    REQUIRE(s.info.snd_ring.load() == sockbuf::no_page);
+    // It names rings itself and says that it has written into them.
+    s.info.snd_ring.store(app.view.slot(mine.client.slot).info.snd_ring.load() + 100);
+    s.info.rcv_ring.store(0x7fffffff);
+    s.info.snd_shift = s.info.rcv_shift = 63;
+    s.app.snd_produced.store(4096);
+    sockbuf::set_mark(evil.view, s.info.owner_cpu.load(), theirs.client.slot);
+    // The other end forges what it has read, and a holder of its lock.
+    auto& other = evil.view.slot(theirs.server.slot);
+    other.share.snd_lock.store(0x41);
+    other.app.rcv_consumed.store(1);
+    sockbuf::set_mark(evil.view, other.info.owner_cpu.load(), theirs.server.slot);
+    evil.settle(10'000'000);
+    REQUIRE(other.info.so_error.load() != 0);
+    // Asks for rings again and again while awake.
+    for (int i = 0; i < 20; ++i) {
+        s.app.want_space.store(1);
+        sockbuf::set_mark(evil.view, s.info.owner_cpu.load(), theirs.client.slot);
+        evil.settle(1'000'000);
+    }
+    auto& honest = app.view.slot(mine.client.slot);
+    honest.app.want_space.store(1);
+    sockbuf::set_mark(app.view, honest.info.owner_cpu.load(), mine.client.slot);
+    app.settle();
+    REQUIRE(app.send(mine.client, "unharmed", 8) == 8);
+    app.settle();
+    REQUIRE(app.receive(mine.server) == "unharmed");
+    w.gw->process_gone(*evil.client, 0);
+    w.gw->detach(*evil.client);
+    close_all(app, mine);
+    app.settle(120'000'000);
+    REQUIRE(w.gw->sockets_held() == 0);
+    REQUIRE(w.gw->ring_bytes_in_use() == 0);
+}
+
+TEST_CASE("a family that goes while its connections sleep closes them as any other")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp victim(w.set, w.clock, *w.gw);
+    auto listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    auto client = victim.socket(0);
+    REQUIRE(victim.call(client, Op::connect, local(4000)) == EINPROGRESS);
+    victim.settle();
+    auto server = app.accept(listener);
+    REQUIRE(server.slot != 0xffffffff);
+    app.settle(10'000'000);
+    REQUIRE(w.gw->ring_bytes_in_use() == 4096);
+    REQUIRE(w.gw->process_gone(*victim.client, 0));
+    w.gw->detach(*victim.client);
+    app.settle();
+    REQUIRE(app.at_end(server));
+    app.close(server);
+    app.close(listener);
+    app.settle(120'000'000);
+    REQUIRE(w.gw->sockets_held() == 0);
+    REQUIRE(w.gw->clients() == 1);
 }
 
 TEST_CASE("a family that scribbles over its whole segment harms nobody else")

@@ -1,0 +1,144 @@
+// Ring memory of sockets: sizes are fixed when a socket gets its rings first, memory comes and goes with use. More
+// rings are promised than there is memory for, as with tcp_mem of Linux; when it runs out, connections that are drained
+// give theirs back at once, writers wait, text is dropped until the peer sends it again. The last eighth of the memory
+// is for text that arrives: it is what lets a sender in the same family drain. Owner: this CPU's protocol thread.
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <bit>
+
+#include "gateway/gateway_cpu.hpp"
+
+namespace gateway {
+
+namespace {
+
+constexpr std::size_t warm_rings = 64;  // free rings of a size that keep their pages
+constexpr std::uint64_t text_share = 8; // one part in so many is kept for text
+constexpr unsigned served_at_once = 64; // of want_rings_, in a roll-up
+
+unsigned shift_for(std::uint32_t bytes, unsigned fallback)
+{
+    unsigned shift = bytes == 0 ? fallback : static_cast<unsigned>(std::bit_width(bytes - 1));
+    return std::clamp(shift, RingArena::shift_min, RingArena::shift_max);
+}
+
+std::uint32_t page_of(const Client& c, const sockbuf::RingView& ring)
+{
+    return static_cast<std::uint32_t>(static_cast<std::uint64_t>(ring.base() - c.view().base()) >> sockbuf::page_shift);
+}
+
+void give_one(Client& c, RingArena& arena, sockbuf::RingView& ring, unsigned shift, bool cold)
+{
+    if (!ring.valid()) {
+        return;
+    }
+    if (cold && arena.free_rings(shift) >= warm_rings) {
+        madvise(ring.base(), ring.size(), MADV_REMOVE); // a hole in the segment; what fails costs memory only
+    }
+    arena.give(static_cast<std::uint64_t>(ring.base() - c.view().base()), shift);
+    ring = {nullptr, shift};
+}
+
+} // namespace
+
+bool GatewayCpu::provide_rings(SocketRecord& rec)
+{
+    base::assert_on(cpu_.owner());
+    if (rec.so.snd_ring.size() != 0) { // known, perhaps from before it slept
+        rec.snd_shift = static_cast<std::uint8_t>(std::countr_zero(rec.so.snd_ring.size()));
+        rec.rcv_shift = static_cast<std::uint8_t>(std::countr_zero(rec.so.rcv_ring.size()));
+    } else {
+        const GatewayOptions& o = shared_.options;
+        bool stream = rec.so.kind == sockbuf::SlotKind::stream;
+        const protocols::SocketOptions& wanted = rec.so.options;
+        unsigned snd = shift_for(wanted.send_ring_bytes, stream ? o.send_ring_shift : o.datagram_ring_shift);
+        unsigned rcv = shift_for(wanted.receive_ring_bytes, stream ? o.receive_ring_shift : o.datagram_ring_shift);
+        rec.snd_shift = static_cast<std::uint8_t>(snd);
+        rec.rcv_shift = static_cast<std::uint8_t>(rcv);
+        rec.so.snd_ring = {nullptr, snd};
+        rec.so.rcv_ring = {nullptr, rcv};
+        auto& info = rec.so.slot->info; // before the application can look at them; never again
+        info.snd_shift = rec.snd_shift;
+        info.rcv_shift = rec.rcv_shift;
+    }
+    return attach_rings(rec, true);
+}
+
+// Both or none.
+bool GatewayCpu::attach_rings(SocketRecord& rec, bool for_text)
+{
+    if (rec.so.snd_ring.valid()) {
+        return true;
+    }
+    Client& c = *rec.client;
+    RingArena& arena = c.cpu[me()].arena;
+    std::uint64_t keep = for_text ? 0 : arena.total() / text_share;
+    auto send = arena.take(rec.snd_shift, keep);
+    auto receive = send ? arena.take(rec.rcv_shift, keep) : std::nullopt;
+    if (!receive) {
+        if (send) {
+            arena.give(*send, rec.snd_shift);
+        }
+        hurry(); // who is drained gives
+        return false;
+    }
+    rec.rings_cpu = me();
+    rec.so.snd_ring = c.view().ring(*send, rec.snd_shift);
+    rec.so.rcv_ring = c.view().ring(*receive, rec.rcv_shift);
+    protocols::so_restart_receive(rec.so, rec.so.rcv_produced); // empty; the sender's start comes with its text
+    publish_rings(rec);
+    if (rec.want_ring_link.linked()) {
+        rec.want_ring_link.unlink();
+        protocols::so_publish_acked(rec.so); // wakes the writer
+    }
+    return true;
+}
+
+void GatewayCpu::publish_rings(SocketRecord& rec)
+{
+    auto& info = rec.so.slot->info;
+    info.rcv_ring.store(page_of(*rec.client, rec.so.rcv_ring), std::memory_order_seq_cst);
+    info.snd_ring.store(page_of(*rec.client, rec.so.snd_ring), std::memory_order_seq_cst);
+}
+
+void GatewayCpu::give_rings(SocketRecord& rec, bool cold)
+{
+    if (!rec.so.snd_ring.valid()) {
+        return;
+    }
+    INVARIANT(rec.rings_cpu == me());
+    RingArena& arena = rec.client->cpu[me()].arena;
+    give_one(*rec.client, arena, rec.so.snd_ring, rec.snd_shift, cold);
+    give_one(*rec.client, arena, rec.so.rcv_ring, rec.rcv_shift, cold);
+    rings_came_back_ = true;
+}
+
+// A writer wants an event: space in the ring, or a ring.
+void GatewayCpu::look_at_want(SocketRecord& rec)
+{
+    if (rec.so.kind != sockbuf::SlotKind::stream || rec.snd_shift == 0) {
+        return;
+    }
+    if (attach_rings(rec, false)) {
+        protocols::so_publish_acked(rec.so);
+    } else if (!rec.want_ring_link.linked()) {
+        want_rings_.push_back(rec);
+        rec.so.slot->info.snd_ring.store(sockbuf::page_wanted, std::memory_order_seq_cst);
+        queue_event(*rec.client, rec.slot); // it need not wait for an answer, it knows now
+    }
+}
+
+// First come, first served, so that nobody waits for ever; families have arenas of their own.
+void GatewayCpu::serve_wanted_rings()
+{
+    rings_came_back_ = false;
+    SocketRecord* rec = want_rings_.front();
+    for (unsigned i = 0; rec != nullptr && i < served_at_once; ++i) {
+        SocketRecord* next = want_rings_.next(*rec);
+        attach_rings(*rec, false);
+        rec = next;
+    }
+}
+
+} // namespace gateway
