@@ -23,7 +23,7 @@ std::uint8_t tag_of(std::uint64_t hash)
 
 } // namespace
 
-FlowTable::Lines::Lines(std::size_t n) : memory_(std::calloc(n + 1, sizeof(Line))), size_(n)
+FlowLines::Lines::Lines(std::size_t n) : memory_(std::calloc(n + 1, sizeof(Line))), size_(n)
 {
     INVARIANT(memory_ != nullptr); // as operator new would
     void* at = memory_.get();
@@ -31,7 +31,11 @@ FlowTable::Lines::Lines(std::size_t n) : memory_(std::calloc(n + 1, sizeof(Line)
     first_ = static_cast<Line*>(std::align(alignof(Line), n * sizeof(Line), at, room));
 }
 
-FlowTable::FlowTable(base::SipKey key) : key_(key), now_(lines_at_start), port_uses_(65536)
+FlowLines::FlowLines() : now_(lines_at_start)
+{
+}
+
+FlowTable::FlowTable(base::SipKey key) : key_(key), port_uses_(65536)
 {
 }
 
@@ -45,7 +49,7 @@ std::uint64_t FlowTable::hash_of(const base::FourTuple& flow) const
     return base::siphash(key_, &flow, sizeof flow);
 }
 
-const FlowTable::Line& FlowTable::line_of(std::uint64_t hash) const
+const FlowLines::Line& FlowLines::line_of(std::uint64_t hash) const
 {
     if (!before_.empty()) {
         std::size_t old = hash & (before_.size() - 1);
@@ -56,9 +60,8 @@ const FlowTable::Line& FlowTable::line_of(std::uint64_t hash) const
     return now_[hash & (now_.size() - 1)];
 }
 
-FlowNode* FlowTable::find(const base::FourTuple& flow) const
+FlowNode* FlowLines::find(std::uint64_t hash, const base::FourTuple& flow) const
 {
-    std::uint64_t hash = hash_of(flow);
     const Line& line = line_of(hash);
     std::uint8_t tag = tag_of(hash);
     for (unsigned i = 0; i < places; ++i) {
@@ -76,7 +79,7 @@ FlowNode* FlowTable::find(const base::FourTuple& flow) const
     return nullptr;
 }
 
-void FlowTable::put(Line& line, FlowNode& n)
+void FlowLines::put(Line& line, FlowNode& n)
 {
     n.table_next = nullptr;
     for (unsigned i = 0; i < places; ++i) {
@@ -91,7 +94,7 @@ void FlowTable::put(Line& line, FlowNode& n)
 }
 
 // What hangs on the last place moves up. False when the node is not there.
-bool FlowTable::take(Line& line, FlowNode& n)
+bool FlowLines::take(Line& line, FlowNode& n)
 {
     FlowNode*& hanging = line.nodes[places - 1];
     for (unsigned i = 0; i < places; ++i) {
@@ -126,28 +129,25 @@ bool FlowTable::take(Line& line, FlowNode& n)
     return false;
 }
 
-void FlowTable::insert(FlowNode& n)
+void FlowLines::insert(FlowNode& n)
 {
     if (before_.empty() && size_ >= now_.size() * nodes_per_line) {
         before_ = std::exchange(now_, Lines(now_.size() * 2));
         moved_ = 0;
     }
     move_some();
-    n.hash = hash_of(n.flow);
     put(line_of(n.hash), n);
     ++size_;
-    port_uses_[n.flow.local.port] += n.kind != NodeKind::syn;
 }
 
-void FlowTable::remove(FlowNode& n)
+void FlowLines::remove(FlowNode& n)
 {
     INVARIANT(take(line_of(n.hash), n));
     --size_;
-    port_uses_[n.flow.local.port] -= n.kind != NodeKind::syn;
     move_some();
 }
 
-void FlowTable::move_some()
+void FlowLines::move_some()
 {
     for (std::size_t i = 0; i < lines_moved_at_once && !before_.empty(); ++i) {
         Line line = std::exchange(before_[moved_++], Line{});
@@ -162,6 +162,26 @@ void FlowTable::move_some()
             before_ = Lines();
         }
     }
+}
+
+FlowNode* FlowTable::find(const base::FourTuple& flow) const
+{
+    std::uint64_t hash = hash_of(flow);
+    FlowNode* n = active_.find(hash, flow);
+    return n != nullptr ? n : resting_.find(hash, flow);
+}
+
+void FlowTable::insert(FlowNode& n)
+{
+    n.hash = hash_of(n.flow);
+    lines_for(n.kind).insert(n);
+    port_uses_[n.flow.local.port] += n.kind != NodeKind::syn;
+}
+
+void FlowTable::remove(FlowNode& n)
+{
+    lines_for(n.kind).remove(n);
+    port_uses_[n.flow.local.port] -= n.kind != NodeKind::syn;
 }
 
 } // namespace protocols::tcp

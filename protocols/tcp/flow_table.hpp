@@ -1,8 +1,8 @@
-// Everything of one domain that a 4-tuple can name: connections, asleep or not, SYN cache entries and TIME-WAIT records
-// share one keyed table, so a segment costs one lookup. A line of the table is one cache line: tags and pointers of up
-// to seven nodes, of which only those with the right tag are looked at; what comes on top hangs on the last one.
-// Intrusive; grows by doubling and moves a few lines per insertion or removal, so no operation is long (rule 13). Never
-// iterated where order is visible. Owner: its domain's CPU.
+// Everything of one domain that a 4-tuple can name: connections, asleep or not, SYN cache entries and TIME-WAIT
+// records, in two keyed tables, what packets are expected for and what rests. A line of a table is one cache line: tags
+// and pointers of up to seven nodes, of which only those with the right tag are looked at; what comes on top hangs on
+// the last one. Intrusive; grows by doubling and moves a few lines per insertion or removal, so no operation is long
+// (rule 13). Never iterated where order is visible. Owner: its domain's CPU.
 #pragma once
 
 #include <cstddef>
@@ -30,17 +30,15 @@ struct FlowNode {
     base::FourTuple flow;           // c
 };
 
-class FlowTable {
+// Lines of nodes by hash; what FlowTable is made of.
+class FlowLines {
 public:
-    explicit FlowTable(base::SipKey key);
+    FlowLines();
 
-    std::uint64_t hash_of(const base::FourTuple& flow) const;
-    FlowNode* find(const base::FourTuple& flow) const;
-    void insert(FlowNode& n); // its flow must not be there
+    FlowNode* find(std::uint64_t hash, const base::FourTuple& flow) const;
+    void insert(FlowNode& n); // its hash is set
     void remove(FlowNode& n); // must be there
     std::size_t size() const { return size_; }
-    // Connections and TIME-WAIT records whose local port this is: what a bind without SO_REUSEADDR conflicts with.
-    std::uint32_t uses_of_port(std::uint16_t local_port) const { return port_uses_[local_port]; }
 
 private:
     static constexpr unsigned places = 7;
@@ -83,11 +81,34 @@ private:
     Line& line_of(std::uint64_t hash) { return const_cast<Line&>(std::as_const(*this).line_of(hash)); }
     void move_some();
 
+    Lines now_;             // o
+    Lines before_;          // o: the smaller table while its lines move over
+    std::size_t moved_ = 0; // o: lines of before_ already moved
+    std::size_t size_ = 0;  // o
+};
+
+class FlowTable {
+public:
+    explicit FlowTable(base::SipKey key);
+
+    std::uint64_t hash_of(const base::FourTuple& flow) const;
+    FlowNode* find(const base::FourTuple& flow) const;
+    void insert(FlowNode& n); // its flow must not be there
+    void remove(FlowNode& n); // must be there
+    std::size_t size() const { return active_.size() + resting_.size(); }
+    // Connections and TIME-WAIT records whose local port this is: what a bind without SO_REUSEADDR conflicts with.
+    std::uint32_t uses_of_port(std::uint16_t local_port) const { return port_uses_[local_port]; }
+
+private:
+    FlowLines& lines_for(NodeKind kind)
+    {
+        return kind == NodeKind::time_wait || kind == NodeKind::idle ? resting_ : active_;
+    }
+
     base::SipKey key_;                     // c
-    Lines now_;                            // o
-    Lines before_;                         // o: the smaller table while its lines move over
-    std::size_t moved_ = 0;                // o: lines of before_ already moved
-    std::size_t size_ = 0;                 // o
+    FlowLines active_;                     // o: what packets are expected for
+    FlowLines resting_;                    // o: by the million, and few packets: looked at second, so that it does not
+                                           //    push the lines of the active out of the cache
     std::vector<std::uint32_t> port_uses_; // o: by local port
 };
 
