@@ -10,16 +10,29 @@ def curves(objects):
     for one in objects:
         if one.get("value") is not None and "at" in one:
             lines.setdefault(one["of"], []).append([one["at"], one["value"], one["low"], one["high"]])
-    titles = {"wheel": ("Timer wheel", "timers in the wheel"), "pcb": ("PCB lookup", "connections in the table")}
+    titles = {"wheel": ("Timer wheel", "timers in the wheel"), "pcb": ("Connection table", "connections in the table")}
     found = []
     for prefix, (title, x) in titles.items():
         of_prefix = {name: points for name, points in lines.items() if name.startswith(prefix)}
         if of_prefix:
             found.append(plot(f"micro.{prefix}", title, x, "ns per operation", of_prefix,
-                              "bench-micro: median of its rounds, with the lowest and the highest", log_x=True))
+                              "bench-micro, CPU time: median of its rounds, with the lowest and the highest", log_x=True))
     return found
 
 
+FAMILIES = {  # family: title, goals, seconds, seconds when quick
+    "ring": ("rings and queues between two CPUs", ("ratio.ring64",), 35, 6),
+    "call": ("call and reply", ("ratio.call_rtt",), 12, 3),
+    "message": ("messages without replies", (), 15, 3),
+    "doorbell": ("doorbell of a sleeping CPU", (), 15, 3),
+    "wheel": ("timer wheel, 1,000 to 10 million timers", (), 45, 5),
+    "pool": ("pools, memory that goes home", (), 15, 3),
+    "checksum": ("checksum and copy", (), 10, 3),
+    "toeplitz": ("steering hash", (), 5, 2),
+    "pcb": ("connection table, 1,000 to 10 million connections", (), 60, 6),
+}
+
+
 def tasks():
-    return [printing("micro", "rings, calls, doorbells, wheel, pools, checksum, tables", "bench-micro",
-                     ("ratio.ring64", "ratio.call_rtt"), 240, 35, "micro.", curves)]
+    return [printing("micro", title, "bench-micro", goals, seconds, seconds_quick, f"micro.{family}", curves, [family])
+            for family, (title, goals, seconds, seconds_quick) in FAMILIES.items()]

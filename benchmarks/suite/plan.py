@@ -40,7 +40,8 @@ class Task:
 
     def wanted(self, given):
         """Does a NAME of the command line (a group, a row or the beginning of one) ask for this?"""
-        return given == self.group or any(name.startswith(given) for name in (*self.names, self.prefix) if name)
+        return given == self.group or any(name.startswith(given) for name in (*self.names, self.prefix) if name) or \
+            bool(self.prefix) and given.startswith(self.prefix)
 
 
 @dataclasses.dataclass
@@ -95,7 +96,7 @@ def execute(tasks, bench, tell=say):
             group = task.group
             group_end += budget[group]
         now = time.monotonic()
-        bench.deadline = min(group_end, now + 1.5 * task.estimate(bench.quick))
+        bench.deadline = min(group_end, now + 2 * task.estimate(bench.quick))
         tell(f"{number}/{len(tasks)} {task.group}: {task.title}")
         made, more = [], []
         if now + 0.3 * task.estimate(bench.quick) > group_end:

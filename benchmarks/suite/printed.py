@@ -8,11 +8,11 @@ from .plan import Task
 from .rows import absent, row
 
 
-def objects_of(program, bench):
+def objects_of(program, bench, arguments):
     """(objects, what went wrong or None): a program that fails late has still measured what it printed before."""
     came = []
     try:
-        programs.lines(program, ["--quick"] if bench.quick else [], timeout=max(10.0, bench.deadline - time.monotonic()), came=came)
+        programs.lines(program, [*arguments, *(["--quick"] if bench.quick else [])], timeout=max(10.0, bench.deadline - time.monotonic()), came=came)
     except Unavailable as error:
         return came, str(error)
     return came, None
@@ -22,11 +22,11 @@ def rows_of(objects):
     return [row(**{"unit": "", **one}) for one in objects if "name" in one and "value" in one]
 
 
-def printing(group, title, program, names, seconds, seconds_quick, prefix="", curves=lambda objects: []):
-    """A task for `program`; `curves` makes the series out of all its objects."""
+def printing(group, title, program, names, seconds, seconds_quick, prefix="", curves=lambda objects: [], arguments=()):
+    """A task for `program`; `curves` makes the series out of all its objects, `prefix` begins its other rows."""
 
     def run(bench):
-        objects, wrong = objects_of(program, bench)
+        objects, wrong = objects_of(program, bench, arguments)
         rows = rows_of(objects)
         have = {one["name"] for one in rows}
         return rows + [absent(name, wrong) for name in names if wrong and name not in have], curves(objects)
