@@ -84,12 +84,13 @@ private:
     friend struct CpuImpl;
     Cpu(CpuSet& set, CpuId id, std::atomic<std::uint32_t>* sleep_word);
 
+    // Senders read this line at every send, so nothing that changes may stand on it.
     base::Owner owner_;                      // c
     CpuSet& set_;                            // c
-    Instant now_{};                          // o
     std::atomic<std::uint32_t>* sleep_word_; // p: owner (seq_cst, 0 awake, 1 arming or asleep); q: ringers
-    CpuCounters counters_;                   // s
     std::unique_ptr<CpuImpl> impl_;          // o: queues, rings, waiter (lwkt/cpu_impl.hpp, private to lwkt)
+    alignas(128) Instant now_{};             // o
+    CpuCounters counters_;                   // s
 };
 
 } // namespace lwkt

@@ -59,6 +59,9 @@ bool CpuImpl::take_in()
         std::uint32_t n = 0;
         for (std::uint32_t of_ring = 0; of_ring < take_in_max && (n = in->ring.pop(batch, 32)) != 0; of_ring += n) {
             for (std::uint32_t i = 0; i < n; ++i) {
+                __builtin_prefetch(batch[i], 1); // the lines of a burst come at once, to be written
+            }
+            for (std::uint32_t i = 0; i < n; ++i) {
                 take(*batch[i]);
             }
             taken += n;

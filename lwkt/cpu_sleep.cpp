@@ -70,7 +70,7 @@ bool CpuImpl::something_arrived() const
         return true;
     }
     for (const CpuRing* in : incoming) {
-        if (in != nullptr && !in->ring.empty()) {
+        if (in != nullptr && in->ring.look()) {
             return true;
         }
     }

@@ -44,7 +44,7 @@ double line_round_trip(const std::vector<int>& cpus, int trips)
 }
 
 // A call: goes to CPU `to`, is served there, comes back to a port on CPU 0.
-struct Call : Message {
+struct alignas(128) Call : Message { // on lines of its own, as messages from pools are
     int left = 0;
     CpuId to = 1;
     CompletionPort* finished = nullptr;
