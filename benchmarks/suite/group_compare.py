@@ -95,5 +95,6 @@ def tasks():
         task("compare", "ratio.pingpong_same_host_block", "ping-pong on one netd", lambda held, name: pingpong(held, name, held.same_host)),
         task("compare", "ratio.pingpong_tap", "ping-pong over TAP", lambda held, name: pingpong(held, name, held.over_the_wire)),
         task("compare", "cpu.idle", "CPU time with idle connections", idle_cpu, 30, 15),
-        printing("compare", "memory of idle connections", "bench-idle", ("bytes.idle_connection", "bytes.idle_kernel", "conns.max"), 60, 5),
+        printing("compare", "memory of idle connections", "bench-idle", ("bytes.idle_connection", "conns.max"), 60, 5),
+        printing("compare", "kernel memory of an idle socket", "bench-idle-kernel", ("bytes.idle_kernel",), 15, 4),
     ]

@@ -1,6 +1,8 @@
 """Group scale: bench-scale counts, in the simulator, what an operation costs on 1 to 64 CPUs; and a stated extrapolation
 of the measured scaling by the universal scalability law."""
 
+import scaling_law
+
 from .figures import plot
 from .plan import Task
 from .printed import printing
@@ -22,17 +24,11 @@ def counted(objects):
     return found
 
 
-def law(cpus, contention, coherence):
-    """Universal scalability law (Gunther): throughput on that many CPUs relative to one."""
-    return cpus / (1 + contention * (cpus - 1) + coherence * cpus * (cpus - 1))
-
-
 def extrapolated(ratio):
-    """The law through the one measured point, ratio on 2 CPUs. One point fixes one of its two constants, so both
-    extremes are given: all loss is contention (a line is waited for) or all is coherence (lines move)."""
-    loss = max(0.0, 2 / ratio - 1)
-    cpus = [1, 2, 4, 8, 16, 32, 64]
-    return {"all loss is contention": [[n, law(n, loss, 0)] for n in cpus], "all loss is coherence": [[n, law(n, 0, loss / 2)] for n in cpus]}
+    """The law through the one measured point, ratio on 2 CPUs, up to 64. Two numbers of CPUs fix one constant: all that
+    is lost is taken for waiting (sigma), as scaling_law.py assumes."""
+    law = scaling_law.fit([(1, 1.0), (2, ratio)])
+    return [[cpus, scaling_law.throughput(cpus, law["rate"], law["sigma"], law["kappa"])] for cpus in (1, 2, 4, 8, 16, 32, 64)]
 
 
 def model(bench):
@@ -40,8 +36,8 @@ def model(bench):
     for kind in ("conn", "rr", "udp"):
         measured = bench.found.get(f"ratio.smp_{kind}")
         if measured and measured["value"]:
-            lines = extrapolated(measured["value"])
-            lines["measured"] = [[1, 1.0], [2, measured["value"], measured["low"], measured["high"]]]
+            lines = {"measured": [[1, 1.0], [2, measured["value"], measured["low"], measured["high"]]],
+                     "extrapolated, kappa assumed 0": extrapolated(measured["value"])}
             series.append(plot(f"scale.model_{kind}", f"Extrapolation, not a measurement: {kind}", "CPUs", "throughput relative to 1 CPU", lines,
                                "universal scalability law through the measured ratio of 2 CPUs to 1", log_x=True, log_y=True))
     return [], series

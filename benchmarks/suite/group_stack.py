@@ -15,11 +15,10 @@ from .rows import BY_NAME, absent
 from .stack_run import CPUS_ONE, CPUS_TWO, TOLD, embed, kernel, lwip
 
 WORKLOADS = ("conn", "rr", "bulk", "udp")
-CONCURRENCY = 256     # two CPUs: enough for batches, few enough for every cache
-CONCURRENCY_UP = 1000 # the goals table says so
+CONCURRENCY = 256  # two CPUs: enough for batches, few enough for every cache
+CONCURRENCY_UP = 1000  # the goals table says so
 LOCKS = ("mutex", "spin", "queue")
 CURVE = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
-STACK = ("bench-stack",)
 
 
 def measuring(bench):
@@ -209,21 +208,23 @@ def on_kernel(workload):
                           for label, cpus in (("1 CPU", CPUS_ONE), ("2 CPUs", CPUS_TWO))}
 
 
-def on_lwip(workload, extra=()):
-    return lambda bench: {"lwIP, 1 CPU": lwip(workload, measuring(bench), 0, CONCURRENCY_UP, extra)}
+def on_lwip(workload, *variants):
+    """lwIP looks connections up in a list, so it is also run with few; `variants` are further options it may be best with."""
+    return lambda bench: {
+        f"lwIP, {' '.join([f'{concurrency:,} at a time', *variant])}": lwip(workload, measuring(bench), 0, concurrency, variant)
+        for concurrency in ((1,) if workload == "bulk" else (16, CONCURRENCY_UP)) for variant in variants or ((),)}
 
 
 def tasks():
-    mss = ("--mss", "1460")
     return [
         Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 90, 12, smp),
         Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 300, 45, disciplines),
         Task("stack", "messages against inline on 1 CPU", ("ratio.message_vs_inline_up",), 60, 8, up),
         Task("stack", "messages on 1 CPU over concurrency", (), 120, 15, up_curve, "stack.up"),
         against("ratio.conn_stack", "conn", on_kernel("conn")),
-        against("ratio.conn_lwip", "conn", on_lwip("conn", mss), mss),
-        against("ratio.rr_lwip", "rr", on_lwip("rr", mss), mss),
-        against("ratio.bulk_lwip", "bulk", on_lwip("bulk", mss), mss),
+        against("ratio.conn_lwip", "conn", on_lwip("conn")),
+        against("ratio.rr_lwip", "rr", on_lwip("rr")),
+        against("ratio.bulk_lwip", "bulk", on_lwip("bulk", (), ("--copy",)), ("--mss", "1460")),
         printing("stack", "locks, atomics, messages and allocations per packet", "bench-steady",
                  ("steady.locks", "steady.atomics", "steady.remote", "steady.allocs", "steady.app_atomics"), 30, 5),
     ]

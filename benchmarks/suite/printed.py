@@ -19,7 +19,9 @@ def objects_of(program, bench, arguments):
 
 
 def rows_of(objects):
-    return [row(**{"unit": "", **one}) for one in objects if "name" in one and "value" in one]
+    """A single measurement is its own lowest and highest."""
+    return [row(**{"unit": "", "low": one["value"], "high": one["value"], "runs": 1, **one})
+            for one in objects if "name" in one and "value" in one]
 
 
 def printing(group, title, program, names, seconds, seconds_quick, prefix="", curves=lambda objects: [], arguments=()):

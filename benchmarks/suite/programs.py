@@ -1,7 +1,6 @@
 """The C++ programs of benchmarks/: one run prints JSON objects, one a line."""
 
 import json
-import os
 import subprocess
 
 from netdtools import paths, process
@@ -36,7 +35,7 @@ def lines(program, arguments=(), prefix=(), timeout=60.0, came=None):
     except subprocess.TimeoutExpired as late:
         output, errors, code = _text(late.stdout), f"no end within {timeout:.0f} s", None
     except OSError as error:
-        raise Unavailable(f"{said}: {os.strerror(error.errno)}") from None
+        raise Unavailable(f"{said}: {error.strerror}") from None
     found = []
     for line in output.splitlines():
         try:

@@ -103,9 +103,9 @@ class Plan(unittest.TestCase):
 
 class Scale(unittest.TestCase):
     def test_the_law_goes_through_what_was_measured(self):
-        for line in group_scale.extrapolated(1.6).values():
-            self.assertAlmostEqual(dict(line)[1], 1.0)
-            self.assertAlmostEqual(dict(line)[2], 1.6)
+        line = dict(group_scale.extrapolated(1.6))
+        self.assertAlmostEqual(line[1], 1.0)
+        self.assertAlmostEqual(line[2], 1.6)
 
 
 class Machine(unittest.TestCase):
