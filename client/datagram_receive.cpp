@@ -1,5 +1,5 @@
-// Datagram reads: one record of the receive ring under rcv_lock; what does not fit the caller's buffer is cut off. The
-// sender's address and the control messages that were asked for come from the record's header.
+// Datagram reads: one record of the lane whose turn it is, under rcv_lock; what does not fit the caller's buffer is cut
+// off. The sender's address and the control messages that were asked for come from the record's header.
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -7,6 +7,7 @@
 
 #include "base/endian.hpp"
 #include "client/blocking.hpp"
+#include "client/datagram_lanes.hpp"
 #include "client/sockaddr.hpp"
 #include "client/transfer.hpp"
 
@@ -63,13 +64,14 @@ void write_control(SocketSlot& slot, const sockbuf::DatagramHeader& h, msghdr& m
     }
 }
 
-std::uint64_t unread_bytes(SocketSlot& slot)
+sockbuf::DatagramHeader header_at(Session& s, const sockbuf::DatagramLane& lane, std::uint64_t at)
 {
-    return slot.owner.rcv_produced.load(std::memory_order_seq_cst) -
-           slot.app.rcv_consumed.load(std::memory_order_seq_cst);
+    sockbuf::DatagramHeader h;
+    s.view.ring(lane.ring, lane.shift).copy_out(at, &h, sizeof h);
+    return h;
 }
 
-// The record at the head, copied out; false when there is none.
+// The next record, copied out; false when there is none.
 bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& result)
 {
     SideGuard lock(s, slot.share.rcv_lock);
@@ -77,18 +79,18 @@ bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& r
         result = lock.error();
         return true;
     }
-    if (unread_bytes(slot) == 0) {
+    sockbuf::DatagramLane* lane = lane_in_turn(s, slot, k);
+    if (lane == nullptr) {
         return false;
     }
-    std::uint64_t at = slot.app.rcv_consumed.load(std::memory_order_relaxed);
-    sockbuf::RingView ring = receive_ring(s, slot);
-    sockbuf::DatagramHeader h;
-    ring.copy_out(at, &h, sizeof h);
+    std::uint64_t at = lane->consumed.load(std::memory_order_relaxed);
+    sockbuf::DatagramHeader h = header_at(s, *lane, at);
     IovecCursor into(m.msg_iov, m.msg_iovlen);
     std::uint64_t n = std::min<std::uint64_t>(into.left(), h.size);
-    into.from_ring(ring, at + sizeof h, n);
+    into.from_ring(s.view.ring(lane->ring, lane->shift), at + sizeof h, n);
     if ((flags & MSG_PEEK) == 0) {
-        consume(s, slot, k, at + sockbuf::datagram_stride(h.size));
+        lane->consumed.store(at + sockbuf::datagram_stride(h.size), std::memory_order_seq_cst);
+        advance_turn(slot);
     }
     lock.release();
     m.msg_flags = n < h.size ? MSG_TRUNC : 0;
@@ -100,15 +102,14 @@ bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& r
 
 } // namespace
 
-std::int64_t next_datagram_size(Session& s, SocketSlot& slot)
+std::int64_t next_datagram_size(Session& s, SocketSlot& slot, Sock k)
 {
     SideGuard lock(s, slot.share.rcv_lock);
-    if (lock.error() != 0 || unread_bytes(slot) == 0) {
+    const sockbuf::DatagramLane* lane = lock.error() == 0 ? lane_in_turn(s, slot, k) : nullptr;
+    if (lane == nullptr) {
         return -1;
     }
-    sockbuf::DatagramHeader h;
-    receive_ring(s, slot).copy_out(slot.app.rcv_consumed.load(std::memory_order_relaxed), &h, sizeof h);
-    return h.size;
+    return header_at(s, *lane, lane->consumed.load(std::memory_order_relaxed)).size;
 }
 
 ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags)
@@ -140,7 +141,7 @@ ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int fl
             deadline = deadline_after(s, slot.share.rcv_timeout_us.load(std::memory_order_relaxed));
         }
         int rc = wait_for(s, slot, k, deadline, [&] {
-            return unread_bytes(slot) != 0 || receive_over(slot) ||
+            return datagram_waiting(s, slot, k) || receive_over(slot) ||
                    slot.info.so_error.load(std::memory_order_seq_cst) != 0;
         });
         if (!is_current(slot, k)) {

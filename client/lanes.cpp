@@ -62,4 +62,13 @@ std::uint32_t first_lane(const Session& s)
     return turn++ % s.view.cpus();
 }
 
+std::uint32_t first_accept_lane(const Session& s)
+{
+    constexpr std::uint32_t elsewhere_every = 8;
+    thread_local std::uint32_t accepts = 0;
+    std::uint32_t home = first_lane(s);
+    bool elsewhere = !s.near.empty() && ++accepts % elsewhere_every == 0;
+    return elsewhere ? accepts / elsewhere_every % s.view.cpus() : home;
+}
+
 } // namespace client

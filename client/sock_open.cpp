@@ -99,7 +99,7 @@ bool something_to_accept(SocketSlot& slot)
 // 1 = taken, 0 = all lanes are empty, or the error of a lane's lock.
 int take_accepted(Session& s, SocketSlot& listener, Sock k, Sock& out)
 {
-    std::uint32_t first = first_lane(s);
+    std::uint32_t first = first_accept_lane(s);
     for (std::uint32_t i = 0; i < s.view.cpus(); ++i) {
         std::uint32_t cpu = (first + i) % s.view.cpus();
         LaneTake t = take_from_lane(

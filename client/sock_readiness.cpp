@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <climits>
 
+#include "client/datagram_lanes.hpp"
 #include "client/sockaddr.hpp"
 #include "client/transfer.hpp"
 
@@ -68,14 +69,14 @@ std::uint32_t stream_readiness(Session& s, SocketSlot& slot, std::uint32_t inter
     return events | (send_ended ? out_bits : writable_bits(s, slot, interest));
 }
 
-std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, std::uint32_t interest)
+std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, Sock k, std::uint32_t interest)
 {
     bool receive_ended = slot.owner.rcv_end.load(std::memory_order_seq_cst) != no_offset;
     std::uint32_t events = receive_ended ? in_bits | EPOLLRDHUP : 0;
     if (receive_ended && send_over(slot)) {
         events |= EPOLLHUP;
     }
-    if (unread_bytes(slot) != 0) {
+    if (datagram_waiting(s, slot, k)) {
         events |= in_bits;
     }
     return events | writable_bits(s, slot, interest);
@@ -90,7 +91,7 @@ std::uint32_t sock_readiness(Session& s, Sock k, std::uint32_t interest)
         return EPOLLERR | EPOLLHUP; // given to somebody else meanwhile
     }
     std::uint32_t events =
-        is_datagram(*slot) ? datagram_readiness(s, *slot, interest) : stream_readiness(s, *slot, interest);
+        is_datagram(*slot) ? datagram_readiness(s, *slot, k, interest) : stream_readiness(s, *slot, interest);
     if (slot->info.so_error.load(std::memory_order_seq_cst) != 0) {
         events |= EPOLLERR;
     }
@@ -133,7 +134,7 @@ int sock_fionread(Session& s, Sock k)
         return -EBADF;
     }
     if (is_datagram(*slot)) {
-        return static_cast<int>(std::max<std::int64_t>(next_datagram_size(s, *slot), 0));
+        return static_cast<int>(std::max<std::int64_t>(next_datagram_size(s, *slot, k), 0));
     }
     if (state_of(*slot) == SlotState::listening) {
         return -EINVAL;

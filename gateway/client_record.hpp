@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/list.hpp"
+#include "gateway/listen_credits.hpp"
 #include "gateway/ring_arena.hpp"
 #include "gateway/segment.hpp"
 #include "netmsg/socket_msg.hpp"
@@ -40,7 +41,8 @@ struct SocketRecord {
     bool from_accept = false;                                    // handed out by an accept lane (else by a grant lane)
     std::uint32_t lane_entries = 0;                              // listener: capacity of a lane, c once listening
     std::uint64_t lanes = 0;                                     // listener: offset of its lanes, c once listening
-    std::uint32_t backlog = 0;                                   // listener, c once listening
+    std::uint32_t backlog = 0;                                   // listener: connections that may wait
+    std::unique_ptr<ListenCredits> credits;                      // listener, c once listening
     std::unique_ptr<std::atomic<std::uint32_t>[]> lane_produced; // listener: element i written by CPU i only
     base::ListLink awake_link;                                   // in GatewayCpu::awake_ while it may fall asleep
     base::ListLink want_ring_link;           // in GatewayCpu::want_rings_ while a writer waits for memory
@@ -77,6 +79,7 @@ struct Client {
     Segment segment;                                      // c
     std::uint32_t cpus = 0;                               // c
     std::uint32_t pid = 0;                                // c: of the process that attached
+    std::uint32_t uid = 0;                                // c: its effective user when it attached
     GatewayCpu* const* gateway_cpus = nullptr;            // c: element i runs on CPU i
     std::uint64_t processes = 0;                          // control thread: indices in use
     std::unique_ptr<ClientCpu[]> cpu;                     // element i: owner CPU i

@@ -43,6 +43,14 @@ struct Gateway::Impl final : protocols::SocketUser {
     GatewayCpu& here() const { return *cpus[base::current_cpu]; }
     void socket_event(Socket& so, std::uint32_t) override { here().event(record_of(so)); }
     bool socket_rings(Socket& so) override { return here().provide_rings(record_of(so)); }
+    sockbuf::RingView socket_lane(Socket& so, std::uint32_t bytes) override
+    {
+        return here().provide_lane(record_of(so), bytes);
+    }
+    void socket_lane_gone(Socket& so, const sockbuf::RingView& ring) override
+    {
+        here().take_lane_back(record_of(so), ring);
+    }
     Socket* socket_accepted(Listener& l, const base::FourTuple& flow) override
     {
         SocketRecord* rec = here().accepted(record_of(protocols::listener_socket(l)), flow);
@@ -103,7 +111,7 @@ Gateway::~Gateway()
     INVARIANT(impl_->families.empty());
 }
 
-Client* Gateway::attach(std::uint32_t pid, std::string& error)
+Client* Gateway::attach(std::uint32_t pid, std::string& error, std::uint32_t uid)
 {
     impl_->reap();
     if (clients() >= impl_->shared.options.clients_max) {
@@ -121,6 +129,7 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error)
     }
     c->id = impl_->next_id++;
     c->pid = pid;
+    c->uid = uid;
     c->cpus = cpus;
     c->gateway_cpus = impl_->cpus.data();
     c->processes = 1;

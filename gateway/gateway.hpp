@@ -51,8 +51,9 @@ public:
 
     // What the following families are told of netd's networks (which destinations are its own).
     void set_announced(std::vector<Announced> prefixes);
-    // A new family with one process (index 0). Null with `error` set: too many clients, no memory.
-    Client* attach(std::uint32_t pid, std::string& error);
+    // A new family with one process (index 0) of user `uid`: only sockets of one user share a port by SO_REUSEPORT.
+    // Null with `error` set: too many clients, no memory.
+    Client* attach(std::uint32_t pid, std::string& error, std::uint32_t uid = 0);
     const Segment& segment(const Client& c) const;
     std::uint32_t id(const Client& c) const;
 

@@ -92,6 +92,10 @@ void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
             r.send_queue = rec.backlog;
         } else {
             r.recv_queue = rec.so.rcv_produced - rec.so.rcv_consumed;
+            for (std::uint32_t i = 0; i < c.cpus && rec.so.lanes != nullptr; ++i) {
+                r.recv_queue += rec.so.lanes[i].produced.load(std::memory_order_relaxed) -
+                                rec.so.lanes[i].consumed.load(std::memory_order_relaxed);
+            }
             r.send_queue = rec.so.snd_limit - rec.so.snd_acked;
         }
         out.push_back(r);

@@ -66,6 +66,8 @@ public:
     // ---- the sockets' way back (SocketUser, on this CPU) ----
     void event(SocketRecord& rec);
     bool provide_rings(SocketRecord& rec);
+    sockbuf::RingView provide_lane(SocketRecord& rec, std::uint32_t bytes);
+    void take_lane_back(SocketRecord& rec, const sockbuf::RingView& ring);
     SocketRecord* accepted(SocketRecord& listener, const base::FourTuple& flow);
     void ready(SocketRecord& listener, SocketRecord& child);
     void moved_here(SocketRecord& rec);
@@ -91,6 +93,7 @@ private:
     bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r);
     SocketRecord* find_or_create(Client& c, const sockbuf::Request& r);
     void execute(SocketRecord& rec, const sockbuf::Request& r);
+    static void set_backlog(SocketRecord& listener, std::uint32_t connections);
     bool prepare_listen(SocketRecord& rec, std::int32_t backlog);
     void post(SocketRecord& rec, netmsg::SocketOp op, std::uint32_t sequence);
     void close(SocketRecord& rec, bool abort);
@@ -104,6 +107,8 @@ private:
     void fill_grants(Client& c);
     void free_record(SocketRecord& rec);
     void slot_home(Client& c, std::uint32_t slot);
+    static std::uint32_t waiting_in(const SocketRecord& listener, std::uint32_t cpu);
+    bool may_wait(const SocketRecord& listener) const;
     void close_unaccepted(SocketRecord& listener);
     bool still_in_lane(Client& c, const SocketRecord& rec) const;
     void sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process);

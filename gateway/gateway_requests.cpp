@@ -158,13 +158,20 @@ void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
     }
 }
 
+void GatewayCpu::set_backlog(SocketRecord& listener, std::uint32_t connections)
+{
+    listener.backlog = connections;
+    listener.credits->reset(connections, [&](std::uint32_t cpu) { return waiting_in(listener, cpu); });
+}
+
 // The accept lanes exist before any CPU can complete a connection. A second listen() only changes the backlog, within
 // the lanes that are there.
 bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
 {
-    auto wanted = static_cast<std::uint32_t>(backlog < 1 ? 1 : (backlog > 4096 ? 4096 : backlog));
+    // One more than asked for, as Linux.
+    std::uint32_t wanted = std::min(protocols::listen_backlog(backlog) + 1, protocols::listen_backlog_max);
     if (rec.lanes != 0) {
-        rec.backlog = std::min(wanted, rec.lane_entries);
+        set_backlog(rec, std::min(wanted, rec.lane_entries));
         return true;
     }
     Client& c = *rec.client;
@@ -179,7 +186,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     rec.lanes_shift = static_cast<std::uint8_t>(shift);
     rec.rings_cpu = me();
     rec.lane_entries = entries;
-    rec.backlog = wanted;
+    rec.credits = std::make_unique<ListenCredits>(c.cpus);
     rec.lane_produced = std::make_unique<std::atomic<std::uint32_t>[]>(c.cpus);
     for (std::uint32_t i = 0; i < c.cpus; ++i) {
         auto& lane = c.view().accept_lane(*offset, entries, i);
@@ -188,6 +195,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
         lane.lock.store(0, std::memory_order_relaxed);
         lane.capacity = entries;
     }
+    set_backlog(rec, wanted);
     auto& info = c.view().slot(rec.slot).info;
     info.lane_entries = static_cast<std::uint16_t>(entries);
     info.rcv_ring.store(static_cast<std::uint32_t>(*offset >> sockbuf::page_shift), std::memory_order_release);
@@ -206,8 +214,10 @@ void GatewayCpu::post(SocketRecord& rec, SocketOp op, std::uint32_t sequence)
     if (op == SocketOp::connect || rec.closing) {
         forget_idle(rec);
     }
-    bool walks = op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect ||
-                 op == SocketOp::unconnect || rec.so.listening || (rec.closing && rec.so.bound_port);
+    bool walks =
+        op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect || op == SocketOp::unconnect ||
+        rec.so.listening || (rec.closing && rec.so.bound_port) ||
+        (rec.so.kind == sockbuf::SlotKind::datagram && (op == SocketOp::set_option || op == SocketOp::shutdown));
     if (walks) { // other CPUs will touch it, or own it: nobody else may meanwhile
         rec.client->owner[rec.slot].store(in_transit, std::memory_order_release);
     }

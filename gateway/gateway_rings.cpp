@@ -47,17 +47,21 @@ bool GatewayCpu::provide_rings(SocketRecord& rec)
     base::assert_on(cpu_.owner());
     if (rec.so.snd_ring.size() != 0) { // known, perhaps from before it slept
         rec.snd_shift = static_cast<std::uint8_t>(std::countr_zero(rec.so.snd_ring.size()));
-        rec.rcv_shift = static_cast<std::uint8_t>(std::countr_zero(rec.so.rcv_ring.size()));
+        rec.rcv_shift = rec.so.rcv_ring.size() == 0
+                            ? std::uint8_t{0}
+                            : static_cast<std::uint8_t>(std::countr_zero(rec.so.rcv_ring.size()));
     } else {
         const GatewayOptions& o = shared_.options;
         bool stream = rec.so.kind == sockbuf::SlotKind::stream;
         const protocols::SocketOptions& wanted = rec.so.options;
         unsigned snd = shift_for(wanted.send_ring_bytes, stream ? o.send_ring_shift : o.datagram_ring_shift);
-        unsigned rcv = shift_for(wanted.receive_ring_bytes, stream ? o.receive_ring_shift : o.datagram_ring_shift);
         rec.snd_shift = static_cast<std::uint8_t>(snd);
-        rec.rcv_shift = static_cast<std::uint8_t>(rcv);
         rec.so.snd_ring = {nullptr, snd};
-        rec.so.rcv_ring = {nullptr, rcv};
+        if (stream) { // a datagram socket has lanes
+            unsigned rcv = shift_for(wanted.receive_ring_bytes, o.receive_ring_shift);
+            rec.rcv_shift = static_cast<std::uint8_t>(rcv);
+            rec.so.rcv_ring = {nullptr, rcv};
+        }
         auto& info = rec.so.slot->info; // before the application can look at them; never again
         info.snd_shift = rec.snd_shift;
         info.rcv_shift = rec.rcv_shift;
@@ -65,7 +69,7 @@ bool GatewayCpu::provide_rings(SocketRecord& rec)
     return attach_rings(rec, true);
 }
 
-// Both or none.
+// Both (of a stream) or none.
 bool GatewayCpu::attach_rings(SocketRecord& rec, bool for_text)
 {
     if (rec.so.snd_ring.valid()) {
@@ -75,8 +79,9 @@ bool GatewayCpu::attach_rings(SocketRecord& rec, bool for_text)
     RingArena& arena = c.cpu[me()].arena;
     std::uint64_t keep = for_text ? 0 : arena.total() / text_share;
     auto send = arena.take(rec.snd_shift, keep);
-    auto receive = send ? arena.take(rec.rcv_shift, keep) : std::nullopt;
-    if (!receive) {
+    bool both = rec.rcv_shift != 0;
+    auto receive = send && both ? arena.take(rec.rcv_shift, keep) : std::nullopt;
+    if (!send || (both && !receive)) {
         if (send) {
             arena.give(*send, rec.snd_shift);
         }
@@ -85,8 +90,10 @@ bool GatewayCpu::attach_rings(SocketRecord& rec, bool for_text)
     }
     rec.rings_cpu = me();
     rec.so.snd_ring = c.view().ring(*send, rec.snd_shift);
-    rec.so.rcv_ring = c.view().ring(*receive, rec.rcv_shift);
-    protocols::so_restart_receive(rec.so, rec.so.rcv_produced); // empty; the sender's start comes with its text
+    if (both) {
+        rec.so.rcv_ring = c.view().ring(*receive, rec.rcv_shift);
+        protocols::so_restart_receive(rec.so, rec.so.rcv_produced); // empty; the sender's start comes with its text
+    }
     publish_rings(rec);
     if (rec.want_ring_link.linked()) {
         rec.want_ring_link.unlink();
@@ -98,7 +105,9 @@ bool GatewayCpu::attach_rings(SocketRecord& rec, bool for_text)
 void GatewayCpu::publish_rings(SocketRecord& rec)
 {
     auto& info = rec.so.slot->info;
-    info.rcv_ring.store(page_of(*rec.client, rec.so.rcv_ring), std::memory_order_seq_cst);
+    if (rec.so.rcv_ring.valid()) {
+        info.rcv_ring.store(page_of(*rec.client, rec.so.rcv_ring), std::memory_order_seq_cst);
+    }
     info.snd_ring.store(page_of(*rec.client, rec.so.snd_ring), std::memory_order_seq_cst);
 }
 
@@ -111,6 +120,37 @@ void GatewayCpu::give_rings(SocketRecord& rec, bool cold)
     RingArena& arena = rec.client->cpu[me()].arena;
     give_one(*rec.client, arena, rec.so.snd_ring, rec.snd_shift, cold);
     give_one(*rec.client, arena, rec.so.rcv_ring, rec.rcv_shift, cold);
+    rings_came_back_ = true;
+}
+
+// The ring of a datagram lane, on whichever CPU the first datagram arrived; of the record only c fields.
+sockbuf::RingView GatewayCpu::provide_lane(SocketRecord& rec, std::uint32_t bytes)
+{
+    base::assert_on(cpu_.owner());
+    Client& c = *rec.client;
+    unsigned shift = shift_for(bytes, shared_.options.datagram_ring_shift);
+    auto offset = c.cpu[me()].arena.take(shift);
+    if (!offset) {
+        hurry();
+        return {};
+    }
+    sockbuf::DatagramLane& lane = c.view().lanes(rec.slot)[me()];
+    lane.ring = *offset;
+    lane.shift = shift;
+    c.view().slot(rec.slot).owner.lanes.fetch_or(std::uint64_t{1} << me(), std::memory_order_seq_cst);
+    return c.view().ring(*offset, shift);
+}
+
+void GatewayCpu::take_lane_back(SocketRecord& rec, const sockbuf::RingView& ring)
+{
+    base::assert_on(cpu_.owner());
+    Client& c = *rec.client;
+    sockbuf::DatagramLane& lane = c.view().lanes(rec.slot)[me()];
+    c.view().slot(rec.slot).owner.lanes.fetch_and(~(std::uint64_t{1} << me()), std::memory_order_seq_cst);
+    lane.produced.store(0, std::memory_order_relaxed); // a bind that failed may be tried again
+    lane.consumed.store(0, std::memory_order_relaxed);
+    c.cpu[me()].arena.give(static_cast<std::uint64_t>(ring.base() - c.view().base()),
+        static_cast<unsigned>(std::countr_zero(ring.size())));
     rings_came_back_ = true;
 }
 

@@ -25,15 +25,16 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
     s.info.lane_entries = 0;
     s.info.snd_ring.store(0, relaxed);
     s.info.rcv_ring.store(0, relaxed);
-    for (auto* zero : {&s.owner.snd_acked, &s.owner.rcv_produced, &s.owner.rcv_dropped, &s.owner.accept_ready,
+    for (auto* zero : {&s.owner.snd_acked, &s.owner.rcv_produced, &s.owner.lanes, &s.owner.accept_ready,
              &s.app.snd_produced, &s.app.rcv_consumed, &s.app.waiters[0], &s.app.waiters[1], &s.app.accept_taken}) {
         zero->store(0, relaxed);
     }
     for (auto* none : {&s.owner.rcv_end, &s.owner.rcv_ring_at, &s.owner.urgent_mark, &s.app.snd_end}) {
         none->store(sockbuf::no_offset, relaxed);
     }
-    for (auto* zero : {&s.owner.snd_broken, &s.owner.rcv_start, &s.app.snd_start, &s.app.want_space, &s.app.want_level,
-             &s.share.snd_lock, &s.share.rcv_lock, &s.share.ctl_lock, &s.share.status, &s.reply.done}) {
+    for (auto* zero :
+        {&s.owner.snd_broken, &s.owner.rcv_start, &s.app.snd_start, &s.app.want_space, &s.app.want_level,
+            &s.share.snd_lock, &s.share.rcv_lock, &s.share.ctl_lock, &s.share.status, &s.app.rcv_turn, &s.reply.done}) {
         zero->store(0, relaxed);
     }
     s.share.rcv_timeout_us.store(0, relaxed);
@@ -80,8 +81,17 @@ SocketRecord* GatewayCpu::new_record(Client& c, std::uint32_t slot, sockbuf::Slo
     rec->so.user_ref = rec;
     rec->so.slot = &c.view().slot(slot);
     rec->so.slot_id = slot;
+    rec->so.user_id = c.uid;
     rec->so.kind = kind;
     rec->so.family = family;
+    if (kind == sockbuf::SlotKind::datagram) {
+        rec->so.lanes = c.view().lanes(slot);
+        for (std::uint32_t i = 0; i < c.cpus; ++i) {
+            rec->so.lanes[i].produced.store(0, std::memory_order_relaxed);
+            rec->so.lanes[i].dropped.store(0, std::memory_order_relaxed);
+            rec->so.lanes[i].consumed.store(0, std::memory_order_relaxed);
+        }
+    }
     c.records[slot] = rec;
     return rec;
 }
@@ -100,16 +110,30 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
     return rec;
 }
 
+// Connections in a lane; an index that no honest process writes makes it full: the family loses its own connections.
+std::uint32_t GatewayCpu::waiting_in(const SocketRecord& listener, std::uint32_t cpu)
+{
+    auto& lane = listener.client->view().accept_lane(listener.lanes, listener.lane_entries, cpu);
+    std::uint32_t waiting =
+        listener.lane_produced[cpu].load(std::memory_order_relaxed) - lane.consumed.load(std::memory_order_acquire);
+    return std::min(waiting, listener.lane_entries);
+}
+
+// May one more connection wait in this CPU's lane?
+bool GatewayCpu::may_wait(const SocketRecord& listener) const
+{
+    std::uint32_t waiting = waiting_in(listener, me());
+    return waiting < listener.lane_entries &&
+           listener.credits->take(me(), waiting, [&](std::uint32_t cpu) { return waiting_in(listener, cpu); });
+}
+
 SocketRecord* GatewayCpu::accepted(SocketRecord& listener, const base::FourTuple& flow)
 {
     base::assert_on(cpu_.owner());
     Client& c = *listener.client;
-    auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, me());
-    std::uint32_t waiting =
-        listener.lane_produced[me()].load(std::memory_order_relaxed) - lane.consumed.load(std::memory_order_acquire);
     ClientCpu& mine = c.cpu[me()];
-    if (waiting >= listener.backlog || mine.free_slots.empty()) {
-        return nullptr; // also when a hostile family wrote an impossible index: it loses its own connections
+    if (mine.free_slots.empty() || !may_wait(listener)) {
+        return nullptr;
     }
     std::uint32_t slot = mine.free_slots.back();
     mine.free_slots.pop_back();

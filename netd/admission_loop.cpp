@@ -333,7 +333,7 @@ Admission::Verdict Admission::attach(Connection& c)
     if (c.uid != 0 && c.uid != geteuid() && families_of(c.uid) >= std::max(1U, limits_.clients - limits_.clients / 8)) {
         error = "this user has too many clients";
     } else {
-        client = gateway_.attach(static_cast<std::uint32_t>(c.pid), error);
+        client = gateway_.attach(static_cast<std::uint32_t>(c.pid), error, c.uid);
     }
     if (client == nullptr) {
         complain(c, fmt::format("cannot attach: {}", error));

@@ -24,7 +24,7 @@ bool conflict(const PortReservation& a, const PortReservation& b)
     if (!overlap(a.local.addr, b.local.addr)) {
         return false;
     }
-    bool shared = a.reuse_port && b.reuse_port;
+    bool shared = a.reuse_port && b.reuse_port && a.user_id == b.user_id;
     bool reused = a.reuse_addr && b.reuse_addr && !a.listening && !b.listening;
     return !shared && !reused;
 }

@@ -19,6 +19,7 @@ struct PortReservation {
     const Socket* owner = nullptr; // identity only, never dereferenced on a foreign CPU
     bool reuse_addr = false;
     bool reuse_port = false;
+    std::uint32_t user_id = 0; // SO_REUSEPORT shares between sockets of one user only
     bool listening = false;
     base::CpuId cpu = base::no_cpu; // where the socket lived when it bound
 };
@@ -27,7 +28,8 @@ struct PortTable {
     PortTable();
     ~PortTable();
     // address_in_use by the rules of Linux's bind (man 7 socket, SO_REUSEADDR and SO_REUSEPORT): wildcard against any
-    // address conflicts; both with reuse_port are fine; both with reuse_addr are fine unless one listens.
+    // address conflicts; both with reuse_port and of one user are fine; both with reuse_addr are fine unless one
+    // listens.
     base::Error reserve(const PortReservation& r);
     void release(const Socket* owner);
     // listen(): conflicts with another listener on an overlapping address unless both have reuse_port.

@@ -83,7 +83,7 @@ namespace protocols {
     X(udp_in_no_port, "udp.in_no_port")                                                                                \
     X(udp_in_ring_full, "udp.in_ring_full")                                                                            \
     X(udp_in_shut_down, "udp.in_shut_down")                                                                            \
-    X(udp_in_closing, "udp.in_closing")                                                                                \
+    X(udp_in_no_lane, "udp.in_no_lane")                                                                                \
     X(udp_forwarded, "udp.forwarded")                                                                                  \
     X(udp_forward_shed, "udp.forward_shed")                                                                            \
     X(udp_out, "udp.out")                                                                                              \

@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 3;
+inline constexpr std::uint32_t abi_version = 4;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -74,7 +74,7 @@ struct alignas(64) SlotOwnerLine {
     std::atomic<std::uint64_t> rcv_end;      // o: offset of EOF (or of the error so_error); no_offset while open
     std::atomic<std::uint64_t> rcv_ring_at;  // o: mark the socket when rcv_consumed reaches this (window update due)
     std::atomic<std::uint64_t> urgent_mark;  // o: offset just after the urgent byte; no_offset when none
-    std::atomic<std::uint64_t> rcv_dropped;  // s: datagrams that found the ring full
+    std::atomic<std::uint64_t> lanes;        // each CPU once: bit i = CPU i has made its DatagramLane of the socket
     std::atomic<std::uint32_t> snd_broken;   // o: 1 once nothing more can be sent (RST, timeout): EPIPE
     std::atomic<std::uint32_t> rcv_start;    // o: of the receive ring; read after rcv_produced
     std::atomic<std::uint64_t> accept_ready; // o: listener: entries ever pushed to its lanes (sum), for readiness
@@ -91,7 +91,7 @@ struct alignas(64) SlotAppLine {
     std::atomic<std::uint32_t> want_level;   // u: SO_RCVLOWAT in bytes (0 = 1)
     std::atomic<std::uint64_t> accept_taken; // u: listener: entries taken from its lanes (sum)
     std::atomic<std::uint32_t> snd_start;    // u: of the send ring; stored before snd_produced
-    std::uint32_t reserved;
+    std::atomic<std::uint32_t> rcv_turn;     // u: datagram, under rcv_lock: the lane that the next read looks at first
 };
 static_assert(sizeof(SlotAppLine) == 64);
 
@@ -247,6 +247,19 @@ constexpr std::uint64_t datagram_stride(std::uint32_t size)
 }
 inline constexpr std::uint32_t datagram_payload_max = 65507;
 
+// What a datagram socket receives on one CPU (design.md rule 12): a flow hashes to one CPU, so its order holds within
+// the lane. Its ring is made when the first datagram arrives there; bit `cpu` of SlotOwnerLine::lanes is set after the
+// place of the ring is written. A reader takes turns over the lanes that exist, under rcv_lock.
+struct DatagramLane {
+    alignas(64) std::atomic<std::uint64_t> produced; // o = the CPU of the lane: bytes below are readable
+    std::atomic<std::uint64_t> dropped;              // o: datagrams that found the ring full
+    std::uint64_t ring;                              // o: byte offset of the ring in the segment
+    std::uint32_t shift;                             // o: log2 of its size
+    std::uint32_t reserved;
+    alignas(64) std::atomic<std::uint64_t> consumed; // u: bytes below are free again
+};
+static_assert(sizeof(DatagramLane) == 128);
+
 // ---- Segment
 // ------------------------------------------------------------------------------------------------------------
 
@@ -273,6 +286,7 @@ struct SegmentHeader {
     std::uint64_t replies;      // c: offset of ReplyArea[max_processes]
     std::uint64_t waiters;      // c: offset of Waiter[max_waiters]
     std::uint64_t waiter_bits;  // c: offset of u64[max_waiters][sockets / 64]
+    std::uint64_t lanes;        // c: offset of DatagramLane[sockets][cpus]
     std::uint64_t rings;        // c: offset of ring memory, page aligned
     AnnouncedPrefix prefixes[max_prefixes]; // c: which destinations are netd's
     std::int16_t pins[max_cpus];            // c: the OS CPU each protocol thread is pinned to, -1 = none

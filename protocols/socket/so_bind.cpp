@@ -19,6 +19,7 @@ PortReservation reservation(const Domain& d, const Socket& so)
     r.owner = &so;
     r.reuse_addr = so.options.reuse_addr;
     r.reuse_port = so.options.reuse_port;
+    r.user_id = so.user_id;
     r.cpu = d.id();
     return r;
 }
@@ -26,7 +27,9 @@ PortReservation reservation(const Domain& d, const Socket& so)
 base::Error bind_visit(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
-    if (is_stream(so) && !so.options.reuse_addr && tcp_port_in_use(d, so.flow.local.port)) {
+    // Connections of a SO_REUSEPORT group do not keep a new member out (those of others are not told apart from them).
+    bool reuses = so.options.reuse_addr || so.options.reuse_port;
+    if (is_stream(so) && !reuses && tcp_port_in_use(d, so.flow.local.port)) {
         return base::Error::address_in_use;
     }
     base::Error error = ports_of(d, so).reserve(reservation(*so.domain, so));
@@ -184,10 +187,11 @@ void so_auto_bind(Domain& d, SocketMsg& m)
         unbind(so);
         return so_complete(m, base::Error::address_in_use);
     }
-    if (!is_stream(so) && !so.rcv_ring.valid() && !so.user->socket_rings(so)) {
+    if (!is_stream(so) && !so.snd_ring.valid() && !so.user->socket_rings(so)) {
         unbind(so);
         return so_complete(m, base::Error::no_buffers);
     }
+    so.reuse_key = d.random.next();
     so_walk(d, m, bind_walk);
 }
 
@@ -209,10 +213,11 @@ void so_bind(Domain& d, SocketMsg& m)
         }
         return so_auto_bind(d, m);
     }
-    if (!is_stream(so) && !so.rcv_ring.valid() && !so.user->socket_rings(so)) {
+    if (!is_stream(so) && !so.snd_ring.valid() && !so.user->socket_rings(so)) {
         unbind(so);
         return so_complete(m, base::Error::no_buffers);
     }
+    so.reuse_key = d.random.next();
     so_walk(d, m, bind_walk);
 }
 

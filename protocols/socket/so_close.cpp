@@ -57,13 +57,26 @@ void close_done(Domain& d, SocketMsg& m)
 
 constexpr Walk close_walk{close_visit, nullptr, close_done};
 
+// No CPU appends any more: where its lanes end is the end.
+void shutdown_done(Domain&, SocketMsg& m)
+{
+    so_publish_end(*m.socket);
+    so_complete(m, base::Error::none);
+}
+
+constexpr Walk shutdown_walk{so_update_visit, nullptr, shutdown_done};
+
 } // namespace
 
 void so_shutdown(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
     if (!is_stream(so)) {
-        return so_complete(m, udp_usr_shutdown(d, so, m.value));
+        base::Error error = udp_usr_shutdown(d, so, m.value);
+        if (error == base::Error::none && so.rcv_shut) {
+            return so_walk(d, m, shutdown_walk);
+        }
+        return so_complete(m, error);
     }
     if (so.listening) {
         if (m.value == SHUT_WR) {

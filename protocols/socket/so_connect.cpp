@@ -9,17 +9,7 @@ namespace protocols {
 
 namespace {
 
-base::Error reattach_visit(Domain& d, SocketMsg& m)
-{
-    udp_detach_here(d, *m.socket);
-    return udp_attach_here(d, *m.socket);
-}
-
-void reattach_undo(Domain&, SocketMsg&)
-{
-} // the entry that is there is as good as one with the old peer
-
-void reattach_done(Domain&, SocketMsg& m)
+void peer_done(Domain&, SocketMsg& m)
 {
     Socket& so = *m.socket;
     so_publish_addresses(so);
@@ -28,7 +18,7 @@ void reattach_done(Domain&, SocketMsg& m)
     lwkt::reply(m);
 }
 
-constexpr Walk reattach_walk{reattach_visit, reattach_undo, reattach_done};
+constexpr Walk peer_walk{so_update_visit, nullptr, peer_done};
 
 // On the owner of the flow: the rings, then SYN.
 void start(Domain& d, SocketMsg& m)
@@ -115,7 +105,7 @@ void so_connect_bound(Domain& d, SocketMsg& m)
     if (base::Error error = udp_connect(d, *m.socket, m.address); error != base::Error::none) {
         return so_complete(m, error);
     }
-    so_walk(d, m, reattach_walk);
+    so_walk(d, m, peer_walk);
 }
 
 void so_unconnect(Domain& d, SocketMsg& m)
@@ -128,7 +118,7 @@ void so_unconnect(Domain& d, SocketMsg& m)
     if (error != base::Error::none || so.flow.local.port == 0) {
         return so_complete(m, error);
     }
-    so_walk(d, m, reattach_walk);
+    so_walk(d, m, peer_walk);
 }
 
 } // namespace protocols

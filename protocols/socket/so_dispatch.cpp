@@ -15,9 +15,16 @@ void abort_faulty(Domain& d, Socket& so)
     }
 }
 
+constexpr Walk option_walk{so_update_visit, nullptr, [](Domain&, SocketMsg& m) { lwkt::reply(m); }};
+
 void set_option(Domain& d, SocketMsg& m)
 {
-    so_complete(m, so_set_option(d, *m.socket, m.level, m.name, m.option, m.size));
+    Socket& so = *m.socket;
+    base::Error error = so_set_option(d, so, m.level, m.name, m.option, m.size);
+    if (error == base::Error::none && !is_stream(so) && so.bound_port) {
+        return so_walk(d, m, option_walk);
+    }
+    so_complete(m, error);
 }
 
 void get_option(Domain& d, SocketMsg& m)
@@ -83,13 +90,11 @@ void so_look_send(Domain& d, Socket& so)
 
 void so_look_rcvd(Domain& d, Socket& so)
 {
-    if (so.app_closed) {
+    if (so.app_closed || !is_stream(so)) { // each CPU looks at its datagram lane when that seems full (udp_input.cpp)
         return;
     }
     if (!so_take_consumed(so)) {
         abort_faulty(d, so);
-    } else if (!is_stream(so)) {
-        udp_usr_rcvd(d, so);
     } else if (so.tcb != nullptr) {
         tcp_usr_rcvd(d, so);
     }

@@ -15,7 +15,7 @@ void so_post(Domain& d, netmsg::SocketMsg& m);
 
 // Direct calls on the owner, without a message (the owner has work for the socket at hand): marks.
 void so_look_send(Domain& d, Socket& so); // snd_produced or snd_end moved
-void so_look_rcvd(Domain& d, Socket& so); // rcv_consumed moved
+void so_look_rcvd(Domain& d, Socket& so); // rcv_consumed of a stream moved
 
 // ---- The stream protocol's side (protocols/tcp/tcp_usrreq.cpp)
 // -------------------------------------------------------------
@@ -52,11 +52,11 @@ const base::FourTuple& tcp_idle_flow(const IdleConnection& i);
 // ---- The datagram protocol's side (protocols/udp/udp_usrreq.cpp)
 // -----------------------------------------------------------
 base::Error udp_attach_here(Domain& d, Socket& so); // this CPU's table entry for a bound socket
+void udp_update_here(Domain& d, const Socket& so);  // after connect, shutdown or setsockopt
 void udp_detach_here(Domain& d, Socket& so);
 base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer);
 base::Error udp_unconnect(Domain& d, Socket& so);
 void udp_usr_send(Domain& d, Socket& so); // records in the send ring: output
-void udp_usr_rcvd(Domain& d, Socket& so);
 base::Error udp_usr_shutdown(Domain& d, Socket& so, int how);
 void udp_usr_close(Domain& d, Socket& so); // flushes what was published, ends in socket_detached
 

@@ -52,6 +52,9 @@ struct Walk {
 };
 void so_walk(Domain& d, SocketMsg& m, const Walk& walk);
 
+// The visit of walks after which every CPU's entry of a bound datagram socket is as its owner says (so_walk.cpp).
+base::Error so_update_visit(Domain& d, SocketMsg& m);
+
 // Chooses a port and reserves it everywhere for a socket that is not bound; goes on by m.op (so_bind.cpp).
 void so_auto_bind(Domain& d, SocketMsg& m);
 

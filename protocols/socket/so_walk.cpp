@@ -55,6 +55,12 @@ void walk_visit(lwkt::Message& msg)
 
 } // namespace
 
+base::Error so_update_visit(Domain& d, SocketMsg& m)
+{
+    udp_update_here(d, *m.socket);
+    return base::Error::none;
+}
+
 void so_send(Domain& d, base::CpuId to, SocketMsg& m, lwkt::Message::Dispatch next)
 {
     m.dispatch = next;

@@ -39,9 +39,15 @@ public:
     // Something happened; collected until the roll-up, where waiters are woken.
     virtual void socket_event(Socket& so, std::uint32_t events) = 0;
     // Gives the socket the rings it has not (stream: before SYN or SYN-ACK, and for text when it lost them while it
-    // slept; datagram: at bind or connect) according to so.options sizes; fills so.snd_ring, so.rcv_ring. False: no
-    // memory; the operation fails with no_buffers, text is dropped. Sizes are set all the same.
+    // slept; datagram: at bind or connect, a send ring only) according to so.options sizes; fills so.snd_ring,
+    // so.rcv_ring. False: no memory; the operation fails with no_buffers, text is dropped. Sizes are set all the same.
     virtual bool socket_rings(Socket& so) = 0;
+    // Datagram: the ring of the lane on the CPU that runs, which may be any CPU (only c fields of `so` may be touched);
+    // publishes its place in so.lanes[CPU] and the bit in so.slot. `bytes`: SO_RCVBUF, 0 = the user's default. Not
+    // valid: no memory, the datagram is dropped.
+    virtual sockbuf::RingView socket_lane(Socket&, std::uint32_t) { return {}; }
+    // The same CPU needs the ring no more (the close walk, or a bind that failed elsewhere).
+    virtual void socket_lane_gone(Socket&, const sockbuf::RingView&) {}
     // A connection of listener shard `l` is complete on this CPU: a new socket of the same user with slot and rings;
     // null: no slot, no memory or the accept lane is full; the final ACK is dropped and the peer retries.
     virtual Socket* socket_accepted(Listener& l, const base::FourTuple& flow) = 0;
@@ -100,26 +106,38 @@ struct SocketOptions {
     bool operator==(const SocketOptions&) const = default;
 };
 
+// What listen(fd, backlog) means, as on Linux: negative is as many as allowed (net.core.somaxconn).
+inline constexpr std::uint32_t listen_backlog_max = 4096;
+constexpr std::uint32_t listen_backlog(std::int32_t asked)
+{
+    auto wanted = static_cast<std::uint32_t>(asked);
+    return wanted < listen_backlog_max ? wanted : listen_backlog_max;
+}
+
 struct Socket {
-    Domain* domain = nullptr;            // see above
-    SocketUser* user = nullptr;          // c
-    void* user_ref = nullptr;            // the user's own record of the socket
-    sockbuf::SocketSlot* slot = nullptr; // c: published fields; in shared memory, so written only (never trusted)
-    std::uint32_t slot_id = 0;           // c
+    Domain* domain = nullptr;               // see above
+    SocketUser* user = nullptr;             // c
+    void* user_ref = nullptr;               // the user's own record of the socket
+    sockbuf::SocketSlot* slot = nullptr;    // c: published fields; in shared memory, so written only (never trusted)
+    sockbuf::DatagramLane* lanes = nullptr; // c: datagram: element i = CPU i's, in shared memory as well
+    std::uint32_t slot_id = 0;              // c
     sockbuf::SlotKind kind = sockbuf::SlotKind::none; // c
     std::uint8_t family = 0;                          // c: AF_INET, AF_INET6
+    std::uint32_t user_id = 0;                        // c: who may share its port (SO_REUSEPORT)
 
-    base::FourTuple flow;    // local and peer as far as bound and connected; port 0 = not
-    bool bound_port = false; // an explicit bind holds a reservation on every CPU
+    base::FourTuple flow;        // local and peer as far as bound and connected; port 0 = not
+    std::uint64_t reuse_key = 0; // SO_REUSEPORT: its name in a group (protocols/reuse_group.hpp), drawn at bind
+    bool bound_port = false;     // an explicit bind holds a reservation on every CPU
     bool listening = false;
-    bool rcv_shut = false;       // datagram: shutdown(SHUT_RD)
+    bool rcv_shut = false;       // datagram: shutdown(SHUT_RD), on its way to every CPU's entry
     bool local_by_route = false; // datagram: connect, not bind, chose the local address
     bool app_closed = false;     // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;
 
-    // Stream: validated copies. Send: [snd_acked, snd_limit) is what the application published and the peer has not
-    // acknowledged. Receive: [rcv_consumed, rcv_produced) is readable; beyond rcv_produced up to rcv_consumed + ring
-    // size out-of-order data may already lie in place.
+    // Validated copies (receive: stream only; a datagram socket's are in its entries, one per CPU). Send: [snd_acked,
+    // snd_limit) is what the application published and the peer has not acknowledged. Receive: [rcv_consumed,
+    // rcv_produced) is readable; beyond rcv_produced up to rcv_consumed + ring size out-of-order data may already lie
+    // in place.
     sockbuf::RingView snd_ring;
     sockbuf::RingView rcv_ring;
     std::uint64_t snd_acked = 0;

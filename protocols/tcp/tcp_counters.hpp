@@ -27,6 +27,7 @@ namespace protocols {
     X(out_of_order, "tcp.in_out_of_order")                                                                             \
     X(reassembly_full, "tcp.in_reassembly_full")                                                                       \
     X(syn_cache_full, "tcp.syn_cache_full")                                                                            \
+    X(half_open_full, "tcp.half_open_full")                                                                            \
     X(cookies_sent, "tcp.cookies_sent")                                                                                \
     X(cookies_valid, "tcp.cookies_valid")                                                                              \
     X(cookies_bad, "tcp.cookies_bad")                                                                                  \

@@ -46,12 +46,16 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
         return;
     }
     Negotiated n = negotiate(s.header.options, scale_for(l.options.receive_ring_bytes));
-    SynEntry* e = state.syn_cache.slab.make(d, s.flow, l);
+    bool queue_full = l.pending >= l.half_open_max; // as inet_csk_reqsk_queue_is_full of Linux
+    SynEntry* e = queue_full ? nullptr : state.syn_cache.slab.make(d, s.flow, l);
     if (e == nullptr) {
-        count(state.counters.syn_cache_full);
+        count(queue_full ? state.counters.half_open_full : state.counters.syn_cache_full);
         if (d.stack.options().syn_cookies) {
             answer_with_cookie(d, s, n, route);
             return;
+        }
+        if (queue_full) {
+            return; // the peer tries again
         }
         e = make_room(d) ? state.syn_cache.slab.make(d, s.flow, l) : nullptr;
         if (e == nullptr) {

@@ -1,4 +1,5 @@
 // This CPU's share of a listening socket (rule 11): its entry in the listener table. Owner: the domain's CPU.
+#include "protocols/reuse_group.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols {
@@ -22,13 +23,17 @@ Listener* ListenerTable::find(const base::Endpoint& local, std::uint64_t flow_ha
 {
     Bucket& b = bucket(local.port);
     for (bool exact : {true, false}) {
-        std::uint64_t matches = 0;
+        std::uint64_t chosen_weight = 0;
         Listener* chosen = nullptr;
         for (Listener* l = b.front(); l != nullptr; l = b.next(*l)) {
             bool fits = exact ? l->local.addr == local.addr : l->local.addr.is_any();
-            // Rendezvous of the flow with the members of a SO_REUSEPORT group: the k-th replaces with probability 1/k.
-            if (fits && l->local.port == local.port && (flow_hash >> 8) % ++matches == 0) {
+            if (!fits || l->local.port != local.port) {
+                continue;
+            }
+            std::uint64_t weight = reuse_weight(flow_hash, l->reuse_key);
+            if (chosen == nullptr || weight > chosen_weight) {
                 chosen = l;
+                chosen_weight = weight;
             }
         }
         if (chosen != nullptr) {
@@ -89,10 +94,14 @@ base::Error tcp_listen_here(Domain& d, Socket& so, int backlog)
         l->so = &so;
         l->user = so.user;
         l->local = so.flow.local;
+        l->reuse_key = so.reuse_key;
         d.tcp->listeners.insert(*l);
     }
     l->options = so.options;
-    l->backlog = static_cast<std::uint32_t>(std::max(backlog, 1));
+    // Flows hash evenly, so a fixed share each is close to one bound on all of them, without a counter that every SYN
+    // of a flood would write; a SYN above it is answered with a cookie.
+    auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
+    l->half_open_max = std::max((listen_backlog(backlog) + cpus - 1) / cpus, 1U);
     return base::Error::none;
 }
 

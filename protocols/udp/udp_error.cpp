@@ -58,7 +58,7 @@ void forwarded(lwkt::Message& m)
     IcmpError e;
     std::memcpy(static_cast<void*>(&e), p.data, sizeof e);
     p.free();
-    UdpPcb* pcb = udp_lookup(d, e.flow, 0);
+    UdpPcb* pcb = udp_lookup(d, e.flow, d.stack.steering().hash(e.flow));
     if (pcb != nullptr && pcb->owner == d.id()) {
         tell(d, *pcb->socket, e);
     }
@@ -69,7 +69,7 @@ void forwarded(lwkt::Message& m)
 void udp_icmp_error(Domain& d, const IcmpError& e)
 {
     base::assert_on(d.cpu.owner());
-    UdpPcb* pcb = udp_lookup(d, e.flow, 0);
+    UdpPcb* pcb = udp_lookup(d, e.flow, d.stack.steering().hash(e.flow));
     if (pcb == nullptr) {
         return;
     }
@@ -82,6 +82,7 @@ void udp_icmp_error(Domain& d, const IcmpError& e)
     }
     static_assert(std::is_trivially_copyable_v<IcmpError>);
     std::memcpy(p->put(sizeof e), &e, sizeof e);
+    count(d.counters.udp_forwarded);
     ipv4_forward(d, pcb->owner, *p, forwarded);
 }
 

@@ -1,5 +1,6 @@
-// Received datagrams (RFC 768, RFC 1122 4.1.3): matched on the CPU to which the flow hashes, forwarded to the owner of
-// the socket, appended to its receive ring; the sender of what nobody wants hears so. Owner: the domain's CPU.
+// Received datagrams (RFC 768, RFC 1122 4.1.3): matched on the CPU to which the flow hashes and appended to the
+// socket's lane there, whichever CPU owns the socket; the sender of what nobody wants hears so. Owner: the domain's
+// CPU.
 #include <netinet/in.h>
 
 #include "base/endian.hpp"
@@ -28,22 +29,38 @@ bool checksum_correct(const IpIn& ip, const netmsg::Packet& p)
     return sum.correct();
 }
 
-// Appends a record to the socket's ring. The packet stays the caller's.
-void append(Domain& d, Socket& so, const IpIn& ip, std::uint16_t peer_port, const netmsg::Packet& p)
+// What the reader has consumed; an offset that no honest reader writes leaves the lane as full as it was.
+void take_consumed(UdpPcb& pcb)
 {
-    if (so.app_closed) {
-        return count(d.counters.udp_in_closing);
+    std::uint64_t consumed = pcb.lane->consumed.load(std::memory_order_acquire);
+    if (consumed >= pcb.consumed && consumed <= pcb.produced) {
+        pcb.consumed = consumed;
     }
-    if (so.rcv_shut) {
+}
+
+// Room for `stride` bytes. The reader's progress is looked at only when the ring seems full.
+bool has_room(UdpPcb& pcb, std::uint64_t stride)
+{
+    if (pcb.produced + stride - pcb.consumed <= pcb.ring.size()) {
+        return true;
+    }
+    take_consumed(pcb);
+    return pcb.produced + stride - pcb.consumed <= pcb.ring.size();
+}
+
+// Appends a record to the socket's lane here. The packet stays the caller's.
+void append(Domain& d, UdpPcb& pcb, const IpIn& ip, std::uint16_t peer_port, const netmsg::Packet& p)
+{
+    if (pcb.rcv_shut) {
         return count(d.counters.udp_in_shut_down);
     }
+    if (!pcb.ring.valid()) {
+        pcb.ring = pcb.socket->user->socket_lane(*pcb.socket, pcb.lane_bytes);
+    }
     std::uint64_t stride = sockbuf::datagram_stride(p.total());
-    const sockbuf::RingView& ring = so.rcv_ring;
-    // The reader's progress is looked at only when the ring seems full.
-    if (so.rcv_produced + stride - so.rcv_consumed > ring.size() &&
-        (!so_take_consumed(so) || so.rcv_produced + stride - so.rcv_consumed > ring.size())) {
-        count(so.slot->owner.rcv_dropped);
-        return count(d.counters.udp_in_ring_full);
+    if (!pcb.ring.valid() || !has_room(pcb, stride)) {
+        count(pcb.lane->dropped);
+        return count(pcb.ring.valid() ? d.counters.udp_in_ring_full : d.counters.udp_in_no_lane);
     }
     sockbuf::DatagramHeader h{};
     h.size = p.total();
@@ -53,85 +70,32 @@ void append(Domain& d, Socket& so, const IpIn& ip, std::uint16_t peer_port, cons
     std::memcpy(h.addr, ip.source.bytes(), 16);
     h.interface = ip.interface->index;
     h.local_v4 = ip.destination.v4();
-    ring.copy_in(so.rcv_produced, &h, sizeof h);
-    std::uint64_t at = so.rcv_produced + sizeof h;
+    pcb.ring.copy_in(pcb.produced, &h, sizeof h);
+    std::uint64_t at = pcb.produced + sizeof h;
     iovec pieces[netmsg::packet_pieces_max + 1];
     for (unsigned i = 0, n = p.span(0, p.total(), pieces); i < n; ++i) {
-        ring.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
+        pcb.ring.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
         at += pieces[i].iov_len;
     }
-    so.rcv_produced += stride;
+    pcb.produced += stride;
     count(d.counters.udp_in);
-    so_publish_received(so);
+    pcb.lane->produced.store(pcb.produced, std::memory_order_seq_cst);
+    pcb.socket->user->socket_event(*pcb.socket, so_readable);
 }
 
-base::FourTuple flow_of(const IpIn& ip, const netmsg::Packet& p)
+// Broadcast and multicast: every socket (RFC 1122 4.1.3.3 leaves the choice; Linux gives each a copy), each in its lane
+// here: no other CPU hears of it.
+void append_all(Domain& d, const IpIn& ip, const base::FourTuple& flow, const netmsg::Packet& p)
 {
-    const std::byte* header = p.data - wire::udp_header_bytes; // taken off before
-    return {{ip.destination, base::load_be16(header + 2)}, {ip.source, base::load_be16(header)}};
-}
-
-// To every socket on this CPU that matches.
-unsigned append_all(Domain& d, const IpIn& ip, const base::FourTuple& flow, const netmsg::Packet& p)
-{
-    unsigned found = 0;
+    bool found = false;
     auto& list = d.udp->table[flow.local.port % UdpState::buckets];
     for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
-        if (pcb->owner == d.id() && udp_matches(*pcb, flow, true)) {
-            append(d, *pcb->socket, ip, flow.peer.port, p);
-            ++found;
+        if (udp_matches(*pcb, flow, true)) {
+            append(d, *pcb, ip, flow.peer.port, p);
+            found = true;
         }
     }
-    return found;
-}
-
-// On a socket's owner, sent by the CPU of the flow. Data at the payload. Matched again: the socket may be gone.
-void forwarded(lwkt::Message& m)
-{
-    Domain& d = forwarded_domain(m);
-    auto& p = static_cast<netmsg::Packet&>(m);
-    IpIn ip = ipv4_describe(d, p);
-    base::FourTuple flow = flow_of(ip, p);
-    if (ip.broadcast) {
-        append_all(d, ip, flow, p);
-        p.free();
-        return;
-    }
-    UdpPcb* pcb = udp_lookup(d, flow, p.flow_hash);
-    if (pcb == nullptr || pcb->owner != d.id()) {
-        return drop(p, d.counters.udp_in_closing);
-    }
-    append(d, *pcb->socket, ip, flow.peer.port, p);
-    p.free();
-}
-
-// Broadcast and multicast: every socket on every CPU (RFC 1122 4.1.3.3 leaves the choice; Linux gives each a copy).
-void to_all(Domain& d, const IpIn& ip, const base::FourTuple& flow, netmsg::Packet& p)
-{
-    unsigned found = append_all(d, ip, flow, p);
-    auto& list = d.udp->table[flow.local.port % UdpState::buckets];
-    std::uint64_t told[sockbuf::max_cpus / 64] = {};
-    auto above = static_cast<std::uint32_t>(p.data - p.l3);
-    for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
-        std::uint64_t bit = std::uint64_t{1} << (pcb->owner % 64);
-        bool elsewhere = pcb->owner != d.id() && udp_matches(*pcb, flow, true);
-        if (!elsewhere || (told[pcb->owner / 64] & bit) != 0) {
-            continue;
-        }
-        told[pcb->owner / 64] |= bit;
-        ++found;
-        p.push(above); // the copy needs its headers
-        netmsg::Packet* copy = d.stack.pool().clone(p);
-        p.pull(above);
-        if (copy == nullptr) {
-            count(d.counters.udp_forward_shed);
-            continue;
-        }
-        copy->l3 = copy->data;
-        copy->pull(above);
-        ipv4_forward(d, pcb->owner, *copy, forwarded);
-    }
-    if (found == 0) {
+    if (!found) {
         count(d.counters.udp_in_no_port);
     }
 }
@@ -154,7 +118,7 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     p.pull(wire::udp_header_bytes);
     base::FourTuple flow{{ip.destination, h->destination_port}, {ip.source, h->source_port}};
     if (ip.broadcast) {
-        to_all(d, ip, flow, p);
+        append_all(d, ip, flow, p);
         p.free();
         return;
     }
@@ -163,11 +127,7 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
         icmp_send_unreachable(d, ip, p, wire::unreachable_port);
         return drop(p, d.counters.udp_in_no_port);
     }
-    if (pcb->owner != d.id()) {
-        count(d.counters.udp_forwarded);
-        return ipv4_forward(d, pcb->owner, p, forwarded);
-    }
-    append(d, *pcb->socket, ip, flow.peer.port, p);
+    append(d, *pcb, ip, flow.peer.port, p);
     p.free();
 }
 

@@ -1,6 +1,7 @@
 // The UDP table: entries, lookup, and the calls that bind and connect make on every CPU. Owner: the domain's CPU.
 #include "protocols/udp/udp_state.hpp"
 
+#include "protocols/reuse_group.hpp"
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/stack.hpp"
 
@@ -22,6 +23,17 @@ unsigned score(const UdpPcb& pcb, const base::FourTuple& flow)
     return 1U + (pcb.flow.local.addr.is_any() ? 0 : 2) + (pcb.flow.peer.port != 0 ? 4 : 0);
 }
 
+UdpPcb* entry_of(Domain& d, const Socket& so)
+{
+    UdpState::PcbList& list = bucket(d, so.flow.local.port);
+    for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
+        if (pcb->socket == &so) {
+            return pcb;
+        }
+    }
+    return nullptr;
+}
+
 void on_timer(lwkt::Timer& t)
 {
     auto& pcb = static_cast<UdpPcb&>(t);
@@ -31,9 +43,19 @@ void on_timer(lwkt::Timer& t)
 } // namespace
 
 UdpPcb::UdpPcb(Domain& d, Socket& so)
-    : lwkt::Timer(on_timer), domain(d), socket(&so), owner(so.domain->id()), flow(so.flow),
-      reuse_port(so.options.reuse_port), local_by_route(so.local_by_route)
+    : lwkt::Timer(on_timer), domain(d), socket(&so), owner(so.domain->id()), lane(&so.lanes[d.id()])
 {
+    copy_from(so);
+}
+
+void UdpPcb::copy_from(const Socket& so)
+{
+    flow = so.flow;
+    reuse_port = so.options.reuse_port;
+    reuse_key = so.reuse_key;
+    local_by_route = so.local_by_route;
+    rcv_shut = so.rcv_shut;
+    lane_bytes = so.options.receive_ring_bytes;
 }
 
 UdpState::UdpState(Domain&)
@@ -63,27 +85,29 @@ UdpPcb* udp_lookup(Domain& d, const base::FourTuple& flow, std::uint32_t hash)
     UdpState::PcbList& list = bucket(d, flow.local.port);
     UdpPcb* best = nullptr;
     unsigned best_score = 0;
-    unsigned group = 0; // entries with the best score that share by SO_REUSEPORT
+    std::uint64_t best_weight = 0;
     for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
         unsigned s = score(*pcb, flow);
         if (s == 0 || s < best_score) {
             continue;
         }
-        group = s > best_score ? 0 : group;
-        best_score = s;
-        best = pcb; // among equals the latest bound, as Linux
-        group += pcb->reuse_port ? 1 : 0;
-    }
-    if (group < 2) {
-        return best;
-    }
-    unsigned chosen = (hash >> 9) % group; // other bits than those that chose the CPU
-    for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
-        if (pcb->reuse_port && score(*pcb, flow) == best_score && chosen-- == 0) {
-            return pcb;
+        std::uint64_t weight = pcb->reuse_port ? reuse_weight(hash, pcb->reuse_key) : 0;
+        if (s == best_score && best->reuse_port && pcb->reuse_port && weight < best_weight) {
+            continue; // of a group another one takes this flow
         }
+        best = pcb; // among equals outside a group the latest bound, as Linux
+        best_score = s;
+        best_weight = weight;
     }
     return best;
+}
+
+void udp_update_here(Domain& d, const Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    if (UdpPcb* pcb = entry_of(d, so); pcb != nullptr) {
+        pcb->copy_from(so);
+    }
 }
 
 base::Error udp_attach_here(Domain& d, Socket& so)
@@ -104,14 +128,13 @@ base::Error udp_attach_here(Domain& d, Socket& so)
 void udp_detach_here(Domain& d, Socket& so)
 {
     base::assert_on(d.cpu.owner());
-    UdpState::PcbList& list = bucket(d, so.flow.local.port);
-    for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
-        if (pcb->socket == &so) {
-            pcb->link.unlink();
-            delete pcb;
-            --d.udp->count;
-            break;
+    if (UdpPcb* pcb = entry_of(d, so); pcb != nullptr) {
+        if (pcb->ring.valid()) {
+            so.user->socket_lane_gone(so, pcb->ring);
         }
+        pcb->link.unlink();
+        delete pcb;
+        --d.udp->count;
     }
     if (so.domain == &d) {
         so.udp = nullptr;

@@ -1,5 +1,6 @@
-// UDP's table on one CPU: an entry per bound socket on every CPU, so that a datagram is matched where it arrives and
-// forwarded to the socket's owner if that is another CPU. UdpState, UdpPcb: owner = the domain's CPU; everything o.
+// UDP's table on one CPU: an entry and a receive lane per bound socket on every CPU (design.md rule 12), so that a
+// datagram is matched and kept where it arrives; only ICMP errors go to the socket's owner. UdpState, UdpPcb: owner =
+// the domain's CPU; everything o.
 #pragma once
 
 #include <array>
@@ -10,6 +11,8 @@
 #include "lwkt/timer_wheel.hpp"
 #include "netmsg/packet.hpp"
 #include "protocols/domain.hpp"
+#include "sockbuf/abi.hpp"
+#include "sockbuf/ring_view.hpp"
 
 namespace protocols {
 
@@ -17,14 +20,26 @@ struct Socket;
 
 struct UdpPcb : lwkt::Timer {
     UdpPcb(Domain& d, Socket& so);
+    void copy_from(const Socket& so);
 
-    Domain& domain;       // c: of this entry
-    Socket* socket;       // c: identity only where owner is another CPU
-    base::CpuId owner;    // c
-    base::FourTuple flow; // c: peer port 0 = not connected
-    bool reuse_port;      // c
-    bool local_by_route;  // c: connect, not bind, chose the local address
+    Domain& domain;    // c: of this entry
+    Socket* socket;    // c: identity only where owner is another CPU
+    base::CpuId owner; // c
     base::ListLink link;
+
+    // Copies of what the socket's owner decides, brought up to date by walks (udp_update_here).
+    base::FourTuple flow; // peer port 0 = not connected
+    bool reuse_port = false;
+    std::uint64_t reuse_key = 0;
+    bool local_by_route = false;  // connect, not bind, chose the local address
+    bool rcv_shut = false;        // shutdown(SHUT_RD)
+    std::uint32_t lane_bytes = 0; // SO_RCVBUF: of each lane, for one flow may need it all; 0 = the user's default
+
+    // The lane: validated copies of its offsets. No ring before the first datagram.
+    sockbuf::DatagramLane* lane = nullptr; // c
+    sockbuf::RingView ring;
+    std::uint64_t produced = 0;
+    std::uint64_t consumed = 0;
 };
 
 struct UdpState {

@@ -166,11 +166,6 @@ void udp_usr_send(Domain& d, Socket& so)
     }
 }
 
-// The reader's offset is looked at when the ring seems full (udp_input.cpp).
-void udp_usr_rcvd(Domain&, Socket&)
-{
-}
-
 base::Error udp_usr_shutdown(Domain& d, Socket& so, int how)
 {
     base::assert_on(d.cpu.owner());
@@ -178,8 +173,7 @@ base::Error udp_usr_shutdown(Domain& d, Socket& so, int how)
         return base::Error::not_connected;
     }
     if (how == SHUT_RD || how == SHUT_RDWR) {
-        so.rcv_shut = true;
-        so_publish_end(so);
+        so.rcv_shut = true; // the caller tells every CPU
     }
     if (how == SHUT_WR || how == SHUT_RDWR) {
         so_publish_broken(so);

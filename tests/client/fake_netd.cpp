@@ -27,9 +27,10 @@ const base::IpAddr here = base::IpAddr::v4(0x7f000001);
 void Netd::make_segment()
 {
     SegmentHeader layout{};
-    std::uint64_t per_socket = (std::uint64_t{2} << options_.ring_shift) +
+    std::uint64_t per_socket = (std::uint64_t{1 + options_.cpus} << options_.ring_shift) +
                                ((options_.cpus * lane_stride(options_.lane_entries) + 4095) & ~std::uint64_t{4095});
     lay_out(layout, options_.cpus, options_.sockets, per_socket * options_.sockets);
+    std::copy(options_.pins.begin(), options_.pins.end(), layout.pins);
     segment_fd_ = memfd_create("fake-netd", MFD_CLOEXEC);
     page_fd_ = memfd_create("fake-netd-sleep", MFD_CLOEXEC);
     INVARIANT(ftruncate(segment_fd_, static_cast<off_t>(layout.bytes)) == 0);
@@ -56,9 +57,9 @@ void Netd::prepare(std::uint32_t s, std::uint64_t holders, SlotState state)
     SocketSlot& slot = view_.slot(s);
     std::uint32_t generation = slot.info.generation + 1;
     sockets_[s] = Socket{};
-    for (std::atomic<std::uint64_t>* offset :
-        {&slot.owner.snd_acked, &slot.owner.rcv_produced, &slot.app.snd_produced, &slot.app.rcv_consumed,
-            &slot.app.waiters[0], &slot.app.waiters[1], &slot.app.accept_taken, &slot.owner.accept_ready}) {
+    for (std::atomic<std::uint64_t>* offset : {&slot.owner.snd_acked, &slot.owner.rcv_produced, &slot.app.snd_produced,
+             &slot.app.rcv_consumed, &slot.app.waiters[0], &slot.app.waiters[1], &slot.app.accept_taken,
+             &slot.owner.accept_ready, &slot.owner.lanes}) {
         offset->store(0);
     }
     for (std::atomic<std::uint64_t>* none : {&slot.owner.rcv_end, &slot.owner.urgent_mark, &slot.app.snd_end}) {
@@ -68,6 +69,12 @@ void Netd::prepare(std::uint32_t s, std::uint64_t holders, SlotState state)
     slot.owner.snd_broken.store(0);
     slot.app.want_space.store(0);
     slot.share.status.store(0);
+    slot.app.rcv_turn.store(0);
+    for (std::uint32_t cpu = 0; cpu < options_.cpus; ++cpu) {
+        view_.lanes(s)[cpu].produced.store(0);
+        view_.lanes(s)[cpu].dropped.store(0);
+        view_.lanes(s)[cpu].consumed.store(0);
+    }
     for (auto* lock : {&slot.share.snd_lock, &slot.share.rcv_lock, &slot.share.ctl_lock}) {
         lock->store(0);
     }
@@ -278,21 +285,26 @@ void Netd::pump_datagrams(std::uint32_t s)
             continue;
         }
         auto t = static_cast<std::uint32_t>(target);
-        std::uint64_t used = sockets_[t].filled - slot(t).app.rcv_consumed.load(seq);
-        if (datagram_stride(h.size) > (std::uint64_t{1} << options_.ring_shift) - used) {
-            slot(t).owner.rcv_dropped.fetch_add(1);
+        std::uint32_t cpu = so.port % options_.cpus; // our hash of a flow
+        DatagramLane& lane = view_.lanes(t)[cpu];
+        std::uint64_t at = lane.produced.load();
+        if (datagram_stride(h.size) > (std::uint64_t{1} << options_.ring_shift) - (at - lane.consumed.load(seq))) {
+            lane.dropped.fetch_add(1);
             continue;
         }
+        lane.ring = (std::uint64_t{slot(t).info.snd_ring.load()} << page_shift) +
+                    (std::uint64_t{1 + cpu} << options_.ring_shift);
+        lane.shift = options_.ring_shift;
+        slot(t).owner.lanes.fetch_or(std::uint64_t{1} << cpu, seq);
         std::memcpy(h.addr, here.bytes(), 16);
         h.port = so.port;
         h.ttl = h.ttl != 0 ? h.ttl : 64;
         h.interface = 1;
         h.local_v4 = here.v4();
-        RingView in = view_.receive_ring(slot(t));
-        in.copy_in(sockets_[t].filled, &h, sizeof h);
-        in.copy_in(sockets_[t].filled + sizeof h, payload.data(), h.size);
-        sockets_[t].filled += datagram_stride(h.size);
-        slot(t).owner.rcv_produced.store(sockets_[t].filled, seq);
+        RingView in = view_.ring(lane.ring, lane.shift);
+        in.copy_in(at, &h, sizeof h);
+        in.copy_in(at + sizeof h, payload.data(), h.size);
+        lane.produced.store(at + datagram_stride(h.size), seq);
         wake(t);
     }
     space_freed(s);

@@ -24,6 +24,7 @@ struct Options {
     unsigned ring_shift = 14; // both rings of every socket: 16 KiB
     std::uint32_t lane_entries = 8;
     std::uint32_t waiters = sockbuf::max_waiters; // how many it gives out
+    std::vector<std::int16_t> pins{};             // what its CPUs say they are pinned to
 };
 
 inline constexpr std::uint16_t black_hole_port = 9; // connects never complete

@@ -202,13 +202,16 @@ void Netd::complete_connect(std::uint32_t s)
         return;
     }
     auto listener = static_cast<std::uint32_t>(found);
-    std::uint32_t a = free_.back();
+    // Our hash of a flow: the connection lives on the CPU of its port, in a slot of that CPU while there is one.
+    auto taken = std::find_if(
+        free_.rbegin(), free_.rend(), [&](std::uint32_t f) { return f % options_.cpus == so.port % options_.cpus; });
+    std::uint32_t a = taken != free_.rend() ? *taken : free_.back();
     LaneHeader& lane =
         view_.accept_lane(SegmentView::lanes_of(slot(listener)), options_.lane_entries, a % options_.cpus);
     if (lane.produced.load() - lane.consumed.load() == lane.capacity) {
         return; // stays connecting: tests do not go there
     }
-    free_.pop_back();
+    std::erase(free_, a);
     prepare(a, lane_holder, SlotState::connected);
     set_rings(a);
     sockets_[a].exists = true;

@@ -1,4 +1,6 @@
 // Datagram sockets: boundaries, wrap-around, truncation, addresses, control messages, errors.
+#include <sys/epoll.h>
+
 #include <cstring>
 #include <thread>
 
@@ -48,7 +50,9 @@ TEST_CASE("records keep their bounds through many wraps, empty ones and odd size
         wrong += w.receive(to, 2000) == sent ? 0 : 1;
     }
     CHECK(wrong == 0);
-    CHECK(w.netd.slot(to.slot).owner.rcv_dropped.load() == 0);
+    for (std::uint32_t cpu = 0; cpu < w.netd.view().cpus(); ++cpu) {
+        CHECK(w.netd.view().lanes(to.slot)[cpu].dropped.load() == 0);
+    }
 }
 
 TEST_CASE("a short buffer cuts the datagram; MSG_TRUNC tells its size; MSG_PEEK leaves it")
@@ -162,4 +166,33 @@ TEST_CASE("an error of an earlier datagram is reported once, to whoever calls ne
     CHECK(sock_connect(w.session(), k, &none, sizeof none) == 0);
     CHECK(w.send(k, "x") == -EDESTADDRREQ);
     CHECK(send_to(w, k, "x", 0) == -EINVAL);
+}
+
+TEST_CASE("lanes are read in turn, each in its order; what was peeked at comes next, whatever arrives meanwhile")
+{
+    fake::World w({.cpus = 3});
+    Sock to = w.bound(SOCK_DGRAM, 58);
+    auto from = [&](std::uint16_t port) { return w.bound(SOCK_DGRAM, port); }; // port % 3 is the lane
+    Sock zero = from(600);
+    Sock one = from(601);
+    Sock two = from(602);
+    for (const char* text : {"2a", "2b", "2c", "2d"}) {
+        REQUIRE(send_to(w, two, text, 58) == 2);
+    }
+    CHECK(w.receive(to, 10, MSG_PEEK) == "2a");
+    REQUIRE(send_to(w, zero, "0a", 58) == 2);
+    REQUIRE(send_to(w, one, "1a", 58) == 2);
+    while (sock_outq(w.session(), zero) != 0 || sock_outq(w.session(), one) != 0) {
+        std::this_thread::yield();
+    }
+    CHECK(sock_fionread(w.session(), to) == 2);
+    CHECK((sock_readiness(w.session(), to, EPOLLIN) & EPOLLIN) != 0);
+    std::string order;
+    for (int i = 0; i < 6; ++i) {
+        order += w.receive(to, 10) + " ";
+    }
+    CHECK(order == "2a 0a 1a 2b 2c 2d ");
+    CHECK(w.receive(to, 10, MSG_DONTWAIT) == failed(EAGAIN));
+    CHECK((sock_readiness(w.session(), to, EPOLLIN) & EPOLLIN) == 0);
+    CHECK(w.netd.slot(to.slot).owner.lanes.load() == 7);
 }

@@ -101,6 +101,49 @@ TEST_CASE("connect: refused, unanswered, non-blocking")
     CHECK(sock_connect(w.session(), c, reinterpret_cast<sockaddr*>(&wrong), sizeof wrong) == -EAFNOSUPPORT);
 }
 
+TEST_CASE("accept takes from the lane of its own CPU first, then from the others")
+{
+    cpu_set_t allowed;
+    REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+    int here = 0;
+    while (!CPU_ISSET(here, &allowed)) {
+        ++here;
+    }
+    fake::World w({.lane_entries = 16, .pins = {-1, static_cast<std::int16_t>(here)}});
+    Sock l = w.listener(80);
+    std::vector<Sock> clients;
+    auto lane_holds = [&](std::uint32_t cpu) {
+        auto& info = w.netd.slot(l.slot).info;
+        auto& lane =
+            w.netd.view().accept_lane(sockbuf::SegmentView::lanes_of(w.netd.slot(l.slot)), info.lane_entries, cpu);
+        return lane.produced.load() - lane.consumed.load();
+    };
+    while (lane_holds(0) < 2 || lane_holds(1) < 2) {
+        REQUIRE(clients.size() < 16);
+        clients.push_back(w.open(SOCK_STREAM));
+        REQUIRE(w.connect(clients.back(), 80) == 0);
+    }
+    std::uint32_t others = lane_holds(0);
+    std::uint32_t own = lane_holds(1);
+    std::string order;
+    std::thread([&] { // a new thread's first accepts all begin at home
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(here, &one);
+        sched_setaffinity(0, sizeof one, &one);
+        for (std::uint32_t i = 0; i < own + 1 && i < 7; ++i) {
+            std::uint32_t before = lane_holds(1);
+            Sock a;
+            order += sock_accept(w.session(), l, nullptr, nullptr, 0, a) != 0 ? "!"
+                     : lane_holds(1) < before                                 ? "o"
+                                                                              : "s";
+        }
+    })
+        .join();
+    CHECK(order == (own < 7 ? std::string(own, 'o') + "s" : std::string(7, 'o')));
+    CHECK(lane_holds(0) == (own < 7 ? others - 1 : others));
+}
+
 TEST_CASE("unconnected streams: ENOTCONN to read, EPIPE to write, EINVAL to accept")
 {
     fake::World w;

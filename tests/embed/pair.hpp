@@ -52,6 +52,15 @@ struct Pair {
     embed::Stack b;
 };
 
+inline embed::Socket open(embed::Stack& stack, int type);
+// Resolves the neighbours, so that a test's first burst finds no queue for them.
+inline void meet(Pair& p, embed::Simulation& world)
+{
+    embed::Socket s = open(p.a, SOCK_DGRAM);
+    REQUIRE(s.send_to("", *embed::parse_endpoint("10.0.0.2:9")) == 0);
+    world.run_for(base::millis(100));
+}
+
 inline embed::Socket open(embed::Stack& stack, int type)
 {
     embed::Socket s;

@@ -4,6 +4,7 @@
 
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "base/net_addr.hpp"
 #include "gateway/gateway.hpp"
@@ -120,6 +121,43 @@ struct FakeApp {
             sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
         }
         return out;
+    }
+    Sock bound_datagram(std::uint32_t cpu, const base::Endpoint& at)
+    {
+        Sock k = socket(cpu);
+        int rc = call(k, sockbuf::Op::bind, at, 0, sockbuf::SlotKind::datagram);
+        INVARIANT(rc == 0);
+        return k;
+    }
+    void send_datagram(Sock k, const base::Endpoint& to, const std::string& payload)
+    {
+        auto& s = view.slot(k.slot);
+        sockbuf::DatagramHeader h{};
+        h.size = static_cast<std::uint32_t>(payload.size());
+        h.port = to.port;
+        std::memcpy(h.addr, to.addr.bytes(), sizeof h.addr);
+        std::uint64_t at = s.app.snd_produced.load();
+        auto ring = view.send_ring(s);
+        ring.copy_in(at, &h, sizeof h);
+        ring.copy_in(at + sizeof h, payload.data(), payload.size());
+        s.app.snd_produced.store(at + sockbuf::datagram_stride(h.size));
+        sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
+    }
+    // Everything that waits in the lane of a CPU, consumed.
+    std::vector<std::string> receive_datagrams(Sock k, std::uint32_t cpu)
+    {
+        std::vector<std::string> all;
+        auto& lane = view.lanes(k.slot)[cpu];
+        bool made = (view.slot(k.slot).owner.lanes.load() >> cpu & 1) != 0;
+        while (made && lane.consumed.load() != lane.produced.load()) {
+            auto ring = view.ring(lane.ring, lane.shift);
+            sockbuf::DatagramHeader h;
+            ring.copy_out(lane.consumed.load(), &h, sizeof h);
+            std::string& text = all.emplace_back(h.size, '\0');
+            ring.copy_out(lane.consumed.load() + sizeof h, text.data(), h.size);
+            lane.consumed.store(lane.consumed.load() + sockbuf::datagram_stride(h.size));
+        }
+        return all;
     }
     // As the last holder does.
     void close(Sock k, bool abort = false)

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <bit>
 
 #include "base/random.hpp"
 #include "drivers/loopback.hpp"
@@ -343,6 +344,90 @@ TEST_CASE("a family that goes while its connections sleep closes them as any oth
     app.settle(120'000'000);
     REQUIRE(w.gw->sockets_held() == 0);
     REQUIRE(w.gw->clients() == 1);
+}
+
+TEST_CASE("a datagram socket's lanes: made where datagrams arrive, of the size asked for, given back at close")
+{
+    constexpr std::uint32_t cpus = 4;
+    World w(cpus);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock server = app.bound_datagram(1, local(5000));
+    std::uint64_t without = w.gw->ring_bytes_in_use();
+    std::vector<FakeApp::Sock> senders;
+    for (std::uint16_t i = 0; i < 24; ++i) {
+        senders.push_back(app.bound_datagram(i % cpus, local(static_cast<std::uint16_t>(6000 + i))));
+    }
+    std::uint64_t before = w.gw->ring_bytes_in_use();
+    app.send_datagram(senders[0], local(5000), "first");
+    app.settle();
+    CHECK(std::popcount(app.view.slot(server.slot).owner.lanes.load()) == 1);
+    CHECK(w.gw->ring_bytes_in_use() == before + (std::uint64_t{1} << 18)); // the default
+    for (FakeApp::Sock s : senders) {
+        app.send_datagram(s, local(5000), "all");
+    }
+    app.settle();
+    CHECK(app.view.slot(server.slot).owner.lanes.load() == 15);
+    CHECK(w.gw->ring_bytes_in_use() == before + (std::uint64_t{cpus} << 18));
+    std::size_t got = 0;
+    for (std::uint32_t cpu = 0; cpu < cpus; ++cpu) {
+        got += app.receive_datagrams(server, cpu).size();
+    }
+    CHECK(got == 25);
+    app.close(server);
+    app.settle();
+    CHECK(w.gw->ring_bytes_in_use() == before - without);
+    for (FakeApp::Sock s : senders) {
+        app.close(s);
+    }
+    app.settle();
+    CHECK(w.gw->ring_bytes_in_use() == 0);
+    CHECK(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("lies about a datagram lane cost its family those datagrams only")
+{
+    constexpr std::uint32_t cpus = 4;
+    World w(cpus);
+    FakeApp good(w.set, w.clock, *w.gw);
+    FakeApp evil(w.set, w.clock, *w.gw);
+    base::Random random{7};
+    FakeApp::Sock mine = good.bound_datagram(0, local(5000));
+    FakeApp::Sock theirs = evil.bound_datagram(1, local(5001));
+    std::vector<FakeApp::Sock> senders;
+    for (std::uint16_t i = 0; i < 16; ++i) {
+        senders.push_back(good.bound_datagram(i % cpus, local(static_cast<std::uint16_t>(6000 + i))));
+    }
+    std::size_t received = 0;
+    for (int round = 0; round < 40; ++round) {
+        for (FakeApp::Sock s : senders) {
+            good.send_datagram(s, local(5000), std::string(1000, 'g'));
+            good.send_datagram(s, local(5001), std::string(1000, 'e'));
+        }
+        for (std::uint32_t cpu = 0; cpu < cpus; ++cpu) {
+            auto& lane = evil.view.lanes(theirs.slot)[cpu];
+            lane.consumed.store(random.chance(0.5) ? random.below(1U << 20) : random.next());
+            lane.produced.store(random.next());
+            lane.ring = random.next();
+            lane.shift = random.below(64);
+            evil.view.slot(theirs.slot).owner.lanes.store(random.next());
+        }
+        good.settle();
+        for (std::uint32_t cpu = 0; cpu < cpus; ++cpu) {
+            for (const std::string& text : good.receive_datagrams(mine, cpu)) {
+                CHECK(text == std::string(1000, 'g'));
+                ++received;
+            }
+        }
+    }
+    CHECK(received == 40 * 16);
+    for (FakeApp::Sock s : senders) {
+        good.close(s);
+    }
+    good.close(mine);
+    evil.close(theirs);
+    good.settle();
+    CHECK(w.gw->ring_bytes_in_use() == 0);
+    CHECK(w.gw->sockets_held() == 0);
 }
 
 TEST_CASE("a family that scribbles over its whole segment harms nobody else")

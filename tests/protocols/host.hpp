@@ -171,6 +171,7 @@ public:
         so.domain = &host.stack.domain(cpu);
         so.user = this;
         so.slot = &slot;
+        so.lanes = lanes;
         so.kind = kind;
         so.family = AF_INET;
         slot.owner.rcv_end.store(sockbuf::no_offset);
@@ -244,31 +245,54 @@ public:
         host_.on(so.domain->id(), [&](protocols::Domain& d) { protocols::so_look_send(d, so); });
         world_.settle();
     }
-    // The next datagram, if there is one.
+    // The next datagram of the first lane that has one.
     bool receive(Bytes& payload, base::Endpoint* from = nullptr)
     {
-        std::uint64_t consumed = slot.app.rcv_consumed.load();
-        if (slot.owner.rcv_produced.load() == consumed) {
+        for (base::CpuId cpu = 0; cpu < cpus_max; ++cpu) {
+            if (receive_on(cpu, payload, from)) {
+                return true;
+            }
+        }
+        return false;
+    }
+    bool receive_on(base::CpuId cpu, Bytes& payload, base::Endpoint* from = nullptr)
+    {
+        sockbuf::DatagramLane& lane = lanes[cpu];
+        std::uint64_t consumed = lane.consumed.load();
+        if (lane.produced.load() == consumed) {
             return false;
         }
+        sockbuf::RingView ring(lane_memory_[cpu].data(), shift_);
         sockbuf::DatagramHeader h;
-        so.rcv_ring.copy_out(consumed, &h, sizeof h);
+        ring.copy_out(consumed, &h, sizeof h);
         payload.resize(h.size);
-        so.rcv_ring.copy_out(consumed + sizeof h, payload.data(), h.size);
-        slot.app.rcv_consumed.store(consumed + sockbuf::datagram_stride(h.size));
+        ring.copy_out(consumed + sizeof h, payload.data(), h.size);
+        lane.consumed.store(consumed + sockbuf::datagram_stride(h.size));
         if (from != nullptr) {
             *from = {base::IpAddr::v6(h.addr), h.port};
         }
         return true;
     }
+    std::uint64_t dropped() const
+    {
+        std::uint64_t sum = 0;
+        for (const sockbuf::DatagramLane& lane : lanes) {
+            sum += lane.dropped.load();
+        }
+        return sum;
+    }
     int take_error() { return slot.info.so_error.exchange(0); }
 
     protocols::Socket so;
+    static constexpr unsigned cpus_max = 8;
     sockbuf::SocketSlot slot{};
+    sockbuf::DatagramLane lanes[cpus_max] = {};
     netmsg::SocketMsg message;
     std::uint32_t events = 0;
     int detached = 0;
     int moved = 0;
+    int lanes_made = 0;
+    bool no_lanes = false; // as when the ring memory is used up
 
     void socket_event(protocols::Socket&, std::uint32_t e) override { events |= e; }
     bool socket_rings(protocols::Socket& s) override
@@ -277,6 +301,20 @@ public:
         s.snd_ring = sockbuf::RingView(memory_.data(), shift_);
         s.rcv_ring = sockbuf::RingView(memory_.data() + (std::size_t{1} << shift_), shift_);
         return true;
+    }
+    sockbuf::RingView socket_lane(protocols::Socket&, std::uint32_t) override
+    {
+        if (no_lanes) {
+            return {};
+        }
+        ++lanes_made;
+        lane_memory_[base::current_cpu].resize(std::size_t{1} << shift_);
+        return {lane_memory_[base::current_cpu].data(), shift_};
+    }
+    void socket_lane_gone(protocols::Socket&, const sockbuf::RingView& ring) override
+    {
+        REQUIRE(ring.base() == lane_memory_[base::current_cpu].data());
+        --lanes_made;
     }
     protocols::Socket* socket_accepted(protocols::Listener&, const base::FourTuple&) override { return nullptr; }
     void socket_ready(protocols::Listener&, protocols::Socket&) override {}
@@ -294,6 +332,7 @@ private:
     unsigned shift_;
     ReplyPort port_;
     std::vector<std::byte> memory_;
+    std::vector<std::byte> lane_memory_[cpus_max];
 };
 
 } // namespace test

@@ -34,6 +34,27 @@ TEST_CASE("bind follows Linux's rules of conflict")
     CHECK(one.bind(at("0.0.0.0", 81)) == Error::invalid); // bound already
 }
 
+TEST_CASE("SO_REUSEPORT shares a port between sockets of one user only, and only if all of them ask for it")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 3});
+    auto kind = GENERATE(SlotKind::stream, SlotKind::datagram);
+    TestSocket one(world, h, kind, 0);
+    TestSocket friendly(world, h, kind, 1);
+    TestSocket foreign(world, h, kind, 2);
+    TestSocket plain(world, h, kind, 2);
+    foreign.so.user_id = 1000;
+    for (TestSocket* s : {&one, &friendly, &foreign}) {
+        REQUIRE(s->set(SOL_SOCKET, SO_REUSEPORT, 1) == Error::none);
+    }
+    REQUIRE(one.bind(at("0.0.0.0", 80)) == Error::none);
+    CHECK(friendly.bind(at("10.0.0.1", 80)) == Error::none);
+    CHECK(foreign.bind(at("0.0.0.0", 80)) == Error::address_in_use);
+    CHECK(foreign.bind(at("127.0.0.1", 80)) == Error::address_in_use);
+    CHECK(plain.bind(at("0.0.0.0", 80)) == Error::address_in_use);
+}
+
 TEST_CASE("two CPUs bind the same port at once: exactly one wins, whatever the order of the CPUs")
 {
     for (std::uint64_t seed = 1; seed <= 40; ++seed) {

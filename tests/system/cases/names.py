@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 
-from cases.ground import HERE, case, listener, outcome, pair, polled, tcp
+from cases.ground import HERE, case, listener, outcome, pair, polled, tcp, udp
 
 
 @case
@@ -177,3 +177,68 @@ def option_linger_round_trip():
 def option_unknown():
     with tcp() as s:
         return [outcome(s.getsockopt, socket.IPPROTO_TCP, 9999), outcome(s.setsockopt, socket.IPPROTO_TCP, 9999, 1)]
+
+
+def sharing(make):
+    s = make()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    return s
+
+
+@case
+def reuseport_rules():
+    with sharing(tcp) as a, sharing(tcp) as b, tcp() as plain, tcp() as reusing:
+        a.bind((HERE, 0))
+        a.listen(5)
+        reusing.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        name = a.getsockname()
+        results = [outcome(b.bind, name), outcome(b.listen, 5), outcome(plain.bind, name), outcome(reusing.bind, name)]
+        with socket.create_connection(name, 3), sharing(tcp) as late:
+            return results + [outcome(late.bind, name)]
+
+
+@case
+def reuseport_listeners_share_connections():
+    with sharing(tcp) as a, sharing(tcp) as b:
+        a.bind((HERE, 0))
+        b.bind(a.getsockname())
+        counts = []
+        for s in (a, b):
+            s.listen(100)
+            s.setblocking(False)
+        near = [socket.create_connection(a.getsockname(), 3) for _ in range(60)]
+        time.sleep(0.2)
+        for s in (a, b):
+            n = 0
+            try:
+                while True:
+                    s.accept()[0].close()
+                    n += 1
+            except BlockingIOError:
+                counts.append(n)
+        for s in near:
+            s.close()
+        return [sum(counts), min(counts) > 0]
+
+
+@case
+def reuseport_datagram_flows_are_sticky():
+    with sharing(lambda: udp(bound=False)) as a, sharing(lambda: udp(bound=False)) as b:
+        results = [outcome(a.bind, (HERE, 0)), outcome(b.bind, a.getsockname())]
+        senders = [udp() for _ in range(24)]
+        for s in senders * 3:
+            s.sendto(b"x", a.getsockname())
+        time.sleep(0.2)
+        seen = {}
+        for name, s in (("a", a), ("b", b)):
+            s.setblocking(False)
+            try:
+                while True:
+                    seen.setdefault(s.recvfrom(10)[1], []).append(name)
+            except BlockingIOError:
+                pass
+        for s in senders:
+            s.close()
+        takers = {names[0] for names in seen.values()}
+        sticky = all(len(names) == 3 and len(set(names)) == 1 for names in seen.values())
+        return results + [len(seen), sticky, len(takers)]
