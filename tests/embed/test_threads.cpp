@@ -1,5 +1,8 @@
 // Socket calls over two stacks with protocol threads. Assertions on the main thread only; other threads report.
+#include <sys/epoll.h>
+
 #include <atomic>
+#include <cstring>
 #include <thread>
 #include <vector>
 
@@ -158,6 +161,63 @@ TEST_CASE("datagrams and streams at once, through one session")
     stream_server.join();
     CHECK(good == datagrams);
     CHECK(result == "");
+}
+
+TEST_CASE("one unconnected datagram socket, protocol threads on two CPUs: flows keep their order, polls see what waits")
+{
+    constexpr std::uint16_t flows = 6;
+    constexpr std::uint32_t each = 300; // what waits at most fits a lane
+    Pair p(2);
+    embed::Socket server = open(p.b, SOCK_DGRAM);
+    REQUIRE(server.bind(b_echo) == 0);
+    std::vector<std::thread> senders;
+    std::atomic<int> failed{0};
+    for (std::uint16_t f = 0; f < flows; ++f) {
+        senders.emplace_back([&, f] {
+            embed::Socket s;
+            base::Endpoint own = *embed::parse_endpoint("10.0.0.1:1");
+            own.port = static_cast<std::uint16_t>(6000 + f);
+            failed += embed::Socket::open(p.a, SOCK_DGRAM, s) != 0 || s.bind(own) != 0 ? 1 : 0;
+            for (std::uint32_t n = 0; n < each; ++n) {
+                std::string text(reinterpret_cast<const char*>(&n), sizeof n);
+                failed += s.send_to(text, b_echo) == sizeof n ? 0 : 1;
+            }
+        });
+    }
+    std::atomic<bool> done{false};
+    std::thread poller([&] { // beside the reader, which takes the lock
+        while (!done) {
+            (void)server.readiness(EPOLLIN);
+            (void)client::sock_fionread(server.session(), server.id());
+            std::this_thread::yield();
+        }
+    });
+    timeval patience{2, 0};
+    REQUIRE(client::sock_setsockopt(
+                server.session(), server.id(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+    std::uint32_t next[flows] = {};
+    std::size_t total = 0;
+    bool ordered = true;
+    for (;;) {
+        char bytes[16];
+        base::Endpoint from;
+        if (server.recv_from(bytes, from) != sizeof(std::uint32_t)) {
+            break;
+        }
+        std::uint32_t n = 0;
+        std::memcpy(&n, bytes, sizeof n);
+        ordered = ordered && n >= next[from.port - 6000];
+        next[from.port - 6000] = n + 1;
+        ++total;
+    }
+    done = true;
+    poller.join();
+    for (std::thread& t : senders) {
+        t.join();
+    }
+    CHECK(failed == 0);
+    CHECK(ordered);
+    CHECK(total > flows * each / 2); // the first ones may find no neighbour yet
 }
 
 TEST_CASE("refused and unreachable over loopback of a single stack")
