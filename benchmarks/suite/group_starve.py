@@ -18,4 +18,4 @@ def curves(objects):
 
 def tasks():
     return [printing("starve", "timers and control calls under a flood", "bench-flood", ("late.timer_p999", "late.control_p999"),
-                     150, 20, "livelock.", curves)]
+                     150, 30, "livelock.", curves)]

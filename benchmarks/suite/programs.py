@@ -3,7 +3,7 @@
 import json
 import subprocess
 
-from netdtools import paths, process
+from netdtools import paths
 
 from .figures import Unavailable
 
@@ -45,7 +45,8 @@ def lines(program, arguments=(), prefix=(), timeout=60.0, came=None):
     if came is not None:
         came += found
     if code != 0:
-        reason = process.tail_of(errors, 1).strip() or "no message"
+        told = [line for line in errors.splitlines() if line.strip() and not line.startswith("Run with --help")]
+        reason = told[-1].strip() if told else "no message"
         raise Unavailable(f"{said}: {reason}" + (f" (exit code {code})" if code is not None else ""))
     return found
 

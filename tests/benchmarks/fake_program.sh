@@ -11,7 +11,7 @@ case "${0##*/}" in
     bench-stack)
         discipline=$(value_of --discipline message)
         if [ "$discipline" = "$FAKE_LACKS" ]; then
-            echo "bench-stack: no discipline '$discipline'" >&2
+            printf "%s\n" "bench-stack: no discipline '$discipline'" "Run with --help for more information." >&2
             exit 64
         fi
         case $discipline in message) value=1000 ;; inline) value=1200 ;; giant) value=500 ;; striped) value=800 ;; esac
