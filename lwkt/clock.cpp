@@ -13,6 +13,13 @@ Instant RealClock::now() const
     return Instant{Micros{std::int64_t{t.tv_sec} * 1'000'000 + t.tv_nsec / 1000}};
 }
 
+std::int64_t RealClock::now_ns() const
+{
+    timespec t{};
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return std::int64_t{t.tv_sec} * 1'000'000'000 + t.tv_nsec;
+}
+
 void VirtualClock::advance_to(Instant t)
 {
     INVARIANT(t >= now_ && t != base::never);

@@ -6,7 +6,7 @@
 
 #include <algorithm>
 
-#include "lwkt/cpu_impl.hpp"
+#include "lwkt/shard.hpp"
 
 namespace lwkt {
 namespace {
@@ -35,17 +35,19 @@ OnCpu::~OnCpu()
     base::current_cpu = id_before_;
 }
 
-CpuImpl::CpuImpl(Cpu& of, const CpuSetOptions& set_options)
-    : cpu(of), options(set_options), doorbell_fd(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      spin_limit(set_options.spin_max)
+CpuImpl::CpuImpl(Cpu& of, const CpuSetOptions& set_options, std::unique_ptr<Shard> of_shard)
+    : cpu(of), options(set_options), shard(std::move(of_shard)),
+      doorbell_fd(shard == nullptr ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1), spin_limit(set_options.spin_max)
 {
-    INVARIANT(doorbell_fd >= 0);
+    INVARIANT(doorbell_fd >= 0 || shard != nullptr);
 }
 
 CpuImpl::~CpuImpl()
 {
     waiter.reset();
-    close(doorbell_fd);
+    if (doorbell_fd >= 0) {
+        close(doorbell_fd);
+    }
 }
 
 void CpuImpl::assert_may_configure() const
@@ -56,11 +58,16 @@ void CpuImpl::assert_may_configure() const
 void CpuImpl::queue_to(CpuId to, Message& m, bool passive)
 {
     base::assert_on(cpu.owner());
-    INVARIANT(m.dispatch != nullptr && to < outgoing.size());
+    INVARIANT(m.dispatch != nullptr);
     if (to == cpu.id()) {
         take(m);
         return;
     }
+    if (shard != nullptr) {
+        queue_to_shard(to, m, passive);
+        return;
+    }
+    INVARIANT(to < outgoing.size());
     Outgoing& out = outgoing[to];
     bump(cpu.counters_.messages_out);
     if (!out.spill.empty() || !out.ring->ring.push(&m)) {
@@ -159,14 +166,17 @@ bool Cpu::try_send(CpuId to, Message& m)
 {
     base::assert_on(owner_);
     std::uint32_t limit = impl_->options.packets_queued_max;
-    INVARIANT(to < impl_->outgoing.size());
-    CpuImpl::Outgoing& out = impl_->outgoing[to];
     std::size_t waiting = 0;
-    if (out.ring == nullptr) {
+    if (to == id()) {
         for (const auto& c : impl_->classes) {
             waiting += c.queue.size();
         }
+    } else if (impl_->shard != nullptr) {
+        // What was posted and not taken in yet is bounded by the packet pools alone.
+        waiting = set_.cpu(to).impl_->backlog.load(std::memory_order_relaxed);
     } else {
+        INVARIANT(to < impl_->outgoing.size());
+        CpuImpl::Outgoing& out = impl_->outgoing[to];
         waiting = out.spill.size() + out.target->impl_->backlog.load(std::memory_order_relaxed);
         waiting += out.ring->ring.waiting(waiting < limit ? limit - static_cast<std::uint32_t>(waiting) - 1 : 0);
     }
@@ -220,9 +230,17 @@ int Cpu::doorbell_fd() const
 
 void Cpu::ring()
 {
+    if (impl_->shard != nullptr) {
+        impl_->ring_shard(); // its sleep word stays set: nobody polls for it
+        return;
+    }
     if (sleep_word_->exchange(0, std::memory_order_seq_cst) != 0) {
-        std::uint64_t one = 1;
-        [[maybe_unused]] auto n = write(impl_->doorbell_fd, &one, sizeof one); // full counter: it is readable anyway
+        auto ring_bell = [](void* impl) {
+            std::uint64_t one = 1;
+            int fd = static_cast<CpuImpl*>(impl)->doorbell_fd;
+            [[maybe_unused]] auto n = write(fd, &one, sizeof one); // full counter: it is readable anyway
+        };
+        after_release(ring_bell, impl_.get());
     }
 }
 

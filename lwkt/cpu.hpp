@@ -33,9 +33,19 @@ struct CpuCounters {
     std::atomic<std::uint64_t> doorbells_suppressed{0};
     std::atomic<std::uint64_t> spills{0};                 // messages that found a ring full
     std::atomic<std::uint64_t> shed{0};                   // messages refused by try_send at the stated depth
+    std::atomic<std::uint64_t> busy_rounds{0};            // rounds that found something to do
+    std::atomic<std::uint64_t> batch_max{0};              // most messages that one round took in
+    std::atomic<std::uint64_t> items[class_count] = {};   // messages dispatched and items polled, per class
     std::atomic<std::uint64_t> busy_us[class_count] = {}; // time per class
     std::atomic<std::uint64_t> longest_handler_us{0};
     std::atomic<std::uint64_t> timer_late_max_us{0};
+    // Of a shard. "Timed": one visit in 64.
+    std::atomic<std::uint64_t> operations{0}; // run in their callers
+    std::atomic<std::uint64_t> lock_waits{0};
+    std::atomic<std::uint64_t> lock_wait_ns{0};
+    std::atomic<std::uint64_t> holds_timed{0};
+    std::atomic<std::uint64_t> hold_ns{0};        // of the timed ones
+    std::atomic<std::uint64_t> left_to_holder{0}; // visits that found the lock taken; any thread adds
 };
 
 class Cpu {
@@ -81,7 +91,9 @@ public:
 
 private:
     friend class CpuSet;
+    friend class Service;
     friend struct CpuImpl;
+    friend struct Visitor;
     Cpu(CpuSet& set, CpuId id, std::atomic<std::uint32_t>* sleep_word);
 
     // Senders read this line at every send, so nothing that changes may stand on it.
@@ -92,5 +104,8 @@ private:
     alignas(128) Instant now_{};             // o
     CpuCounters counters_;                   // s
 };
+
+// Runs `f` now, or, while this thread holds a shard's lock, after its release: for system calls. Any thread.
+void after_release(void (*f)(void*), void* argument);
 
 } // namespace lwkt

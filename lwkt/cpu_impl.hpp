@@ -11,6 +11,7 @@
 #include <array>
 #include <atomic>
 #include <memory>
+#include <mutex>
 #include <vector>
 
 #include "lwkt/cpu.hpp"
@@ -32,6 +33,12 @@ struct CpuRing {
     alignas(128) std::atomic<std::uint32_t> want_space{0}; // p sets before it sleeps on a spill; q exchanges for 0
 };
 
+struct Shard;
+struct SocketLocks;
+class Service;
+using Operation = void (*)(void* argument, Cpu& cpu);
+inline constexpr std::uint32_t no_socket = UINT32_MAX;
+
 struct CpuImpl {
     struct Outgoing {
         CpuRing* ring = nullptr; // c; null for this CPU itself
@@ -45,7 +52,8 @@ struct CpuImpl {
         std::uint32_t age = 0;        // o: rounds in which it was held back (bio and gen)
     };
 
-    CpuImpl(Cpu& cpu, const CpuSetOptions& options);
+    // With a shard: the CPU is run by whoever holds the shard's lock (lwkt/shard.hpp) and has no doorbell.
+    CpuImpl(Cpu& cpu, const CpuSetOptions& options, std::unique_ptr<Shard> shard);
     ~CpuImpl();
 
     // cpu.cpp
@@ -55,6 +63,7 @@ struct CpuImpl {
     void ring_one(Cpu& target);
     bool flush_spills();
     void assert_may_configure() const;
+    static CpuImpl& of(Cpu& cpu) { return *cpu.impl_; }
 
     // cpu_loop.cpp
     bool round();
@@ -81,10 +90,25 @@ struct CpuImpl {
     void sleep();
     bool nothing_to_do();
     void watch_pollers();
+    void add_poller_fds(std::vector<int>& fds) const;
+    void set_sleep_word(std::uint32_t value) { cpu.sleep_word_->store(value, std::memory_order_seq_cst); }
+    void count_sleep();
+
+    // cpu_visit.cpp: shards
+    bool enter(Operation f, void* argument, std::uint32_t socket = no_socket);
+    void queue_to_shard(CpuId to, Message& m, bool passive);
+    void push_posted(Message& m);
+    void ring_shard();
+    void leave_to_service();
+    void visit_and_release(Operation f, void* argument, SocketLocks* side);
+    bool visit(Operation f, void* argument);
+    std::uint64_t work_done() const;
+    static void settle();
 
     Cpu& cpu;                     // c
     const CpuSetOptions& options; // c
-    int doorbell_fd;              // c
+    std::unique_ptr<Shard> shard; // c: null in message and inline
+    int doorbell_fd;              // c: -1 with a shard
 
     std::array<ClassState, class_count> classes;
     std::vector<Outgoing> outgoing; // o: by target
@@ -107,6 +131,7 @@ struct CpuImpl {
 
     alignas(128) std::atomic<Message*> posted{nullptr}; // p: any thread pushes; q: the owner takes all
     std::atomic<bool> stop{false};
+    std::mutex seat; // inline: held by the thread that is the protocol thread (lwkt/adopt.hpp)
     alignas(128) std::atomic<std::uint32_t> backlog{0}; // s: messages in the class queues
 };
 

@@ -43,6 +43,9 @@ bool CpuImpl::round()
     worked |= low;
     worked |= flush_spills();
     ring_doorbells();
+    if (worked) {
+        bump(cpu.counters_.busy_rounds);
+    }
     return worked || !queues_empty();
 }
 
@@ -75,6 +78,7 @@ bool CpuImpl::take_in()
     taken += take_posted();
     if (taken != 0) {
         bump(cpu.counters_.messages_in, taken);
+        raise_to(cpu.counters_.batch_max, static_cast<std::int64_t>(taken));
     }
     publish_backlog();
     return taken != 0;
@@ -145,6 +149,7 @@ std::uint32_t CpuImpl::run_batch(Class cls, std::uint32_t items)
     }
     if (done != 0) {
         std::int64_t took_us = (cpu.refresh_now() - start).count();
+        bump(cpu.counters_.items[static_cast<unsigned>(cls)], done);
         bump(cpu.counters_.busy_us[static_cast<unsigned>(cls)], static_cast<std::uint64_t>(took_us));
         raise_to(cpu.counters_.longest_handler_us, took_us);
         ring_doorbells();

@@ -10,12 +10,15 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <deque>
 #include <latch>
 #include <numeric>
 #include <thread>
 
-#include "lwkt/cpu_impl.hpp"
+#include "lwkt/adopt.hpp"
+#include "lwkt/futex.hpp"
 #include "lwkt/port.hpp"
+#include "lwkt/shard.hpp"
 #include "lwkt/topology.hpp"
 
 namespace lwkt {
@@ -23,7 +26,8 @@ namespace {
 
 constexpr std::size_t words_per_line = 64 / sizeof(std::atomic<std::uint32_t>);
 constexpr std::uint64_t slice_ns = 100'000; // the shortest that Linux takes
-constexpr int drain_passes_max = 64;        // messages that breed messages do not keep stop() from returning
+constexpr Micros inline_call_nap{100};
+constexpr int drain_passes_max = 64; // messages that breed messages do not keep stop() from returning
 
 struct alignas(64) SleepWord {
     std::atomic<std::uint32_t> word{0};
@@ -82,15 +86,21 @@ void ask_for_short_slices()
 
 struct CpuSet::Impl {
     Impl(CpuSet& set, Clock& set_clock, const CpuSetOptions& set_options);
+    void make_services();
+    std::unique_ptr<Shard> make_shard(std::size_t i);
     void make_rings();
-    void run_thread(CpuId id, std::latch& running_threads);
+    void run_thread(std::size_t index, std::latch& running_threads);
     bool make_waiters(WaiterKind kind);
+    void await_inline(CpuId to, CompletionPort& port);
 
     CpuImpl& at(CpuId id) { return *cpus[id]->impl_; }
 
     Clock& clock;                                // c
     CpuSetOptions options;                       // c
+    bool locks;                                  // c: giant or striped
     std::unique_ptr<SleepWord[]> own_words;      // c
+    std::deque<Service> services;                // c: one a thread, where there are locks
+    std::unique_ptr<SocketLocks[]> socket_locks; // c: where an operation takes three
     std::vector<std::unique_ptr<Cpu>> cpus;      // c
     std::vector<std::unique_ptr<CpuRing>> rings; // c
     std::vector<std::thread> threads;            // the thread that starts and stops
@@ -101,22 +111,51 @@ struct CpuSet::Impl {
 };
 
 CpuSet::Impl::Impl(CpuSet& set, Clock& set_clock, const CpuSetOptions& set_options)
-    : clock(set_clock), options(set_options), bind_refused(set_options.pin.size())
+    : clock(set_clock), options(set_options), locks(uses_locks(set_options.discipline)),
+      bind_refused(set_options.pin.size())
 {
-    std::size_t n = options.pin.size();
-    INVARIANT(n >= 1 && n < base::no_cpu && options.class_items > 0);
+    std::size_t n = options.cpus();
+    INVARIANT(n >= 1 && n < base::no_cpu && !options.pin.empty() && options.class_items > 0);
+    make_services();
     if (options.sleep_words == nullptr) {
         own_words = std::make_unique<SleepWord[]>(n);
     }
     for (std::size_t i = 0; i < n; ++i) {
         auto* word = own_words != nullptr ? &own_words[i].word : options.sleep_words + i * words_per_line;
-        word->store(0, std::memory_order_relaxed);
+        word->store(locks ? 1 : 0, std::memory_order_relaxed);        // a shard is always rung
         cpus.emplace_back(new Cpu(set, static_cast<CpuId>(i), word)); // the constructor is private
-        cpus.back()->impl_ = std::make_unique<CpuImpl>(*cpus.back(), options);
+        cpus.back()->impl_ = std::make_unique<CpuImpl>(*cpus.back(), options, locks ? make_shard(i) : nullptr);
         cpus.back()->now_ = clock.now();
+        if (locks) {
+            services[i % services.size()].add(*cpus.back());
+        }
     }
     order.resize(n);
-    make_rings();
+    if (!locks) {
+        make_rings();
+    }
+}
+
+void CpuSet::Impl::make_services()
+{
+    if (!locks) {
+        return;
+    }
+    for (std::size_t i = 0; i < std::min(options.cpus(), options.pin.size()); ++i) {
+        services.emplace_back(clock);
+    }
+    if (options.locks_per_operation == 3) {
+        socket_locks = std::make_unique<SocketLocks[]>(SocketLocks::count);
+        for (std::uint32_t i = 0; i < SocketLocks::count; ++i) {
+            socket_locks[i].snd.choose(options.lock);
+            socket_locks[i].rcv.choose(options.lock);
+        }
+    }
+}
+
+std::unique_ptr<Shard> CpuSet::Impl::make_shard(std::size_t i)
+{
+    return std::make_unique<Shard>(options.lock, services[i % services.size()], socket_locks.get());
 }
 
 void CpuSet::Impl::make_rings()
@@ -152,17 +191,22 @@ bool CpuSet::Impl::make_waiters(WaiterKind kind)
     return true;
 }
 
-void CpuSet::Impl::run_thread(CpuId id, std::latch& running_threads)
+void CpuSet::Impl::run_thread(std::size_t index, std::latch& running_threads)
 {
-    Cpu& cpu = *cpus[id];
     block_signals();
-    std::string name = options.thread_name + "/" + std::to_string(id);
+    std::string name = options.thread_name + "/" + std::to_string(index);
     pthread_setname_np(pthread_self(), name.substr(0, 15).c_str());
     ask_for_short_slices();
     prctl(PR_SET_TIMERSLACK, 1UL); // 50 us by default, which would be the lateness of every timer
-    if (options.pin[id] >= 0 && !bind_this_thread(options.pin[id])) {
-        bind_refused[id].store(true, std::memory_order_relaxed);
+    if (options.pin[index] >= 0 && !bind_this_thread(options.pin[index])) {
+        bind_refused[index].store(true, std::memory_order_relaxed);
     }
+    if (locks) {
+        running_threads.count_down();
+        services[index].run();
+        return;
+    }
+    Cpu& cpu = *cpus[index];
     OnCpu here(cpu);
     running_threads.count_down();
     cpu.impl_->run();
@@ -192,7 +236,12 @@ Cpu& CpuSet::cpu(CpuId id)
 
 int CpuSet::pin_of(CpuId id) const
 {
-    return impl_->options.pin[id];
+    return impl_->locks ? -1 : impl_->options.pin[id]; // shards are run wherever their visitors are
+}
+
+Discipline CpuSet::discipline() const
+{
+    return impl_->options.discipline;
 }
 
 Clock& CpuSet::clock() const
@@ -213,7 +262,7 @@ std::string CpuSet::waiter_name() const
 std::vector<CpuId> CpuSet::unbound() const
 {
     std::vector<CpuId> result;
-    for (std::size_t i = 0; i < size(); ++i) {
+    for (std::size_t i = 0; i < impl_->bind_refused.size(); ++i) {
         if (impl_->bind_refused[i].load(std::memory_order_relaxed)) {
             result.push_back(static_cast<CpuId>(i));
         }
@@ -224,17 +273,30 @@ std::vector<CpuId> CpuSet::unbound() const
 void CpuSet::start()
 {
     INVARIANT(!running());
-    WaiterKind kind = impl_->options.waiter;
-    bool made = impl_->make_waiters(kind == WaiterKind::probe ? WaiterKind::io_uring : kind);
-    if (!made && kind == WaiterKind::probe) {
-        made = impl_->make_waiters(WaiterKind::epoll);
+    if (impl_->locks) {
+        impl_->waiter_name = "futex";
+    } else {
+        WaiterKind kind = impl_->options.waiter;
+        bool made = impl_->make_waiters(kind == WaiterKind::probe ? WaiterKind::io_uring : kind);
+        if (!made && kind == WaiterKind::probe) {
+            made = impl_->make_waiters(WaiterKind::epoll);
+        }
+        INVARIANT(made);
     }
-    INVARIANT(made);
-    std::latch running_threads(static_cast<std::ptrdiff_t>(size()));
+    std::size_t threads = impl_->locks ? impl_->services.size() : size();
+    if (impl_->options.discipline == Discipline::inline_) {
+        threads = 0; // who adopts a CPU is its thread
+    }
+    std::latch running_threads(static_cast<std::ptrdiff_t>(threads));
     impl_->running.store(true, std::memory_order_release);
-    for (CpuId id = 0; id < size(); ++id) {
-        impl_->at(id).stop.store(false, std::memory_order_relaxed);
-        impl_->threads.emplace_back([this, id, &running_threads] { impl_->run_thread(id, running_threads); });
+    for (auto& cpu : impl_->cpus) {
+        cpu->impl_->stop.store(false, std::memory_order_relaxed);
+    }
+    for (Service& service : impl_->services) {
+        service.reset();
+    }
+    for (std::size_t i = 0; i < threads; ++i) {
+        impl_->threads.emplace_back([this, i, &running_threads] { impl_->run_thread(i, running_threads); });
     }
     running_threads.wait();
 }
@@ -242,14 +304,22 @@ void CpuSet::start()
 void CpuSet::stop()
 {
     INVARIANT(running() && Cpu::current() == nullptr);
+    for (Service& service : impl_->services) {
+        service.stop();
+    }
     for (auto& cpu : impl_->cpus) {
         cpu->impl_->stop.store(true, std::memory_order_seq_cst);
-        cpu->ring();
+        if (!impl_->locks) {
+            cpu->ring();
+        }
     }
     for (std::thread& thread : impl_->threads) {
         thread.join();
     }
     impl_->threads.clear();
+    for (auto& cpu : impl_->cpus) {
+        std::lock_guard nobody_adopts_it(cpu->impl_->seat);
+    }
     for (auto& cpu : impl_->cpus) {
         cpu->impl_->waiter.reset();
     }
@@ -282,9 +352,14 @@ bool CpuSet::step(base::Random* order)
 bool CpuSet::step_one(CpuId id)
 {
     INVARIANT(!running());
-    Cpu& stepped = cpu(id);
-    OnCpu here(stepped);
-    return stepped.impl_->round();
+    CpuImpl& stepped = impl_->at(id);
+    if (impl_->locks) {
+        std::uint64_t before = stepped.work_done();
+        INVARIANT(stepped.enter(nullptr, nullptr));
+        return stepped.work_done() != before;
+    }
+    OnCpu here(stepped.cpu);
+    return stepped.round();
 }
 
 Instant CpuSet::next_deadline() const
@@ -300,11 +375,7 @@ void CpuSet::post(CpuId to, Message& m)
 {
     INVARIANT(m.dispatch != nullptr);
     Cpu& target = cpu(to);
-    std::atomic<Message*>& posted = target.impl_->posted;
-    Message* head = posted.load(std::memory_order_relaxed);
-    do {
-        m.next = head;
-    } while (!posted.compare_exchange_weak(head, &m, std::memory_order_seq_cst, std::memory_order_relaxed));
+    target.impl_->push_posted(m);
     if (target.sleep_word().load(std::memory_order_seq_cst) != 0) {
         target.ring();
     }
@@ -313,6 +384,10 @@ void CpuSet::post(CpuId to, Message& m)
 void CpuSet::call(CpuId to, const std::function<void(Cpu&)>& f)
 {
     INVARIANT(Cpu::current() == nullptr || &Cpu::current()->set() != this);
+    if (impl_->locks) {
+        INVARIANT(try_enter(to, [&](Cpu& cpu) { f(cpu); }));
+        return;
+    }
     CompletionPort port;
     CallMessage call;
     call.dispatch = run_call;
@@ -320,6 +395,10 @@ void CpuSet::call(CpuId to, const std::function<void(Cpu&)>& f)
     call.function = &f;
     call.cpu = &cpu(to);
     post(to, call);
+    if (running() && impl_->options.discipline == Discipline::inline_) {
+        impl_->await_inline(to, port);
+        return;
+    }
     if (running()) {
         port.wait();
         return;
@@ -327,6 +406,48 @@ void CpuSet::call(CpuId to, const std::function<void(Cpu&)>& f)
     while (!port.done()) {
         step();
     }
+}
+
+// The CPU has a thread, perhaps the calling one, or none: then this one steps in.
+void CpuSet::Impl::await_inline(CpuId to, CompletionPort& port)
+{
+    CpuImpl& target = at(to);
+    while (!port.done()) {
+        if (run_adopted() || port.done()) {
+            continue;
+        }
+        if (adopted_of(target.cpu.set()) != &target.cpu && target.seat.try_lock()) {
+            {
+                OnCpu here(target.cpu);
+                target.round();
+            }
+            target.seat.unlock();
+        } else {
+            std::atomic<std::uint32_t> nobody_wakes{0};
+            futex_wait(nobody_wakes, 0, clock.now() + inline_call_nap);
+        }
+    }
+}
+
+bool CpuSet::try_enter(CpuId to, void (*f)(void*, Cpu&), void* argument, std::uint32_t socket)
+{
+    INVARIANT(impl_->locks);
+    return cpu(to).impl_->enter(f, argument, socket);
+}
+
+Snapshot CpuSet::snapshot(CpuId id) const
+{
+    INVARIANT(id < size());
+    return Snapshot{impl_->cpus[id]->counters()};
+}
+
+Snapshot CpuSet::snapshot() const
+{
+    Snapshot sum;
+    for (const auto& cpu : impl_->cpus) {
+        sum += Snapshot{cpu->counters()};
+    }
+    return sum;
 }
 
 void CpuSet::call_all(const std::function<void(Cpu&)>& f)

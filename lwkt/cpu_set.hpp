@@ -7,10 +7,13 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "base/random.hpp"
 #include "lwkt/cpu.hpp"
+#include "lwkt/discipline.hpp"
+#include "lwkt/snapshot.hpp"
 
 namespace lwkt {
 
@@ -19,8 +22,14 @@ enum class WaiterKind : std::uint8_t { probe, io_uring, epoll };
 
 struct CpuSetOptions {
     // One entry per protocol thread: the OS CPU it is pinned to, -1 = not pinned. Its size is the number of CPUs (>=
-    // 1).
+    // 1); in giant and striped the number of service threads.
     std::vector<int> pin;
+    Discipline discipline = Discipline::message;
+    // giant and striped:
+    LockKind lock = LockKind::mutex;
+    std::uint32_t shards = 256; // striped; giant has one
+    // 3: an operation on a socket takes, inside its shard's lock, a lock for each of the socket's two buffers.
+    unsigned locks_per_operation = 1;
     // Where the sleep words live, one cache line (64 bytes) apart; null = in private memory. netd puts them in a page
     // that clients map read-only.
     std::atomic<std::uint32_t>* sleep_words = nullptr;
@@ -36,6 +45,12 @@ struct CpuSetOptions {
     base::Micros class_time{200};
     std::string thread_name = "netd"; // threads are named NAME/ID
     WaiterKind waiter = WaiterKind::probe;
+
+    // How many CPUs (domains, shards) the set has.
+    std::size_t cpus() const
+    {
+        return discipline == Discipline::striped ? shards : discipline == Discipline::giant ? 1 : pin.size();
+    }
 };
 
 class CpuSet {
@@ -46,6 +61,7 @@ public:
     CpuSet& operator=(const CpuSet&) = delete;
 
     std::size_t size() const;
+    Discipline discipline() const;
     Cpu& cpu(CpuId id);
     Clock& clock() const;
     int pin_of(CpuId id) const; // the OS CPU asked for, -1 = none
@@ -74,10 +90,27 @@ public:
     void call(CpuId to, const std::function<void(Cpu&)>& f);
     // call() on every CPU in turn.
     void call_all(const std::function<void(Cpu&)>& f);
+    // giant and striped, while they run, on a thread that is no protocol thread: takes the CPU's lock, runs f(Cpu&)
+    // there and whatever is queued, releases the lock, and then runs what came of it elsewhere. `socket` names the
+    // socket that it is about, where operations take three locks. False, and nothing done, inside another such call (a
+    // signal handler that interrupted it).
+    template <typename F>
+    bool try_enter(CpuId to, F&& f, std::uint32_t socket = UINT32_MAX)
+    {
+        auto call_it = [](void* argument, Cpu& cpu) { (*static_cast<std::remove_reference_t<F>*>(argument))(cpu); };
+        return try_enter(to, call_it, std::addressof(f), socket);
+    }
+
+    // The counters of one CPU, and of all together. Any thread.
+    Snapshot snapshot(CpuId id) const;
+    Snapshot snapshot() const;
+
     // Set-up and tear-down of what hangs on every CPU: call_all() while running, else f at once on the caller's thread.
     void configure(const std::function<void(Cpu&)>& f);
 
 private:
+    bool try_enter(CpuId to, void (*f)(void*, Cpu&), void* argument, std::uint32_t socket);
+
     struct Impl;
     std::unique_ptr<Impl> impl_;
 };

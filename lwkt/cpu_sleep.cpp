@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "lwkt/cpu_impl.hpp"
+#include "lwkt/pause.hpp"
 
 namespace lwkt {
 namespace {
@@ -15,13 +16,6 @@ constexpr Micros long_turn{400};              // and one that takes this long me
 constexpr Micros no_poll_min{8'000};          // after that: no polling for a while, twice as long each time
 constexpr Micros no_poll_max{1'000'000};
 constexpr Micros spin_limit_min{4}; // where a poll that was shortened to nothing starts again
-
-void pause_cpu()
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#endif
-}
 
 } // namespace
 
@@ -162,17 +156,27 @@ bool CpuImpl::nothing_to_do()
     return !pollers_pending();
 }
 
-void CpuImpl::watch_pollers()
+void CpuImpl::add_poller_fds(std::vector<int>& fds) const
 {
-    wanted_fds.clear();
     for (const ClassState& c : classes) {
         for (const Poller* p : c.pollers) {
             int fd = p == nullptr ? -1 : p->wait_fd();
             if (fd >= 0) {
-                wanted_fds.push_back(fd);
+                fds.push_back(fd);
             }
         }
     }
+}
+
+void CpuImpl::count_sleep()
+{
+    bump(cpu.counters_.sleeps);
+}
+
+void CpuImpl::watch_pollers()
+{
+    wanted_fds.clear();
+    add_poller_fds(wanted_fds);
     std::sort(wanted_fds.begin(), wanted_fds.end());
     wanted_fds.erase(std::unique(wanted_fds.begin(), wanted_fds.end()), wanted_fds.end());
     waiter->watch_only(wanted_fds);
