@@ -51,6 +51,9 @@ int send_request(Session& s, SocketSlot& slot, const sockbuf::Request& r)
             return -ENETDOWN;
         }
         std::uint32_t cpu = slot.info.owner_cpu.load(std::memory_order_relaxed);
+        if (s.direct && s.host->request(cpu, r)) {
+            return 0;
+        }
         int error = 0;
         bool pushed = push(s, cpu, r, error);
         if (error != 0) {
@@ -85,7 +88,7 @@ int take_reply(Session& s, SocketSlot& slot, ReplyBuffer* reply)
 int await_reply(Session& s, SocketSlot& slot, Sock k, std::uint32_t sequence)
 {
     auto answered = [&] { return slot.reply.done.load(std::memory_order_seq_cst) == sequence; };
-    for (;;) {
+    while (!answered()) {
         int rc = wait_for(s, slot, k, s.host->now() + look_up_every, answered);
         if (answered()) {
             return 0;
@@ -101,6 +104,7 @@ int await_reply(Session& s, SocketSlot& slot, Sock k, std::uint32_t sequence)
             return rc;
         }
     }
+    return 0;
 }
 
 } // namespace

@@ -52,6 +52,12 @@ LaneTake take_from_lane(Session& s, sockbuf::LaneHeader& lane, Sock& out)
 
 std::uint32_t first_lane(const Session& s)
 {
+    if (s.homes) {
+        std::uint32_t home = s.host->home();
+        if (home < s.view.cpus()) {
+            return home;
+        }
+    }
     auto here = static_cast<std::size_t>(s.near.empty() ? 0 : sched_getcpu());
     if (here < s.near.size() && s.near[here] != no_cpu_near) {
         return s.near[here];

@@ -16,7 +16,8 @@ struct LaneTake {
 // The caller's process is a holder of `out` afterwards.
 LaneTake take_from_lane(Session& s, sockbuf::LaneHeader& lane, Sock& out);
 
-// Where this thread starts to look for a granted slot, another lane each time: sockets spread over the CPUs evenly.
+// Where this thread starts to look for a granted slot: the lane of the CPU it runs, else another lane each time, so
+// that sockets spread over the CPUs evenly.
 std::uint32_t first_lane(const Session& s);
 // And for a connection: the lane of the CPU that runs the thread, whose protocol thread goes on serving it from the
 // same caches; now and then another, so that no lane starves while all threads find enough at home.

@@ -38,6 +38,13 @@ public:
     virtual int sleep(const WaiterHandle& w, base::Instant deadline) = 0;
     virtual base::Instant now() = 0;
     virtual bool alive() = 0; // false once netd is gone
+    // Of sessions that are `direct`: looks at the socket, or carries the request out, on CPU `cpu` before it returns.
+    // False: not possible here and now (a signal handler that interrupted such a call); the caller does it by a mark.
+    virtual bool look(std::uint32_t, std::uint32_t) { return false; }
+    virtual bool request(std::uint32_t, const sockbuf::Request&) { return false; }
+    // Of sessions with `homes`: the CPU that the calling thread runs, whose lanes come first; any other number: it runs
+    // none.
+    virtual std::uint32_t home() { return UINT32_MAX; }
 
 protected:
     // Threads that end from now on no longer give their waiters back: the first line of a derived destructor.
@@ -64,6 +71,8 @@ struct Session {
     Host* host = nullptr;                          // c
     std::vector<std::uint16_t> near; // c: OS CPU -> the stack's CPU pinned there; no_cpu_near or short = none
     bool defer_signals = false;      // c: a signal handler may make socket calls of its own in the middle of ours
+    bool direct = false;             // c: calls run the stack themselves (inline, giant, striped)
+    bool homes = false;              // c: threads run CPUs (inline)
     std::uint32_t spin_max = 0;      // c: pauses to poll for before a sleep; 0 on one CPU and in simulations
     // c: simulations: counts which lane to look at first in place of a counter per thread, so that a run depends on
     // nothing but its seed; null elsewhere.

@@ -113,6 +113,9 @@ inline int take_error(SocketSlot& slot)
 inline void mark(Session& s, SocketSlot& slot, Sock k)
 {
     std::uint32_t cpu = slot.info.owner_cpu.load(std::memory_order_relaxed);
+    if (s.direct && s.host->look(cpu, k.slot)) {
+        return;
+    }
     if (set_mark(s.view, cpu, k.slot)) {
         s.look_and_ring(cpu);
     }

@@ -42,7 +42,7 @@ int take_granted(Session& s, Sock& out)
             if (t.error != 0) {
                 return t.error;
             }
-            if (t.taken && t.left < sockbuf::grant_lane_entries / 2) {
+            if (t.taken && t.left <= s.view.grant_lane(cpu).capacity / 2) {
                 poke_netd(s, cpu);
             }
             if (t.taken) {

@@ -44,6 +44,7 @@ Loopback::Loopback(const LoopbackOptions& options)
           info.loopback = true;
           info.tso_max_bytes = options.super_segments ? 65535 : 0;
           info.tx_csum = !options.checksums;
+          info.in_memory = true;
           return info;
       }()),
       queue_packets_max_(options.queue_packets_max),

@@ -35,13 +35,22 @@ void empty(lwkt::Ipiq<netmsg::Packet*>& ring)
 
 } // namespace
 
-SimLane::SimLane(std::uint32_t small, std::uint32_t large)
-    : posted_small_(std::bit_ceil(small)), posted_large_(std::bit_ceil(std::max(large, slots_min))),
+SimLane::SimLane(std::uint32_t small, std::uint32_t large, bool shared)
+    : shared_(shared), posted_small_(std::bit_ceil(small)), posted_large_(std::bit_ceil(std::max(large, slots_min))),
       filled_(std::bit_ceil(small + large)), missing_small_(small), missing_large_(large)
 {
 }
 
 bool SimLane::send(const netmsg::Packet& p, netmsg::Csum csum)
+{
+    if (!shared_) {
+        return send_locked(p, csum);
+    }
+    std::lock_guard lock(senders_);
+    return send_locked(p, csum);
+}
+
+bool SimLane::send_locked(const netmsg::Packet& p, netmsg::Csum csum)
 {
     netmsg::Packet* to = nullptr;
     if (p.total() > small_frame_max) {
@@ -66,7 +75,12 @@ bool SimLane::send(const netmsg::Packet& p, netmsg::Csum csum)
 
 void SimLane::publish(lwkt::Cpu& receiver)
 {
-    published_.exchange(sent_, std::memory_order_seq_cst);
+    if (shared_) {
+        std::lock_guard lock(senders_);
+        published_.exchange(sent_, std::memory_order_seq_cst);
+    } else {
+        published_.exchange(sent_, std::memory_order_seq_cst);
+    }
     if (receiver.sleep_word().load(std::memory_order_seq_cst) != 0) {
         receiver.ring();
     }

@@ -8,7 +8,7 @@
 namespace drivers {
 namespace {
 
-// Posted per receiving CPU, shared out among the sending ones.
+// Posted per receiving CPU, shared out among the sending ones; or per receiving side, where senders share lanes.
 constexpr std::uint32_t posted_small = 1024;
 constexpr std::uint32_t posted_large = 128;
 
@@ -21,6 +21,7 @@ netmsg::NetifInfo side_info(const SimLinkOptions& o, const SimLinkSide& side)
     info.ethernet = o.ethernet;
     info.tso_max_bytes = o.tso ? 65535 : 0;
     info.tx_csum = o.csum_offload;
+    info.in_memory = true;
     return info;
 }
 
@@ -105,12 +106,13 @@ void SimWire::make_lanes()
 {
     std::uint32_t frame_max = options.mtu + link_header_bytes();
     bool large = (options.tso && !options.split) || frame_max > SimLane::small_frame_max;
+    shared_lanes = lwkt::uses_locks(sides[0].set->discipline()) || lwkt::uses_locks(sides[1].set->discipline());
     for (unsigned from = 0; from < 2; ++from) {
-        auto senders = static_cast<std::uint32_t>(sides[from].cpus);
-        std::size_t count = sides[0].cpus * sides[1].cpus;
+        auto share = static_cast<std::uint32_t>(shared_lanes ? sides[1 - from].cpus : sides[from].cpus);
+        std::size_t count = (shared_lanes ? 1 : sides[from].cpus) * sides[1 - from].cpus;
         for (std::size_t i = 0; i < count; ++i) {
             sides[from].lanes.push_back(std::make_unique<SimLane>(
-                std::max(posted_small / senders, 32U), large ? std::max(posted_large / senders, 4U) : 0U));
+                std::max(posted_small / share, 32U), large ? std::max(posted_large / share, 4U) : 0U, shared_lanes));
         }
     }
     made.store(true, std::memory_order_release);

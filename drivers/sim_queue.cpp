@@ -42,7 +42,7 @@ void SimQueue::detach()
     }
     held_.clear();
     if (wire_->lanes_made()) {
-        for (std::size_t i = 0; i < wire_->sides[1 - side_].cpus; ++i) {
+        for (std::size_t i = 0; i < wire_->lanes_to(side_); ++i) {
             wire_->lane(1 - side_, i, cpu_->id()).drain();
         }
     }
@@ -253,8 +253,7 @@ std::uint32_t SimQueue::poll(std::uint32_t budget)
     }
     std::uint32_t done = release_due();
     short_of_memory_ = false;
-    std::size_t senders = wire_->sides[1 - side_].cpus;
-    for (std::size_t i = 0; i < senders; ++i) {
+    for (std::size_t i = 0; i < wire_->lanes_to(side_); ++i) {
         SimLane& lane = wire_->lane(1 - side_, i, cpu_->id());
         while (done < budget) {
             netmsg::Packet* p = lane.receive();
@@ -281,7 +280,7 @@ bool SimQueue::pending() const
     if (!wire_->lanes_made()) {
         return false;
     }
-    for (std::size_t i = 0; i < wire_->sides[1 - side_].cpus; ++i) {
+    for (std::size_t i = 0; i < wire_->lanes_to(side_); ++i) {
         if (wire_->lane(1 - side_, i, cpu_->id()).pending()) {
             return true;
         }

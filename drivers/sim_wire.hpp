@@ -20,7 +20,8 @@ struct SimWire {
         std::atomic<bool> up{false};        // control; queues acquire
         std::unique_ptr<SimQueue[]> queues; // element i: owner = CPU i of the side
         std::size_t cpus = 0;               // c after attach
-        // What this side sends: lanes[i * cpus of the other side + j], made when both sides are attached.
+        // What this side sends, made when both sides are attached: lanes[i * cpus of the other side + j]; or lanes[j],
+        // when the senders share them.
         std::vector<std::unique_ptr<SimLane>> lanes;
         alignas(64) std::atomic<std::int64_t> busy_until_ns{
             0}; // when the last accepted frame has left; any sending CPU
@@ -29,8 +30,10 @@ struct SimWire {
     explicit SimWire(const SimLinkOptions& o) : options(o) {}
     SimLane& lane(unsigned from, std::size_t i, std::size_t j)
     {
-        return *sides[from].lanes[i * sides[1 - from].cpus + j];
+        return *sides[from].lanes[(shared_lanes ? 0 : i * sides[1 - from].cpus) + j];
     }
+    // How many lanes lead to each CPU of a side.
+    std::size_t lanes_to(unsigned side) const { return shared_lanes ? 1 : sides[1 - side].cpus; }
     std::uint32_t link_header_bytes() const { return options.ethernet ? 14 : 0; }
     const Impairments& impairments(unsigned from) const { return from == 0 ? options.a.send : options.b.send; }
     bool lanes_made() const { return made.load(std::memory_order_acquire); }
@@ -40,6 +43,8 @@ struct SimWire {
     std::mutex control;     // attach and detach of the two sides
     Side sides[2];
     std::atomic<bool> made{false}; // control; queues acquire
+    // c once made: with shards (hundreds, on either side) lanes for all pairs would be too many to fill and to look at.
+    bool shared_lanes = false;
 };
 
 // Owner: its CPU, everything (o) unless marked.

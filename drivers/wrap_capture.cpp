@@ -92,6 +92,7 @@ std::uint32_t WrapCapture::Buffer::poll(std::uint32_t)
 WrapCapture::WrapCapture(std::unique_ptr<netmsg::Netif> inner, WrapCaptureOptions options)
     : Netif(inner->info()), inner_(std::move(inner)), options_(std::move(options))
 {
+    info_.in_memory = false; // it writes a file
 }
 
 WrapCapture::~WrapCapture()
@@ -137,6 +138,7 @@ bool WrapCapture::attach(
     }
     std::uint32_t index = info_.index;
     info_ = inner_->info(); // the device may have chosen its name
+    info_.in_memory = false;
     info_.index = index;
     return true;
 }

@@ -4,6 +4,7 @@
 
 #include <sys/random.h>
 
+#include <algorithm>
 #include <atomic>
 
 #include "base/check.hpp"
@@ -15,6 +16,7 @@ namespace embed {
 namespace {
 
 constexpr const char* loopback_address = "127.0.0.1/8";
+constexpr std::uint64_t ring_memory_per_shard = std::uint64_t{256} << 20; // of address space
 
 std::uint64_t random_seed()
 {
@@ -38,10 +40,15 @@ struct Stack::Impl {
     std::uint32_t lane_turn = 0; // simulations
 };
 
-Stack::Stack(const StackConfig& config) : sleep_lines_(new SleepLine[config.pin.size()]), config_(config)
+Stack::Stack(const StackConfig& config) : config_(config)
 {
     lwkt::CpuSetOptions options;
     options.pin = config.pin;
+    options.discipline = config.discipline;
+    options.lock = config.lock;
+    options.locks_per_operation = config.locks_per_operation;
+    options.shards = config.shards;
+    sleep_lines_.reset(new SleepLine[options.cpus()]);
     options.sleep_words = &sleep_lines_[0].word;
     options.spin_max = config.spin_max;
     options.thread_name = config.name;
@@ -71,6 +78,10 @@ bool Stack::add_interface(
     std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses, std::string& error)
 {
     INVARIANT(impl_ == nullptr);
+    if (lwkt::uses_locks(config_.discipline) && !netif->info().in_memory) {
+        error = "interface " + netif->info().name + " makes system calls, which must not happen under a lock";
+        return false;
+    }
     std::vector<protocols::InterfaceAddress> parsed;
     for (const std::string& text : addresses) {
         auto slash = text.find('/');
@@ -104,9 +115,15 @@ bool Stack::start(std::string& error)
         return false;
     }
     auto impl = std::make_unique<Impl>();
+    if (lwkt::uses_locks(config_.discipline)) { // each shard has its share, however small
+        auto& bytes = config_.gateway.segment.ring_memory;
+        bytes = std::max(bytes, set_->size() * ring_memory_per_shard);
+    }
     impl->gateway = std::make_unique<gateway::Gateway>(*stack_, config_.gateway);
     if (config_.simulation != nullptr) {
         impl->host = std::make_unique<SimulationHost>(*impl->gateway, *set_, *config_.simulation);
+    } else if (config_.discipline == lwkt::Discipline::inline_) {
+        impl->host = std::make_unique<InlineHost>(*impl->gateway, *set_);
     } else {
         impl->host = std::make_unique<ThreadHost>(*impl->gateway, *set_);
     }
@@ -119,11 +136,15 @@ bool Stack::start(std::string& error)
     impl->session.view = impl->gateway->segment(*impl->family).view();
     impl->session.sleep_words = &sleep_lines_[0].word;
     impl->session.host = impl->host.get();
+    impl->session.direct = lwkt::uses_locks(config_.discipline);
     if (config_.simulation != nullptr) {
         impl->session.lane_turn = &impl->lane_turn;
     } else {
+        bool inlined = config_.discipline == lwkt::Discipline::inline_;
         impl->session.near = client::cpus_near(impl->session.view.layout());
-        impl->session.spin_max = config_.application_spin;
+        impl->session.spin_max = inlined ? 0 : config_.application_spin; // waiting runs the CPU, which polls itself
+        impl->session.direct = impl->session.direct || inlined;
+        impl->session.homes = inlined;
     }
     impl_ = std::move(impl);
     if (config_.simulation != nullptr) {
@@ -140,10 +161,20 @@ client::Session& Stack::session()
     return impl_->session;
 }
 
+std::unique_ptr<lwkt::Adopted> Stack::adopt(base::CpuId cpu)
+{
+    return std::make_unique<lwkt::Adopted>(set_->cpu(cpu));
+}
+
+lwkt::Snapshot Stack::counters() const
+{
+    return set_->snapshot();
+}
+
 std::vector<gateway::SocketReport> Stack::sockets()
 {
     INVARIANT(impl_ != nullptr);
-    std::lock_guard lock(impl_->host->control());
+    auto lock = impl_->host->control();
     return impl_->gateway->sockets();
 }
 

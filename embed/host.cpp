@@ -1,33 +1,33 @@
 #include "embed/host.hpp"
 
-#include <linux/futex.h>
-#include <sys/syscall.h>
-#include <unistd.h>
+#include <sched.h>
 
-#include <cerrno>
-#include <ctime>
+#include <tuple>
 #include <utility>
+
+#include "lwkt/adopt.hpp"
+#include "lwkt/futex.hpp"
 
 namespace embed {
 
-namespace {
-
-// futex(2), FUTEX_WAIT_BITSET: absolute CLOCK_MONOTONIC deadline. Without one it restarts after a signal handler with
-// SA_RESTART, with one it does not: the rule that sleep() promises.
-int futex_wait(std::atomic<std::uint32_t>& word, std::uint32_t value, base::Instant deadline)
+std::unique_lock<std::mutex> Host::control()
 {
-    std::int64_t at = deadline.time_since_epoch().count();
-    timespec until{at / 1'000'000, (at % 1'000'000) * 1000};
-    long rc = syscall(SYS_futex, &word, FUTEX_WAIT_BITSET | FUTEX_PRIVATE_FLAG, value,
-        deadline == base::never ? nullptr : &until, nullptr, FUTEX_BITSET_MATCH_ANY);
-    return rc == 0 ? 0 : errno;
+    std::unique_lock lock(control_, std::try_to_lock);
+    while (!lock && lwkt::has_adopted()) {
+        if (!lwkt::run_adopted()) {
+            sched_yield();
+        }
+        std::ignore = lock.try_lock();
+    }
+    if (!lock) {
+        lock.lock();
+    }
+    return lock;
 }
-
-} // namespace
 
 int Host::make_waiter(sockbuf::WaiterKind kind, client::WaiterHandle& out)
 {
-    std::lock_guard lock(control_);
+    auto lock = control();
     if (!gateway_.add_waiter(*family_, 0, kind, -1, out.index)) {
         return -ENOSPC;
     }
@@ -37,15 +37,28 @@ int Host::make_waiter(sockbuf::WaiterKind kind, client::WaiterHandle& out)
 
 void Host::drop_waiter(const client::WaiterHandle& w)
 {
-    std::lock_guard lock(control_);
+    auto lock = control();
     gateway_.drop_waiter(*family_, 0, w.index);
+}
+
+bool Host::look(std::uint32_t cpu, std::uint32_t slot)
+{
+    return set_.try_enter(
+        static_cast<base::CpuId>(cpu), [&](lwkt::Cpu&) { gateway_.look(*family_, slot); }, slot);
+}
+
+bool Host::request(std::uint32_t cpu, const sockbuf::Request& r)
+{
+    return set_.try_enter(
+        static_cast<base::CpuId>(cpu), [&](lwkt::Cpu&) { gateway_.request(*family_, r); }, r.slot);
 }
 
 void ThreadHost::wake(std::uint32_t waiter)
 {
     std::atomic<std::uint32_t>& word = words_[waiter].woken;
     word.store(1, std::memory_order_seq_cst);
-    syscall(SYS_futex, &word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, nullptr, nullptr, 0);
+    auto wake_word = [](void* w) { lwkt::futex_wake(*static_cast<std::atomic<std::uint32_t>*>(w), 1); };
+    lwkt::after_release(wake_word, &word);
 }
 
 int ThreadHost::sleep(const client::WaiterHandle& w, base::Instant deadline)
@@ -53,12 +66,105 @@ int ThreadHost::sleep(const client::WaiterHandle& w, base::Instant deadline)
     std::atomic<std::uint32_t> nobody_wakes{0};
     std::atomic<std::uint32_t>& word = is_waiter(w) ? words_[w.index].woken : nobody_wakes;
     while (word.exchange(0, std::memory_order_seq_cst) == 0) {
-        int error = futex_wait(word, 0, deadline);
+        int error = lwkt::futex_wait(word, 0, deadline);
         if (error == EINTR || error == ETIMEDOUT) {
             return word.exchange(0, std::memory_order_seq_cst) != 0 ? 0 : -error;
         }
     }
     return 0;
+}
+
+// ---- inline
+// ----------------------------------------------------------------------------------------------------------
+
+namespace {
+
+// Looks that a thread takes before it runs a round without waiting, so that a long handler does not hold up its own
+// output and timers.
+constexpr unsigned looks_per_round = 16;
+thread_local unsigned looks = 0;
+
+} // namespace
+
+void InlineHost::wake(std::uint32_t waiter)
+{
+    Word& word = words_[waiter];
+    word.woken.store(1, std::memory_order_seq_cst);
+    lwkt::Cpu* sleeper = word.sleeper.load(std::memory_order_seq_cst);
+    if (sleeper != nullptr && sleeper->sleep_word().load(std::memory_order_seq_cst) != 0) {
+        sleeper->ring();
+    }
+    if (word.on_futex.load(std::memory_order_seq_cst) != 0) {
+        lwkt::futex_wake(word.woken, 1);
+    }
+}
+
+int InlineHost::sleep(const client::WaiterHandle& w, base::Instant deadline)
+{
+    std::atomic<std::uint32_t> nobody_wakes{0};
+    Word* word = is_waiter(w) ? &words_[w.index] : nullptr;
+    lwkt::Cpu* mine = lwkt::adopted_of(set_);
+    if (mine == nullptr) {
+        if (word != nullptr) {
+            word->on_futex.store(1, std::memory_order_seq_cst);
+        }
+        int rc = ThreadHost::sleep(w, deadline);
+        if (word != nullptr) {
+            word->on_futex.store(0, std::memory_order_relaxed);
+        }
+        return rc;
+    }
+    std::atomic<std::uint32_t>& woken = word != nullptr ? word->woken : nobody_wakes;
+    looks = 0;
+    for (;;) {
+        bool worked = lwkt::run_adopted();
+        if (woken.load(std::memory_order_relaxed) != 0 && woken.exchange(0, std::memory_order_seq_cst) != 0) {
+            return 0;
+        }
+        if (now() >= deadline) {
+            return -ETIMEDOUT;
+        }
+        if (worked) {
+            continue;
+        }
+        if (word != nullptr) {
+            word->sleeper.store(mine, std::memory_order_seq_cst);
+        }
+        lwkt::wait_adopted(deadline, woken);
+        if (word != nullptr) {
+            word->sleeper.store(nullptr, std::memory_order_relaxed);
+        }
+    }
+}
+
+// On the caller's own CPU; what it leaves to be sent goes out with the next round.
+bool InlineHost::look(std::uint32_t cpu, std::uint32_t slot)
+{
+    lwkt::Cpu* mine = lwkt::adopted_of(set_);
+    if (mine == nullptr || mine->id() != cpu || lwkt::Cpu::current() != nullptr) {
+        return false;
+    }
+    lwkt::on_cpu(*mine, [&] { gateway_.look(*family_, slot); });
+    if (++looks % looks_per_round == 0) {
+        lwkt::run_adopted();
+    }
+    return true;
+}
+
+bool InlineHost::request(std::uint32_t cpu, const sockbuf::Request& r)
+{
+    lwkt::Cpu* mine = lwkt::adopted_of(set_);
+    if (mine == nullptr || mine->id() != cpu || lwkt::Cpu::current() != nullptr) {
+        return false;
+    }
+    lwkt::on_cpu(*mine, [&] { gateway_.request(*family_, r); });
+    return true;
+}
+
+std::uint32_t InlineHost::home()
+{
+    lwkt::Cpu* mine = lwkt::adopted_of(set_);
+    return mine == nullptr ? UINT32_MAX : mine->id();
 }
 
 int SimulationHost::sleep(const client::WaiterHandle& w, base::Instant deadline)

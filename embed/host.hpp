@@ -21,12 +21,15 @@ public:
     // Before the gateway goes: threads that end from now on no longer give their waiters back to it.
     void leave() { retire(); }
     virtual void wake(std::uint32_t waiter) = 0;
-    // The gateway has one control thread at a time: whoever holds this.
-    std::mutex& control() { return control_; }
+    // The gateway has one control thread at a time: whoever holds this. Taking it runs the CPUs that the thread has
+    // adopted meanwhile, for which the holder may be waiting.
+    std::unique_lock<std::mutex> control();
 
     int make_waiter(sockbuf::WaiterKind kind, client::WaiterHandle& out) override;
     void drop_waiter(const client::WaiterHandle& w) override;
     bool alive() override { return true; } // the stack outlives the calls
+    bool look(std::uint32_t cpu, std::uint32_t slot) override;
+    bool request(std::uint32_t cpu, const sockbuf::Request& r) override;
 
 protected:
     // Tells our waiters from "none" (-1), which callers pass to nap.
@@ -39,7 +42,7 @@ protected:
     std::mutex control_;
 };
 
-class ThreadHost final : public Host {
+class ThreadHost : public Host {
 public:
     using Host::Host;
     ~ThreadHost() override { retire(); }
@@ -48,11 +51,26 @@ public:
     int sleep(const client::WaiterHandle& w, base::Instant deadline) override;
     base::Instant now() override { return lwkt::RealClock{}.now(); }
 
-private:
+protected:
     struct alignas(64) Word {
-        std::atomic<std::uint32_t> woken{0}; // p: protocol threads store 1; q: the sleeper exchanges for 0
+        std::atomic<std::uint32_t> woken{0};      // p: protocol threads store 1; q: the sleeper exchanges for 0
+        std::atomic<lwkt::Cpu*> sleeper{nullptr}; // inline: rung to wake it, q stores; null = it sleeps on the futex
+        std::atomic<std::uint32_t> on_futex{0};   // inline: q stores
     };
     Word words_[sockbuf::max_waiters];
+};
+
+// Discipline inline: who waits runs the CPU it has adopted, and sleeps where that CPU sleeps. A thread without a CPU
+// sleeps as others do.
+class InlineHost final : public ThreadHost {
+public:
+    using ThreadHost::ThreadHost;
+    ~InlineHost() override { retire(); }
+    void wake(std::uint32_t waiter) override;
+    int sleep(const client::WaiterHandle& w, base::Instant deadline) override;
+    bool look(std::uint32_t cpu, std::uint32_t slot) override;
+    bool request(std::uint32_t cpu, const sockbuf::Request& r) override;
+    std::uint32_t home() override;
 };
 
 // -EDEADLK from sleep(): nothing in this world can ever wake the caller.

@@ -12,6 +12,7 @@
 #include "client/session.hpp"
 #include "embed/simulation.hpp"
 #include "gateway/gateway.hpp"
+#include "lwkt/adopt.hpp"
 #include "netmsg/netif.hpp"
 #include "protocols/stack.hpp"
 
@@ -20,11 +21,18 @@ namespace embed {
 struct StackConfig {
     // One protocol thread per entry: the OS CPU it is pinned to, -1 = unpinned. In a simulation only the count matters.
     std::vector<int> pin = {-1};
-    Simulation* simulation = nullptr;     // null = protocol threads and real time
-    std::string name = "embed";           // of the protocol threads
-    std::uint64_t seed = 0;               // 0 = from the system's randomness; a simulation names its own
-    base::Micros spin_max{50};            // how long an idle protocol thread polls before it sleeps
-    std::uint32_t application_spin = 256; // pauses a blocked call polls for before it sleeps; 0 in simulations
+    // Who serialises the stack (lwkt/discipline.hpp). giant and striped: socket calls run the stack in their callers,
+    // under a lock; `pin` then is of the threads that run timers. Their interfaces must be in memory (loopback, sim
+    // link).
+    lwkt::Discipline discipline = lwkt::Discipline::message;
+    lwkt::LockKind lock = lwkt::LockKind::mutex; // giant, striped
+    unsigned locks_per_operation = 1;            // or 3: inside the shard's, one for each of the socket's buffers
+    std::uint32_t shards = 64;                   // striped: 1 to 64
+    Simulation* simulation = nullptr;            // null = protocol threads and real time
+    std::string name = "embed";                  // of the protocol threads
+    std::uint64_t seed = 0;                      // 0 = from the system's randomness; a simulation names its own
+    base::Micros spin_max{50};                   // how long an idle protocol thread polls before it sleeps
+    std::uint32_t application_spin = 256;        // pauses a blocked call polls for before it sleeps; 0 in simulations
     gateway::GatewayOptions gateway{};
     protocols::StackOptions protocols{}; // its seed is the one above
 };
@@ -47,6 +55,12 @@ public:
     client::Session& session();
     // A snapshot, as netctl ss shows it.
     std::vector<gateway::SocketReport> sockets();
+    // Discipline inline, after start(): the calling thread becomes the protocol thread of CPU `cpu` until the result is
+    // destroyed, on the same thread and before the stack. Its sockets are made on that CPU. Calls that wait run the
+    // CPU; a thread that never waits calls lwkt::run_adopted() now and then. Every CPU needs a thread.
+    std::unique_ptr<lwkt::Adopted> adopt(base::CpuId cpu);
+    // What the CPUs (or shards) did so far, summed up. Any thread, any time; approximate while they run.
+    lwkt::Snapshot counters() const;
 
     lwkt::CpuSet& cpus() { return *set_; }
     protocols::Stack& protocols() { return *stack_; }

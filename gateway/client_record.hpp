@@ -58,6 +58,7 @@ inline constexpr std::uint16_t in_transit =
 struct ClientCpu {
     RingArena arena;                                              // o
     std::vector<std::uint32_t> free_slots;                        // o: slots whose home is this CPU
+    std::uint32_t grants = sockbuf::grant_lane_entries;           // c: capacity of the grant lane
     std::uint32_t grants_produced = 0;                            // o: the truth of the grant lane's index
     std::uint64_t processes_left = 0;                             // o: request rings not drained within the budget
     std::uint32_t requests_consumed[sockbuf::max_processes] = {}; // o: the truth of each request ring's index

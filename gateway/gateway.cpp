@@ -229,6 +229,16 @@ void Gateway::set_wake(std::function<void(std::uint32_t, std::uint32_t)> wake)
     impl_->shared.wake = std::move(wake);
 }
 
+void Gateway::look(Client& c, std::uint32_t slot)
+{
+    impl_->here().look(c, slot);
+}
+
+void Gateway::request(Client& c, const sockbuf::Request& r)
+{
+    impl_->here().request(c, r);
+}
+
 void Gateway::set_announced(std::vector<Announced> prefixes)
 {
     impl_->shared.announced = std::move(prefixes);

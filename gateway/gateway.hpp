@@ -70,6 +70,11 @@ public:
     // For embedding without pipes (virtual time): called on the protocol thread instead of writing to a pipe.
     void set_wake(std::function<void(std::uint32_t client, std::uint32_t waiter)> wake);
 
+    // For embedding where calls run the stack (giant, striped), on the CPU itself: what a mark or a request would lead
+    // to, without the way through shared memory. A CPU that does not own the slot passes it on.
+    void look(Client& c, std::uint32_t slot);
+    void request(Client& c, const sockbuf::Request& r);
+
     // Closes every socket and frees the segment once the protocols have let go of the last one (they may keep sending).
     void detach(Client& c);
     // The client's memory faulted (SIGBUS, EFAULT): treated as dead, sockets aborted.

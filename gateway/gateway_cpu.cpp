@@ -2,6 +2,7 @@
 #include "gateway/gateway_cpu.hpp"
 
 #include <algorithm>
+#include <bit>
 
 #include "protocols/tcp/tcp_report.hpp"
 
@@ -36,8 +37,11 @@ void GatewayCpu::add_client(Client& c)
             c.cpu[me()].free_slots.push_back(s);
         }
     }
+    // At most a quarter of the slots waits to be granted: the others are for connections to be accepted.
+    std::uint32_t quarter = std::bit_floor(std::max(c.view().sockets() / c.cpus / 4, 1U));
+    c.cpu[me()].grants = std::min(quarter, sockbuf::grant_lane_entries);
     auto& lane = c.view().grant_lane(me());
-    lane.capacity = sockbuf::grant_lane_entries;
+    lane.capacity = c.cpu[me()].grants;
     clients_.push_back(&c);
     fill_grants(c);
 }

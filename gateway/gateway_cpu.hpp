@@ -77,6 +77,8 @@ public:
     void replied(netmsg::SocketMsg& m);
     // Runs a request whose slot this CPU owns, or sends it on.
     void request(Client& c, const sockbuf::Request& r);
+    // The socket's application moved an offset.
+    void look(Client& c, std::uint32_t slot);
 
 private:
     base::CpuId me() const { return cpu_.id(); }
@@ -87,7 +89,6 @@ private:
     std::uint32_t drain_requests(Client& c, std::uint32_t budget);
     std::uint32_t drain_ring(Client& c, std::uint32_t process, std::uint32_t budget);
     std::uint32_t take_marks(Client& c, std::uint32_t budget);
-    void look(Client& c, std::uint32_t slot);
     void look_here(SocketRecord& rec);
     // gateway_requests.cpp
     bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r);

@@ -48,18 +48,18 @@ void GatewayCpu::fill_grants(Client& c)
     auto& lane = c.view().grant_lane(me());
     auto* entries = sockbuf::SegmentView::lane_entries(lane);
     std::uint32_t waiting = mine.grants_produced - lane.consumed.load(std::memory_order_acquire);
-    if (waiting > sockbuf::grant_lane_entries) {
+    if (waiting > mine.grants) {
         fault(c); // an index that no honest process writes: no more grants
         return;
     }
-    for (; waiting < sockbuf::grant_lane_entries && !mine.free_slots.empty(); ++waiting) {
+    for (; waiting < mine.grants && !mine.free_slots.empty(); ++waiting) {
         std::uint32_t slot = mine.free_slots.back();
         mine.free_slots.pop_back();
         reset_slot(c, slot);
         c.view().slot(slot).info.state.store(static_cast<std::uint32_t>(SlotState::granted), std::memory_order_relaxed);
         c.granted[slot].store(1, std::memory_order_relaxed);
         c.granted_at[slot] = mine.grants_produced;
-        entries[mine.grants_produced % sockbuf::grant_lane_entries].store(
+        entries[mine.grants_produced % mine.grants].store(
             slot | std::uint64_t{c.generations[slot]} << 32, std::memory_order_relaxed);
         ++mine.grants_produced;
         lane.produced.store(mine.grants_produced, std::memory_order_release);

@@ -27,7 +27,7 @@ struct CpuSetOptions {
     Discipline discipline = Discipline::message;
     // giant and striped:
     LockKind lock = LockKind::mutex;
-    std::uint32_t shards = 256; // striped; giant has one
+    std::uint32_t shards = 64; // striped; giant has one
     // 3: an operation on a socket takes, inside its shard's lock, a lock for each of the socket's two buffers.
     unsigned locks_per_operation = 1;
     // Where the sleep words live, one cache line (64 bytes) apart; null = in private memory. netd puts them in a page

@@ -9,7 +9,7 @@ constinit thread_local Visitor visitor;
 namespace {
 
 constexpr unsigned passes_max = 16;        // of a visit; what is left then is another visit's
-constexpr unsigned visits_max = 2048;      // that one operation makes; a walk over 256 shards needs one each
+constexpr unsigned visits_max = 2048;      // that one operation makes; a walk over 64 shards needs one each
 constexpr std::uint64_t timed_one_in = 64; // visits whose hold time is taken
 
 } // namespace

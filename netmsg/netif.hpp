@@ -35,6 +35,7 @@ struct NetifInfo {
     bool loopback = false;           // packets come back to this stack; checksums need not be computed or verified
     std::uint32_t tso_max_bytes = 0; // largest TCP super-segment (IP packet bytes) the driver takes; 0 = no TSO
     bool tx_csum = false;            // the driver takes Csum::partial
+    bool in_memory = false;          // makes no system calls: may run under the lock of a shard
 };
 
 // Called on the CPU where the packet arrived, which becomes the holder. p.netif and p.stamp are set; data is the

@@ -28,6 +28,11 @@ std::uint32_t key_window(const std::array<unsigned char, toeplitz_key_bytes>& ke
     return static_cast<std::uint32_t>(bytes >> (8 - bit % 8));
 }
 
+unsigned address_bytes(const base::FourTuple& flow)
+{
+    return flow.peer.addr.is_v4() && flow.local.addr.is_v4() ? 8 : 32;
+}
+
 } // namespace
 
 static_assert(input_bytes_max + 4 <= toeplitz_key_bytes);
@@ -76,8 +81,14 @@ std::uint32_t Steering::hash(const base::FourTuple& flow) const
     unsigned char ports[4];
     base::store_be16(ports, flow.peer.port);
     base::store_be16(ports + 2, flow.local.port);
-    unsigned address_bytes = flow.peer.addr.is_v4() && flow.local.addr.is_v4() ? 8 : 32;
-    return hash_pair(flow.local.addr, flow.peer.addr) ^ hash_bytes(ports, 4, address_bytes);
+    return hash_pair(flow.local.addr, flow.peer.addr) ^ hash_bytes(ports, 4, address_bytes(flow));
+}
+
+std::uint32_t Steering::of_local_port(std::uint16_t port, const base::FourTuple& flow) const
+{
+    unsigned char bytes[2];
+    base::store_be16(bytes, port);
+    return hash_bytes(bytes, 2, address_bytes(flow) + 2);
 }
 
 std::uint32_t Steering::hash_pair(const base::IpAddr& local, const base::IpAddr& peer) const

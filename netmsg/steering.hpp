@@ -26,6 +26,9 @@ public:
 
     // Hash of a received packet's addresses and ports; peer is its source. Both families.
     std::uint32_t hash(const base::FourTuple& flow) const;
+    // What the local port adds to hash(): for a flow whose local port is 0, hash(flow) ^ of_local_port(p, flow) is its
+    // hash with local port p.
+    std::uint32_t of_local_port(std::uint16_t port, const base::FourTuple& flow) const;
     // Hash of an address pair only: fragments, ICMP, other protocols.
     std::uint32_t hash_pair(const base::IpAddr& local, const base::IpAddr& peer) const;
     base::CpuId cpu_of_hash(std::uint32_t hash) const { return table_[hash % steering_entries]; }

@@ -23,10 +23,11 @@ bool yields(const Domain& d, const FlowNode* n)
 }
 
 // Ports looked at for one that steers both ends of a local connection here: CPUs squared on average. Then any of ours.
+// With very many CPUs (shards under locks) there hardly is one.
 std::uint32_t tries_for_both_ends(const Domain& d)
 {
     auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
-    return std::min(8 * cpus * cpus, 1024U);
+    return cpus > 32 ? 0 : std::min(8 * cpus * cpus, 1024U);
 }
 
 // A port such that the flow is steered to this CPU and unused here, which decides it: the flow can be nowhere else
@@ -39,12 +40,15 @@ bool choose_port(Domain& d, base::FourTuple& flow)
     flow.local.port = 0;
     std::uint32_t both_ends = d.stack.is_local(flow.peer.addr) ? tries_for_both_ends(d) : 0;
     auto start = static_cast<std::uint32_t>(base::siphash(d.tcp->isn_key, &flow, sizeof flow)) + d.tcp->ephemeral_next;
+    const netmsg::Steering& steering = d.stack.steering();
+    std::uint32_t hash = steering.hash(flow);
     for (std::uint32_t i = 0; i < range; ++i) {
         flow.local.port = static_cast<std::uint16_t>(o.ephemeral_low + (start + i) % range);
-        if (d.stack.steering().cpu_of(flow) != d.id() || d.tcp_ports->any_on_port(flow.local.port)) {
+        if (steering.cpu_of_hash(hash ^ steering.of_local_port(flow.local.port, flow)) != d.id() ||
+            d.tcp_ports->any_on_port(flow.local.port)) {
             continue;
         }
-        if (i < both_ends && d.stack.steering().cpu_of(base::FourTuple{flow.peer, flow.local}) != d.id()) {
+        if (i < both_ends && steering.cpu_of(base::FourTuple{flow.peer, flow.local}) != d.id()) {
             continue;
         }
         if (yields(d, d.tcp->flows.find(flow))) {

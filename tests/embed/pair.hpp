@@ -5,13 +5,32 @@
 
 #include <sys/socket.h>
 
+#include <cstdlib>
 #include <string>
+#include <string_view>
 
 #include "embed/netd.hpp"
 
 namespace test {
 
 inline const base::Endpoint b_echo = *embed::parse_endpoint("10.0.0.2:7");
+
+// NETD_DISCIPLINE=message|inline|giant|striped: under which one the program's cases run (meson runs each).
+inline lwkt::Discipline discipline()
+{
+    const char* name = std::getenv("NETD_DISCIPLINE");
+    std::string_view wanted = name == nullptr ? "message" : name;
+    return wanted == "giant"     ? lwkt::Discipline::giant
+           : wanted == "striped" ? lwkt::Discipline::striped
+           : wanted == "inline"  ? lwkt::Discipline::inline_
+                                 : lwkt::Discipline::message;
+}
+inline lwkt::LockKind lock_kind()
+{
+    const char* name = std::getenv("NETD_LOCK");
+    std::string_view wanted = name == nullptr ? "mutex" : name;
+    return wanted == "spin" ? lwkt::LockKind::spin : wanted == "queue" ? lwkt::LockKind::queue : lwkt::LockKind::mutex;
+}
 
 inline gateway::GatewayOptions small_gateway()
 {
@@ -26,6 +45,10 @@ inline embed::StackConfig stack_config(std::size_t cpus, embed::Simulation* worl
 {
     embed::StackConfig c;
     c.pin.assign(cpus, -1);
+    c.discipline = discipline();
+    c.lock = lock_kind();
+    c.locks_per_operation = c.lock == lwkt::LockKind::queue ? 3 : 1;
+    c.shards = 8;
     c.simulation = world;
     c.seed = seed;
     c.name = name;

@@ -83,7 +83,8 @@ TEST_CASE("TCP: many connections at once, on two CPUs")
     std::vector<embed::Socket> servers(count);
     for (std::size_t i = 0; i < count; ++i) {
         clients.push_back(open(p.a, SOCK_STREAM | SOCK_NONBLOCK));
-        REQUIRE(clients.back().connect(b_echo) == -EINPROGRESS);
+        int rc = clients.back().connect(b_echo);
+        REQUIRE((rc == -EINPROGRESS || rc == 0)); // under locks the call may run the whole handshake
     }
     for (embed::Socket& s : servers) {
         REQUIRE(listener.accept(s) == 0);
@@ -276,5 +277,9 @@ TEST_CASE("loopback as a plain wire: segments of the MTU, checksums computed and
     std::string text(100'000, 'x');
     REQUIRE(c.send(text) == 100'000);
     CHECK(read_exactly(s, text.size()) == text);
-    CHECK(stack.protocols().domain(0).counters.ip_out_checksum.load() > 100'000 / 1500);
+    std::uint64_t checksums = 0;
+    for (std::size_t i = 0; i < stack.cpus().size(); ++i) {
+        checksums += stack.protocols().domain(static_cast<base::CpuId>(i)).counters.ip_out_checksum;
+    }
+    CHECK(checksums > 100'000 / 1500);
 }

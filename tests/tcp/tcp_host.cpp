@@ -3,6 +3,7 @@
 
 #include <netinet/in.h>
 
+#include <cstdlib>
 #include <cstring>
 
 namespace tcp_test {
@@ -20,6 +21,14 @@ lwkt::CpuSetOptions stepped(unsigned cpus)
 {
     lwkt::CpuSetOptions o;
     o.pin.assign(cpus, -1);
+    // NETD_DISCIPLINE: the same cases with a lock around each CPU (tests/tcp/meson.build runs them so). Stepped, inline
+    // is the same as message, and giant is striped with one shard.
+    const char* name = std::getenv("NETD_DISCIPLINE");
+    if (name != nullptr && std::strcmp(name, "striped") == 0) {
+        o.discipline = lwkt::Discipline::striped;
+        o.shards = cpus;
+        o.lock = lwkt::LockKind::queue;
+    }
     return o;
 }
 

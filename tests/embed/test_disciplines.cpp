@@ -1,0 +1,116 @@
+// What the disciplines promise beyond the same results: who runs the stack, what is refused, what is counted.
+#include <thread>
+#include <vector>
+
+#include "drivers/loopback.hpp"
+#include "drivers/wrap_capture.hpp"
+#include "tests/embed/pair.hpp"
+
+using namespace test;
+
+namespace {
+
+embed::StackConfig config_of(lwkt::Discipline d, const char* name)
+{
+    embed::StackConfig c = stack_config(2, nullptr, 5, name);
+    c.discipline = d;
+    return c;
+}
+
+// A request and its answer over loopback, both ends on this thread.
+void exchange(embed::Stack& stack)
+{
+    embed::Socket l = listen(stack, *embed::parse_endpoint("127.0.0.1:80"));
+    embed::Socket c = open(stack, SOCK_STREAM);
+    REQUIRE(c.connect(*embed::parse_endpoint("127.0.0.1:80")) == 0);
+    embed::Socket s;
+    REQUIRE(l.accept(s) == 0);
+    for (int i = 0; i < 100; ++i) {
+        REQUIRE(c.send("question") == 8);
+        REQUIRE(read_exactly(s, 8) == "question");
+        REQUIRE(s.send("answer") == 6);
+        REQUIRE(read_exactly(c, 6) == "answer");
+    }
+}
+
+} // namespace
+
+TEST_CASE("giant and striped: callers run the stack; message: they do not")
+{
+    for (auto d : {lwkt::Discipline::message, lwkt::Discipline::giant, lwkt::Discipline::striped}) {
+        embed::Stack stack(config_of(d, "solo"));
+        std::string error;
+        REQUIRE(stack.start(error));
+        CHECK(stack.cpus().size() == (d == lwkt::Discipline::giant ? 1U : d == lwkt::Discipline::striped ? 8U : 2U));
+        lwkt::Snapshot before = stack.counters();
+        exchange(stack);
+        lwkt::Snapshot counted = stack.counters().since(before);
+        INFO(static_cast<int>(d));
+        CHECK((counted.operations >= 200) == lwkt::uses_locks(d));
+        CHECK(counted.items[static_cast<unsigned>(lwkt::Class::net)] >= 200);
+        if (lwkt::uses_locks(d)) {
+            CHECK(counted.holds_timed != 0);
+            CHECK(counted.hold_ns != 0);
+        } else {
+            CHECK(counted.lock_waits == 0);
+        }
+        std::size_t names = 0;
+        counted.each([&](const char*, std::uint64_t) { ++names; });
+        CHECK(names == 29);
+    }
+}
+
+TEST_CASE("an interface that makes system calls is refused under a lock")
+{
+    auto captured = [] {
+        drivers::WrapCaptureOptions options;
+        options.path = "/dev/null";
+        return std::make_unique<drivers::WrapCapture>(std::make_unique<drivers::Loopback>(), options);
+    };
+    std::string error;
+    embed::Stack locked(config_of(lwkt::Discipline::giant, "locked"));
+    CHECK_FALSE(locked.add_interface(captured(), {"127.0.0.1/8"}, error));
+    CHECK(error.find("system calls") != std::string::npos);
+    embed::Stack free(config_of(lwkt::Discipline::message, "free"));
+    CHECK(free.add_interface(captured(), {"127.0.0.1/8"}, error));
+}
+
+TEST_CASE("striped with all its 64 shards, three locks an operation, several threads")
+{
+    constexpr unsigned threads = 3;
+    embed::StackConfig config = config_of(lwkt::Discipline::striped, "wide");
+    config.shards = 64;
+    config.locks_per_operation = 3;
+    config.lock = lwkt::LockKind::spin;
+    embed::Stack stack(config);
+    std::string error;
+    REQUIRE(stack.start(error));
+    std::string results[threads];
+    std::vector<std::thread> all;
+    for (unsigned t = 0; t < threads; ++t) {
+        all.emplace_back([&, t] {
+            embed::Socket l;
+            base::Endpoint at{base::IpAddr::v4(0x7f000001), static_cast<std::uint16_t>(1000 + t)};
+            if (embed::Socket::open(stack, SOCK_STREAM, l) != 0 || l.bind(at) != 0 || l.listen(64) != 0) {
+                results[t] = "listen";
+                return;
+            }
+            for (int i = 0; i < 20; ++i) {
+                embed::Socket c;
+                embed::Socket s;
+                if (embed::Socket::open(stack, SOCK_STREAM, c) != 0 || c.connect(at) != 0 || l.accept(s) != 0 ||
+                    c.send("ping") != 4 || read_exactly(s, 4) != "ping" || s.send("pong") != 4 ||
+                    read_exactly(c, 4) != "pong") {
+                    results[t] = "connection " + std::to_string(i);
+                    return;
+                }
+            }
+        });
+    }
+    for (std::thread& t : all) {
+        t.join();
+    }
+    for (const std::string& r : results) {
+        CHECK(r == "");
+    }
+}
