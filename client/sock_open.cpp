@@ -253,7 +253,7 @@ int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, S
         if (state_of(*slot) != SlotState::listening) {
             return -EINVAL;
         }
-        int rc = take_accepted(s, *slot, k, out);
+        int rc = something_to_accept(*slot) ? take_accepted(s, *slot, k, out) : 0; // there may be hundreds of lanes
         if (rc < 0) {
             return rc;
         }
