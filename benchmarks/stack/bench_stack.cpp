@@ -27,7 +27,6 @@ struct Options {
     Plan plan;
     std::string workload;
     std::string on = "embed";
-    std::string discipline = "message";
 };
 
 void pin(int cpu)
@@ -85,6 +84,7 @@ nlohmann::json measure(const Options& o)
     for (unsigned i = 0; i < o.plan.cpus.size(); ++i) {
         workers.emplace_back([&, i] {
             pin(o.plan.cpus[i]);
+            [[maybe_unused]] auto entered = side.enter(i);
             Worker<Side> worker(side, o.plan, i, progress[i], stop);
             (worker.*find_work<Side>(o.workload))();
         });
@@ -112,7 +112,9 @@ nlohmann::json measure(const Options& o)
         t.join();
     }
     bool bytes = o.workload == "bulk";
-    return {{"workload", o.workload}, {"on", o.on}, {"discipline", o.on == "kernel" ? "" : o.discipline},
+    bool locked = o.on == "embed" && (o.plan.discipline == "giant" || o.plan.discipline == "striped");
+    return {{"workload", o.workload}, {"on", o.on}, {"discipline", o.on == "kernel" ? "" : o.plan.discipline},
+        {"lock", locked ? o.plan.lock : ""}, {"locks_per_operation", locked ? o.plan.locks_per_operation : 0},
         {"cpus", o.plan.cpus.size()}, {"concurrency", o.plan.concurrency},
         {"value", static_cast<double>(done) / took.count()}, {"unit", bytes ? "B/s" : "1/s"}, {"operations", done},
         {"seconds", took.count()}, {"cpu_seconds", used}, {"counters", counters}};
@@ -130,6 +132,12 @@ int main(int argc, char** argv)
         ->check(CLI::IsMember({"conn", "rr", "udp", "bulk"}));
     app.add_option("--on", o.on, "embed (netd in this process) or kernel (its loopback)")
         ->check(CLI::IsMember({"embed", "kernel"}));
+    app.add_option("--discipline", o.plan.discipline, "embed: message, inline, giant or striped")
+        ->check(CLI::IsMember({"message", "inline", "giant", "striped"}));
+    app.add_option("--lock", o.plan.lock, "giant, striped: mutex, spin (then sleep) or queue")
+        ->check(CLI::IsMember({"mutex", "spin", "queue"}));
+    app.add_option("--locks-per-operation", o.plan.locks_per_operation, "striped: 1, or 3 with the buffers' locks")
+        ->check(CLI::IsMember({1, 3}));
     app.add_option("--cpus", o.plan.cpus, "CPUs, one worker and one protocol thread on each")
         ->delimiter(',')
         ->check(CLI::Range(0, CPU_SETSIZE - 1));

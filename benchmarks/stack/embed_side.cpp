@@ -7,10 +7,31 @@
 
 namespace bench {
 
+namespace {
+
+lwkt::Discipline discipline_of(const std::string& name)
+{
+    return name == "inline"    ? lwkt::Discipline::inline_
+           : name == "giant"   ? lwkt::Discipline::giant
+           : name == "striped" ? lwkt::Discipline::striped
+                               : lwkt::Discipline::message;
+}
+
+lwkt::LockKind lock_of(const std::string& name)
+{
+    return name == "spin" ? lwkt::LockKind::spin : name == "queue" ? lwkt::LockKind::queue : lwkt::LockKind::mutex;
+}
+
+} // namespace
+
 EmbedSide::EmbedSide(const Plan& plan)
 {
     embed::StackConfig config;
     config.pin = plan.cpus;
+    config.discipline = discipline_of(plan.discipline);
+    config.lock = lock_of(plan.lock);
+    config.locks_per_operation = plan.locks_per_operation;
+    inline_ = config.discipline == lwkt::Discipline::inline_;
     std::uint32_t sockets = 2 * plan.concurrency + plan.concurrency / 2 + 256; // both ends, and some that still close
     config.gateway.segment.sockets = std::max(4096U, std::bit_ceil(sockets));
     stack_ = std::make_unique<embed::Stack>(config);
@@ -38,39 +59,32 @@ EmbedSide::Socket EmbedSide::open_server(int type, unsigned worker)
     return s;
 }
 
-nlohmann::json EmbedSide::totals()
+std::unique_ptr<lwkt::Adopted> EmbedSide::enter(unsigned worker)
 {
-    nlohmann::json sum = nlohmann::json::object();
-    auto add = [&sum](const char* key, const std::atomic<std::uint64_t>& value) {
-        sum[key] = sum.value(key, std::uint64_t{0}) + value.load(std::memory_order_relaxed);
-    };
+    return inline_ ? stack_->adopt(static_cast<base::CpuId>(worker)) : nullptr;
+}
+
+std::uint64_t EmbedSide::packets() const
+{
+    std::uint64_t sum = 0;
     for (std::size_t i = 0; i < stack_->cpus().size(); ++i) {
-        const lwkt::CpuCounters& c = stack_->cpus().cpu(static_cast<base::CpuId>(i)).counters();
-        add("rounds", c.rounds);
-        add("sleeps", c.sleeps);
-        add("messages_between_cpus", c.messages_out);
-        add("messages_from_threads", c.messages_in);
-        add("doorbells_sent", c.doorbells_sent);
-        add("doorbells_suppressed", c.doorbells_suppressed);
-        add("busy_us_net", c.busy_us[static_cast<unsigned>(lwkt::Class::net)]);
-        add("busy_us_serial", c.busy_us[static_cast<unsigned>(lwkt::Class::serial)]);
-        add("packets", stack_->protocols().loopback()->netif->counters(static_cast<base::CpuId>(i)).in_packets);
+        const auto& counters = stack_->protocols().loopback()->netif->counters(static_cast<base::CpuId>(i));
+        sum += counters.in_packets.load(std::memory_order_relaxed);
     }
     return sum;
 }
 
 void EmbedSide::start_counting()
 {
-    before_ = totals();
+    before_ = stack_->counters();
+    packets_before_ = packets();
 }
 
 nlohmann::json EmbedSide::counters()
 {
-    nlohmann::json now = totals();
-    for (auto& [key, value] : now.items()) {
-        value = value.get<std::uint64_t>() - before_[key].get<std::uint64_t>();
-    }
-    return now;
+    nlohmann::json shown = {{"packets", packets() - packets_before_}};
+    stack_->counters().since(before_).each([&shown](const char* key, std::uint64_t value) { shown[key] = value; });
+    return shown;
 }
 
 } // namespace bench

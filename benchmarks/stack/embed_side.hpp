@@ -51,6 +51,9 @@ public:
         embed::Events events_;
     };
 
+    // Under inline the calling thread is the protocol thread of its CPU for the life of the result.
+    std::unique_ptr<lwkt::Adopted> enter(unsigned worker);
+
     Socket open(int type)
     {
         Socket s;
@@ -77,10 +80,12 @@ public:
 
 private:
     static std::uint16_t port_of(unsigned worker) { return static_cast<std::uint16_t>(first_port + worker); }
-    nlohmann::json totals();
+    std::uint64_t packets() const;
 
     std::unique_ptr<embed::Stack> stack_;
-    nlohmann::json before_;
+    lwkt::Snapshot before_;
+    std::uint64_t packets_before_ = 0;
+    bool inline_ = false;
 };
 
 } // namespace bench

@@ -40,6 +40,10 @@ struct Plan {
     unsigned concurrency = 1000; // operations under way, all workers together
     std::size_t bytes = 64;      // of a request and of a response; bulk: of a write
     double seconds = 1;
+    std::string discipline =
+        "message"; // embed: who serialises the stack, with which lock, and how many an operation takes
+    std::string lock = "mutex";
+    unsigned locks_per_operation = 1;
     unsigned mss = 0; // embed: 0 = super-segments without checksums; else plain segments of this size with checksums
 };
 
