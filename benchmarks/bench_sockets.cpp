@@ -1,7 +1,7 @@
 // bench-sockets: an ordinary program with ordinary blocking sockets, run on the kernel or through netrun, because the
 // interpreters' own cost would hide what is measured. Knows nothing of netd. benchmarks/run starts it.
-//   serve ADDRESS PORT                             echoes, a thread per connection
-//   pingpong ADDRESS PORT SECONDS BYTES            prints round trips per second
+//   serve ADDRESS PORT [spin]                      echoes, a thread per connection
+//   pingpong ADDRESS PORT SECONDS BYTES [spin]     prints round trips per second; spin = polls instead of blocking
 //   memcached ADDRESS PORT SECONDS CONNECTIONS     one outstanding get on each; prints requests per second
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -73,10 +73,22 @@ void send_all(int fd, const char* data, std::size_t size)
     }
 }
 
+bool spin = false; // set once, before there are threads
+
+ssize_t receive(int fd, char* data, std::size_t size)
+{
+    for (;;) {
+        ssize_t n = recv(fd, data, size, spin ? MSG_DONTWAIT : 0);
+        if (n >= 0 || !spin || errno != EAGAIN) {
+            return n;
+        }
+    }
+}
+
 void receive_all(int fd, char* data, std::size_t size)
 {
     while (size > 0) {
-        ssize_t n = recv(fd, data, size, 0);
+        ssize_t n = receive(fd, data, size);
         if (n <= 0) {
             give_up("recv");
         }
@@ -89,7 +101,7 @@ void echo(int fd)
 {
     std::vector<char> buffer(65536);
     ssize_t n;
-    while ((n = recv(fd, buffer.data(), buffer.size(), 0)) > 0) {
+    while ((n = receive(fd, buffer.data(), buffer.size())) > 0) {
         const char* at = buffer.data();
         for (ssize_t sent; n > 0; n -= sent, at += sent) {
             sent = send(fd, at, static_cast<std::size_t>(n), MSG_NOSIGNAL);
@@ -199,6 +211,8 @@ int ask_memcached(const char* address, const char* port, double seconds, int con
 int main(int argc, char** argv)
 {
     std::string mode = argc > 1 ? argv[1] : "";
+    spin = argc > 4 && std::string(argv[argc - 1]) == "spin";
+    argc -= spin ? 1 : 0;
     if (mode == "serve" && argc == 4) {
         return serve(argv[2], argv[3]);
     }
@@ -208,7 +222,8 @@ int main(int argc, char** argv)
     if (mode == "memcached" && argc == 6) {
         return ask_memcached(argv[2], argv[3], std::atof(argv[4]), std::atoi(argv[5]));
     }
-    std::fprintf(stderr, "usage: bench-sockets serve ADDRESS PORT | pingpong ADDRESS PORT SECONDS BYTES |\n"
-                         "       memcached ADDRESS PORT SECONDS CONNECTIONS\n");
+    std::fprintf(stderr,
+        "usage: bench-sockets serve ADDRESS PORT [spin] | pingpong ADDRESS PORT SECONDS BYTES [spin] |\n"
+        "       memcached ADDRESS PORT SECONDS CONNECTIONS\n");
     return 2;
 }

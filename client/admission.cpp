@@ -10,6 +10,7 @@
 #include "client/admission_packets.hpp"
 #include "client/real_calls.hpp"
 #include "client/signal_guard.hpp"
+#include "client/spin.hpp"
 #include "sockbuf/side_lock.hpp"
 
 namespace client {
@@ -28,7 +29,7 @@ std::uint32_t spin_limit()
 
 } // namespace
 
-int Admission::attach(const char* socket_path, std::unique_ptr<Admission>& out)
+int Admission::attach(const char* socket_path, std::unique_ptr<Admission>& out, const char* share)
 {
     SignalGuard no_handlers;
     int fd = connect_admission(socket_path);
@@ -38,7 +39,7 @@ int Admission::attach(const char* socket_path, std::unique_ptr<Admission>& out)
     std::unique_ptr<Admission> a(new Admission(fd));
     sockbuf::AttachReply reply{};
     FdList fds;
-    int rc = send_hello(fd, sockbuf::Hello::attach, 0);
+    int rc = share != nullptr ? send_share(fd, share) : send_hello(fd, sockbuf::Hello::attach, 0);
     rc = rc != 0 ? rc : receive_reply(fd, &reply, sizeof reply, fds);
     if (rc == 0 && reply.error != 0) {
         rc = -reply.error;
@@ -89,12 +90,36 @@ int Admission::map(const sockbuf::AttachReply& reply, int segment_fd, int page_f
     return 0;
 }
 
+void Admission::spin_for(std::uint32_t us)
+{
+    if (us == 0 || session_.spin_max == 0) {
+        return;
+    }
+    constexpr std::uint32_t sample = 2000;
+    timespec start;
+    timespec end;
+    clock_gettime(CLOCK_MONOTONIC, &start);
+    for (std::uint32_t i = 0; i < sample; ++i) {
+        spin_pause();
+    }
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    std::int64_t ns = (end.tv_sec - start.tv_sec) * 1'000'000'000 + end.tv_nsec - start.tv_nsec;
+    std::int64_t pauses = std::int64_t{us} * 1000 * sample / std::max<std::int64_t>(ns, 1);
+    session_.spin_min = static_cast<std::uint32_t>(std::clamp<std::int64_t>(pauses, 1, 1'000'000'000));
+    session_.spin_max = std::max(session_.spin_max, session_.spin_min);
+}
+
 Admission::~Admission()
 {
     retire();
     for (const Pipe& p : pipes_) {
         if (p.fd != 0) {
             real_calls.close(p.fd);
+        }
+    }
+    for (const Waker& w : wakers_) {
+        if (w.fd != 0) {
+            real_calls.close(w.fd);
         }
     }
     for (int fd : doorbells_) {
@@ -131,11 +156,17 @@ int Admission::prepare_fork(ForkTicket& out)
         return rc;
     }
     out = {reply.process, fds.fds[0]};
+    // Bounded: the handler of a signal that came in the middle of a wake may fork.
+    forking_.store(true);
+    for (int i = 0; i < 1000 && waking_.load() != 0; ++i) {
+        sched_yield();
+    }
     return 0;
 }
 
 void Admission::keep(ForkTicket& ticket)
 {
+    forking_.store(false);
     mutex_.unlock();
     real_calls.close(ticket.fd);
     ticket.fd = -1;
@@ -152,6 +183,8 @@ void Admission::close_thread_waiters()
 
 void Admission::adopt(ForkTicket& ticket)
 {
+    forking_.store(false);
+    waking_.store(0); // threads that are not here
     mutex_.unlock();
     renew_after_fork();
     sockbuf::side_lock_after_fork();
@@ -173,8 +206,10 @@ void Admission::disown()
 
 bool Admission::owns(int fd) const
 {
-    return fd > 0 && (fd == fd_.load() || std::find(doorbells_.begin(), doorbells_.end(), fd) != doorbells_.end() ||
-                         std::any_of(std::begin(pipes_), std::end(pipes_), [fd](const Pipe& p) { return p.fd == fd; }));
+    return fd > 0 &&
+           (fd == fd_.load() || std::find(doorbells_.begin(), doorbells_.end(), fd) != doorbells_.end() ||
+               std::any_of(std::begin(pipes_), std::end(pipes_), [fd](const Pipe& p) { return p.fd == fd; }) ||
+               std::any_of(std::begin(wakers_), std::end(wakers_), [fd](const Waker& w) { return w.fd == fd; }));
 }
 
 std::vector<int> Admission::own_fds() const
@@ -183,6 +218,9 @@ std::vector<int> Admission::own_fds() const
     fds.push_back(fd_.load());
     for (const Pipe& p : pipes_) {
         fds.push_back(p.fd);
+    }
+    for (const Waker& w : wakers_) {
+        fds.push_back(w.fd);
     }
     std::erase_if(fds, [](int fd) { return fd <= 0; });
     return fds;

@@ -23,10 +23,13 @@ class Admission final : public Host {
 public:
     // A new family for this process. 0 or a negative errno: -ENOENT or -ECONNREFUSED (no netd there), -EPROTO (another
     // version), or what netd answered.
-    static int attach(const char* socket_path, std::unique_ptr<Admission>& out);
+    // share: null, or the name of the family of this user to join or to found.
+    static int attach(const char* socket_path, std::unique_ptr<Admission>& out, const char* share = nullptr);
     ~Admission() override;
 
     Session& session() { return session_; }
+    // Calls poll for `us` before they sleep, whether it pays or not; before the first of them. 0 or one CPU: no effect.
+    void spin_for(std::uint32_t us);
 
     // Around fork(): prepare before it, and keep() in the parent or adopt() in the child after it; no other thread's
     // round trip is under way in between. A prepare that fails (0 is success) needs neither.
@@ -45,6 +48,9 @@ public:
     int make_waiter(sockbuf::WaiterKind kind, WaiterHandle& out) override;
     void drop_waiter(const WaiterHandle& w) override;
     int sleep(const WaiterHandle& w, base::Instant deadline) override;
+    // admission_wake.cpp
+    bool can_wake(std::uint32_t w) override;
+    bool wake_waiter(std::uint32_t w) override;
     base::Instant now() override;
     bool alive() override { return alive_.load(std::memory_order_relaxed); }
 
@@ -54,7 +60,14 @@ private:
         std::atomic<int> fd{0}; // 0 = none: never one of ours
         sockbuf::WaiterKind kind = sockbuf::WaiterKind::none;
     };
+    // The way to another's waiter: its pipe, opened for each wake. Written under mutex_; fd never changes once set.
+    struct Waker {
+        std::atomic<int> fd{0};
+        std::atomic<std::uint64_t> generation{0}; // of the waiter + 1, 0 = none yet
+    };
     explicit Admission(int fd) : fd_(fd) {}
+    bool fetch_waker(std::uint32_t w);
+    bool write_to(std::uint32_t w);
     int map(const sockbuf::AttachReply& reply, int segment_fd, int page_fd);
     void close_thread_waiters();
 
@@ -62,7 +75,11 @@ private:
     std::atomic<int> fd_;        // the admission connection
     std::vector<int> doorbells_; // c: eventfd of CPU i
     Pipe pipes_[sockbuf::max_waiters];
-    void* segment_ = nullptr; // c
+    Waker wakers_[sockbuf::max_waiters];
+    std::atomic<bool> direct_wakes_{true}; // false: /proc is not to be had here
+    std::atomic<int> waking_{0};           // threads with another's pipe open
+    std::atomic<bool> forking_{false};     // no child may inherit one
+    void* segment_ = nullptr;              // c
     std::size_t segment_bytes_ = 0;
     void* page_ = nullptr; // c: sleep words, read-only
     std::size_t page_bytes_ = 0;

@@ -63,11 +63,11 @@ int connect_admission(const char* socket_path)
     return move_high(fd);
 }
 
-int send_hello(int fd, sockbuf::Hello hello, std::int32_t value)
+namespace {
+
+int send_request(int fd, void* request, std::size_t size)
 {
-    sockbuf::AdmissionRequest request{
-        sockbuf::abi_magic, sockbuf::abi_version, static_cast<std::uint32_t>(hello), value};
-    iovec piece{&request, sizeof request};
+    iovec piece{request, size};
     msghdr m{};
     m.msg_iov = &piece;
     m.msg_iovlen = 1;
@@ -75,7 +75,27 @@ int send_hello(int fd, sockbuf::Hello hello, std::int32_t value)
     do {
         n = real_calls.sendmsg(fd, &m, MSG_NOSIGNAL);
     } while (n < 0 && errno == EINTR);
-    return n == static_cast<ssize_t>(sizeof request) ? 0 : -EPIPE;
+    return n == static_cast<ssize_t>(size) ? 0 : -EPIPE;
+}
+
+sockbuf::AdmissionRequest make_request(sockbuf::Hello hello, std::int32_t value)
+{
+    return {sockbuf::abi_magic, sockbuf::abi_version, static_cast<std::uint32_t>(hello), value};
+}
+
+} // namespace
+
+int send_hello(int fd, sockbuf::Hello hello, std::int32_t value)
+{
+    sockbuf::AdmissionRequest request = make_request(hello, value);
+    return send_request(fd, &request, sizeof request);
+}
+
+int send_share(int fd, const char* name)
+{
+    sockbuf::ShareRequest request{make_request(sockbuf::Hello::share, 0), {}};
+    std::strncpy(request.name, name, sockbuf::share_name_max);
+    return send_request(fd, &request, sizeof request);
 }
 
 int receive_reply(int fd, void* reply, std::size_t size, FdList& fds)

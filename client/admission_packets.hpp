@@ -19,6 +19,7 @@ struct FdList {
 int connect_admission(const char* socket_path);
 // 0 or a negative errno (-EPIPE: netd is gone).
 int send_hello(int fd, sockbuf::Hello hello, std::int32_t value);
+int send_share(int fd, const char* name); // Hello::share; a long name is cut
 // A reply of exactly `size` bytes and its descriptors, moved to high numbers. 0, -EPIPE (netd is gone), -EPROTO.
 int receive_reply(int fd, void* reply, std::size_t size, FdList& fds);
 

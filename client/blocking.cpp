@@ -11,17 +11,14 @@ struct ThreadWaiter {
     WaiterHandle handle;
     Sock watched; // whose waiters word has our bit, when `watching`
     bool watching = false;
-    bool busy = false;   // a wait of this thread uses it
-    unsigned spin = 0;   // current polling limit
-    unsigned unpaid = 0; // sleeps since polling was given up
+    bool busy = false; // a wait of this thread uses it
+    SpinLimit spin;
 };
 
 namespace {
 
 constexpr std::size_t waiters_max = 8; // sessions and nested waits of one thread
 constexpr base::Micros nap{500};       // without a waiter
-constexpr unsigned spin_first = 64;    // pauses
-constexpr unsigned retry_spin_after = 64;
 
 struct ThreadState {
     std::array<ThreadWaiter, waiters_max> waiters;
@@ -73,7 +70,7 @@ ThreadWaiter* find_waiter(Session& s, bool any)
     *unused = ThreadWaiter{};
     unused->handle = handle;
     unused->host_id = s.host->id();
-    unused->spin = std::min(spin_first, s.spin_max);
+    unused->spin = SpinLimit(s);
     return unused;
 }
 
@@ -125,21 +122,12 @@ Blocker::~Blocker()
 
 unsigned Blocker::spin_rounds() const
 {
-    return waiter_ == nullptr ? 0 : waiter_->spin;
-}
-
-void Blocker::spin_pause()
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
+    return waiter_ == nullptr ? 0 : waiter_->spin.rounds(s_);
 }
 
 void Blocker::spin_result(bool paid)
 {
-    waiter_->spin = paid ? std::min(waiter_->spin * 2, s_.spin_max) : waiter_->spin / 2;
+    waiter_->spin.result(s_, paid);
 }
 
 void Blocker::arm()
@@ -147,12 +135,10 @@ void Blocker::arm()
     if (waiter_ == nullptr) {
         return;
     }
-    if (waiter_->spin == 0 && s_.spin_max != 0 && ++waiter_->unpaid >= retry_spin_after) {
-        waiter_->unpaid = 0;
-        waiter_->spin = std::min(spin_first / 4, s_.spin_max);
-    }
+    waiter_->spin.before_sleep(s_);
     watch_only(s_, *waiter_, sock_);
     arm_waiter(s_, waiter_->handle);
+    arm_slot(s_.view.slot(sock_.slot), sockbuf::armed_thread);
 }
 
 int Blocker::sleep()
@@ -169,6 +155,9 @@ void sock_watch(Session& s, Sock k, std::uint32_t waiter)
 {
     if (SocketSlot* slot = find_slot(s, k)) {
         waiter_word(*slot, waiter).fetch_or(std::uint64_t{1} << (waiter % 64), std::memory_order_seq_cst);
+        bool set = s.view.waiter(waiter).kind.load(std::memory_order_relaxed) ==
+                   static_cast<std::uint32_t>(sockbuf::WaiterKind::set);
+        arm_slot(*slot, set ? sockbuf::armed_set : sockbuf::armed_thread);
     }
 }
 
@@ -198,6 +187,11 @@ int thread_waiter(Session& s, WaiterHandle& out)
     }
     out = t->handle;
     return 0;
+}
+
+void sock_arm(Session& s, Sock k)
+{
+    arm_slot(s.view.slot(k.slot), sockbuf::armed_thread);
 }
 
 void arm_waiter(Session& s, const WaiterHandle& w)

@@ -7,6 +7,7 @@
 #pragma once
 
 #include "client/slot_access.hpp"
+#include "client/spin.hpp"
 
 namespace client {
 
@@ -20,7 +21,6 @@ public:
     Blocker& operator=(const Blocker&) = delete;
 
     unsigned spin_rounds() const;
-    static void spin_pause();
     void spin_result(bool paid);
     // Announce the sleep; the caller looks at its condition once more before sleep().
     void arm();
@@ -45,7 +45,7 @@ int wait_for(Session& s, SocketSlot& slot, Sock k, base::Instant deadline, Ready
             b.spin_result(true);
             return 0;
         }
-        Blocker::spin_pause();
+        spin_pause();
     }
     if (rounds != 0) {
         b.spin_result(false);

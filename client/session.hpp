@@ -36,6 +36,18 @@ public:
     // the kernel's restart rules (a sleep without deadline restarts under SA_RESTART); -ETIMEDOUT; -EPIPE: netd is
     // gone.
     virtual int sleep(const WaiterHandle& w, base::Instant deadline) = 0;
+    // Wakes waiter `w`, perhaps of another process of the family, whose `sleeping` the caller has exchanged for 0.
+    // False: it cannot, netd has to. can_wake: whether it is worth the exchange.
+    virtual bool can_wake(std::uint32_t w)
+    {
+        (void)w;
+        return false;
+    }
+    virtual bool wake_waiter(std::uint32_t w)
+    {
+        (void)w;
+        return false;
+    }
     virtual base::Instant now() = 0;
     virtual bool alive() = 0; // false once netd is gone
     // Of sessions that are `direct`: looks at the socket, or carries the request out, on CPU `cpu` before it returns.
@@ -74,6 +86,7 @@ struct Session {
     bool direct = false;             // c: calls run the stack themselves (inline, giant, striped)
     bool homes = false;              // c: threads run CPUs (inline)
     std::uint32_t spin_max = 0;      // c: pauses to poll for before a sleep; 0 on one CPU and in simulations
+    std::uint32_t spin_min = 0;      // c: pauses to poll for whether it pays or not (netrun --spin)
     // c: simulations: counts which lane to look at first in place of a counter per thread, so that a run depends on
     // nothing but its seed; null elsewhere.
     std::uint32_t* lane_turn = nullptr;

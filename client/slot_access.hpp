@@ -7,6 +7,7 @@
 #include <atomic>
 #include <cerrno>
 
+#include "client/joined.hpp"
 #include "client/socket_calls.hpp"
 #include "sockbuf/side_lock.hpp"
 
@@ -125,11 +126,27 @@ inline std::uint64_t process_bit(const Session& s)
     return std::uint64_t{1} << s.process;
 }
 
-// Frees receive ring up to `offset`; netd hears of it only when a window update is due.
+// Frees receive ring up to `offset`; netd (of a joined pair the sender) hears of it only when an update is due.
 inline void consume(Session& s, SocketSlot& slot, Sock k, std::uint64_t offset)
 {
     slot.app.rcv_consumed.store(offset, std::memory_order_seq_cst);
     if (offset >= slot.owner.rcv_ring_at.load(std::memory_order_seq_cst)) {
+        if (std::uint32_t partner = slot.app.partner.load(std::memory_order_seq_cst)) {
+            give_back(s, slot, k, partner - 1, offset);
+        } else {
+            mark(s, slot, k);
+        }
+    }
+}
+
+// Makes the send ring's bytes below `offset` visible: to netd, or to the other end of a joined pair. The partner is
+// looked up after the store: who unties a pair reads the offset afterwards.
+inline void publish(Session& s, SocketSlot& slot, Sock k, std::uint64_t offset)
+{
+    slot.app.snd_produced.store(offset, std::memory_order_seq_cst);
+    if (std::uint32_t partner = slot.app.partner.load(std::memory_order_seq_cst)) {
+        deliver(s, slot, k, partner - 1, offset);
+    } else {
         mark(s, slot, k);
     }
 }

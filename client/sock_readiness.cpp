@@ -148,6 +148,9 @@ int sock_outq(Session& s, Sock k)
     if (slot == nullptr) {
         return -EBADF;
     }
+    if (slot->app.partner.load(std::memory_order_relaxed) != 0) {
+        return 0; // it is in the other end's receive buffer already
+    }
     return static_cast<int>(std::min<std::uint64_t>(queued_bytes(*slot), INT_MAX));
 }
 

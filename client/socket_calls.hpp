@@ -61,6 +61,10 @@ std::uint32_t sock_readiness(Session& s, Sock k, std::uint32_t interest);
 void sock_watch(Session& s, Sock k, std::uint32_t waiter);
 void sock_unwatch(Session& s, Sock k, std::uint32_t waiter);
 
+// The calling thread, whose waiter is registered, is about to sleep for `k` again: after arm_waiter, before the last
+// look.
+void sock_arm(Session& s, Sock k);
+
 // The calling thread's own waiter, made on first use and kept until the thread ends.
 int thread_waiter(Session& s, WaiterHandle& out);
 // Announces that the holder of `w` is about to sleep; look at all conditions again afterwards, then Host::sleep. The

@@ -25,6 +25,16 @@ int sendable(SocketSlot& slot)
     return state == SlotState::connected || state == SlotState::connecting ? 0 : -EPIPE;
 }
 
+bool ring_empty(Session& s, SocketSlot& slot, const sockbuf::RingView& ring, std::uint64_t at)
+{
+    if (slot.owner.snd_acked.load(std::memory_order_acquire) == at) {
+        return true;
+    }
+    std::uint32_t partner = slot.app.partner.load(std::memory_order_relaxed);
+    return partner != 0 && static_cast<std::uint32_t>(at) - ring.start() >= sockbuf::joined_look_again &&
+           drained(s, partner - 1, at);
+}
+
 // Copies and publishes what fits now; < 0 = errno, else bytes.
 ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
 {
@@ -40,7 +50,7 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
         return 0;
     }
     std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
-    if (slot.owner.snd_acked.load(std::memory_order_acquire) == at) { // empty: the first lines are the warm ones
+    if (ring_empty(s, slot, ring, at)) { // the first lines are the warm ones
         ring.restart(static_cast<std::uint32_t>(at));
         slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
     }
@@ -53,8 +63,7 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
         }
         data.to_ring(ring, at, n);
         at += n;
-        slot.app.snd_produced.store(at, std::memory_order_seq_cst);
-        mark(s, slot, k);
+        publish(s, slot, k, at);
         done += static_cast<ssize_t>(n);
     }
     return done;

@@ -47,6 +47,12 @@ public:
     using Host::Host;
     ~ThreadHost() override { retire(); }
     void wake(std::uint32_t waiter) override;
+    bool can_wake(std::uint32_t) override { return true; }
+    bool wake_waiter(std::uint32_t waiter) override
+    {
+        wake(waiter);
+        return true;
+    }
     void ring(std::uint32_t cpu) override { set_.cpu(static_cast<base::CpuId>(cpu)).ring(); }
     int sleep(const client::WaiterHandle& w, base::Instant deadline) override;
     base::Instant now() override { return lwkt::RealClock{}.now(); }

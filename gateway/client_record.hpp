@@ -48,6 +48,7 @@ struct SocketRecord {
     base::ListLink want_ring_link;           // in GatewayCpu::want_rings_ while a writer waits for memory
     std::uint64_t moved = ~std::uint64_t{0}; // bytes that had moved when it was last looked at
     std::uint32_t round = 0;                 // ... and in which round that was
+    std::uint32_t partner = 0;               // joined pair: slot of the other end + 1, c once connected
     std::uint64_t accept_lane = 0; // accepted: offset of the lane it was put into, for requeueing claims of the dead
 };
 
@@ -72,6 +73,7 @@ struct WaiterRecord {
     std::atomic<int> write_fd{-1};      // control thread writes; CPUs read
     std::atomic<std::uint32_t> kind{0}; // sockbuf::WaiterKind; 0 = free
     std::uint32_t process = 0;          // control thread
+    std::uint32_t generation = 0;       // control thread
 };
 
 // A family. Slots: home CPU of slot s is s % cpus; its record is touched by owner[s] only.
@@ -98,5 +100,11 @@ struct Client {
     const sockbuf::SegmentView& view() const { return segment.view(); }
     base::CpuId home(std::uint32_t slot) const { return static_cast<base::CpuId>(slot % cpus); }
 };
+
+// How a slot names a ring that has memory.
+inline std::uint32_t page_of(const Client& c, const sockbuf::RingView& ring)
+{
+    return static_cast<std::uint32_t>(static_cast<std::uint64_t>(ring.base() - c.view().base()) >> sockbuf::page_shift);
+}
 
 } // namespace gateway

@@ -2,6 +2,7 @@
 // CpuSet::call.
 #include "gateway/gateway.hpp"
 
+#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -60,6 +61,12 @@ struct Gateway::Impl final : protocols::SocketUser {
     {
         here().ready(record_of(protocols::listener_socket(l)), record_of(child));
     }
+    bool socket_may_join(Socket& active, const Listener* l) override
+    {
+        return shared.options.join_pairs &&
+               (l == nullptr || record_of(active).client == record_of(protocols::listener_socket(*l)).client);
+    }
+    void socket_joined(Socket& active, Socket& passive) override { here().join(record_of(active), record_of(passive)); }
     void socket_moved(Socket& so) override { here().moved_here(record_of(so)); }
     void socket_detached(Socket& so) override { here().detached(record_of(so)); }
     Socket* socket_wakes(void* client, std::uint32_t slot) override
@@ -195,8 +202,9 @@ bool Gateway::add_waiter(
         w.process = process;
         auto& shared = c.view().waiter(waiter);
         shared.sleeping.store(0, std::memory_order_relaxed);
-        shared.kind = static_cast<std::uint32_t>(kind);
+        shared.kind.store(static_cast<std::uint32_t>(kind), std::memory_order_relaxed);
         shared.process = process;
+        shared.generation.store(++w.generation, std::memory_order_release);
         for (auto& word : shared.summary) {
             word.store(0, std::memory_order_relaxed);
         }
@@ -222,6 +230,16 @@ void Gateway::drop_waiter(Client& c, std::uint32_t process, std::uint32_t waiter
     if (fd >= 0) {
         close(fd);
     }
+}
+
+int Gateway::open_waker(Client& c, std::uint32_t waiter, std::uint32_t& generation)
+{
+    int fd = waiter < sockbuf::max_waiters ? c.waiters[waiter].write_fd.load(std::memory_order_relaxed) : -1;
+    if (fd < 0) {
+        return -1;
+    }
+    generation = c.waiters[waiter].generation;
+    return open(("/proc/self/fd/" + std::to_string(fd)).c_str(), O_PATH | O_CLOEXEC);
 }
 
 void Gateway::set_wake(std::function<void(std::uint32_t, std::uint32_t)> wake)

@@ -24,6 +24,7 @@ struct GatewayOptions {
     unsigned datagram_ring_shift = 18; // 256 KiB
     // Connections in which nothing happened for this long (to twice this long) are put to sleep; 0 = never.
     base::Micros idle_after = base::seconds(2);
+    bool join_pairs = false; // connections between sockets of one family become joined pairs
 };
 
 struct Client; // gateway/client_record.hpp
@@ -40,6 +41,7 @@ struct SocketReport {
     std::uint64_t send_queue = 0; // bytes not acknowledged; listener: backlog
     std::uint64_t holders = 0;
     bool app_closed = false;
+    bool joined = false; // an end of a joined pair
 };
 
 class Gateway {
@@ -67,6 +69,9 @@ public:
     // A waiter whose pipe's write end is `write_fd` (taken over; may be -1 when `wake` is set by set_wake).
     bool add_waiter(Client& c, std::uint32_t process, sockbuf::WaiterKind kind, int write_fd, std::uint32_t& waiter);
     void drop_waiter(Client& c, std::uint32_t process, std::uint32_t waiter);
+    // A descriptor by which another process of the family can open the pipe of a waiter, without holding it open: the
+    // sleeper's end of file must mean netd's death alone. -1: no such waiter. The caller closes it.
+    int open_waker(Client& c, std::uint32_t waiter, std::uint32_t& generation);
     // For embedding without pipes (virtual time): called on the protocol thread instead of writing to a pipe.
     void set_wake(std::function<void(std::uint32_t client, std::uint32_t waiter)> wake);
 

@@ -87,6 +87,7 @@ void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
         r.flow = rec.so.flow;
         r.holders = c.view().slot(slot).share.holders.load(std::memory_order_relaxed);
         r.app_closed = rec.closing;
+        r.joined = rec.partner != 0;
         if (rec.lanes != 0) {
             for (std::uint32_t i = 0; i < c.cpus; ++i) {
                 auto& lane = c.view().accept_lane(rec.lanes, rec.lane_entries, i);
@@ -94,6 +95,10 @@ void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
                                 lane.consumed.load(std::memory_order_relaxed);
             }
             r.send_queue = rec.backlog;
+        } else if (rec.partner != 0) {
+            auto& s = c.view().slot(slot);
+            r.recv_queue = s.owner.rcv_produced.load(std::memory_order_relaxed) -
+                           s.app.rcv_consumed.load(std::memory_order_relaxed);
         } else {
             r.recv_queue = rec.so.rcv_produced - rec.so.rcv_consumed;
             for (std::uint32_t i = 0; i < c.cpus && rec.so.lanes != nullptr; ++i) {

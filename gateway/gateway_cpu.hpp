@@ -70,6 +70,7 @@ public:
     void take_lane_back(SocketRecord& rec, const sockbuf::RingView& ring);
     SocketRecord* accepted(SocketRecord& listener, const base::FourTuple& flow);
     void ready(SocketRecord& listener, SocketRecord& child);
+    void join(SocketRecord& active, SocketRecord& passive);
     void moved_here(SocketRecord& rec);
     void detached(SocketRecord& rec);
     SocketRecord* woken(Client& c, std::uint32_t slot);
@@ -90,6 +91,7 @@ private:
     std::uint32_t drain_ring(Client& c, std::uint32_t process, std::uint32_t budget);
     std::uint32_t take_marks(Client& c, std::uint32_t budget);
     void look_here(SocketRecord& rec);
+    void look_joined(SocketRecord& rec);
     // gateway_requests.cpp
     bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r);
     SocketRecord* find_or_create(Client& c, const sockbuf::Request& r);
@@ -131,6 +133,8 @@ private:
     Idleness look_idle(SocketRecord& rec);
     bool let_sleep(SocketRecord& rec);
     bool withdraw_send_ring(SocketRecord& rec);
+    // gateway_join.cpp
+    void finish_joined(Client& c, const SocketRecord& rec, std::uint32_t process);
     // gateway_wake.cpp
     void queue_event(Client& c, std::uint32_t slot);
     void collect_waiters(Client& c, std::uint32_t slot);

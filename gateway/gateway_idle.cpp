@@ -24,8 +24,8 @@ void GatewayCpu::IdleSweep::fired(lwkt::Timer& t)
 
 void GatewayCpu::watch_idle(SocketRecord& rec)
 {
-    if (!rec.awake_link.linked() && rec.so.tcb != nullptr && rec.so.kind == sockbuf::SlotKind::stream && !rec.closing &&
-        !rec.detached) {
+    if (!rec.awake_link.linked() && rec.partner == 0 && rec.so.tcb != nullptr &&
+        rec.so.kind == sockbuf::SlotKind::stream && !rec.closing && !rec.detached) {
         list_awake(rec);
     }
 }

@@ -134,6 +134,9 @@ void GatewayCpu::look(Client& c, std::uint32_t slot)
 // What the application moved is validated below; a socket that lied is aborted there and comes back as detached.
 void GatewayCpu::look_here(SocketRecord& rec)
 {
+    if (rec.partner != 0) {
+        return look_joined(rec);
+    }
     watch_idle(rec);
     protocols::so_look_send(domain(), rec.so);
     if (!rec.detached) {
@@ -145,6 +148,13 @@ void GatewayCpu::look_here(SocketRecord& rec)
     if (rec.so.app_closed && !rec.closing) {
         fault(*rec.client);
     }
+}
+
+// The application could not wake the other end's waiters by itself, or the other end is gone.
+void GatewayCpu::look_joined(SocketRecord& rec)
+{
+    queue_event(*rec.client, rec.partner - 1);
+    protocols::tcp_joined_look(domain(), rec.so);
 }
 
 } // namespace gateway

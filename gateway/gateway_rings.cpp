@@ -23,11 +23,6 @@ unsigned shift_for(std::uint32_t bytes, unsigned fallback)
     return std::clamp(shift, RingArena::shift_min, RingArena::shift_max);
 }
 
-std::uint32_t page_of(const Client& c, const sockbuf::RingView& ring)
-{
-    return static_cast<std::uint32_t>(static_cast<std::uint64_t>(ring.base() - c.view().base()) >> sockbuf::page_shift);
-}
-
 void give_one(Client& c, RingArena& arena, sockbuf::RingView& ring, unsigned shift, bool cold)
 {
     if (!ring.valid()) {

@@ -25,16 +25,16 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
     s.info.lane_entries = 0;
     s.info.snd_ring.store(0, relaxed);
     s.info.rcv_ring.store(0, relaxed);
-    for (auto* zero : {&s.owner.snd_acked, &s.owner.rcv_produced, &s.owner.lanes, &s.owner.accept_ready,
-             &s.app.snd_produced, &s.app.rcv_consumed, &s.app.waiters[0], &s.app.waiters[1], &s.app.accept_taken}) {
+    for (auto* zero : {&s.owner.snd_acked, &s.owner.rcv_produced, &s.owner.lanes, &s.app.snd_produced,
+             &s.app.rcv_consumed, &s.app.waiters[0], &s.app.waiters[1]}) {
         zero->store(0, relaxed);
     }
     for (auto* none : {&s.owner.rcv_end, &s.owner.rcv_ring_at, &s.owner.urgent_mark, &s.app.snd_end}) {
         none->store(sockbuf::no_offset, relaxed);
     }
-    for (auto* zero :
-        {&s.owner.snd_broken, &s.owner.rcv_start, &s.app.snd_start, &s.app.want_space, &s.app.want_level,
-            &s.share.snd_lock, &s.share.rcv_lock, &s.share.ctl_lock, &s.share.status, &s.app.rcv_turn, &s.reply.done}) {
+    for (auto* zero : {&s.owner.snd_broken, &s.owner.armed, &s.owner.accept_ready, &s.app.accept_taken, &s.app.partner,
+             &s.owner.rcv_start, &s.app.snd_start, &s.app.want_space, &s.app.want_level, &s.share.snd_lock,
+             &s.share.rcv_lock, &s.share.ctl_lock, &s.share.status, &s.app.rcv_turn, &s.reply.done}) {
         zero->store(0, relaxed);
     }
     s.share.rcv_timeout_us.store(0, relaxed);
@@ -290,6 +290,10 @@ void GatewayCpu::sweep_process(Client& c, std::uint32_t process)
 void GatewayCpu::release_locks(Client& c, std::uint32_t slot, std::uint32_t process)
 {
     auto& share = c.view().slot(slot).share;
+    bool held = ((share.holders.load(std::memory_order_seq_cst) >> process) & 1) != 0;
+    if (SocketRecord* joined = c.records[slot]; held && joined != nullptr && joined->partner != 0) {
+        finish_joined(c, *joined, process);
+    }
     sockbuf::side_lock_release_dead(share.snd_lock, process);
     sockbuf::side_lock_release_dead(share.rcv_lock, process);
     sockbuf::side_lock_release_dead(share.ctl_lock, process);

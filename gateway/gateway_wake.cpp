@@ -59,12 +59,7 @@ void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot)
                 continue;
             }
             if (kind == sockbuf::WaiterKind::set) {
-                std::uint64_t bit = std::uint64_t{1} << (slot % 64);
-                std::uint32_t word = slot / 64;
-                if ((c.view().waiter_bits(w)[word].fetch_or(bit, std::memory_order_seq_cst) & bit) == 0) {
-                    c.view().waiter(w).summary[word / 64].fetch_or(
-                        std::uint64_t{1} << (word % 64), std::memory_order_seq_cst);
-                }
+                sockbuf::set_ready(c.view(), w, slot);
             }
             mine.wake[half] |= std::uint64_t{1} << (w % 64);
         }

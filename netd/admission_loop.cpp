@@ -169,6 +169,7 @@ void Admission::leave_family(Connection& c)
     spdlog::debug("client {}: process {} ({}) is gone{}", id, c.process, name(c), last ? ", the last one" : "");
     if (last) {
         guard_.unwatch(id);
+        std::erase_if(shares_, [&](const auto& share) { return share.second == c.client; });
         gateway_.detach(*c.client);
     }
 }
@@ -246,18 +247,23 @@ void Admission::serve(std::uint64_t id, std::uint32_t events)
 
 Admission::Verdict Admission::read_request(Connection& c)
 {
-    sockbuf::AdmissionRequest r{};
+    sockbuf::ShareRequest packet{};
+    const sockbuf::AdmissionRequest& r = packet.request;
     bool whole = false;
-    long n = receive_packet(c.fd.get(), &r, sizeof r, MSG_DONTWAIT, whole);
+    long n = receive_packet(c.fd.get(), &packet, sizeof packet, MSG_DONTWAIT, whole);
     if (n == -EAGAIN) {
         return Verdict::keep;
     }
     if (n <= 0) {
         return Verdict::close; // the process ended, or its connection broke
     }
-    if (n != sizeof r || !whole || r.magic != sockbuf::abi_magic) {
+    bool share = n >= static_cast<long>(sizeof r) && static_cast<sockbuf::Hello>(r.hello) == sockbuf::Hello::share;
+    if (n != static_cast<long>(share ? sizeof packet : sizeof r) || !whole || r.magic != sockbuf::abi_magic) {
         complain(c, fmt::format("sent a packet of {} bytes that is not a request", n));
         return Verdict::close;
+    }
+    if (share && c.role == Role::fresh && r.version == sockbuf::abi_version) {
+        return attach_shared(c, std::string(packet.name, strnlen(packet.name, sockbuf::share_name_max)));
     }
     return handle(c, r);
 }
@@ -268,7 +274,7 @@ Admission::Verdict Admission::handle(Connection& c, const sockbuf::AdmissionRequ
     auto hello = static_cast<Hello>(r.hello);
     if (r.version != sockbuf::abi_version) {
         complain(c, fmt::format("speaks version {}, netd speaks {}", r.version, sockbuf::abi_version));
-        if (hello == Hello::attach) {
+        if (hello == Hello::attach || hello == Hello::share) {
             sockbuf::AttachReply answer{};
             answer.error = EPROTO;
             answer.version = sockbuf::abi_version;
@@ -286,6 +292,9 @@ Admission::Verdict Admission::handle(Connection& c, const sockbuf::AdmissionRequ
     } else if (c.role == Role::process) {
         if (hello == Hello::waiter) {
             return make_waiter(c, r.value);
+        }
+        if (hello == Hello::waker) {
+            return give_waker(c, r.value);
         }
         if (hello == Hello::fork) {
             return fork(c);
@@ -346,16 +355,49 @@ Admission::Verdict Admission::attach(Connection& c)
     if (!guard_.watch(segment.view().base(), segment.bytes(), id)) {
         spdlog::warn("client {}: its memory is not guarded against SIGBUS (table full)", id);
     }
+    return attached(c, *client, 0);
+}
+
+// Programs of one user that name the same share become processes of one family: they can harm each other from then on,
+// which is why the name is their choice (docs/decisions/0010-joined-pairs.md).
+Admission::Verdict Admission::attach_shared(Connection& c, const std::string& name)
+{
+    if (name.empty() || !policy_.share) {
+        return attach(c);
+    }
+    std::pair<uid_t, std::string> key{c.uid, name};
+    std::uint32_t process = 0;
+    auto it = shares_.find(key);
+    if (it == shares_.end()) {
+        Verdict v = attach(c);
+        if (c.role == Role::process) {
+            shares_.emplace(std::move(key), c.client);
+        }
+        return v;
+    }
+    if (!gateway_.add_process(*it->second, static_cast<std::uint32_t>(c.pid), process)) {
+        complain(c, fmt::format("finds share {} full and gets a family of its own", name));
+        return attach(c);
+    }
+    return attached(c, *it->second, process);
+}
+
+Admission::Verdict Admission::attached(Connection& c, gateway::Client& client, std::uint32_t process)
+{
+    const gateway::Segment& segment = gateway_.segment(client);
     c.role = Role::process;
-    c.client = client;
-    c.process = 0;
+    c.client = &client;
+    c.process = process;
     --fresh_;
+    sockbuf::AttachReply answer{};
+    answer.version = sockbuf::abi_version;
     answer.segment_bytes = segment.bytes();
     answer.page_bytes = served_.sleep_page_bytes;
+    answer.process = process;
     answer.cpus = static_cast<std::uint32_t>(served_.doorbells.size());
     std::vector<int> fds{segment.fd(), served_.sleep_page_fd};
     fds.insert(fds.end(), served_.doorbells.begin(), served_.doorbells.end());
-    spdlog::debug("client {}: attached, {}", id, name(c));
+    spdlog::debug("client {}: attached, {}", gateway_.id(client), name(c));
     return reply(c, answer, fds);
 }
 
@@ -385,6 +427,18 @@ Admission::Verdict Admission::make_waiter(Connection& c, std::int32_t value)
     }
     write_end.release(); // the gateway's
     int fd = read_end.get();
+    return reply(c, answer, {&fd, 1});
+}
+
+Admission::Verdict Admission::give_waker(Connection& c, std::int32_t waiter)
+{
+    sockbuf::WakerReply answer{};
+    UniqueFd pipe(gateway_.open_waker(*c.client, static_cast<std::uint32_t>(waiter), answer.generation));
+    if (!pipe) {
+        answer.error = ENOENT;
+        return reply(c, answer);
+    }
+    int fd = pipe.get();
     return reply(c, answer, {&fd, 1});
 }
 

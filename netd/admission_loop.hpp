@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <map>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -70,7 +71,10 @@ private:
     Verdict read_request(Connection& c);
     Verdict handle(Connection& c, const sockbuf::AdmissionRequest& r);
     Verdict attach(Connection& c);
+    Verdict attach_shared(Connection& c, const std::string& name);
+    Verdict attached(Connection& c, gateway::Client& client, std::uint32_t process);
     Verdict make_waiter(Connection& c, std::int32_t kind);
+    Verdict give_waker(Connection& c, std::int32_t waiter);
     Verdict fork(Connection& c);
     Verdict start_control(Connection& c, std::int32_t kind);
     Verdict send_more(Connection& c);
@@ -90,8 +94,9 @@ private:
     UniqueFd epoll_;
     UniqueFd spare_; // given up to refuse a peer when descriptors run out
     std::unordered_map<std::uint64_t, Connection> connections_;
-    std::unordered_map<uid_t, std::uint32_t> by_uid_; // connections
-    std::uint64_t next_id_ = 16;                      // ids below are the loop's own descriptors
+    std::unordered_map<uid_t, std::uint32_t> by_uid_;                  // connections
+    std::map<std::pair<uid_t, std::string>, gateway::Client*> shares_; // families with a name
+    std::uint64_t next_id_ = 16;                                       // ids below are the loop's own descriptors
     std::size_t fresh_ = 0;
     base::Instant complaints_since_{};
     std::uint32_t complaints_ = 0;

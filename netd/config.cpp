@@ -236,6 +236,7 @@ AdmissionConfig parse_admission(Section s)
     constexpr std::uint64_t id_max = 0xfffffffe;
     s.each(
         "uids", [&](const toml::node& n) { a.uids.push_back(static_cast<uid_t>(s.number_of(n, "uids", 0, id_max))); });
+    a.share = s.truth("share", a.share);
     s.each(
         "gids", [&](const toml::node& n) { a.gids.push_back(static_cast<gid_t>(s.number_of(n, "gids", 0, id_max))); });
     s.finish();
@@ -251,6 +252,7 @@ public:
         Config c;
         c.socket = root_.text("socket", "");
         c.cpus = parse_cpus();
+        c.join_pairs = root_.truth("join_pairs", c.join_pairs);
         if (const toml::node* node = root_.find("log")) {
             Section log = section(*node, "log");
             c.log_level = log.text("level", c.log_level);

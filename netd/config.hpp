@@ -42,12 +42,14 @@ struct LimitsConfig {
 struct AdmissionConfig {
     std::vector<uid_t> uids;
     std::vector<gid_t> gids;
+    bool share = true; // netrun --share: programs of one user may ask to be one family
 };
 
 struct Config {
     std::string socket; // empty = default_socket_path()
     std::string cpus;   // empty = every CPU we may use
     std::string log_level = "info";
+    bool join_pairs = true; // loopback connections inside a family bypass netd
     LimitsConfig limits;
     AdmissionConfig admission;
     std::vector<InterfaceConfig> interfaces;

@@ -147,6 +147,7 @@ void Daemon::make_gateway()
     options.segment.sockets = config_.limits.sockets_per_client;
     options.segment.ring_memory = config_.limits.ring_bytes;
     options.clients_max = config_.limits.clients;
+    options.join_pairs = config_.join_pairs;
     gateway_ = std::make_unique<gateway::Gateway>(*stack_, options);
     std::vector<gateway::Announced> announced = announced_prefixes(config_);
     if (announced.size() > sockbuf::max_prefixes) {

@@ -108,7 +108,7 @@ json socket_line(const gateway::SocketReport& s)
     return json{{"type", s.stream ? "tcp" : "udp"}, {"state", s.state}, {"recv_q", s.recv_queue},
         {"send_q", s.send_queue}, {"local", base::to_string(s.flow.local)}, {"peer", base::to_string(s.flow.peer)},
         {"cpu", s.cpu}, {"client", s.client}, {"slot", s.slot}, {"holders", std::popcount(s.holders)},
-        {"closed_by_program", s.app_closed}};
+        {"closed_by_program", s.app_closed}, {"joined", s.joined}};
 }
 
 } // namespace

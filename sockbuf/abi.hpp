@@ -77,9 +77,27 @@ struct alignas(64) SlotOwnerLine {
     std::atomic<std::uint64_t> lanes;        // each CPU once: bit i = CPU i has made its DatagramLane of the socket
     std::atomic<std::uint32_t> snd_broken;   // o: 1 once nothing more can be sent (RST, timeout): EPIPE
     std::atomic<std::uint32_t> rcv_start;    // o: of the receive ring; read after rcv_produced
-    std::atomic<std::uint64_t> accept_ready; // o: listener: entries ever pushed to its lanes (sum), for readiness
+    std::atomic<std::uint32_t> accept_ready; // o: listener: entries ever pushed to its lanes (sum), for readiness
+    std::atomic<std::uint32_t> armed;        // u: joined: armed_thread | armed_set, whom the other end must look for
 };
 static_assert(sizeof(SlotOwnerLine) == 64);
+
+// Joined pairs: both ends of a loopback connection in one segment (docs/decisions/0010-joined-pairs.md). Each end's
+// send ring is the other's receive ring, offsets equal on both sides. A sender stores its own snd_produced and then, in
+// netd's place, the partner's rcv_produced; a reader stores its own rcv_consumed and, at rcv_ring_at, the partner's
+// snd_acked. Both wake the partner's waiters themselves. Ends and errors stay netd's. SlotOwnerLine::armed says whether
+// there may be anybody to wake: the bit is stored before the last look at the offsets.
+inline constexpr std::uint32_t armed_thread = 1; // until a look finds nobody asleep
+inline constexpr std::uint32_t armed_set = 2;    // stays: an epoll set wants its ready bit for every event
+// A reader gives back space in steps of this many bytes, so that its stores do not disturb the sender at every read. A
+// sender's view of the free space is behind by less than a step, which never keeps it from half an empty ring.
+constexpr std::uint64_t joined_step(std::uint64_t ring_bytes)
+{
+    return ring_bytes / 8;
+}
+// So a sender does not see at once that the ring is empty; it looks at the other end's rcv_consumed after this many
+// bytes, to start again at the ring's first byte.
+inline constexpr std::uint32_t joined_look_again = 8192;
 
 // application -> netd, hot.
 struct alignas(64) SlotAppLine {
@@ -89,7 +107,8 @@ struct alignas(64) SlotAppLine {
     std::atomic<std::uint64_t> waiters[2];   // u: bit w = wake waiter w on any event of this socket
     std::atomic<std::uint32_t> want_space;   // u: set to 1 when a send found the ring full; netd exchanges to 0, wakes
     std::atomic<std::uint32_t> want_level;   // u: SO_RCVLOWAT in bytes (0 = 1)
-    std::atomic<std::uint64_t> accept_taken; // u: listener: entries taken from its lanes (sum)
+    std::atomic<std::uint32_t> accept_taken; // u: listener: entries taken from its lanes (sum)
+    std::atomic<std::uint32_t> partner;      // o: joined pair: slot of the other end + 1; 0 = netd carries what is sent
     std::atomic<std::uint32_t> snd_start;    // u: of the send ring; stored before snd_produced
     std::atomic<std::uint32_t> rcv_turn;     // u: datagram, under rcv_lock: the lane that the next read looks at first
 };
@@ -217,10 +236,11 @@ inline constexpr std::uint32_t grant_lane_entries = 64;
 enum class WaiterKind : std::uint32_t { none = 0, thread = 1, set = 2 };
 struct alignas(64) Waiter {
     std::atomic<std::uint32_t>
-        sleeping;          // u stores 1 (seq_cst) then looks again; netd exchanges to 0 and writes the pipe
-    std::uint32_t kind;    // c: WaiterKind; `set`: netd also sets ready bits (WaiterBits)
-    std::uint32_t process; // c: index of the process it was made for
-    unsigned char reserved[52];
+        sleeping;                    // u stores 1 (seq_cst) then looks again; netd exchanges to 0 and writes the pipe
+    std::atomic<std::uint32_t> kind; // o: WaiterKind; `set`: who wakes it also sets ready bits (WaiterBits)
+    std::uint32_t process;           // c: index of the process it was made for
+    std::atomic<std::uint32_t> generation; // o: changes whenever the waiter is given out again
+    unsigned char reserved[48];
     std::atomic<std::uint64_t> summary[16]; // set: o sets, u exchanges: bit j of word i = ready word i*64+j is not 0
 };
 static_assert(sizeof(Waiter) == 192);

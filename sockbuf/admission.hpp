@@ -14,6 +14,8 @@ enum class Hello : std::uint32_t {
     fork = 3, // before fork(): -> ForkReply + [the child's admission connection]; holder bits are the caller's to copy
     drop_waiter = 4, // value = waiter index (an epoll set was closed, a thread ended); no reply
     control = 5,     // netctl: value = ControlKind -> text replies, the last one empty (a separate connection)
+    waker = 6,       // value = waiter index -> WakerReply + [O_PATH descriptor of its pipe, to be opened for a wake]
+    share = 7,       // ShareRequest: as attach, but into the family of this user that has the name, if there is one
 };
 enum class ControlKind : std::int32_t { ss = 1, stat = 2 };
 
@@ -22,6 +24,12 @@ struct AdmissionRequest {
     std::uint32_t version; // abi_version
     std::uint32_t hello;   // Hello
     std::int32_t value;
+};
+
+inline constexpr std::uint32_t share_name_max = 31;
+struct ShareRequest {
+    AdmissionRequest request;
+    char name[share_name_max + 1]; // ends with a 0
 };
 
 struct AttachReply {
@@ -36,6 +44,10 @@ struct AttachReply {
 struct WaiterReply {
     std::int32_t error; // ENOSPC: all waiters in use
     std::uint32_t waiter;
+};
+struct WakerReply {
+    std::int32_t error;       // ENOENT: no such waiter (any more)
+    std::uint32_t generation; // of the waiter whose pipe this is
 };
 struct ForkReply {
     std::int32_t error;    // ENOSPC: all process indices in use

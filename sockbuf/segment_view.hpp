@@ -110,4 +110,14 @@ inline bool set_mark(const SegmentView& v, std::uint32_t cpu, std::uint32_t s)
     return true;
 }
 
+// Sets the ready bit of socket `s` for waiter `w`, an epoll set. Whoever publishes an event of the socket, afterwards.
+inline void set_ready(const SegmentView& v, std::uint32_t w, std::uint32_t s)
+{
+    std::uint64_t bit = std::uint64_t{1} << (s % 64);
+    std::uint32_t word = s / 64;
+    if ((v.waiter_bits(w)[word].fetch_or(bit, std::memory_order_seq_cst) & bit) == 0) {
+        v.waiter(w).summary[word / 64].fetch_or(std::uint64_t{1} << (word % 64), std::memory_order_seq_cst);
+    }
+}
+
 } // namespace sockbuf

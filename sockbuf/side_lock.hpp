@@ -49,6 +49,11 @@ inline void side_lock_release(std::atomic<std::uint32_t>& word)
     }
 }
 
+// netd, after `process` died: whether it holds the lock.
+inline bool side_lock_holds(const std::atomic<std::uint32_t>& word, std::uint32_t process)
+{
+    return (word.load(std::memory_order_seq_cst) & ((1U << side_lock_process_bits) - 1)) == process + 1;
+}
 // netd, after `process` died: frees the word if that process held it. True if it did.
 bool side_lock_release_dead(std::atomic<std::uint32_t>& word, std::uint32_t process);
 

@@ -46,10 +46,11 @@ class Comparison:
         bench.cleanup.callback(VethPair.down, tag)
         pair = VethPair.up(tag)
         near, far = workload.on_netd(self.bed), workload.on_peer(self.bed)
+        share = workload.on_netd(self.bed, "--share", "bench")
         kernel_near, kernel_far = workload.on_veth(pair)
         self.over_the_wire = [Side("netd", near, far), Side("kernel", kernel_near, kernel_far)]
         self.from_netd = [Side("netd", far, near), Side("kernel", kernel_far, kernel_near)]
-        self.same_host = [Side("netd", near, near), Side("kernel", kernel_near, kernel_near)]
+        self.same_host = [Side("netd", share, share), Side("kernel", kernel_near, kernel_near)]
         cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
         self.placements = {"free": (None, None)}
         if len(cpus) > 1 and not bench.quick:

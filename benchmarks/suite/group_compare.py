@@ -19,10 +19,10 @@ def bulk(held, name, sides, reverse):
         client, address, port, held.seconds, reverse) / 1e6, "MB/s of 1 stream, CUBIC verified on both ends")
 
 
-def pingpong(held, name, sides):
-    return held.ratio(name, sides, lambda place, port: [held.sockets_program, "serve", place.address, port],
+def pingpong(held, name, sides, *how):
+    return held.ratio(name, sides, lambda place, port: [held.sockets_program, "serve", place.address, port, *how],
                       lambda client, address, port: float(client.run(
-                          [held.sockets_program, "pingpong", address, port, held.seconds, 64]).stdout),
+                          [held.sockets_program, "pingpong", address, port, held.seconds, 64, *how]).stdout),
                       "round trips/s of 64 B, one at a time")
 
 
@@ -93,6 +93,8 @@ def tasks():
         task("compare", "ratio.bulk_tap_recv", "iperf3 to netd over TAP", lambda held, name: bulk(held, name, held.from_netd, True)),
         task("compare", "ratio.bulk_same_host", "iperf3 on one netd", lambda held, name: bulk(held, name, held.same_host, False)),
         task("compare", "ratio.pingpong_same_host_block", "ping-pong on one netd", lambda held, name: pingpong(held, name, held.same_host)),
+        task("compare", "ratio.pingpong_same_host_poll", "ping-pong on one netd, polling",
+             lambda held, name: pingpong(held, name, held.same_host, "spin")),
         task("compare", "ratio.pingpong_tap", "ping-pong over TAP", lambda held, name: pingpong(held, name, held.over_the_wire)),
         task("compare", "cpu.idle", "CPU time with idle connections", idle_cpu, 30, 15),
         printing("compare", "memory of idle connections", "bench-idle", ("bytes.idle_connection", "conns.max"), 60, 5),

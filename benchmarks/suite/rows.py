@@ -54,7 +54,6 @@ BY_NAME = {goal.name: goal for goal in GOALS}
 
 # No program of the suite prints these yet.
 WAITS = {
-    "ratio.pingpong_same_host_poll": "a spinning mode of the client's calls",
     "goodput.cells_at_least_kernel": "impairments on the kernel's side of the comparison",
     "goodput.cells_ahead": "impairments on the kernel's side of the comparison",
 }

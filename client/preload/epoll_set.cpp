@@ -8,6 +8,7 @@
 #include "client/preload/process.hpp"
 #include "client/preload/real.hpp"
 #include "client/ready_bits.hpp"
+#include "client/spin.hpp"
 
 namespace preload {
 
@@ -440,6 +441,18 @@ int EpollSet::kernel_now(int epfd, epoll_event* out, int max, const sigset_t* ma
     return n > 0 ? filter_tags(out, n) : n;
 }
 
+// netrun --spin: polls before a sleep. True when there is news.
+bool EpollSet::spin()
+{
+    for (std::uint32_t i = waiter_.fd >= 0 ? session_->spin_min : 0; i != 0; --i) {
+        if (bits_pending()) {
+            return true;
+        }
+        client::spin_pause();
+    }
+    return false;
+}
+
 // One stay in the kernel. As wait, but 0 = look again.
 int EpollSet::sleep(int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask)
 {
@@ -506,6 +519,9 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
             if (found > 0 || n != 0 || (poll && room > 0)) {
                 return found > 0 ? found + std::max(n, 0) : n;
             }
+            continue;
+        }
+        if (spin()) {
             continue;
         }
         timespec left{};

@@ -93,6 +93,7 @@ private:
     void netd_died();
     int filter_tags(epoll_event* out, int n);
     int kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask);
+    bool spin();
     int sleep(int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask);
 
     mutable std::mutex mutex_;

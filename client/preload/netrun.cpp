@@ -16,6 +16,7 @@
 
 #include "client/preload/decide.hpp"
 #include "client/preload/program_check.hpp"
+#include "sockbuf/admission.hpp"
 
 namespace {
 
@@ -23,6 +24,8 @@ constexpr const char* library_name = "libnetd-preload.so";
 
 struct Arguments {
     std::string socket;
+    std::string share;
+    unsigned spin_us = 0;
     bool why = false;
     bool strict = false;
     std::vector<std::string> kernel;
@@ -83,6 +86,12 @@ void set_environment(const Arguments& a, const std::string& library)
     bool some = before != nullptr && *before != '\0';
     setenv("LD_PRELOAD", some ? (std::string(before) + ":" + library).c_str() : library.c_str(), 1);
     setenv("NETD_SOCKET", a.socket.c_str(), 1);
+    if (!a.share.empty()) {
+        setenv("NETD_SHARE", a.share.c_str(), 1);
+    }
+    if (a.spin_us != 0) {
+        setenv("NETD_SPIN_US", std::to_string(a.spin_us).c_str(), 1);
+    }
     if (a.why) {
         setenv("NETD_WHY", "1", 1);
     }
@@ -103,6 +112,10 @@ int parse(int argc, char** argv, Arguments& a)
     CLI::App app{"Runs an unmodified program on netd's TCP/IP stack.", "netrun"};
     app.prefix_command();
     app.add_option("--socket", a.socket, "netd's socket (default: $NETD_SOCKET, /run/netd.sock)");
+    app.add_option("--share", a.share, "be one family with this user's other programs that name the same share");
+    app.add_option(
+           "--spin", a.spin_us, "microseconds that a blocking call polls before it sleeps (default: as it pays)")
+        ->check(CLI::Range(0, 1'000'000));
     app.add_flag("--why", a.why, "one line on stderr for each socket: netd's or the kernel's, and why");
     app.add_flag("--strict", a.strict, "a socket that would be the kernel's fails instead (not UNIX, not netlink)");
     app.add_option("--kernel", a.kernel, "PREFIX[:PORT] that stays the kernel's; may be repeated")
@@ -130,6 +143,10 @@ int main(int argc, char** argv)
     }
     if (a.command.empty()) {
         fail(EX_USAGE, "which program? netrun [OPTIONS] CMD [ARGS...]");
+    }
+    if (a.share.size() > sockbuf::share_name_max) {
+        fail(EX_USAGE,
+            "--share " + a.share + ": longer than " + std::to_string(sockbuf::share_name_max) + " characters");
     }
     std::vector<preload::KernelRule> rules;
     for (const std::string& rule : a.kernel) {

@@ -5,6 +5,7 @@
 
 #include "client/preload/calls.hpp"
 #include "client/preload/epoll_set.hpp"
+#include "client/spin.hpp"
 
 namespace preload {
 
@@ -53,6 +54,17 @@ public:
 
     bool has_kernel() const { return kernel_count_ != 0; }
 
+    // netrun --spin: polls before a sleep. True when one of netd's is ready.
+    bool spin()
+    {
+        for (std::uint32_t i = s_->spin_min; i != 0; --i) {
+            if (ask_netd() > 0) {
+                return true;
+            }
+            client::spin_pause();
+        }
+        return false;
+    }
     // Fills revents of netd's; how many are ready.
     int ask_netd()
     {
@@ -105,7 +117,15 @@ public:
         }
         return true;
     }
-    void arm() { client::arm_waiter(*s_, waiter_); }
+    void arm()
+    {
+        client::arm_waiter(*s_, waiter_);
+        for (nfds_t i = 0; i < count_; ++i) {
+            if (Entry* e = netd(i)) {
+                client::sock_arm(*s_, e->sock);
+            }
+        }
+    }
     void disarm(bool woken)
     {
         s_->view.waiter(waiter_.index).sleeping.store(0, std::memory_order_seq_cst);
@@ -185,6 +205,9 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
             polled.expose_sets();
             int n = polled.has_kernel() ? polled.ask_kernel(&at_once, mask, woken) : 0;
             return n < 0 ? n : ready + n;
+        }
+        if (polled.spin()) {
+            continue;
         }
         bool can_wake = polled.watch();
         if (can_wake) {

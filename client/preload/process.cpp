@@ -28,6 +28,7 @@ constexpr int own_words = fds_max / 64;
 struct Process {
     Settings settings;
     std::string socket_path;
+    std::string share;
     std::mutex attach_mutex;
     std::unique_ptr<client::Admission> admission;
     std::atomic<client::Admission*> attached{nullptr};
@@ -65,6 +66,14 @@ void read_environment(Process& p)
         p.socket_path = "/run/netd.sock";
     }
     p.settings.socket_path = p.socket_path.c_str();
+    const char* share = std::getenv("NETD_SHARE");
+    if (share != nullptr && *share != '\0') {
+        p.share = share;
+        p.settings.share = p.share.c_str();
+    }
+    if (const char* us = std::getenv("NETD_SPIN_US"); us != nullptr) {
+        p.settings.spin_us = static_cast<std::uint32_t>(std::strtoul(us, nullptr, 10));
+    }
     p.settings.why = std::getenv("NETD_WHY") != nullptr;
     p.settings.strict = std::getenv("NETD_STRICT") != nullptr;
     if (const char* rules = std::getenv("NETD_KERNEL"); rules != nullptr) {
@@ -132,8 +141,9 @@ client::Session* attach(Process& p)
     if (client::Admission* a = p.attached.load()) {
         return &a->session();
     }
-    int error = client::Admission::attach(p.settings.socket_path, p.admission);
+    int error = client::Admission::attach(p.settings.socket_path, p.admission, p.settings.share);
     if (error == 0) {
+        p.admission->spin_for(p.settings.spin_us);
         p.attached.store(p.admission.get());
         return &p.admission->session();
     }

@@ -12,8 +12,10 @@ namespace preload {
 
 struct Settings {
     const char* socket_path = nullptr;
-    bool why = false;    // one line a socket on stderr
-    bool strict = false; // what would be the kernel's fails
+    const char* share = nullptr; // the family to join, null = one of our own
+    std::uint32_t spin_us = 0;   // how long a call polls before it sleeps, 0 = as it pays
+    bool why = false;            // one line a socket on stderr
+    bool strict = false;         // what would be the kernel's fails
     std::vector<KernelRule> kernel_rules;
 };
 const Settings& settings();

@@ -20,12 +20,37 @@ void peer_done(Domain&, SocketMsg& m)
 
 constexpr Walk peer_walk{so_update_visit, nullptr, peer_done};
 
+// Both ends on this host: the message looks whether they can be joined, on the CPU of the other direction.
+void join_back(lwkt::Message& msg)
+{
+    SocketMsg& m = as_socket_msg(msg);
+    Domain& d = owner_domain(m);
+    if (m.result == 0) {
+        tcp_join_done(d, *m.socket);
+        return so_complete(m, base::Error::in_progress); // as an ordinary connect; the state says that it is over
+    }
+    tcp_join_undo(d, *m.socket);
+    so_complete(m, tcp_connect(d, *m.socket, m.address));
+}
+
+void join_visit(lwkt::Message& msg)
+{
+    SocketMsg& m = as_socket_msg(msg);
+    Domain& d = domain_here(m);
+    m.result = tcp_join_accept(d, *m.socket) ? 0 : ECONNREFUSED;
+    so_send(d, m.origin, m, join_back);
+}
+
 // On the owner of the flow: the rings, then SYN.
 void start(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
     if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
         return so_complete(m, base::Error::no_buffers);
+    }
+    if (tcp_join_begin(d, so, m.address)) {
+        m.origin = d.id();
+        return so_send(d, d.stack.steering().cpu_of({m.address, so.flow.local}), m, join_visit);
     }
     so_complete(m, tcp_connect(d, so, m.address));
 }

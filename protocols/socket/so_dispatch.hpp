@@ -21,6 +21,14 @@ void so_look_rcvd(Domain& d, Socket& so); // rcv_consumed of a stream moved
 // -------------------------------------------------------------
 base::Error tcp_connect(
     Domain& d, Socket& so, const base::Endpoint& peer); // on the owner of the flow; in_progress = started
+// A connect to a listener of this host may become a joined pair (protocols/tcp/joined_end.hpp): begin on the owner of
+// the flow, accept on the owner of the reverse flow, done or undo back on the first. False = connect in the ordinary
+// way.
+bool tcp_join_begin(Domain& d, Socket& so, const base::Endpoint& peer);
+bool tcp_join_accept(Domain& d, Socket& active);
+void tcp_join_done(Domain& d, Socket& so);
+void tcp_join_undo(Domain& d, Socket& so);
+void tcp_joined_look(Domain& d, Socket& so); // a mark of a joined socket
 // The CPU that must own a connect from so to peer (chooses the ephemeral port so that the answer is `d` when so is not
 // bound; sets so.flow.local). address_not_available when every port is taken.
 base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner);

@@ -53,6 +53,21 @@ public:
     virtual Socket* socket_accepted(Listener& l, const base::FourTuple& flow) = 0;
     // The child is set up (tcb attached, state published): put it into this CPU's accept lane of `l`.
     virtual void socket_ready(Listener& l, Socket& child) = 0;
+    // May `active`, which connects to an address of this host, become one end of a joined pair? `l` null: asked where
+    // it connects, before anything is known of a listener; else on l's CPU, with `active` in transit.
+    virtual bool socket_may_join(Socket& active, const Listener* l)
+    {
+        (void)active;
+        (void)l;
+        return false;
+    }
+    // The two are the ends of one connection from now on: each one's send ring becomes the other's receive ring. Before
+    // either application hears of it.
+    virtual void socket_joined(Socket& active, Socket& passive)
+    {
+        (void)active;
+        (void)passive;
+    }
     // The owner changed inside a message (domain already is the new one; runs on the new owner).
     virtual void socket_moved(Socket& so) = 0;
     // The protocols have let go of the socket (after disconnect or abort, once its rings are not needed any more): the

@@ -17,7 +17,8 @@
 
 namespace protocols::tcp {
 
-enum class NodeKind : std::uint8_t { tcb, syn, time_wait, idle };
+// joined: a Tcb whose connection exchanges no segments (tcp_joined.cpp).
+enum class NodeKind : std::uint8_t { tcb, syn, time_wait, idle, joined };
 
 struct FlowNode {
     FlowNode(NodeKind k, const base::FourTuple& f) : kind(k), flow(f) {}
@@ -100,10 +101,7 @@ public:
     std::uint32_t uses_of_port(std::uint16_t local_port) const { return port_uses_[local_port]; }
 
 private:
-    FlowLines& lines_for(NodeKind kind)
-    {
-        return kind == NodeKind::time_wait || kind == NodeKind::idle ? resting_ : active_;
-    }
+    FlowLines& lines_for(NodeKind kind) { return kind == NodeKind::tcb || kind == NodeKind::syn ? active_ : resting_; }
 
     base::SipKey key_;                     // c
     FlowLines active_;                     // o: what packets are expected for

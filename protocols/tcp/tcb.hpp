@@ -25,6 +25,8 @@ struct Listener;
 
 namespace tcp {
 
+struct JoinedEnd;
+
 inline constexpr unsigned reassembly_ranges_max = 64;
 
 // What the one timer of a connection may be waiting for.
@@ -87,8 +89,9 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     Socket* so = nullptr;         // null once the socket is released (orphan)
     Listener* listener = nullptr; // passive, until the handshake is complete
     tcp::StateCell state;
-    base::ListLink pending_link; // in TcpState::pending while roll-up work is due
-    base::ListLink all_link;     // in TcpState::all
+    base::ListLink pending_link;      // in TcpState::pending while roll-up work is due
+    base::ListLink all_link;          // in TcpState::all
+    tcp::JoinedEnd* joined = nullptr; // c after connect or accept: no segments, see joined_end.hpp
 
     tcp::Negotiated agreed;
     tcp::SendState snd;

@@ -9,7 +9,7 @@
 namespace protocols {
 
 // field, name. no_connection: segments answered by RST; drops: connections that ended by an error; no_packet: nothing
-// to send with; no_memory: no Tcb.
+// to send with; no_memory: no Tcb; joins: ends of joined pairs; joined_ignored: segments for one, which has none.
 #define PROTOCOLS_TCP_COUNTERS(X)                                                                                      \
     X(segments_in, "tcp.in")                                                                                           \
     X(segments_out, "tcp.out")                                                                                         \
@@ -42,7 +42,9 @@ namespace protocols {
     X(icmp_ignored, "tcp.icmp_ignored")                                                                                \
     X(slept, "tcp.idle_slept")                                                                                         \
     X(woken, "tcp.idle_woken")                                                                                         \
-    X(no_ring, "tcp.in_no_ring_memory")
+    X(no_ring, "tcp.in_no_ring_memory")                                                                                \
+    X(joins, "tcp.joins")                                                                                              \
+    X(joined_ignored, "tcp.in_joined")
 
 struct TcpCounters {
 #define PROTOCOLS_COUNTER_FIELD(field, name) std::atomic<std::uint64_t> field{0};

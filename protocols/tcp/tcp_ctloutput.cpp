@@ -94,7 +94,7 @@ Error set_by_name(SocketOptions& o, int name, int v)
 void act_on(Socket& so, int name)
 {
     Tcb* t = so.tcb;
-    if (t == nullptr || !synchronized(t->state)) {
+    if (t == nullptr || !synchronized(t->state) || t->joined != nullptr) {
         return;
     }
     switch (name) {
@@ -177,6 +177,13 @@ tcp_info info_of(const Socket& so)
     i.tcpi_segs_out = t->segments_out;
     i.tcpi_segs_in = t->segments_in;
     i.tcpi_notsent_bytes = static_cast<std::uint32_t>(so.snd_limit - std::min(so.snd_limit, t->offset_of(t->snd.nxt)));
+    if (t->joined != nullptr) {
+        std::uint64_t sent = 0;
+        std::uint64_t received = 0;
+        joined_bytes(*t, sent, received);
+        i.tcpi_bytes_acked = sent;
+        i.tcpi_bytes_received = received;
+    }
     i.tcpi_min_rtt = t->rtt.min() == base::Micros::max() ? ~0U : microseconds(t->rtt.min());
     i.tcpi_snd_wnd = t->snd.wnd;
     return i;
@@ -229,7 +236,7 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
 {
     base::assert_on(d.cpu.owner());
     if (level == SOL_SOCKET && name == SO_KEEPALIVE) { // so.options.keepalive is the socket layer's; the timer is ours
-        if (so.tcb != nullptr) {
+        if (so.tcb != nullptr && so.tcb->joined == nullptr) {
             tcp::restart_keepalive(*so.tcb);
         }
         return base::Error::none;

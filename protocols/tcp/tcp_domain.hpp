@@ -13,6 +13,7 @@
 #include "protocols/stack_counters.hpp"
 #include "protocols/tcp/flow_table.hpp"
 #include "protocols/tcp/idle_connection.hpp"
+#include "protocols/tcp/joined_end.hpp"
 #include "protocols/tcp/listener.hpp"
 #include "protocols/tcp/slab.hpp"
 #include "protocols/tcp/syn_cache.hpp"
@@ -35,6 +36,7 @@ struct TcpState final : lwkt::Rollup {
 
     tcp::FlowTable flows;
     tcp::Slab<Tcb> tcbs;
+    tcp::Slab<tcp::JoinedEnd> joined_ends;
     base::List<Tcb, &Tcb::pending_link> pending;
     base::List<Tcb, &Tcb::all_link> all;
     tcp::Slab<Listener> listener_slab;

@@ -53,9 +53,9 @@ bool is_quiet(const Tcb& t)
 bool is_plain(const Tcb& t)
 {
     const Socket& so = *t.so;
-    return t.state == State::established && t.listener == nullptr && !t.pending_link.linked() && !t.app_closed &&
-           !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent && so.snd_end == sockbuf::no_offset && !so.bound_port &&
-           !so.app_closed && t.mss <= 0xffff && t.rcv.mss_seen <= 0xffff && t.ttl == so.options.ttl &&
+    return t.state == State::established && t.joined == nullptr && t.listener == nullptr && !t.pending_link.linked() &&
+           !t.app_closed && !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent && so.snd_end == sockbuf::no_offset &&
+           !so.bound_port && !so.app_closed && t.mss <= 0xffff && t.rcv.mss_seen <= 0xffff && t.ttl == so.options.ttl &&
            t.tos == so.options.tos;
 }
 

@@ -84,6 +84,9 @@ void demultiplex(Domain& d, Segment& s)
     case NodeKind::syn:
         segment_in_syn_cache(d, static_cast<SynEntry&>(*n), s);
         return;
+    case NodeKind::joined: // nobody honest sends any
+        count(d.tcp->counters.joined_ignored);
+        return;
     case NodeKind::time_wait:
         if (segment_in_time_wait(d, static_cast<TimeWaitRecord&>(*n), s)) {
             to_listener_or_nobody(d, s);

@@ -30,7 +30,7 @@ void adopt_tcb(Tcb& t, Socket* so)
     }
 }
 
-Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so)
+Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind)
 {
     // Whoever sleeps can wake: together they stay within the limit.
     bool full = d.tcp->tcbs.in_use() + d.tcp->idle_slab.in_use() >= d.stack.options().connections_per_cpu;
@@ -39,6 +39,7 @@ Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so)
         count(d.tcp->counters.no_memory);
         return nullptr;
     }
+    t->kind = kind;
     adopt_tcb(*t, so);
     t->opened = t->last_received = d.now();
     return t;
@@ -58,12 +59,9 @@ void free_tcb(Tcb& t)
     s.tcbs.destroy(t); // the timer leaves its wheel
 }
 
-namespace {
-
 // The socket stays with its application, without a connection.
-void part(Socket& so, base::Error why)
+void publish_over(Socket& so, base::Error why)
 {
-    so.tcb = nullptr;
     if (why != base::Error::none) {
         so_publish_error(so, why);
     }
@@ -72,8 +70,6 @@ void part(Socket& so, base::Error why)
     so_publish_state(so, sockbuf::SlotState::closed);
     so.user->socket_event(so, so_closed | so_readable | so_writable | (why != base::Error::none ? so_error_event : 0));
 }
-
-} // namespace
 
 void kill(Tcb& t, base::Error why)
 {
@@ -91,7 +87,8 @@ void kill(Tcb& t, base::Error why)
         so->tcb = nullptr;
         so->user->socket_detached(*so);
     } else {
-        part(*so, why);
+        so->tcb = nullptr;
+        publish_over(*so, why);
     }
 }
 
@@ -126,7 +123,6 @@ void enter_time_wait(Tcb& t)
         send_ack(t);
     }
     if (r != nullptr) {
-        r->expires = d.now() + two_msl;
         r->snd_nxt = t.snd.nxt;
         r->rcv_nxt = t.rcv.nxt;
         r->window = t.window_open();
@@ -139,11 +135,7 @@ void enter_time_wait(Tcb& t)
     }
     kill(t, base::Error::none); // none left: as with too many of them, the connection ends early
     if (r != nullptr) {
-        d.tcp->flows.insert(*r);
-        d.tcp->time_wait.records.push_back(*r);
-        if (!d.tcp->time_wait.armed()) {
-            d.wheel.arm(d.tcp->time_wait, r->expires);
-        }
+        time_wait_insert(d, *r);
     }
 }
 

@@ -5,7 +5,7 @@
 
 namespace protocols {
 
-Socket& listener_socket(Listener& l)
+Socket& listener_socket(const Listener& l)
 {
     return *l.so;
 }

@@ -8,6 +8,16 @@ TimeWaitQueue::TimeWaitQueue(Domain& d, std::size_t limit) : lwkt::Timer(time_wa
 {
 }
 
+void time_wait_insert(Domain& d, TimeWaitRecord& r)
+{
+    r.expires = d.now() + two_msl;
+    d.tcp->flows.insert(r);
+    d.tcp->time_wait.records.push_back(r);
+    if (!d.tcp->time_wait.armed()) {
+        d.wheel.arm(d.tcp->time_wait, r.expires);
+    }
+}
+
 void time_wait_remove(Domain& d, TimeWaitRecord& r)
 {
     d.tcp->flows.remove(r);
@@ -53,6 +63,9 @@ void acknowledge(Domain& d, const TimeWaitRecord& r)
 bool is_new_connection(const TimeWaitRecord& r, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
+    if (r.joined) {
+        return true;
+    }
     if (r.timestamps && o.has_timestamp && o.ts_val != r.ts_recent) {
         return static_cast<std::int32_t>(o.ts_val - r.ts_recent) > 0;
     }

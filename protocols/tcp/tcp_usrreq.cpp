@@ -6,9 +6,8 @@
 namespace protocols {
 
 namespace tcp {
-namespace {
 
-// May a new connection take the place of what the table holds? A TIME-WAIT record with timestamps yields after a second
+// A TIME-WAIT record with timestamps yields after a second
 // (RFC 6191 3; as Linux tcp_tw_reuse): PAWS rejects what is left of the old one.
 bool yields(const Domain& d, const FlowNode* n)
 {
@@ -21,6 +20,8 @@ bool yields(const Domain& d, const FlowNode* n)
     const auto& r = static_cast<const TimeWaitRecord&>(*n);
     return r.timestamps && d.now() - r.recent_at > base::seconds(1);
 }
+
+namespace {
 
 // Ports looked at for one that steers both ends of a local connection here: CPUs squared on average. Then any of ours.
 // With very many CPUs (shards under locks) there hardly is one.
@@ -163,6 +164,14 @@ void tcp_usr_send(Domain& d, Socket& so)
     }
 }
 
+void tcp_joined_look(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    if (so.tcb != nullptr && so.tcb->joined != nullptr && !so.app_closed) {
+        tcp::joined_look(*so.tcb);
+    }
+}
+
 void tcp_usr_rcvd(Domain& d, Socket& so)
 {
     base::assert_on(d.cpu.owner());
@@ -191,6 +200,10 @@ base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how)
     if (t == nullptr) {
         return base::Error::not_connected;
     }
+    if (t->joined != nullptr) {
+        tcp::joined_shutdown(*t, how != shut_wr, how != shut_rd);
+        return base::Error::none;
+    }
     if (how != shut_wr) {
         t->read_shut = true; // later text is still taken, as Linux does; each time the end moves behind it
         so_publish_end(so);
@@ -212,6 +225,10 @@ void tcp_usr_disconnect(Domain& d, Socket& so)
     Tcb* t = so.tcb;
     if (t == nullptr) {
         so.user->socket_detached(so);
+        return;
+    }
+    if (t->joined != nullptr) {
+        tcp::joined_disconnect(*t);
         return;
     }
     t->app_closed = true;
@@ -244,6 +261,10 @@ void tcp_usr_abort(Domain& d, Socket& so)
     Tcb* t = so.tcb;
     if (t == nullptr) {
         so.user->socket_detached(so);
+        return;
+    }
+    if (t->joined != nullptr) {
+        tcp::joined_abort(*t);
         return;
     }
     t->app_closed = true;

@@ -71,13 +71,22 @@ bool may_challenge(Domain& d);                    // RFC 5961 7
 // ---- life: tcp_life.cpp
 void adopt_tcb(Tcb& t, Socket* so);
 void free_tcb(Tcb& t);
-Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so);
+Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind = NodeKind::tcb);
+void free_tcb(Tcb& t);
+void publish_over(Socket& so, base::Error why);
 void kill(Tcb& t, base::Error why);  // the connection is over: publishes, frees the Tcb
 void abort(Tcb& t, base::Error why); // the same with a RST
 void release_socket(Tcb& t);         // rings are not needed any more: the socket goes back to its user
 void release_if_done(Tcb& t);        // ... when closed and everything is acknowledged
 void enter_time_wait(Tcb& t);        // frees the Tcb
 void connection_opened(Tcb& t);      // handshake complete: mss, cc, timers, state for the application
+
+// ---- joined pairs: tcp_joined.cpp. After disconnect and abort the socket may be gone.
+void joined_look(Tcb& t); // a mark: the application sent something while nobody is joined to it any more
+void joined_shutdown(Tcb& t, bool read, bool write);
+void joined_disconnect(Tcb& t);
+void joined_abort(Tcb& t);
+void joined_bytes(const Tcb& t, std::uint64_t& sent, std::uint64_t& received);
 
 // ---- timers: tcp_timers.cpp
 void set_deadline(Tcb& t, Deadline which, base::Instant when);
@@ -116,6 +125,9 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o);
 
 // ---- TIME-WAIT: tcp_time_wait.cpp
 void time_wait_timer(lwkt::Timer& timer);
+void time_wait_insert(Domain& d, TimeWaitRecord& r); // for 2 MSL; its flow must be free
 void time_wait_remove(Domain& d, TimeWaitRecord& r);
+// May a new connection take the place of what the flow table holds (null: nothing)? tcp_usrreq.cpp
+bool yields(const Domain& d, const FlowNode* n);
 
 } // namespace protocols::tcp

@@ -30,6 +30,7 @@ struct TimeWaitRecord : FlowNode {
     std::uint8_t rcv_scale = 0;
     bool timestamps = false;
     std::uint8_t ttl = 64;
+    bool joined = false; // of a joined pair, which exchanged no segments: it only keeps the port and the flow
 };
 
 struct TimeWaitQueue : lwkt::Timer {

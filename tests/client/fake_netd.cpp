@@ -58,10 +58,12 @@ void Netd::prepare(std::uint32_t s, std::uint64_t holders, SlotState state)
     std::uint32_t generation = slot.info.generation + 1;
     sockets_[s] = Socket{};
     for (std::atomic<std::uint64_t>* offset : {&slot.owner.snd_acked, &slot.owner.rcv_produced, &slot.app.snd_produced,
-             &slot.app.rcv_consumed, &slot.app.waiters[0], &slot.app.waiters[1], &slot.app.accept_taken,
-             &slot.owner.accept_ready, &slot.owner.lanes}) {
+             &slot.app.rcv_consumed, &slot.app.waiters[0], &slot.app.waiters[1], &slot.owner.lanes}) {
         offset->store(0);
     }
+    slot.owner.accept_ready.store(0);
+    slot.app.accept_taken.store(0);
+    slot.app.partner.store(0);
     for (std::atomic<std::uint64_t>* none : {&slot.owner.rcv_end, &slot.owner.urgent_mark, &slot.app.snd_end}) {
         none->store(no_offset);
     }

@@ -107,7 +107,11 @@ struct FakeApp {
         size = std::min<std::size_t>(size, room);
         view.send_ring(s).copy_in(produced, data, size);
         s.app.snd_produced.store(produced + size);
-        sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
+        if (std::uint32_t partner = s.app.partner.load()) {
+            view.slot(partner - 1).owner.rcv_produced.store(produced + size);
+        } else {
+            sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
+        }
         return size;
     }
     std::string receive(Sock k)

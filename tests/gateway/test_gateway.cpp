@@ -16,7 +16,7 @@ using sockbuf::SlotState;
 namespace {
 
 struct World {
-    explicit World(std::size_t cpus, std::uint64_t seed = 1)
+    explicit World(std::size_t cpus, std::uint64_t seed = 1, bool join_pairs = false)
         : set(clock, options(cpus)), stack(set, stack_options(seed))
     {
         std::string error;
@@ -26,6 +26,7 @@ struct World {
         o.segment.sockets = 1024;
         o.segment.ring_memory = std::uint64_t{1} << 30;
         o.send_ring_shift = o.receive_ring_shift = 16;
+        o.join_pairs = join_pairs;
         gw = std::make_unique<gateway::Gateway>(stack, o);
     }
     static lwkt::CpuSetOptions options(std::size_t cpus)
@@ -258,6 +259,98 @@ TEST_CASE("a claim by a process that dies stays in the lane")
     REQUIRE(w.gw->sockets_held() == 0);
 }
 
+// What the dying process had done of a write to its partner, in the order in which it does it.
+enum class Step { locked, copied, published, delivered, disarmed };
+
+TEST_CASE("joined: a process that dies at any step of a write has written all it published")
+{
+    auto cpus = GENERATE(1U, 2U);
+    auto step = GENERATE(Step::locked, Step::copied, Step::published, Step::delivered, Step::disarmed);
+    bool survivor = GENERATE(false, true); // another process holds the socket too
+    World w(cpus, 1, true);
+    FakeApp app(w.set, w.clock, *w.gw);
+    std::uint32_t child = 0;
+    REQUIRE(w.gw->add_process(*app.client, 2, child));
+    Pair p = make_pair(app, 4000, 0);
+    auto& mine = app.view.slot(p.client.slot);
+    auto& other = app.view.slot(p.server.slot);
+    REQUIRE(mine.app.partner.load() == p.server.slot + 1);
+    REQUIRE(other.app.partner.load() == p.client.slot + 1);
+    std::uint32_t waiter = 0;
+    REQUIRE(w.gw->add_waiter(*app.client, 0, sockbuf::WaiterKind::thread, -1, waiter));
+    other.app.waiters[0].store(std::uint64_t{1} << waiter);
+    app.view.waiter(waiter).sleeping.store(1);
+    mine.share.holders.store(std::uint64_t{1} << child | (survivor ? 1U : 0U));
+    mine.share.snd_lock.store(child + 1);
+    if (step >= Step::copied) {
+        app.view.send_ring(mine).copy_in(0, "last words", 10);
+    }
+    if (step >= Step::published) {
+        mine.app.snd_produced.store(10);
+    }
+    if (step >= Step::delivered) {
+        other.owner.rcv_produced.store(10);
+    }
+    if (step >= Step::disarmed) {
+        other.owner.armed.store(0);
+    }
+    REQUIRE_FALSE(w.gw->process_gone(*app.client, child));
+    app.settle();
+    REQUIRE(app.view.waiter(waiter).sleeping.load() == 0);
+    REQUIRE(mine.share.snd_lock.load() == 0);
+    REQUIRE(app.receive(p.server) == (step >= Step::published ? "last words" : ""));
+    REQUIRE(app.at_end(p.server) != survivor);
+    if (survivor) {
+        app.close(p.client);
+    }
+    app.close(p.server);
+    app.close(p.listener);
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 0);
+    REQUIRE(w.gw->ring_bytes_in_use() == 0);
+}
+
+TEST_CASE("joined: slot and rings of an end that closed stay until the other end is closed")
+{
+    auto cpus = GENERATE(1U, 2U);
+    World w(cpus, 1, true);
+    FakeApp app(w.set, w.clock, *w.gw);
+    Pair p = make_pair(app, 4000, 0);
+    app.close(p.server);
+    app.settle();
+    REQUIRE(app.at_end(p.client));
+    REQUIRE(app.view.slot(p.client.slot).app.partner.load() == 0);
+    REQUIRE(w.gw->sockets_held() == 3);
+    app.send(p.client, "to nobody", 9);
+    app.settle();
+    REQUIRE(app.view.slot(p.client.slot).info.so_error.load() == EPIPE);
+    app.close(p.client);
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 1);
+    app.close(p.listener);
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 0);
+    REQUIRE(w.gw->ring_bytes_in_use() == 0);
+}
+
+TEST_CASE("joined: families are not joined with each other")
+{
+    World w(2, 1, true);
+    FakeApp one(w.set, w.clock, *w.gw);
+    FakeApp two(w.set, w.clock, *w.gw);
+    auto listener = one.socket(0);
+    REQUIRE(one.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(one.call(listener, Op::listen, {}, 16) == 0);
+    auto client = two.socket(0);
+    REQUIRE(two.call(client, Op::connect, local(4000)) == EINPROGRESS);
+    two.settle();
+    REQUIRE(two.view.slot(client.slot).app.partner.load() == 0);
+    auto server = one.accept(listener);
+    two.send(client, "by TCP", 6);
+    two.settle();
+    REQUIRE(one.receive(server) == "by TCP");
+}
+
 TEST_CASE("impossible offsets cost a family that socket only")
 {
     World w(2);
@@ -433,7 +526,7 @@ TEST_CASE("lies about a datagram lane cost its family those datagrams only")
 TEST_CASE("a family that scribbles over its whole segment harms nobody else")
 {
     auto seed = GENERATE(range(1, 25));
-    World w(2, static_cast<std::uint64_t>(seed));
+    World w(2, static_cast<std::uint64_t>(seed), seed % 2 == 0);
     FakeApp good(w.set, w.clock, *w.gw);
     FakeApp evil(w.set, w.clock, *w.gw);
     base::Random random{static_cast<std::uint64_t>(seed)};

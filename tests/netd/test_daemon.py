@@ -1,5 +1,6 @@
 """The daemon from outside: start and stop, exit codes, and what it does with peers that misbehave on its socket."""
 
+import errno
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import unittest
 NETD, NETCTL = sys.argv[1:3]
 ABI = (pathlib.Path(__file__).resolve().parents[2] / "sockbuf" / "abi.hpp").read_text()
 MAGIC, VERSION = 0x4E455444, int(re.search(r"abi_version = (\d+);", ABI)[1])
-ATTACH, WAITER, FORK, DROP_WAITER, CONTROL = range(1, 6)
+ATTACH, WAITER, FORK, DROP_WAITER, CONTROL, WAKER, SHARE = range(1, 8)
 
 
 def request(hello, value=0, magic=MAGIC, version=VERSION):
@@ -60,9 +61,9 @@ class Daemon:
 class Peer:
     """A process of netd's, as far as the socket shows it."""
 
-    def __init__(self, daemon):
+    def __init__(self, daemon, share=None):
         self.s = daemon.connect()
-        self.s.send(request(ATTACH))
+        self.s.send(request(ATTACH) if share is None else request(SHARE) + struct.pack("32s", share))
         data, fds, _, _ = socket.recv_fds(self.s, 64, 80)
         self.error, _, self.segment_bytes, self.page_bytes, self.process, self.cpus, _ = struct.unpack("<iIQIIII", data)
         self.fds = fds
@@ -143,6 +144,41 @@ class DaemonTest(unittest.TestCase):
         self.assertEqual(os.read(pipe[0], 1), b"")  # its waiters went with the process
         os.close(pipe[0])
         self.assertEqual(daemon.stop(), 0)
+
+    def test_a_share_is_one_family(self):
+        daemon = self.start()
+        first, second, other, alone = (Peer(daemon, name) for name in (b"one", b"one", b"two", None))
+        self.assertEqual([p.process for p in (first, second, other, alone)], [0, 1, 0, 0])
+        self.assertEqual(daemon.stat()["clients"], 3)
+        same = os.fstat(first.fds[0]).st_ino
+        self.assertEqual([os.fstat(p.fds[0]).st_ino == same for p in (second, other, alone)], [True, False, False])
+        first.close()
+        third = Peer(daemon, b"one")  # the family lives on in the second
+        self.assertEqual(os.fstat(third.fds[0]).st_ino, same)
+        second.close()
+        third.close()
+        self.wait_for(lambda: daemon.stat()["clients"] == 2)
+        self.assertNotEqual(os.fstat(Peer(daemon, b"one").fds[0]).st_ino, same)  # a new one
+
+    def test_shares_can_be_forbidden(self):
+        daemon = self.start(config="[admission]\nshare = false\n")
+        first, second = Peer(daemon, b"one"), Peer(daemon, b"one")
+        self.assertEqual((first.process, second.process, daemon.stat()["clients"]), (0, 0, 2))
+
+    def test_a_member_can_wake_another_and_holds_nothing_open(self):
+        daemon = self.start()
+        sleeper, waker = Peer(daemon, b"one"), Peer(daemon, b"one")
+        error, index, pipe = sleeper.ask(WAITER, 1)
+        self.assertEqual(error, 0)
+        error, generation, way = waker.ask(WAKER, index)
+        self.assertEqual((error, generation, len(way)), (0, 1, 1))
+        end = os.open(f"/proc/self/fd/{way[0]}", os.O_WRONLY | os.O_NONBLOCK)
+        os.write(end, b"x")
+        os.close(end)
+        self.assertEqual(os.read(pipe[0], 8), b"x")
+        self.assertEqual(waker.ask(WAKER, 77)[0], errno.ENOENT)
+        daemon.stop(signal.SIGKILL)
+        self.assertEqual(os.read(pipe[0], 1), b"")  # netd's death is seen though the other holds its way
 
     def test_waiters_run_out(self):
         daemon = self.start()

@@ -38,6 +38,7 @@ class SystemTest(unittest.TestCase):
         Testbed.down(cls.tag)
         cls.bed = Testbed.up(cls.tag)
         cls.netd = workload.on_netd(cls.bed)
+        cls.share = workload.on_netd(cls.bed, "--share", "one")
         cls.peer = workload.on_peer(cls.bed)
 
     def tearDown(self):
@@ -55,8 +56,9 @@ class SystemTest(unittest.TestCase):
         return path
 
     def directions(self):
-        """(server's place, client's place): netd serves the kernel, the kernel serves netd, both on netd."""
-        return [(self.netd, self.peer), (self.peer, self.netd), (self.netd, self.netd)]
+        """(server's place, client's place): netd serves the kernel, the kernel serves netd, both on netd, by TCP and as
+        joined pairs."""
+        return [(self.netd, self.peer), (self.peer, self.netd), (self.netd, self.netd), (self.share, self.share)]
 
 
 def main():
