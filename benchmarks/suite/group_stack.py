@@ -167,12 +167,18 @@ def up_curve(bench):
     points = CURVE[::3] + (CURVE[-1],) if bench.quick else CURVE
     lines = {}
     instructions = []
-    not_counted = None
+    not_counted = ended = None
     left = list(dict.fromkeys(points))
     while left and time.monotonic() < bench.deadline:
         concurrency = left.pop(0)
         side = embed("rr", measuring(bench), CPUS_ONE, concurrency=concurrency)
-        side()
+        try:
+            side()
+        except Unavailable as error:
+            if not lines:
+                raise
+            ended = str(error)
+            break
         for name, value in side.per_operation().items():
             if name.startswith(TOLD):
                 lines.setdefault(name.replace("_", " "), []).append([concurrency, value])
@@ -182,7 +188,7 @@ def up_curve(bench):
                 instructions.append([concurrency, per_operation(side, bench.quick, share)])
         except Unavailable as error:
             not_counted = str(error)
-    how = "bench-stack rr --cpus 0, messages"
+    how = "bench-stack rr --cpus 0, messages" + (f". Ends where it failed ({ended})" if ended else "")
     series = [plot("stack.up_counters", "One CPU, messages: what an operation costs", "operations in progress", "count per operation",
                    lines, how + (f". Instructions are not counted ({not_counted})" if not_counted else ""), log_x=True)]
     if instructions:

@@ -107,6 +107,8 @@ def execute(tasks, bench, tell=say):
                 why = "the program printed no such row"
             except Unavailable as error:
                 why = str(error)
+                if not task.names:
+                    tell(f"nothing: {why}")
             except Exception as error:  # a mistake of ours costs its rows and not the run
                 traceback.print_exc()
                 why = f"the suite itself failed: {type(error).__name__}: {error}"

@@ -8,11 +8,14 @@ from .plan import Task
 from .rows import absent, row
 
 
+TIMEOUT_LEAST = 45.0  # a program that prints rows cannot be cut short, only ended
+
+
 def objects_of(program, bench, arguments):
     """(objects, what went wrong or None): a program that fails late has still measured what it printed before."""
     came = []
     try:
-        programs.lines(program, [*arguments, *(["--quick"] if bench.quick else [])], timeout=max(10.0, bench.deadline - time.monotonic()), came=came)
+        programs.lines(program, [*arguments, *(["--quick"] if bench.quick else [])], timeout=max(TIMEOUT_LEAST, bench.deadline - time.monotonic()), came=came)
     except Unavailable as error:
         return came, str(error)
     return came, None
