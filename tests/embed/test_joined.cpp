@@ -258,10 +258,10 @@ TEST_CASE("joined: shutdown for reading leaves what comes later readable")
 TEST_CASE("joined: no listener, no backlog, another address: what TCP would say")
 {
     embed::Simulation world{9};
-    Host h(true, 2, &world);
+    Host h(true, 1, &world);
     embed::Socket a = open(h.stack, SOCK_STREAM);
     CHECK(a.connect(here) == -ECONNREFUSED);
-    embed::Socket listener = listen(h.stack, here, 2);
+    embed::Socket listener = listen(h.stack, here, 4); // room for as many half-open connections
     std::vector<embed::Socket> clients;
     int joined = 0;
     for (int i = 0; i < 8; ++i) {
@@ -272,8 +272,8 @@ TEST_CASE("joined: no listener, no backlog, another address: what TCP would say"
         joined += is_joined(clients.back());
     }
     CHECK(joined >= 2);
-    CHECK(joined < 8); // the backlog was full: the others wait as ordinary connections do
-    for (int i = 0; i < joined; ++i) {
+    CHECK(joined < 8); // the backlog was full: those wait as ordinary connections do
+    for (std::size_t i = 0; i < clients.size(); ++i) {
         embed::Socket s;
         REQUIRE(listener.accept(s) == 0);
     }
