@@ -64,11 +64,12 @@ void print_point(const Point& p, const FloodSample& s)
 {
     std::printf("{\"name\": \"%s.cpus%zu\", \"multiple\": %.2f, \"offered\": %.0f, \"%s\": %.0f, \"taken\": %.0f, "
                 "\"lost\": %.0f, \"exchanges\": %.0f, \"timer_p999_us\": %.0f, \"timer_max_us\": %.0f, "
+                "\"gap_p999_us\": %.0f, \"gap_max_us\": %.0f, "
                 "\"control_p999_us\": %.0f, \"control_calls\": %zu, \"keepalive_probes\": %llu, \"idle_lost\": "
                 "%llu}\n",
         p.name, p.cpus, p.multiple, s.offered_per_s, p.goodput, p.value, s.taken_per_s, s.lost_per_s, s.exchanges_per_s,
-        s.timer.quantile(0.999), s.timer.max(), s.control.quantile(0.999), s.control.us.size(),
-        static_cast<unsigned long long>(s.probes), static_cast<unsigned long long>(s.idle_lost));
+        s.timer.quantile(0.999), s.timer.max(), s.gap.quantile(0.999), s.gap.max(), s.control.quantile(0.999),
+        s.control.us.size(), static_cast<unsigned long long>(s.probes), static_cast<unsigned long long>(s.idle_lost));
     std::fflush(stdout);
 }
 

@@ -247,9 +247,10 @@ void FloodNetif::Queue::answer(const netmsg::Packet& p)
         {base::IpAddr::v4(ip->source), tcp.source_port}, {base::IpAddr::v4(ip->destination), tcp.destination_port}};
     base::Seq ack = tcp.seq + 1;
     answers.push_back(tcp_frame(flow, wire::tcp_syn | wire::tcp_ack, base::Seq{peer_seq}, ack, 0));
-    for (std::uint32_t i = 0; i < frames_established; ++i) {
-        frames[std::countr_zero(unsigned{flood_established})].push_back(
-            tcp_frame(flow, wire::tcp_ack, base::Seq{peer_seq + 1 + i * payload_bytes}, ack, payload_bytes));
+    std::vector<Frame>& data = frames[std::countr_zero(unsigned{flood_established})];
+    while (data.size() < frames_established) {
+        auto sent = static_cast<std::uint32_t>(data.size()) * payload_bytes;
+        data.push_back(tcp_frame(flow, wire::tcp_ack, base::Seq{peer_seq + 1 + sent}, ack, payload_bytes));
     }
     connected.store(true, std::memory_order_release);
 }
@@ -304,7 +305,7 @@ void FloodNetif::transmit(netmsg::Packet& p)
     Queue& q = queues_[base::current_cpu];
     add(q.counters->out_packets);
     add(q.counters->out_bytes, p.total());
-    if (!q.connected.load(std::memory_order_relaxed)) {
+    if (q.turns == 0) { // nothing floods in yet
         q.answer(p);
     }
     p.free();

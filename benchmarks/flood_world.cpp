@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <ctime>
 #include <thread>
 
 #include "base/check.hpp"
@@ -33,7 +34,7 @@ struct Option {
 };
 constexpr Option keepalive[] = {{IPPROTO_TCP, TCP_KEEPIDLE, 1}, {IPPROTO_TCP, TCP_KEEPINTVL, 1},
     {IPPROTO_TCP, TCP_KEEPCNT, 2}, {SOL_SOCKET, SO_KEEPALIVE, 1}};
-constexpr unsigned connects_max = 4096; // until every CPU has the connection that the flood belongs to
+constexpr unsigned connects_max = 64; // until a CPU has the connection that its flood belongs to
 
 base::Endpoint loopback(std::uint16_t port)
 {
@@ -80,6 +81,29 @@ struct Metronome : lwkt::Timer {
     bool noting = false;         // o
 };
 
+// In class clock: how long the thread itself, not the machine, kept its timers waiting. CPU time stands still while
+// somebody else has the CPU.
+struct GapWatch final : lwkt::Poller {
+    static constexpr std::size_t gaps_max = 1 << 22;
+    GapWatch() { gaps_us.reserve(gaps_max); }
+    std::uint32_t poll(std::uint32_t) override
+    {
+        timespec t{};
+        clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t);
+        double at = static_cast<double>(t.tv_sec) * 1e6 + static_cast<double>(t.tv_nsec) / 1e3;
+        if (noting && gaps_us.size() < gaps_us.capacity()) {
+            gaps_us.push_back(static_cast<float>(at - before_us));
+        }
+        before_us = at;
+        return 0;
+    }
+    bool pending() const override { return false; }
+
+    double before_us = 0;       // o
+    std::vector<float> gaps_us; // o
+    bool noting = false;        // o
+};
+
 } // namespace
 
 void Samples::sort()
@@ -115,6 +139,7 @@ struct FloodWorld::Impl {
     embed::Stack stack;
     FloodNetif* flood = nullptr;
     std::vector<std::unique_ptr<Metronome>> metronomes;
+    std::vector<std::unique_ptr<GapWatch>> watches;
     embed::Socket unread, read_from, listener, flood_listener;
     std::vector<embed::Socket> flood_clients, idle_clients, idle_servers, rr_clients, rr_servers;
     std::vector<std::thread> threads;
@@ -150,6 +175,8 @@ FloodWorld::Impl::Impl(const std::vector<int>& of_cpus, bool with_reader) : cpus
         protocols::Domain& d = stack.protocols().domain(cpu.id());
         metronomes.push_back(std::make_unique<Metronome>(d));
         d.wheel.arm(*metronomes.back(), cpu.now() + timer_period);
+        watches.push_back(std::make_unique<GapWatch>());
+        cpu.add_poller(lwkt::Class::clock, *watches.back());
     });
     unread = open(stack, SOCK_DGRAM);
     INVARIANT(unread.bind({flood_local, flood_unread_port}) == 0);
@@ -182,7 +209,10 @@ FloodWorld::Impl::~Impl()
     for (std::thread& t : threads) {
         t.join();
     }
-    stack.cpus().call_all([this](lwkt::Cpu& cpu) { metronomes[cpu.id()].reset(); });
+    stack.cpus().call_all([this](lwkt::Cpu& cpu) {
+        metronomes[cpu.id()].reset();
+        cpu.remove_poller(lwkt::Class::clock, *watches[cpu.id()]);
+    });
 }
 
 void FloodWorld::Impl::start_thread(std::size_t cpu, std::function<void()> body)
@@ -195,17 +225,18 @@ void FloodWorld::Impl::start_thread(std::size_t cpu, std::function<void()> body)
     });
 }
 
+// On every CPU a connection for the flood to belong to. A socket keeps to the CPU of the thread that opens it.
 void FloodWorld::Impl::connect_flood()
 {
     for (std::size_t i = 0; i < cpus.size(); ++i) {
-        for (unsigned tries = 0; !flood->connected(static_cast<base::CpuId>(i)); ++tries) {
-            INVARIANT(tries < connects_max);
-            flood_clients.push_back(open(stack, SOCK_STREAM));
-            INVARIANT(flood_clients.back().connect({flood_peer, flood_peer_port}) == 0);
-            if (flood_clients.size() > 2 * cpus.size()) {
-                break;
+        std::thread([this, i] {
+            INVARIANT(cpus[i] < 0 || lwkt::bind_this_thread(cpus[i]));
+            for (unsigned tries = 0; !flood->connected(static_cast<base::CpuId>(i)); ++tries) {
+                INVARIANT(tries < connects_max);
+                flood_clients.push_back(open(stack, SOCK_STREAM));
+                INVARIANT(flood_clients.back().connect({flood_peer, flood_peer_port}) == 0);
             }
-        }
+        }).join();
     }
 }
 
@@ -289,7 +320,8 @@ void FloodWorld::Impl::read_datagrams()
 
 void FloodWorld::Impl::note(bool on)
 {
-    stack.cpus().call_all([this, on](lwkt::Cpu& cpu) { metronomes[cpu.id()]->noting = on; });
+    stack.cpus().call_all(
+        [this, on](lwkt::Cpu& cpu) { metronomes[cpu.id()]->noting = watches[cpu.id()]->noting = on; });
     noting.store(on, std::memory_order_release);
 }
 
@@ -345,10 +377,14 @@ FloodSample FloodWorld::measure(unsigned kinds, double packets_per_s, std::chron
         std::vector<double>& late = w.metronomes[cpu.id()]->late_us;
         r.timer.us.insert(r.timer.us.end(), late.begin(), late.end());
         late.clear();
+        std::vector<float>& gaps = w.watches[cpu.id()]->gaps_us;
+        r.gap.us.insert(r.gap.us.end(), gaps.begin(), gaps.end());
+        gaps.clear();
     });
     std::this_thread::sleep_for(warm_up); // the last noted call has ended, the queues are empty
     r.control.us.swap(w.control_us);
     r.timer.sort();
+    r.gap.sort();
     r.control.sort();
     return r;
 }

@@ -29,6 +29,7 @@ struct FloodSample {
     std::uint64_t probes = 0;    // keepalives sent
     std::uint64_t idle_lost = 0; // idle connections that ended, or have an error
     Samples timer;               // lateness of 1 ms timers, all protocol threads
+    Samples gap;                 // CPU time of a protocol thread between two looks at its timers
     Samples control;             // duration of a control call
 };
 

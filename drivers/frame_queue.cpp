@@ -12,7 +12,9 @@
 namespace drivers {
 namespace {
 
-constexpr std::size_t tx_queue_max = 256; // then written before the roll-up: bounds what waits here
+// Then written before the roll-up: bounds what waits here, and how long a roll-up holds up the clock.
+constexpr std::size_t tx_queue_max = 64;
+constexpr std::uint32_t tx_bytes_max = 1U << 19; // about 50 us of copying
 constexpr base::Micros retry_interval = base::seconds(1);
 
 } // namespace
@@ -155,14 +157,16 @@ void FrameQueue::deliver(std::uint32_t frame_bytes, const void* header)
 
 void FrameQueue::transmit(netmsg::Packet& p)
 {
+    tx_bytes_ += p.total();
     tx_.push(p);
-    if (tx_.size() >= tx_queue_max) {
+    if (tx_.size() >= tx_queue_max || tx_bytes_ >= tx_bytes_max) {
         rollup();
     }
 }
 
 void FrameQueue::rollup()
 {
+    tx_bytes_ = 0;
     while (lwkt::Message* m = tx_.pop()) {
         auto& p = static_cast<netmsg::Packet&>(*m);
         if (failed_) {

@@ -63,6 +63,7 @@ private:
 
     FrameQueueSetup s_;                          // c after attach
     netmsg::PacketQueue tx_;                     //
+    std::uint32_t tx_bytes_ = 0;                 // in tx_, and what was written since the roll-up
     netmsg::Packet* spare_ = nullptr;            // an empty packet for the next read
     netmsg::LargeBuffer* spare_large_ = nullptr; // behind it
     bool failed_ = false;                        // the descriptor is not usable

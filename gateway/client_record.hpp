@@ -55,6 +55,16 @@ struct SocketRecord {
 inline constexpr std::uint16_t in_transit =
     0xffff; // Client::owner: a control message moves the socket, nobody touches it
 
+// Marks that were taken and not looked at within the budget: of one summary word, and of one word of marks in it.
+struct MarksLeft {
+    std::uint64_t summary = 0;
+    std::uint64_t bits = 0;
+    std::uint32_t summary_at = 0; // which summary word
+    std::uint32_t word = 0;       // which word of marks
+
+    bool any() const { return (summary | bits) != 0; }
+};
+
 // What a CPU keeps of a family. Owner: that CPU.
 struct ClientCpu {
     RingArena arena;                                              // o
@@ -62,6 +72,7 @@ struct ClientCpu {
     std::uint32_t grants = sockbuf::grant_lane_entries;           // c: capacity of the grant lane
     std::uint32_t grants_produced = 0;                            // o: the truth of the grant lane's index
     std::uint64_t processes_left = 0;                             // o: request rings not drained within the budget
+    MarksLeft marks_left;                                         // o
     std::uint32_t requests_consumed[sockbuf::max_processes] = {}; // o: the truth of each request ring's index
     std::uint64_t wake[2] = {0, 0};                               // o: waiters to wake at this roll-up
     bool wake_queued = false;                                     // o

@@ -90,6 +90,7 @@ private:
     std::uint32_t drain_requests(Client& c, std::uint32_t budget);
     std::uint32_t drain_ring(Client& c, std::uint32_t process, std::uint32_t budget);
     std::uint32_t take_marks(Client& c, std::uint32_t budget);
+    std::uint32_t look_at_marks(Client& c, std::uint32_t budget);
     void look_here(SocketRecord& rec);
     void look_joined(SocketRecord& rec);
     // gateway_requests.cpp

@@ -25,7 +25,8 @@ bool GatewayCpu::pending() const
 {
     for (const Client* c : clients_) {
         const auto& line = c->view().marks(me());
-        if (c->cpu[me()].processes_left != 0 || line.processes.load(std::memory_order_seq_cst) != 0) {
+        if (c->cpu[me()].processes_left != 0 || c->cpu[me()].marks_left.any() ||
+            line.processes.load(std::memory_order_seq_cst) != 0) {
             return true;
         }
         for (std::uint32_t i = 0; i * 4096 < c->view().sockets(); ++i) {
@@ -88,27 +89,48 @@ std::uint32_t GatewayCpu::drain_ring(Client& c, std::uint32_t process, std::uint
     return n;
 }
 
+// At most `budget` sockets: a mark is whatever a program has written since, which may be much.
 std::uint32_t GatewayCpu::take_marks(Client& c, std::uint32_t budget)
 {
     auto& line = c.view().marks(me());
+    std::uint32_t words = c.view().sockets() / 64;
+    MarksLeft& left = c.cpu[me()].marks_left;
+    std::uint32_t done = look_at_marks(c, budget);
+    // Every summary word once, starting behind the last one, so that low slots do not starve high ones.
+    std::uint32_t summaries = (words + 63) / 64;
+    for (std::uint32_t i = 0; i < summaries && done < budget; ++i) {
+        left.summary_at = (left.summary_at + 1) % summaries;
+        if (line.summary[left.summary_at].load(std::memory_order_relaxed) != 0) {
+            left.summary = line.summary[left.summary_at].exchange(0, std::memory_order_seq_cst);
+            done += look_at_marks(c, budget - done);
+        }
+    }
+    return done;
+}
+
+// What has been taken, as far as the budget goes.
+std::uint32_t GatewayCpu::look_at_marks(Client& c, std::uint32_t budget)
+{
     auto* bits = c.view().mark_bits(me());
     std::uint32_t words = c.view().sockets() / 64;
+    MarksLeft& left = c.cpu[me()].marks_left;
     std::uint32_t done = 0;
-    for (std::uint32_t i = 0; i * 64 < words && done < budget; ++i) {
-        if (line.summary[i].load(std::memory_order_relaxed) == 0) {
-            continue;
-        }
-        for (std::uint64_t sum = line.summary[i].exchange(0, std::memory_order_seq_cst); sum != 0; sum &= sum - 1) {
-            std::uint32_t w = i * 64 + static_cast<std::uint32_t>(std::countr_zero(sum));
-            if (w >= words) {
+    while (left.any() && done < budget) {
+        if (left.bits == 0) {
+            left.word = left.summary_at * 64 + static_cast<std::uint32_t>(std::countr_zero(left.summary));
+            left.summary &= left.summary - 1;
+            if (left.word >= words) {
                 fault(c);
+                left.summary = 0;
                 break;
             }
-            for (std::uint64_t m = bits[w].exchange(0, std::memory_order_seq_cst); m != 0; m &= m - 1) {
-                look(c, w * 64 + static_cast<std::uint32_t>(std::countr_zero(m)));
-                ++done;
-            }
+            left.bits = bits[left.word].exchange(0, std::memory_order_seq_cst);
+            continue;
         }
+        std::uint32_t slot = left.word * 64 + static_cast<std::uint32_t>(std::countr_zero(left.bits));
+        left.bits &= left.bits - 1;
+        look(c, slot);
+        ++done;
     }
     return done;
 }

@@ -162,10 +162,11 @@ void Cpu::send(CpuId to, Message& m)
     impl_->queue_to(to, m, false);
 }
 
-bool Cpu::try_send(CpuId to, Message& m)
+bool Cpu::try_send(CpuId to, Message& m, Shed shed)
 {
     base::assert_on(owner_);
-    std::uint32_t limit = impl_->options.packets_queued_max;
+    std::uint32_t quarters = 2 + static_cast<std::uint32_t>(shed);
+    std::uint32_t limit = impl_->options.packets_queued_max / 4 * quarters;
     std::size_t waiting = 0;
     if (to == id()) {
         for (const auto& c : impl_->classes) {

@@ -22,6 +22,10 @@ namespace lwkt {
 class CpuSet;
 struct CpuImpl;
 
+// Lateness of timers in decades: up to 10 us, 100 us, 1 ms, 10 ms, and more.
+inline constexpr unsigned late_classes = 5;
+inline constexpr std::int64_t late_first_us = 10;
+
 // Why the loop did what it did; s: written by the owner relaxed, read by anyone approximately.
 struct CpuCounters {
     std::atomic<std::uint64_t> rounds{0};
@@ -39,6 +43,7 @@ struct CpuCounters {
     std::atomic<std::uint64_t> busy_us[class_count] = {}; // time per class
     std::atomic<std::uint64_t> longest_handler_us{0};
     std::atomic<std::uint64_t> timer_late_max_us{0};
+    std::atomic<std::uint64_t> timer_late[late_classes] = {}; // times class clock had something due, by how late it was
     // Of a shard. "Timed": one visit in 64.
     std::atomic<std::uint64_t> operations{0}; // run in their callers
     std::atomic<std::uint64_t> lock_waits{0};
@@ -46,6 +51,13 @@ struct CpuCounters {
     std::atomic<std::uint64_t> holds_timed{0};
     std::atomic<std::uint64_t> hold_ns{0};        // of the timed ones
     std::atomic<std::uint64_t> left_to_holder{0}; // visits that found the lock taken; any thread adds
+};
+
+// When try_send refuses: a flood of what nobody misses leaves room for what is missed.
+enum class Shed : std::uint8_t {
+    early, // at half the depth: datagrams, which their senders do not slow down
+    late,  // at three quarters: what opens connections
+    last,  // at the whole depth: what established connections wait for
 };
 
 class Cpu {
@@ -65,9 +77,9 @@ public:
     // Sends to a CPU of the same set, itself included (queued, never run nested). Never blocks, never fails: on a full
     // ring the message spills and keeps its order (rule 5). Rings the doorbell of a sleeper. Owner only.
     void send(CpuId to, Message& m);
-    // As send(), but refused (false, counted, caller keeps m) when more than `packets_queued_max` messages wait for
-    // `to`.
-    bool try_send(CpuId to, Message& m);
+    // As send(), but refused (false, counted, caller keeps m) when `to` has as many messages waiting as `shed` says, of
+    // packets_queued_max.
+    bool try_send(CpuId to, Message& m, Shed shed = Shed::last);
     // Without a doorbell: the target sees it at its next round or before it sleeps. For frees. Owner only.
     void send_passive(CpuId to, Message& m);
 

@@ -72,6 +72,7 @@ struct CpuImpl {
     void publish_backlog();
     void take(Message& m) { classes[static_cast<unsigned>(m.cls)].queue.push(m); }
     std::uint32_t run_batch(Class cls, std::uint32_t items);
+    void count_lateness(std::int64_t late_us);
     void recheck_clock(Instant& looked_at);
     bool run_packets_and_sockets(bool& pressed);
     bool run_low(Class cls, bool pressed);

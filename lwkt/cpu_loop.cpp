@@ -142,7 +142,7 @@ std::uint32_t CpuImpl::run_batch(Class cls, std::uint32_t items)
         if (cls == Class::clock) {
             Instant due = p->deadline();
             if (due <= start) {
-                raise_to(cpu.counters_.timer_late_max_us, (start - due).count());
+                count_lateness((start - due).count());
             }
         }
         done += p->poll(items);
@@ -155,6 +155,16 @@ std::uint32_t CpuImpl::run_batch(Class cls, std::uint32_t items)
         ring_doorbells();
     }
     return done;
+}
+
+void CpuImpl::count_lateness(std::int64_t late_us)
+{
+    unsigned decade = 0;
+    for (std::int64_t bound = late_first_us; decade + 1 < late_classes && late_us > bound; bound *= 10) {
+        ++decade;
+    }
+    bump(cpu.counters_.timer_late[decade]);
+    raise_to(cpu.counters_.timer_late_max_us, late_us);
 }
 
 // The clock again, if time has passed since it was looked at.

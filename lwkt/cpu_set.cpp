@@ -116,6 +116,7 @@ CpuSet::Impl::Impl(CpuSet& set, Clock& set_clock, const CpuSetOptions& set_optio
 {
     std::size_t n = options.cpus();
     INVARIANT(n >= 1 && n < base::no_cpu && !options.pin.empty() && options.class_items > 0);
+    INVARIANT(options.packets_queued_max % 4 == 0);
     make_services();
     if (options.sleep_words == nullptr) {
         own_words = std::make_unique<SleepWord[]>(n);

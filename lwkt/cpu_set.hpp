@@ -36,7 +36,7 @@ struct CpuSetOptions {
     // Longest adaptive poll before sleeping; the loop shortens it by itself when polling does not pay and yields the
     // CPU between looks. 0 = sleep at once.
     base::Micros spin_max{50};
-    // Depth per target at which try_send sheds.
+    // Depth per target at which try_send sheds; a multiple of 4, see Shed.
     std::uint32_t packets_queued_max = 4096;
     // Ring slots per ordered CPU pair (power of two).
     std::uint32_t ring_slots = 1024;

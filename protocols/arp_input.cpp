@@ -50,7 +50,7 @@ void tell_others(Domain& d, const ArpUpdate& u)
             return;
         }
         std::memcpy(p->put(sizeof u), &u, sizeof u);
-        ipv4_forward(d, static_cast<base::CpuId>(cpu), *p, update_dispatch);
+        ipv4_forward(d, static_cast<base::CpuId>(cpu), *p, update_dispatch, lwkt::Shed::last);
     }
 }
 

@@ -71,7 +71,8 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p);
 // delivers. data at the IP header, trimmed. Takes the packet.
 void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h);
 // Sends the packet to another CPU, which calls `next` with it; drops and counts when shed or forwarded too often.
-void ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next);
+void ipv4_forward(
+    Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed = lwkt::Shed::early);
 // The domain and interface of a packet that was forwarded here.
 Domain& forwarded_domain(lwkt::Message& m);
 Interface& received_on(Domain& d, const netmsg::Packet& p);

@@ -4,6 +4,7 @@
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/wire/tcp_wire.hpp"
 
 namespace protocols {
 
@@ -98,6 +99,18 @@ void resume(lwkt::Message& m)
     INVARIANT(h.has_value()); // it was validated on the CPU of arrival
     count(d.counters.steer_received);
     ipv4_steer(d, received_on(d, p), p, *h);
+}
+
+// Which packets make room for which when they are forwarded to a CPU that cannot keep up.
+lwkt::Shed shed_of(const netmsg::Packet& p, const wire::Ipv4Header& h)
+{
+    constexpr std::uint32_t flags_at = 13;
+    if (h.protocol != wire::protocol_tcp || h.fragment()) {
+        return lwkt::Shed::early;
+    }
+    bool opens = p.size > h.header_bytes + flags_at && (std::to_integer<unsigned>(p.data[h.header_bytes + flags_at]) &
+                                                           (wire::tcp_syn | wire::tcp_ack)) == wire::tcp_syn;
+    return opens ? lwkt::Shed::late : lwkt::Shed::last;
 }
 
 // On the owner CPU: to the transport. Data at the IP header.
@@ -213,7 +226,7 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
     }
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id()) {
-        return ipv4_forward(d, owner, p, resume);
+        return ipv4_forward(d, owner, p, resume, shed_of(p, h));
     }
     if (!h.fragment()) {
         count(d.counters.steer_local);
@@ -228,7 +241,7 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
     }
 }
 
-void ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next)
+void ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed)
 {
     if (p.hops >= hops_max) {
         return drop(p, d.counters.steer_hops);
@@ -237,7 +250,7 @@ void ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::D
     p.dispatch = next;
     p.reply_port = &d.stack.domain(to).port;
     p.cls = lwkt::Class::net;
-    if (!d.cpu.try_send(to, p)) {
+    if (!d.cpu.try_send(to, p, shed)) {
         return drop(p, d.counters.steer_shed);
     }
     count(d.counters.steer_forwarded);

@@ -27,7 +27,9 @@ struct TcpState final : lwkt::Rollup {
     explicit TcpState(Domain& d);
     ~TcpState() override;
 
-    void rollup() override; // output and ACKs of everything in `pending` (tcp_output.cpp)
+    // Output and ACKs of what is in `pending`, until that has taken its time; then the rest in the next round
+    // (tcp_output.cpp).
+    void rollup() override;
 
     Domain& domain;             // c
     base::SipKey isn_key;       // c: RFC 6528
@@ -38,6 +40,8 @@ struct TcpState final : lwkt::Rollup {
     tcp::Slab<Tcb> tcbs;
     tcp::Slab<tcp::JoinedEnd> joined_ends;
     base::List<Tcb, &Tcb::pending_link> pending;
+    lwkt::Message another_round; // m: sent to this CPU itself, so that it does not sleep on what is pending
+    bool another_sent = false;   // another_round is on its way
     base::List<Tcb, &Tcb::all_link> all;
     tcp::Slab<Listener> listener_slab;
     tcp::ListenerTable listeners;

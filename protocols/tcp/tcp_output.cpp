@@ -8,6 +8,9 @@ namespace protocols {
 namespace tcp {
 namespace {
 
+constexpr base::Micros rollup_time{200};
+constexpr unsigned turn_segments = 16; // a connection's in one go, then the others'; and between looks at the clock
+
 std::uint32_t cwnd_room(const Tcb& t)
 {
     std::uint32_t pipe = t.board.pipe(t.snd.una, t.snd.nxt, t.mss);
@@ -276,9 +279,15 @@ void output(Tcb& t)
         }
     }
     t.cwnd_limited = false;
-    while (send_new(t)) {
+    unsigned sent = 0;
+    while (sent < turn_segments && send_new(t)) {
+        ++sent;
     }
-    resend_on_suspicion(t);
+    if (sent == turn_segments) {
+        output_soon(t); // behind the others
+    } else {
+        resend_on_suspicion(t);
+    }
     set_timers(t);
 }
 
@@ -306,11 +315,31 @@ std::uint32_t receive_window(const Tcb& t)
 
 } // namespace tcp
 
+// A connection may have a window of super-segments to hand down, and the driver may write them here and now: as much as
+// a class may take of a round, and the clock is looked at again.
 void TcpState::rollup()
 {
     base::assert_on(domain.cpu.owner());
+    base::Instant start = domain.now();
+    std::uint64_t looked_at = counters.segments_out.load(std::memory_order_relaxed);
     while (Tcb* t = pending.pop_front()) {
         tcp::flush(*t);
+        std::uint64_t sent = counters.segments_out.load(std::memory_order_relaxed);
+        if (sent - looked_at >= tcp::turn_segments) {
+            looked_at = sent;
+            if (domain.cpu.refresh_now() - start >= tcp::rollup_time) {
+                break;
+            }
+        }
+    }
+    if (!pending.empty() && !another_sent) {
+        another_sent = true;
+        another_round.dispatch = [](lwkt::Message& m) {
+            static_cast<DomainPort*>(m.reply_port)->domain.tcp->another_sent = false;
+        };
+        another_round.reply_port = &domain.port;
+        another_round.cls = lwkt::Class::net;
+        domain.cpu.send(domain.id(), another_round);
     }
 }
 

@@ -33,7 +33,7 @@ TEST_CASE("scale: the same seed counts the same")
 
 TEST_CASE("scale: packets that arrive on their owner need no message, on any number of CPUs")
 {
-    for (ScaleWork work : {ScaleWork::conn, ScaleWork::rr}) {
+    for (ScaleWork work : {ScaleWork::conn, ScaleWork::rr, ScaleWork::udp}) {
         for (std::size_t cpus : {1, 4, 64}) {
             INFO(cpus << " CPUs, workload " << static_cast<int>(work));
             ScaleCounts c = counts(work, ScaleWire::link, cpus);

@@ -183,6 +183,123 @@ TEST_CASE("UDP: datagrams both ways, and an answer from a closed port")
     CHECK(d.recv(buffer) == -ECONNREFUSED);
 }
 
+TEST_CASE("what a program wrote to many sockets at once is taken a budget at a time, all of it")
+{
+    if (lwkt::uses_locks(discipline())) {
+        return; // there are no marks: each call sends for itself
+    }
+    constexpr std::size_t count = 300; // several words of marks
+    embed::Simulation world{8};
+    embed::Stack stack(stack_config(1, &world, 8, "s"));
+    std::string error;
+    REQUIRE(stack.start(error));
+    std::vector<embed::Socket> sockets;
+    for (std::size_t i = 0; i < count; ++i) {
+        sockets.push_back(open(stack, SOCK_DGRAM | SOCK_NONBLOCK));
+        REQUIRE(sockets.back().connect(*embed::parse_endpoint("127.0.0.1:9")) == 0);
+    }
+    world.run_for(base::millis(10));
+    auto sent = [&] { return stack.protocols().domain(0).counters.udp_out.load(); };
+    std::uint64_t before = sent();
+    for (embed::Socket& s : sockets) {
+        REQUIRE(s.send("x") == 1); // a mark each: the world stands still
+    }
+    REQUIRE(sent() == before);
+    std::uint64_t most = 0;
+    while (sent() < before + count) {
+        std::uint64_t at = sent();
+        REQUIRE(world.step());
+        most = std::max(most, sent() - at);
+    }
+    CHECK(most <= lwkt::CpuSetOptions{}.class_items);
+    CHECK(most >= lwkt::CpuSetOptions{}.class_items / 2);
+}
+
+namespace {
+
+// A device whose writes take time, on the virtual clock.
+class SlowNetif final : public netmsg::Netif {
+public:
+    SlowNetif(std::unique_ptr<netmsg::Netif> inner, embed::Simulation& world)
+        : Netif(inner->info()), inner_(std::move(inner)), world_(world)
+    {
+    }
+    bool attach(
+        lwkt::CpuSet& set, netmsg::PacketPool& pool, netmsg::InputFn input, void* context, std::string& error) override
+    {
+        input_ = input;
+        context_ = context;
+        counters_ = std::make_unique<netmsg::NetifCounters[]>(set.size());
+        auto pass_on = [](void* self, netmsg::Packet& p) {
+            auto& me = *static_cast<SlowNetif*>(self);
+            p.netif = &me;
+            me.input_(me.context_, p);
+        };
+        return inner_->attach(set, pool, pass_on, this, error);
+    }
+    void detach() override { inner_->detach(); }
+    void transmit(netmsg::Packet& p) override
+    {
+        ++written;
+        world_.clock().advance_to(world_.now() + cost);
+        inner_->transmit(p);
+    }
+    std::string describe() const override { return "slow"; }
+
+    base::Micros cost{0};
+    std::size_t written = 0;
+
+private:
+    std::unique_ptr<netmsg::Netif> inner_;
+    embed::Simulation& world_;
+    netmsg::InputFn input_ = nullptr;
+    void* context_ = nullptr;
+};
+
+} // namespace
+
+TEST_CASE("many connections that have something to send do not hold up a round: the rest goes in the next")
+{
+    constexpr std::size_t count = 60;
+    embed::Simulation world{9};
+    drivers::SimLinkOptions wire;
+    embed::Stack a(stack_config(1, &world, 18, "a"));
+    embed::Stack b(stack_config(1, &world, 19, "b"));
+    wire.a.steering = &a.protocols().steering();
+    wire.b.steering = &b.protocols().steering();
+    drivers::SimLink link = drivers::make_sim_link(wire);
+    auto netif = std::make_unique<SlowNetif>(std::move(link.a), world);
+    SlowNetif& slow = *netif;
+    std::string error;
+    REQUIRE(a.add_interface(std::move(netif), {"10.0.0.1/24"}, error));
+    REQUIRE(b.add_interface(std::move(link.b), {"10.0.0.2/24"}, error));
+    REQUIRE((a.start(error) && b.start(error)));
+    embed::Socket listener = listen(b, b_echo);
+    std::vector<embed::Socket> clients;
+    std::vector<embed::Socket> servers(count);
+    for (embed::Socket& s : servers) {
+        clients.push_back(open(a, SOCK_STREAM));
+        REQUIRE(clients.back().connect(b_echo) == 0);
+        REQUIRE(listener.accept(s) == 0);
+    }
+    world.run_for(base::millis(100));
+    slow.cost = base::Micros{100};
+    slow.written = 0;
+    for (embed::Socket& c : clients) {
+        REQUIRE(c.send("text") == 4); // a mark each
+    }
+    std::size_t most = 0;
+    while (slow.written < count) {
+        std::size_t before = slow.written;
+        REQUIRE(world.step());
+        most = std::max(most, slow.written - before);
+    }
+    CHECK(most <= 32); // 16 between two looks at the clock, and once more after the low classes
+    for (embed::Socket& s : servers) {
+        CHECK(read_exactly(s, 4) == "text");
+    }
+}
+
 TEST_CASE("a call that nothing can ever end says so, one with a timeout times out")
 {
     embed::Simulation world{7};

@@ -6,6 +6,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "lwkt/cpu_set.hpp"
@@ -115,6 +116,9 @@ TEST_CASE("loop: a flood in net starves neither clock nor serial, bio or gen")
     REQUIRE(metronome.beats > 20);
     REQUIRE(metronome.late_max <= packet_cost * 16);
     REQUIRE(set.cpu(0).counters().timer_late_max_us <= 160);
+    REQUIRE(set.cpu(0).counters().timer_late[2] > 0); // up to 1 ms
+    REQUIRE(set.cpu(0).counters().timer_late[3] == 0);
+    REQUIRE(set.cpu(0).counters().timer_late[4] == 0);
     REQUIRE(set.cpu(0).counters().longest_handler_us <= 160);
     REQUIRE(set.cpu(0).counters().busy_us[1] == static_cast<std::uint64_t>(packets) * 10);
 }
@@ -286,6 +290,29 @@ TEST_CASE("loop: try_send sheds at the stated depth, counts, and takes again whe
         while (set.step()) {
         }
         REQUIRE(arrived == 41);
+    }
+}
+
+TEST_CASE("loop: try_send refuses first what nobody misses")
+{
+    VirtualClock clock;
+    CpuSetOptions options = stepped(2);
+    options.packets_queued_max = 40;
+    CpuSet set(clock, options);
+    std::deque<Job> jobs;
+    for (int i = 0; i < 100; ++i) {
+        jobs.emplace_back(Class::net, [](Job&) {});
+    }
+    std::size_t sent = 0;
+    set.call(0, [&](Cpu& cpu) {
+        for (auto [shed, in_all] : {std::pair{Shed::early, 20U}, {Shed::late, 30U}, {Shed::last, 40U}}) {
+            while (cpu.try_send(1, jobs[sent], shed)) {
+                ++sent;
+            }
+            REQUIRE(sent == in_all);
+        }
+    });
+    while (set.step()) {
     }
 }
 

@@ -347,6 +347,43 @@ TEST_CASE("a flood of fragments stays within the limits and leaves nothing behin
     CHECK(f.t.h.packets_in_use() == 0);
 }
 
+TEST_CASE("datagrams for a CPU that cannot keep up leave room for its connections")
+{
+    Alone a(2);
+    Host& h = a.h;
+    auto frame_for = [&](std::uint8_t protocol, base::CpuId owner, std::uint8_t flags) {
+        for (std::uint16_t port = 1024;; ++port) {
+            base::FourTuple flow{at("10.0.0.1", 9), at("10.0.0.2", port)};
+            if (h.stack.steering().cpu_of(flow) == owner) {
+                Bytes b(20, 0);
+                base::store_be16(b.data(), port);
+                base::store_be16(b.data() + 2, 9);
+                base::store_be16(b.data() + 4, 20); // of UDP: the length
+                b[12] = 5 << 4;
+                b[13] = flags;
+                return ip_frame({.protocol = protocol}, b);
+            }
+        }
+    };
+    // CPU 0 receives and forwards, CPU 1 does not run.
+    auto forwarded = [&](const Bytes& frame, int count) {
+        std::uint64_t before = h.counted(&protocols::StackCounters::steer_forwarded);
+        for (int i = 0; i < count; ++i) {
+            h.link->inject(frame, 0);
+        }
+        while (h.set.step_one(0)) {
+        }
+        return h.counted(&protocols::StackCounters::steer_forwarded) - before;
+    };
+    std::uint64_t most = lwkt::CpuSetOptions{}.packets_queued_max;
+    CHECK(forwarded(frame_for(wire::protocol_udp, 1, 0), 5000) == most / 2);
+    CHECK(forwarded(frame_for(wire::protocol_udp, 1, 0), 10) == 0);
+    CHECK(forwarded(frame_for(wire::protocol_tcp, 1, 0x02), 5000) == most / 4); // SYN
+    CHECK(forwarded(frame_for(wire::protocol_tcp, 1, 0x10), 10) == 10);
+    a.world.settle();
+    CHECK(h.packets_in_use() == 0);
+}
+
 TEST_CASE("random fragments never crash, never deliver a changed datagram, and never leak")
 {
     Fragments f;
