@@ -34,6 +34,10 @@ EmbedSide::EmbedSide(const Plan& plan)
     inline_ = config.discipline == lwkt::Discipline::inline_;
     std::uint32_t sockets = 2 * plan.concurrency + plan.concurrency / 2 + 256; // both ends, and some that still close
     config.gateway.segment.sockets = std::max(4096U, std::bit_ceil(sockets));
+    // Address space for two rings an end; their pages are taken when touched, and an idle ring has none.
+    std::uint64_t ring = std::uint64_t{1} << config.gateway.receive_ring_shift;
+    std::uint64_t rings = 2 * config.gateway.segment.sockets * ring;
+    config.gateway.segment.ring_memory = std::max(config.gateway.segment.ring_memory, rings);
     stack_ = std::make_unique<embed::Stack>(config);
     drivers::LoopbackOptions wire;
     if (plan.mss != 0) {
