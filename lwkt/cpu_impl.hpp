@@ -104,6 +104,7 @@ struct CpuImpl {
     void visit_and_release(Operation f, void* argument, SocketLocks* side);
     bool visit(Operation f, void* argument);
     std::uint64_t work_done() const;
+    void call_on();
     static void settle();
 
     Cpu& cpu;                     // c

@@ -92,6 +92,8 @@ struct CpuSet::Impl {
     void run_thread(std::size_t index, std::latch& running_threads);
     bool make_waiters(WaiterKind kind);
     void await_inline(CpuId to, CompletionPort& port);
+    void close_shards();
+    void await_visitors();
 
     CpuImpl& at(CpuId id) { return *cpus[id]->impl_; }
 
@@ -222,6 +224,25 @@ CpuSet::~CpuSet()
     if (running()) {
         stop();
     }
+    impl_->await_visitors(); // that were on their way when the links were taken apart
+}
+
+// No thread of another set is inside any more when this returns, and none will be.
+void CpuSet::Impl::close_shards()
+{
+    for (auto& cpu : cpus) {
+        cpu->impl_->shard->closed.store(true, std::memory_order_seq_cst);
+    }
+    await_visitors();
+}
+
+void CpuSet::Impl::await_visitors()
+{
+    for (auto& cpu : cpus) {
+        while (cpu->impl_->shard != nullptr && cpu->impl_->shard->expected.load(std::memory_order_seq_cst) != 0) {
+            std::this_thread::yield();
+        }
+    }
 }
 
 std::size_t CpuSet::size() const
@@ -289,6 +310,11 @@ void CpuSet::start()
         threads = 0; // who adopts a CPU is its thread
     }
     std::latch running_threads(static_cast<std::ptrdiff_t>(threads));
+    for (auto& cpu : impl_->cpus) {
+        if (impl_->locks) {
+            cpu->impl_->shard->closed.store(false, std::memory_order_seq_cst);
+        }
+    }
     impl_->running.store(true, std::memory_order_release);
     for (auto& cpu : impl_->cpus) {
         cpu->impl_->stop.store(false, std::memory_order_relaxed);
@@ -318,6 +344,9 @@ void CpuSet::stop()
         thread.join();
     }
     impl_->threads.clear();
+    if (impl_->locks) {
+        impl_->close_shards();
+    }
     for (auto& cpu : impl_->cpus) {
         std::lock_guard nobody_adopts_it(cpu->impl_->seat);
     }

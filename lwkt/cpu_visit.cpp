@@ -23,14 +23,18 @@ void CpuImpl::leave_to_service()
 
 void Visitor::note(Cpu& cpu)
 {
-    if (dirty_begin != dirty_end && dirty[(dirty_end - 1) % dirty_max] == &cpu) {
+    if (dirty_begin != dirty_end && dirty[(dirty_end - 1) % dirty_max].cpu == &cpu) {
         return;
     }
     if (dirty_end - dirty_begin == dirty_max) {
         cpu.impl_->leave_to_service();
         return;
     }
-    dirty[dirty_end++ % dirty_max] = &cpu;
+    bool foreign = &cpu.set() != home;
+    if (foreign) {
+        cpu.impl_->shard->expected.fetch_add(1, std::memory_order_seq_cst);
+    }
+    dirty[dirty_end++ % dirty_max] = {&cpu, foreign};
 }
 
 void after_release(void (*f)(void*), void* argument)
@@ -69,6 +73,7 @@ void CpuImpl::ring_shard()
     } else if (Cpu::current() != nullptr) { // a protocol thread of another set: visits never nest in its round
         leave_to_service();
     } else {
+        v.home = &cpu.set();
         v.note(cpu);
         settle();
     }
@@ -79,6 +84,7 @@ bool CpuImpl::enter(Operation f, void* argument, std::uint32_t socket)
     if (visitor.busy()) {
         return false;
     }
+    visitor.home = &cpu.set();
     if (!shard->lock.try_lock()) {
         Clock& clock = cpu.set().clock();
         std::int64_t start_ns = clock.now_ns();
@@ -183,6 +189,17 @@ std::uint64_t CpuImpl::work_done() const
     return sum;
 }
 
+// A visit for what was published there, unless somebody is inside, who then looks again.
+void CpuImpl::call_on()
+{
+    shard->news.exchange(1, std::memory_order_seq_cst);
+    if (shard->lock.try_lock()) {
+        visit_and_release(nullptr, nullptr, nullptr);
+    } else {
+        cpu.counters_.left_to_holder.fetch_add(1, std::memory_order_relaxed);
+    }
+}
+
 // What this thread owes after a release: first the system calls, so that those it woke get going, then the CPUs that it
 // sent something.
 void CpuImpl::settle()
@@ -197,16 +214,15 @@ void CpuImpl::settle()
         if (v.dirty_begin == v.dirty_end) {
             break;
         }
-        CpuImpl& next = *v.dirty[v.dirty_begin++ % Visitor::dirty_max]->impl_;
+        Visitor::Noted noted = v.dirty[v.dirty_begin++ % Visitor::dirty_max];
+        CpuImpl& next = *noted.cpu->impl_;
         if (++visits > visits_max) {
             next.leave_to_service();
-            continue;
+        } else if (!noted.expected || !next.shard->closed.load(std::memory_order_seq_cst)) {
+            next.call_on();
         }
-        next.shard->news.exchange(1, std::memory_order_seq_cst);
-        if (next.shard->lock.try_lock()) {
-            next.visit_and_release(nullptr, nullptr, nullptr);
-        } else {
-            next.cpu.counters_.left_to_holder.fetch_add(1, std::memory_order_relaxed);
+        if (noted.expected) { // the last touch: the set may go now
+            next.shard->expected.fetch_sub(1, std::memory_order_seq_cst);
         }
     }
     v.settling = false;

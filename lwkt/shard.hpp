@@ -36,6 +36,10 @@ struct Shard {
     alignas(128) std::atomic<std::uint32_t> news{0};          // any thread: 1 = published since the last visit
     std::atomic<std::uint32_t> for_service{0};                // any thread: the service thread shall visit
     std::atomic<std::int64_t> deadline_us{Service::never_us}; // o: when something is due without a visit
+    // Threads of other sets (the far side of a link) that have noted this shard for a visit. A set that stops closes
+    // its shards and waits for those visitors, as it joins its own threads.
+    alignas(128) std::atomic<std::uint32_t> expected{0}; // visitors add and subtract
+    std::atomic<bool> closed{false};                     // who starts and stops the set
 };
 
 // What this thread does with shards. Plain data: it outlives the thread_local destructors.
@@ -47,12 +51,18 @@ struct Visitor {
         void* argument;
     };
 
-    Cpu* inside = nullptr; // whose lock this thread holds
-    bool settling = false; // after a release, running what was left for it
+    struct Noted {
+        Cpu* cpu;
+        bool expected; // it is of another set, and counted there
+    };
+
+    Cpu* inside = nullptr;  // whose lock this thread holds
+    CpuSet* home = nullptr; // the set that this thread's operation is of; it outlives the operation
+    bool settling = false;  // after a release, running what was left for it
     unsigned dirty_begin = 0;
     unsigned dirty_end = 0;
     unsigned deferred = 0;
-    Cpu* dirty[dirty_max] = {}; // a ring: CPUs that were sent something, of any set
+    Noted dirty[dirty_max] = {}; // a ring: CPUs that were sent something, of any set
     Deferred calls[deferred_max] = {};
 
     bool busy() const { return inside != nullptr || settling; }
