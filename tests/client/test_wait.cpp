@@ -221,6 +221,9 @@ TEST_CASE("netd dies: nobody hangs")
         accept_got = sock_accept(w.session(), l, nullptr, nullptr, 0, out);
     });
     threads.emplace_back([&] { connect_got = w.connect(hole, fake::black_hole_port); });
+    while (sock_fionread(w.session(), p.b) < 4096) { // the writer has begun: that p.a is waited for may be the reader
+        std::this_thread::yield();
+    }
     for (Sock k : {p.a, udp, l, hole}) {
         until_asleep(w, k);
     }
