@@ -236,12 +236,10 @@ void Cpu::ring()
         return;
     }
     if (sleep_word_->exchange(0, std::memory_order_seq_cst) != 0) {
-        auto ring_bell = [](void* impl) {
-            std::uint64_t one = 1;
-            int fd = static_cast<CpuImpl*>(impl)->doorbell_fd;
-            [[maybe_unused]] auto n = write(fd, &one, sizeof one); // full counter: it is readable anyway
-        };
-        after_release(ring_bell, impl_.get());
+        // At once also where the caller holds the lock of another set's shard (a link between a stack with locks and
+        // one without): a call put off could come when this set is gone.
+        std::uint64_t one = 1;
+        [[maybe_unused]] auto n = write(impl_->doorbell_fd, &one, sizeof one); // full counter: it is readable anyway
     }
 }
 

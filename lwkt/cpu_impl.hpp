@@ -130,6 +130,7 @@ struct CpuImpl {
     bool others_ran = false;       // o: the last yield gave the CPU away
     std::uint32_t idle_rounds = 0; // o: rounds without work since idle_since
     bool fresh = false;            // o: now() was read by idle() a moment ago
+    bool timing = true;            // o: batches are timed; those of a shard only now and then
 
     alignas(128) std::atomic<Message*> posted{nullptr}; // p: any thread pushes; q: the owner takes all
     std::atomic<bool> stop{false};

@@ -148,8 +148,10 @@ std::uint32_t CpuImpl::run_batch(Class cls, std::uint32_t items)
         done += p->poll(items);
     }
     if (done != 0) {
-        std::int64_t took_us = (cpu.refresh_now() - start).count();
         bump(cpu.counters_.items[static_cast<unsigned>(cls)], done);
+    }
+    if (done != 0 && timing) {
+        std::int64_t took_us = (cpu.refresh_now() - start).count();
         bump(cpu.counters_.busy_us[static_cast<unsigned>(cls)], static_cast<std::uint64_t>(took_us));
         raise_to(cpu.counters_.longest_handler_us, took_us);
         ring_doorbells();

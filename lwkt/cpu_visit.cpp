@@ -10,7 +10,7 @@ namespace {
 
 constexpr unsigned passes_max = 16;        // of a visit; what is left then is another visit's
 constexpr unsigned visits_max = 2048;      // that one operation makes; a walk over 64 shards needs one each
-constexpr std::uint64_t timed_one_in = 64; // visits whose hold time is taken
+constexpr std::uint64_t timed_one_in = 64; // visits that are timed: a look at the clock costs as much as the lock
 
 } // namespace
 
@@ -110,6 +110,7 @@ void CpuImpl::visit_and_release(Operation f, void* argument, SocketLocks* side)
     Clock& clock = cpu.set().clock();
     v.inside = &cpu;
     bool timed = cpu.counters_.rounds.load(std::memory_order_relaxed) % timed_one_in == 0;
+    timing = timed;
     std::int64_t held_since_ns = timed ? clock.now_ns() : 0;
     bool left = false;
     {

@@ -20,11 +20,11 @@ struct Snapshot {
     std::uint64_t doorbells_suppressed = 0;
     std::uint64_t spills = 0;
     std::uint64_t shed = 0;
-    std::uint64_t items[class_count] = {}; // messages dispatched and items polled, per class
-    std::uint64_t busy_us[class_count] = {};
-    std::uint64_t longest_handler_us = 0; // a maximum: of a batch
-    std::uint64_t timer_late_max_us = 0;  // a maximum
-    std::uint64_t lock_waits = 0;         // operations that found the shard's lock taken
+    std::uint64_t items[class_count] = {};   // messages dispatched and items polled, per class
+    std::uint64_t busy_us[class_count] = {}; // giant, striped: of the timed visits only
+    std::uint64_t longest_handler_us = 0;    // a maximum: of a batch that was timed
+    std::uint64_t timer_late_max_us = 0;     // a maximum
+    std::uint64_t lock_waits = 0;            // operations that found the shard's lock taken
     std::uint64_t lock_wait_ns = 0;
     std::uint64_t holds_timed = 0; // visits whose time under the lock was taken: one in 64
     std::uint64_t hold_ns = 0;     // of those
