@@ -53,14 +53,31 @@ void bind_undo(Domain& d, SocketMsg& m)
 void bind_done(Domain& d, SocketMsg& m);
 constexpr Walk bind_walk{bind_visit, bind_undo, bind_done};
 
-// A free port of the ephemeral range as this CPU's replica sees it; 0 = none.
-std::uint16_t choose_port(Domain& d, const Socket& so)
+// Are both ways of a datagram flow steered to this CPU? The way out is of no matter unless the peer is this host.
+bool at_home(const Domain& d, const base::FourTuple& flow)
+{
+    const netmsg::Steering& steering = d.stack.steering();
+    return steering.cpu_of(flow) == d.id() &&
+           (!d.stack.is_local(flow.peer.addr) || steering.cpu_of({flow.peer, flow.local}) == d.id());
+}
+
+// A free port of the ephemeral range as this CPU's replica sees it; 0 = none. With a peer (a datagram socket that
+// connects) the first ports looked at must also steer the flow here, so that what the peer sends needs no other CPU.
+std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* peer)
 {
     const StackOptions& o = d.stack.options();
     std::uint32_t range = o.ephemeral_high - o.ephemeral_low + 1U;
     std::uint32_t first = d.random.below(range);
+    Route route;
+    auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
+    bool choosy = peer != nullptr && cpus > 1 && cpus <= 32 && route_lookup(d, peer->addr, route);
+    std::uint32_t choosy_tries = choosy ? std::min(8 * cpus * cpus, 1024U) : 0;
     for (std::uint32_t i = 0; i < range; ++i) {
         auto port = static_cast<std::uint16_t>(o.ephemeral_low + (first + i) % range);
+        const base::IpAddr& local = so.flow.local.addr.is_any() ? route.source : so.flow.local.addr;
+        if (i < choosy_tries && !at_home(d, {{local, port}, *peer})) {
+            continue;
+        }
         if (!ports_of(d, so).any_on_port(port)) {
             return port;
         }
@@ -182,7 +199,8 @@ void so_auto_bind(Domain& d, SocketMsg& m)
     if (so.family == AF_INET && so.flow.local.addr == base::IpAddr{}) {
         so.flow.local.addr = base::IpAddr::any_v4();
     }
-    so.flow.local.port = choose_port(d, so);
+    bool connects = m.op == SocketOp::connect && !is_stream(so);
+    so.flow.local.port = choose_port(d, so, connects ? &m.address : nullptr);
     if (so.flow.local.port == 0) {
         unbind(so);
         return so_complete(m, base::Error::address_in_use);

@@ -53,6 +53,14 @@ TEST_CASE("scale: work spreads, no CPU is everybody's")
     }
 }
 
+TEST_CASE("scale: a datagram socket that connects to this host takes a port that keeps its flow at home")
+{
+    ScaleCounts c = counts(ScaleWork::udp, ScaleWire::loopback, 4);
+    INFO(c.forwarded << " of " << c.packets << " packets forwarded");
+    CHECK(c.packets > 0);
+    CHECK(c.forwarded < c.packets / 2); // requests stay; the answers of the one server leave from its CPU
+}
+
 TEST_CASE("scale: a local connection stays on its CPU while ports for that are found, and set-up is one walk")
 {
     for (std::size_t cpus : {4, 64}) {
