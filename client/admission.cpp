@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <ctime>
 
+#include "base/pause.hpp"
 #include "client/admission_packets.hpp"
 #include "client/real_calls.hpp"
 #include "client/signal_guard.hpp"
-#include "client/spin.hpp"
 #include "sockbuf/side_lock.hpp"
 
 namespace client {
@@ -100,7 +100,7 @@ void Admission::spin_for(std::uint32_t us)
     timespec end;
     clock_gettime(CLOCK_MONOTONIC, &start);
     for (std::uint32_t i = 0; i < sample; ++i) {
-        spin_pause();
+        base::pause_cpu();
     }
     clock_gettime(CLOCK_MONOTONIC, &end);
     std::int64_t ns = (end.tv_sec - start.tv_sec) * 1'000'000'000 + end.tv_nsec - start.tv_nsec;

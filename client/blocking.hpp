@@ -6,6 +6,7 @@
 // another of the same thread (a signal handler) gets a waiter of its own, so the outer one loses nothing.
 #pragma once
 
+#include "base/pause.hpp"
 #include "client/slot_access.hpp"
 #include "client/spin.hpp"
 
@@ -45,7 +46,7 @@ int wait_for(Session& s, SocketSlot& slot, Sock k, base::Instant deadline, Ready
             b.spin_result(true);
             return 0;
         }
-        spin_pause();
+        base::pause_cpu();
     }
     if (rounds != 0) {
         b.spin_result(false);

@@ -8,15 +8,6 @@
 
 namespace client {
 
-inline void spin_pause()
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
-
 class SpinLimit {
 public:
     SpinLimit() = default;

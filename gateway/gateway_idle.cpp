@@ -24,8 +24,10 @@ void GatewayCpu::IdleSweep::fired(lwkt::Timer& t)
 
 void GatewayCpu::watch_idle(SocketRecord& rec)
 {
-    if (!rec.awake_link.linked() && rec.partner == 0 && rec.so.tcb != nullptr &&
-        rec.so.kind == sockbuf::SlotKind::stream && !rec.closing && !rec.detached) {
+    if (rec.so.kind != sockbuf::SlotKind::stream) {
+        return; // first: news of a datagram socket may come on a CPU that does not own it (its lane's)
+    }
+    if (!rec.awake_link.linked() && rec.partner == 0 && rec.so.tcb != nullptr && !rec.closing && !rec.detached) {
         list_awake(rec);
     }
 }

@@ -6,8 +6,8 @@
 
 #include <algorithm>
 
+#include "base/pause.hpp"
 #include "lwkt/cpu_impl.hpp"
-#include "lwkt/pause.hpp"
 
 namespace lwkt {
 namespace {
@@ -50,7 +50,7 @@ bool spin(Instant until, const std::atomic<std::uint32_t>& woken)
             if (arrived(woken)) {
                 return true;
             }
-            pause_cpu();
+            base::pause_cpu();
         }
         if (reads % reads_per_yield == 0) {
             sched_yield();

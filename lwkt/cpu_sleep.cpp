@@ -3,8 +3,8 @@
 
 #include <algorithm>
 
+#include "base/pause.hpp"
 #include "lwkt/cpu_impl.hpp"
-#include "lwkt/pause.hpp"
 
 namespace lwkt {
 namespace {
@@ -51,7 +51,7 @@ void CpuImpl::idle()
             cpu.refresh_now();
         }
         for (int looks = 0; looks < looks_per_round && !something_arrived(); ++looks) {
-            pause_cpu();
+            base::pause_cpu();
         }
         fresh = true;
     }

@@ -1,8 +1,8 @@
 // See shard_lock.hpp.
 #include "lwkt/shard_lock.hpp"
 
+#include "base/pause.hpp"
 #include "lwkt/futex.hpp"
-#include "lwkt/pause.hpp"
 
 namespace lwkt {
 namespace {
@@ -17,7 +17,7 @@ void SpinLock::lock()
         if (word_.load(std::memory_order_relaxed) == free && try_lock()) {
             return;
         }
-        pause_cpu();
+        base::pause_cpu();
     }
     // Who has slept cannot know whether others still do, so it takes the lock as one that somebody sleeps for.
     while (word_.exchange(slept_for, std::memory_order_acquire) != free) {
@@ -44,7 +44,7 @@ void QueueLock::await(Node& n)
         if (n.turn.load(std::memory_order_acquire) == yours) {
             return;
         }
-        pause_cpu();
+        base::pause_cpu();
     }
     std::uint32_t expected = waiting;
     if (!n.turn.compare_exchange_strong(expected, asleep, std::memory_order_acquire)) {
@@ -67,7 +67,7 @@ QueueLock::Node* QueueLock::successor(std::atomic<Node*>& next)
 {
     Node* n = next.load(std::memory_order_acquire);
     while (n == nullptr) {
-        pause_cpu();
+        base::pause_cpu();
         n = next.load(std::memory_order_acquire);
     }
     return n;

@@ -7,6 +7,8 @@
 #include <climits>
 #include <ctime>
 
+#include "base/pause.hpp"
+
 namespace sockbuf {
 
 namespace {
@@ -14,15 +16,6 @@ namespace {
 constexpr int spin_rounds = 64; // about as long as a copy of a few KiB under the lock
 
 thread_local std::uint32_t this_thread = 0; // kernel thread number, 0 = not asked yet
-
-void pause_cpu()
-{
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
-}
 
 bool held_by(std::uint32_t value, std::uint32_t holder)
 {
@@ -60,7 +53,7 @@ SideLockResult side_lock_contended(std::atomic<std::uint32_t>& word, std::uint32
         if (value == 0 && word.compare_exchange_weak(value, holder, std::memory_order_seq_cst)) {
             return SideLockResult::taken;
         }
-        pause_cpu();
+        base::pause_cpu();
     }
     // The wait is bounded: a woken waiter may die before it takes the lock (the wake is lost with it), and when netd is
     // gone too nobody releases the lock of a dead holder.

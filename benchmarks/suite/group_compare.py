@@ -74,7 +74,7 @@ def idle_cpu(held, name, count=10000):
             if holder.stdout.readline().strip() != "held":
                 raise ToolError(f"{count} connections could not be held:\n"
                                 + process.tail_of_file(held.scratch / f"hold-{side}.log", 4))
-        time.sleep(2)
+        time.sleep(6)  # falling asleep (decision 0011) takes up to twice idle_after, and is no idleness
         pid = held.bed.state["netd"][0]
         before, start = cpu_seconds(pid), time.monotonic()
         time.sleep(seconds)

@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/pause.hpp"
 #include "client/preload/process.hpp"
 #include "client/preload/real.hpp"
 #include "client/ready_bits.hpp"
-#include "client/spin.hpp"
 
 namespace preload {
 
@@ -448,7 +448,7 @@ bool EpollSet::spin()
         if (bits_pending()) {
             return true;
         }
-        client::spin_pause();
+        base::pause_cpu();
     }
     return false;
 }

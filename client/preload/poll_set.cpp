@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <memory>
 
+#include "base/pause.hpp"
 #include "client/preload/calls.hpp"
 #include "client/preload/epoll_set.hpp"
-#include "client/spin.hpp"
 
 namespace preload {
 
@@ -61,7 +61,7 @@ public:
             if (ask_netd() > 0) {
                 return true;
             }
-            client::spin_pause();
+            base::pause_cpu();
         }
         return false;
     }

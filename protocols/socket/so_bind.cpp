@@ -2,6 +2,7 @@
 // listen: a listener entry on every CPU. Runs on the owner, its walks on every CPU in turn.
 #include <netinet/in.h>
 
+#include "protocols/home_port.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/socket/so_message.hpp"
 
@@ -53,14 +54,6 @@ void bind_undo(Domain& d, SocketMsg& m)
 void bind_done(Domain& d, SocketMsg& m);
 constexpr Walk bind_walk{bind_visit, bind_undo, bind_done};
 
-// Are both ways of a datagram flow steered to this CPU? The way out is of no matter unless the peer is this host.
-bool at_home(const Domain& d, const base::FourTuple& flow)
-{
-    const netmsg::Steering& steering = d.stack.steering();
-    return steering.cpu_of(flow) == d.id() &&
-           (!d.stack.is_local(flow.peer.addr) || steering.cpu_of({flow.peer, flow.local}) == d.id());
-}
-
 // A free port of the ephemeral range as this CPU's replica sees it; 0 = none. With a peer (a datagram socket that
 // connects) the first ports looked at must also steer the flow here, so that what the peer sends needs no other CPU.
 std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* peer)
@@ -69,13 +62,16 @@ std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* pee
     std::uint32_t range = o.ephemeral_high - o.ephemeral_low + 1U;
     std::uint32_t first = d.random.below(range);
     Route route;
-    auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
-    bool choosy = peer != nullptr && cpus > 1 && cpus <= 32 && route_lookup(d, peer->addr, route);
-    std::uint32_t choosy_tries = choosy ? std::min(8 * cpus * cpus, 1024U) : 0;
+    bool choosy = peer != nullptr && route_lookup(d, peer->addr, route);
+    std::uint32_t choosy_tries = choosy ? home_port_tries(d) : 0;
+    bool here = choosy && d.stack.is_local(peer->addr);
+    auto at_home = [&](const base::FourTuple& flow) {
+        return d.stack.steering().cpu_of(flow) == d.id() && (!here || peer_end_at_home(d, flow));
+    };
     for (std::uint32_t i = 0; i < range; ++i) {
         auto port = static_cast<std::uint16_t>(o.ephemeral_low + (first + i) % range);
         const base::IpAddr& local = so.flow.local.addr.is_any() ? route.source : so.flow.local.addr;
-        if (i < choosy_tries && !at_home(d, {{local, port}, *peer})) {
+        if (i < choosy_tries && !at_home({{local, port}, *peer})) {
             continue;
         }
         if (!ports_of(d, so).any_on_port(port)) {

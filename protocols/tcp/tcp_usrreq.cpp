@@ -1,5 +1,6 @@
 // What the application asks for (the pru_* roles): connect, send, rcvd, shutdown, disconnect, abort. Owner: the
 // socket's. After disconnect and abort the socket may be gone: callers must not touch it.
+#include "protocols/home_port.hpp"
 #include "protocols/port_table.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
@@ -7,8 +8,8 @@ namespace protocols {
 
 namespace tcp {
 
-// A TIME-WAIT record with timestamps yields after a second
-// (RFC 6191 3; as Linux tcp_tw_reuse): PAWS rejects what is left of the old one.
+// A TIME-WAIT record with timestamps yields after a second (RFC 6191 3; as Linux tcp_tw_reuse): PAWS rejects what is
+// left of the old one.
 bool yields(const Domain& d, const FlowNode* n)
 {
     if (n == nullptr) {
@@ -23,14 +24,6 @@ bool yields(const Domain& d, const FlowNode* n)
 
 namespace {
 
-// Ports looked at for one that steers both ends of a local connection here: CPUs squared on average. Then any of ours.
-// With very many CPUs (shards under locks) there hardly is one.
-std::uint32_t tries_for_both_ends(const Domain& d)
-{
-    auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
-    return cpus > 32 ? 0 : std::min(8 * cpus * cpus, 1024U);
-}
-
 // A port such that the flow is steered to this CPU and unused here, which decides it: the flow can be nowhere else
 // (rule 1). RFC 6056 3.3.3: a keyed start per destination, moving on. When the peer is this host the port is chosen so
 // that its end is steered here as well if possible: then nothing of the connection crosses CPUs.
@@ -39,7 +32,7 @@ bool choose_port(Domain& d, base::FourTuple& flow)
     const StackOptions& o = d.stack.options();
     std::uint32_t range = std::uint32_t{o.ephemeral_high} - o.ephemeral_low + 1U;
     flow.local.port = 0;
-    std::uint32_t both_ends = d.stack.is_local(flow.peer.addr) ? tries_for_both_ends(d) : 0;
+    std::uint32_t both_ends = d.stack.is_local(flow.peer.addr) ? home_port_tries(d) : 0;
     auto start = static_cast<std::uint32_t>(base::siphash(d.tcp->isn_key, &flow, sizeof flow)) + d.tcp->ephemeral_next;
     const netmsg::Steering& steering = d.stack.steering();
     std::uint32_t hash = steering.hash(flow);
@@ -49,7 +42,7 @@ bool choose_port(Domain& d, base::FourTuple& flow)
             d.tcp_ports->any_on_port(flow.local.port)) {
             continue;
         }
-        if (i < both_ends && steering.cpu_of(base::FourTuple{flow.peer, flow.local}) != d.id()) {
+        if (i < both_ends && !peer_end_at_home(d, flow)) {
             continue;
         }
         if (yields(d, d.tcp->flows.find(flow))) {

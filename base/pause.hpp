@@ -1,7 +1,7 @@
 // The hint to the processor that this is a loop that waits.
 #pragma once
 
-namespace lwkt {
+namespace base {
 
 inline void pause_cpu()
 {
@@ -12,4 +12,4 @@ inline void pause_cpu()
 #endif
 }
 
-} // namespace lwkt
+} // namespace base
