@@ -13,15 +13,23 @@ std::string to_string(const IpAddr& a)
     if (a.is_v4()) {
         inet_ntop(AF_INET, a.bytes() + 12, text, sizeof text);
     } else {
-        inet_ntop(AF_INET6, a.bytes(), text, sizeof text);
+        inet_ntop(AF_INET6, a.on_wire().bytes(), text, sizeof text);
     }
-    return text;
+    return a.zone() == 0 ? text : std::string{text} + "%" + std::to_string(a.zone());
 }
 
 std::optional<IpAddr> parse_ip(std::string_view text)
 {
-    std::string copy{text};
+    auto percent = text.find('%');
+    std::string copy{text.substr(0, percent)};
     unsigned char raw[16];
+    if (percent != std::string_view::npos) {
+        std::uint16_t zone = 0;
+        auto [end, error] = std::from_chars(text.data() + percent + 1, text.data() + text.size(), zone);
+        bool good = error == std::errc{} && end == text.data() + text.size() && zone != 0 &&
+                    inet_pton(AF_INET6, copy.c_str(), raw) == 1 && IpAddr::v6(raw).is_link_scoped();
+        return good ? std::optional{IpAddr::v6(raw).in_zone(zone)} : std::nullopt;
+    }
     if (inet_pton(AF_INET, copy.c_str(), raw) == 1) {
         return IpAddr::v4(load_be32(raw));
     }

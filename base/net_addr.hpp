@@ -1,5 +1,7 @@
 // Addresses and flows. An IpAddr always holds 16 bytes, IPv4 as the v4-mapped form (RFC 4291 2.5.5.2), so tables,
-// sockets and messages are the same for both families. Ports are in host order everywhere above wire/.
+// sockets and messages are the same for both families. An IPv6 address of link scope carries its zone (RFC 4007: the
+// index of the interface) in its bytes 2 and 3, which are zero on the wire: so two links' fe80::1 are two addresses,
+// and no table, message or socket needs a field for it. Ports are in host order everywhere above wire/.
 #pragma once
 
 #include <array>
@@ -42,6 +44,33 @@ public:
     const unsigned char* bytes() const { return bytes_.data(); }
     // "::" or 0.0.0.0.
     bool is_any() const { return *this == IpAddr{} || *this == any_v4(); }
+    static IpAddr loopback_v6()
+    {
+        IpAddr a;
+        a.bytes_[15] = 1;
+        return a;
+    }
+    bool is_loopback() const { return is_loopback_v4() || *this == loopback_v6(); }
+    bool is_multicast_v6() const { return bytes_[0] == 0xff; }
+    bool is_multicast() const { return is_multicast_v4() || is_multicast_v6(); }
+    bool is_link_local_v6() const { return bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80; }
+    // fe80::/10, and groups of interface or link scope (RFC 4291 2.7).
+    bool is_link_scoped() const
+    {
+        return is_link_local_v6() || (bytes_[0] == 0xff && ((bytes_[1] & 0xf) == 1 || (bytes_[1] & 0xf) == 2));
+    }
+    // Of a link-scoped address: index of its interface, 0 = none known.
+    std::uint16_t zone() const { return is_link_scoped() ? load_be16(&bytes_[2]) : std::uint16_t{0}; }
+    // The address in the zone; itself unless it is link-scoped.
+    IpAddr in_zone(std::uint32_t interface) const
+    {
+        IpAddr a = *this;
+        if (is_link_scoped()) {
+            store_be16(&a.bytes_[2], static_cast<std::uint16_t>(interface));
+        }
+        return a;
+    }
+    IpAddr on_wire() const { return in_zone(0); }
     bool is_loopback_v4() const { return is_v4() && (v4() >> 24) == 127; }
     bool is_multicast_v4() const { return is_v4() && (v4() >> 28) == 0xe; }
 
@@ -56,7 +85,7 @@ private:
 };
 static_assert(sizeof(IpAddr) == 16);
 
-// Dotted quad or RFC 5952 text.
+// Dotted quad or RFC 5952 text; a zone follows as "%N" (RFC 4007 11).
 std::string to_string(const IpAddr& a);
 std::optional<IpAddr> parse_ip(std::string_view text);
 

@@ -96,7 +96,7 @@ std::uint32_t Steering::hash_pair(const base::IpAddr& local, const base::IpAddr&
     if (peer.is_v4() && local.is_v4()) {
         return hash_bytes(peer.bytes() + 12, 4, 0) ^ hash_bytes(local.bytes() + 12, 4, 4);
     }
-    return hash_bytes(peer.bytes(), 16, 0) ^ hash_bytes(local.bytes(), 16, 16);
+    return hash_bytes(peer.on_wire().bytes(), 16, 0) ^ hash_bytes(local.on_wire().bytes(), 16, 16);
 }
 
 } // namespace netmsg

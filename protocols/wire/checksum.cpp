@@ -123,8 +123,8 @@ Checksum pseudo_header(
         c.add(source.bytes() + 12, 4);
         c.add(destination.bytes() + 12, 4);
     } else {
-        c.add(source.bytes(), 16);
-        c.add(destination.bytes(), 16);
+        c.add(source.on_wire().bytes(), 16);
+        c.add(destination.on_wire().bytes(), 16);
     }
     c.add32(length);
     c.add16(protocol);

@@ -8,7 +8,11 @@
 #include "protocols/wire/arp.hpp"
 #include "protocols/wire/ethernet.hpp"
 #include "protocols/wire/icmp.hpp"
+#include "protocols/wire/icmp6.hpp"
 #include "protocols/wire/ipv4.hpp"
+#include "protocols/wire/ipv6.hpp"
+#include "protocols/wire/mld.hpp"
+#include "protocols/wire/nd.hpp"
 #include "protocols/wire/udp.hpp"
 
 namespace fuzz {
@@ -29,6 +33,50 @@ inline bool parse_ip_payload(const unsigned char* at, std::uint32_t size, const 
     return !quote || quote->ip.fragment_offset == 0;
 }
 
+inline bool parse_icmp6_message(const unsigned char* at, std::uint32_t size)
+{
+    namespace wire = protocols::wire;
+    if (auto nd = wire::parse_nd(at, size)) {
+        bool sane = nd->prefix_count <= wire::nd_prefixes_max && !nd->target.is_multicast_v6();
+        for (unsigned i = 0; i < nd->prefix_count && sane; ++i) {
+            sane = nd->prefixes[i].length <= 128;
+        }
+        if (!sane) {
+            return false;
+        }
+    }
+    if (auto query = wire::parse_mld_query(at, size); query && !query->group.is_any() && !query->group.is_multicast()) {
+        return false;
+    }
+    auto icmp = wire::parse_icmp(at, size);
+    if (!icmp || size < wire::icmp_header_bytes) {
+        return true;
+    }
+    auto quote = wire::parse_icmp6_quote(*icmp, at + 8, size - 8);
+    return !quote || quote->protocol == wire::protocol_tcp || quote->protocol == wire::protocol_udp;
+}
+
+inline bool parse_v6(const unsigned char* at, std::uint32_t size)
+{
+    namespace wire = protocols::wire;
+    wire::Ipv6Fault fault{};
+    auto ip = wire::parse_ipv6(at, size, size, fault);
+    if (!ip) {
+        return fault != wire::Ipv6Fault::none;
+    }
+    wire::Ipv6Chain chain;
+    wire::ChainResult walk = wire::walk_ipv6_chain(at, size, *ip, chain);
+    if (walk.fault == wire::ChainFault::problem) {
+        return walk.pointer < size;
+    }
+    if (walk.fault != wire::ChainFault::none) {
+        return true;
+    }
+    bool sane = chain.bytes >= wire::ipv6_header_bytes && chain.bytes <= size && chain.next_at < chain.bytes &&
+                chain.bytes <= wire::ipv6_chain_max;
+    return sane && parse_icmp6_message(at + chain.bytes, size - chain.bytes);
+}
+
 inline bool parse_all(const void* data, std::size_t bytes)
 {
     namespace wire = protocols::wire;
@@ -41,6 +89,9 @@ inline bool parse_all(const void* data, std::size_t bytes)
     at += wire::ethernet_header_bytes;
     size -= wire::ethernet_header_bytes;
     if (auto arp = wire::parse_arp(at, size); arp && (arp->operation < 1 || arp->operation > 2)) {
+        return false;
+    }
+    if (!parse_v6(at, size) || !parse_icmp6_message(at, size)) {
         return false;
     }
     (void)wire::parse_ipv4_quote(at, size);
