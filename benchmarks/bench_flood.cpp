@@ -34,11 +34,12 @@ struct Worst {
     double p50 = 0, p99 = 0, max = 0;
     std::size_t samples = 0;
     std::size_t cpus = 0;
+    std::uint64_t refused = 0; // of the samples; they count with the time that their refusal took
 
-    void take(const bench::Samples& s, std::size_t on_cpus)
+    void take(const bench::Samples& s, std::size_t on_cpus, std::uint64_t failed = 0)
     {
         if (s.quantile(0.999) > value) {
-            *this = {s.quantile(0.999), s.quantile(0.5), s.quantile(0.99), s.max(), s.us.size(), on_cpus};
+            *this = {s.quantile(0.999), s.quantile(0.5), s.quantile(0.99), s.max(), s.us.size(), on_cpus, failed};
         }
     }
 };
@@ -47,8 +48,9 @@ void print_late(const char* name, const Worst& w)
 {
     std::printf("{\"name\": \"%s\", \"value\": %.0f, \"unit\": \"us\", \"low\": %.0f, \"high\": %.0f, \"runs\": 1, "
                 "\"why\": \"the larger of 1 and 2 CPUs, here %zu: p50 %.0f, p99 %.0f, p99.9 %.0f, max %.0f us of %zu "
-                "samples at %.0f times the capacity, programs on the same CPUs\"}\n",
-        name, w.value, w.value, w.value, w.cpus, w.p50, w.p99, w.value, w.max, w.samples, flood_multiple);
+                "samples, %llu of them refused, at %.0f times the capacity, programs on the same CPUs\"}\n",
+        name, w.value, w.value, w.value, w.cpus, w.p50, w.p99, w.value, w.max, w.samples,
+        static_cast<unsigned long long>(w.refused), flood_multiple);
     std::fflush(stdout);
 }
 
@@ -66,10 +68,11 @@ void print_point(const Point& p, const FloodSample& s)
                 "\"lost\": %.0f, \"exchanges\": %.0f, \"timer_p999_us\": %.0f, \"timer_max_us\": %.0f, "
                 "\"gap_p999_us\": %.0f, \"gap_max_us\": %.0f, "
                 "\"control_p999_us\": %.0f, \"control_calls\": %zu, \"keepalive_probes\": %llu, \"idle_lost\": "
-                "%llu}\n",
+                "%llu, \"broken\": %llu, \"refused\": %llu}\n",
         p.name, p.cpus, p.multiple, s.offered_per_s, p.goodput, p.value, s.taken_per_s, s.lost_per_s, s.exchanges_per_s,
         s.timer.quantile(0.999), s.timer.max(), s.gap.quantile(0.999), s.gap.max(), s.control.quantile(0.999),
-        s.control.us.size(), static_cast<unsigned long long>(s.probes), static_cast<unsigned long long>(s.idle_lost));
+        s.control.us.size(), static_cast<unsigned long long>(s.probes), static_cast<unsigned long long>(s.idle_lost),
+        static_cast<unsigned long long>(s.broken), static_cast<unsigned long long>(s.refused));
     std::fflush(stdout);
 }
 
@@ -85,7 +88,7 @@ void flood(const std::vector<int>& cpus, const Plan& plan, Worst& timer, Worst& 
         print_point({"flood", "established", cpus.size(), m, s.exchanges_per_s}, s);
         if (m == flood_multiple) {
             timer.take(s.timer, cpus.size());
-            control.take(s.control, cpus.size());
+            control.take(s.control, cpus.size(), s.refused);
         }
     }
 }

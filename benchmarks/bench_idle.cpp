@@ -1,14 +1,18 @@
 // bench-idle: what an idle connection costs in memory, and how many are held in a given memory. Whole stacks in
 // virtual time on one thread: the connections run over the loopback wire, so each has both its ends in this process;
 // every figure is per end (a socket of netd and its slot in shared memory). Each connection carries one request and its
-// answer before it falls idle. The sum is the growth of the resident set, shared memory included; beside it an account
-// by component. One JSON object a line on stdout; 1 % of the connections then carry a request again, answers checked.
+// answer before it falls idle; they come in waves, so that few are awake at once. The sum is the growth of the resident
+// set, shared memory included; beside it an account by component. One JSON object a line on stdout; 1 % of the
+// connections then carry a request again, answers checked. Without a limit given: as many as fit in a time and in a
+// part of the memory that is free.
 #include <unistd.h>
 
+#include <chrono>
 #include <cinttypes>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <vector>
@@ -26,13 +30,16 @@ constexpr std::uint32_t sockets_each = sockbuf::max_sockets; // slots of a famil
 constexpr std::uint32_t connections_each = sockets_each - 1024;
 constexpr std::uint32_t per_address = 20000; // connections to one address: ephemeral ports
 constexpr std::size_t message_bytes = 64;
-constexpr std::uint64_t awake_at_once = 1000; // connections made before the next pause
+constexpr std::uint64_t wave = 100; // connections made before the next pause, in which they fall asleep
+constexpr double free_memory_part = 0.6;
+constexpr double hold_part = 0.8; // of the time; what remains is for the active ones
 // Per slot, private: record, sleeper, generation, position in its lane, granted, owner, entry in free_slots.
 constexpr std::size_t arrays_bytes = 8 + 8 + 4 + 4 + 1 + 2 + 4;
 
 struct Plan {
-    std::uint64_t connections = 100'000;
-    std::uint64_t memory = 0; // bytes; 0 = no limit
+    std::uint64_t connections = ~std::uint64_t{0};
+    std::uint64_t memory = 0; // bytes; 0 = a part of what is free
+    double seconds = 240;
     std::size_t cpus = 1;
     std::uint64_t ring_memory = std::uint64_t{1} << 36; // address space for rings, a family
 };
@@ -60,6 +67,17 @@ std::uint64_t resident_bytes()
     }
     std::fclose(f);
     return std::uint64_t{resident} * static_cast<std::uint64_t>(sysconf(_SC_PAGESIZE));
+}
+
+std::uint64_t available_bytes()
+{
+    std::ifstream file("/proc/meminfo");
+    for (std::string name, rest; file >> name && std::getline(file, rest);) {
+        if (name == "MemAvailable:") {
+            return std::strtoull(rest.c_str(), nullptr, 10) << 10;
+        }
+    }
+    give_up("/proc/meminfo", -EIO);
 }
 
 // A family of applications in this process.
@@ -112,21 +130,22 @@ struct World {
         (void)plan;
         return o;
     }
-    Family& attach()
+    // Null with `error` set when no more fit.
+    Family* attach(std::string& error)
     {
-        std::string error;
-        Family& f = *families.emplace_back(std::make_unique<Family>());
-        f.client = gateway->attach(1, error);
-        if (f.client == nullptr) {
-            give_up(error.c_str(), 0);
+        gateway::Client* client = gateway->attach(1, error);
+        if (client == nullptr) {
+            return nullptr;
         }
+        Family& f = *families.emplace_back(std::make_unique<Family>());
+        f.client = client;
         f.host = std::make_unique<embed::SimulationHost>(*gateway, set, world);
         f.host->join(*f.client);
         f.session.view = gateway->segment(*f.client).view();
         f.session.sleep_words = nobody_sleeps;
         f.session.host = f.host.get();
         f.session.lane_turn = &f.lane_turn;
-        return f;
+        return &f;
     }
 
     embed::Simulation world{1};
@@ -179,49 +198,83 @@ client::Sock open(Family& f)
 
 struct Held {
     std::uint64_t connections = 0;
-    std::uint64_t families = 0;
     std::uint64_t resident = 0; // growth, bytes
+    std::string stopped;        // by what
 };
 
-// Fills pairs of families until the plan is met.
+// Whether there is room and time for another wave; else says what there is not.
+class Limits {
+public:
+    explicit Limits(const Plan& plan)
+        : plan_(plan), end_(Clock::now() + std::chrono::duration<double>(plan.seconds * hold_part))
+    {
+        memory_ = plan.memory != 0
+                      ? plan.memory
+                      : static_cast<std::uint64_t>(static_cast<double>(available_bytes()) * free_memory_part);
+    }
+    bool more(Held& h) const
+    {
+        h.resident = resident_bytes() - before_;
+        h.stopped = h.connections >= plan_.connections ? "the number that was asked for"
+                    : h.resident >= memory_            ? "memory: " + std::to_string(memory_ >> 20) + " MiB"
+                    : Clock::now() >= end_ ? "time: " + std::to_string(static_cast<int>(plan_.seconds)) + " s in all"
+                                           : "";
+        return h.stopped.empty();
+    }
+    std::uint64_t grown() const { return resident_bytes() - before_; }
+
+private:
+    using Clock = std::chrono::steady_clock;
+    const Plan& plan_;
+    std::chrono::time_point<Clock, std::chrono::duration<double>> end_;
+    std::uint64_t memory_ = 0;
+    std::uint64_t before_ = resident_bytes();
+};
+
+// A pair of families, as many connections between them as their slots hold.
+void fill(World& w, Family& a, Family& b, std::uint16_t port, const Limits& limits, Held& h)
+{
+    b.listener = open(b);
+    Address any(0, port);
+    must(client::sock_bind(b.session, b.listener, any.get(), any.size), "bind");
+    must(client::sock_listen(b.session, b.listener, 128), "listen");
+    for (std::uint32_t i = 0; i < connections_each; ++i) {
+        if (i % wave == 0) {
+            w.world.run_for(base::seconds(5)); // the last ones fall asleep
+            if (!limits.more(h)) {
+                return;
+            }
+        }
+        client::Sock c = open(a);
+        Address to(0x7f000001 + i / per_address, port);
+        must(client::sock_connect(a.session, c, to.get(), to.size), "connect");
+        client::Sock s;
+        must(client::sock_accept(b.session, b.listener, nullptr, nullptr, 0, s), "accept");
+        if (!talk(a, c, b, s, h.connections)) {
+            give_up("first request", -EIO);
+        }
+        a.sockets.push_back(c);
+        b.sockets.push_back(s);
+        ++h.connections;
+    }
+}
+
 Held hold(World& w, const Plan& plan)
 {
     Held h;
-    std::uint64_t before = resident_bytes();
-    auto more = [&] {
-        h.resident = resident_bytes() - before;
-        return h.connections < plan.connections && (plan.memory == 0 || h.resident < plan.memory);
-    };
-    for (std::uint32_t pair = 0; more(); ++pair) {
-        Family& a = w.attach();
-        Family& b = w.attach();
-        auto port = static_cast<std::uint16_t>(1024 + pair);
-        b.listener = open(b);
-        Address any(0, port);
-        must(client::sock_bind(b.session, b.listener, any.get(), any.size), "bind");
-        must(client::sock_listen(b.session, b.listener, 128), "listen");
-        for (std::uint32_t i = 0; i < connections_each && (i % 1000 != 0 || more()); ++i) {
-            if (h.connections == plan.connections) {
-                break;
-            }
-            client::Sock c = open(a);
-            Address to(0x7f000001 + i / per_address, port);
-            must(client::sock_connect(a.session, c, to.get(), to.size), "connect");
-            client::Sock s;
-            must(client::sock_accept(b.session, b.listener, nullptr, nullptr, 0, s), "accept");
-            if (!talk(a, c, b, s, h.connections)) {
-                give_up("first request", -EIO);
-            }
-            a.sockets.push_back(c);
-            b.sockets.push_back(s);
-            if (++h.connections % awake_at_once == 0) {
-                w.world.run_for(base::seconds(5)); // these fall asleep
-            }
+    Limits limits(plan);
+    for (std::uint16_t port = 1024; limits.more(h) && port != 0; ++port) {
+        std::string error;
+        Family* a = w.attach(error);
+        Family* b = a == nullptr ? nullptr : w.attach(error);
+        if (b == nullptr) {
+            h.stopped = "no room for another family: " + error;
+            break;
         }
+        fill(w, *a, *b, port, limits, h);
     }
     w.world.run_for(base::seconds(60));
-    h.resident = resident_bytes() - before;
-    h.families = w.families.size();
+    h.resident = limits.grown();
     return h;
 }
 
@@ -251,18 +304,20 @@ void report(World& w, const Plan& plan, const Held& h)
         asleep += w.stack.domain(static_cast<base::CpuId>(i)).tcp->idle_slab.in_use();
     }
     std::printf("{\"name\": \"bytes.idle_connection\", \"value\": %.0f, \"unit\": \"bytes\", \"why\": \"resident "
-                "growth per end of %" PRIu64 " idle connections, each after one request, %" PRIu64 " made in 5 s; slot "
+                "growth per end of %" PRIu64 " idle connections, each after one request, in waves of %" PRIu64 "; slot "
                 "%zu, asleep %zu (%" PRIu64 " of the ends), arrays %zu, table 8 to 16; awake: record %zu, tcb %zu, "
                 "rings in use %" PRIu64 "\"}\n",
-        each, h.connections, awake_at_once, sizeof(sockbuf::SocketSlot), sizeof(protocols::IdleConnection), asleep,
-        arrays_bytes, sizeof(gateway::SocketRecord), sizeof(protocols::Tcb), rings);
+        each, h.connections, wave, sizeof(sockbuf::SocketSlot), sizeof(protocols::IdleConnection), asleep, arrays_bytes,
+        sizeof(gateway::SocketRecord), sizeof(protocols::Tcb), rings);
+    std::fflush(stdout);
     std::uint64_t good = check_active(w);
     std::printf("{\"name\": \"conns.max\", \"value\": %" PRIu64
                 ", \"unit\": \"connections\", \"why\": \"both ends held "
-                "in %.2f GiB of growth, %" PRIu64 " families; then %" PRIu64 " of them active, every answer right; %zu "
+                "in %.2f GiB of growth, %zu families, then stopped by %s; then %" PRIu64
+                " of them active, every answer right; %zu "
                 "protocol CPUs in virtual time; by the bytes above 24 GiB hold %.2f million ends\"}\n",
-        h.connections, static_cast<double>(h.resident) / (1U << 30), h.families, good, plan.cpus,
-        24.0 * (1U << 30) / each / 1e6);
+        h.connections, static_cast<double>(h.resident) / (1U << 30), w.families.size(), h.stopped.c_str(), good,
+        plan.cpus, 24.0 * (1U << 30) / each / 1e6);
 }
 
 } // namespace
@@ -279,14 +334,16 @@ int main(int argc, char** argv)
             plan.connections = number();
         } else if (arg == "--memory") {
             plan.memory = number() << 20;
-            plan.connections = ~std::uint64_t{0};
+        } else if (arg == "--seconds") {
+            plan.seconds = static_cast<double>(number());
         } else if (arg == "--cpus") {
             plan.cpus = number();
         } else if (arg == "--ring-memory") {
             plan.ring_memory = number() << 20;
         } else {
-            std::fprintf(stderr, "usage: bench-idle [--quick] [--connections N | --memory MiB] [--cpus N] "
-                                 "[--ring-memory MiB]\n");
+            std::fprintf(stderr,
+                "usage: bench-idle [--quick] [--connections N] [--memory MiB] [--seconds S] [--cpus N] "
+                "[--ring-memory MiB]\n");
             return 64;
         }
     }

@@ -10,6 +10,7 @@ namespace {
 void row(const char* name, double value, const char* unit, const char* why)
 {
     std::printf("{\"name\": \"%s\", \"value\": %.4g, \"unit\": \"%s\", \"why\": \"%s\"}\n", name, value, unit, why);
+    std::fflush(stdout); // what follows takes longer, and may be ended
 }
 
 double per(std::uint64_t n, std::uint64_t of)

@@ -9,6 +9,9 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
 #include <ctime>
 #include <thread>
 
@@ -39,6 +42,15 @@ constexpr unsigned connects_max = 64; // until a CPU has the connection that its
 base::Endpoint loopback(std::uint16_t port)
 {
     return {base::IpAddr::v4(0x7f000001), port};
+}
+
+// Before anything floods: what does not work then cannot be measured.
+void must(int result, const char* what)
+{
+    if (result != 0) {
+        std::fprintf(stderr, "bench-flood: %s: %s\n", what, std::strerror(-result));
+        std::exit(1);
+    }
 }
 
 embed::Socket open(embed::Stack& stack, int type)
@@ -147,7 +159,9 @@ struct FloodWorld::Impl {
     std::atomic<bool> noting{false};
     std::atomic<std::uint64_t> exchanged{0};
     std::atomic<std::uint64_t> read{0};
-    std::vector<double> control_us; // of the control thread while noting; else the measuring one's
+    std::atomic<std::uint64_t> broken{0};  // established connections that ended
+    std::atomic<std::uint64_t> refused{0}; // control calls while noting
+    std::vector<double> control_us;        // of the control thread while noting; else the measuring one's
 };
 
 namespace {
@@ -192,6 +206,7 @@ FloodWorld::Impl::Impl(const std::vector<int>& of_cpus, bool with_reader) : cpus
         }
     }
     make_connections(exchange_connections, rr_clients, rr_servers);
+    listener.set_nonblocking(true);
     start_thread(0, [this] { answer(rr_servers); });
     start_thread(1, [this] { exchange(rr_clients); });
     start_thread(0, [this] { call_control(); });
@@ -234,7 +249,7 @@ void FloodWorld::Impl::connect_flood()
             for (unsigned tries = 0; !flood->connected(static_cast<base::CpuId>(i)); ++tries) {
                 INVARIANT(tries < connects_max);
                 flood_clients.push_back(open(stack, SOCK_STREAM));
-                INVARIANT(flood_clients.back().connect({flood_peer, flood_peer_port}) == 0);
+                must(flood_clients.back().connect({flood_peer, flood_peer_port}), "connect to the flood's peer");
             }
         }).join();
     }
@@ -245,34 +260,30 @@ void FloodWorld::Impl::make_connections(
 {
     for (std::size_t i = 0; i < count; ++i) {
         clients.push_back(open(stack, SOCK_STREAM));
-        INVARIANT(clients.back().connect(loopback(7)) == 0);
-        INVARIANT(listener.accept(servers.emplace_back()) == 0);
+        must(clients.back().connect(loopback(7)), "connect");
+        must(listener.accept(servers.emplace_back()), "accept");
     }
 }
 
+// A connection that breaks under the flood leaves the list at both ends; the others go on.
 void FloodWorld::Impl::answer(std::vector<embed::Socket>& servers)
 {
     static constexpr char message[message_bytes] = {};
-    for (;;) {
-        for (embed::Socket& s : servers) {
-            if (!read_whole(s)) {
-                return;
-            }
-            s.send({message, message_bytes}, MSG_NOSIGNAL);
-        }
+    while (!servers.empty()) {
+        std::erase_if(servers, [](embed::Socket& s) {
+            return !read_whole(s) || s.send({message, message_bytes}, MSG_NOSIGNAL) != message_bytes;
+        });
     }
 }
 
 void FloodWorld::Impl::exchange(std::vector<embed::Socket>& clients)
 {
     static constexpr char message[message_bytes] = {};
-    while (!stop) {
-        for (embed::Socket& c : clients) {
-            INVARIANT(c.send({message, message_bytes}) == message_bytes);
-        }
-        for (embed::Socket& c : clients) {
-            INVARIANT(read_whole(c));
-        }
+    while (!stop && !clients.empty()) {
+        broken += std::erase_if(clients, [](embed::Socket& c) {
+            return c.send({message, message_bytes}, MSG_NOSIGNAL) != message_bytes;
+        });
+        broken += std::erase_if(clients, [](embed::Socket& c) { return !read_whole(c); });
         exchanged.fetch_add(clients.size(), std::memory_order_relaxed);
     }
     for (embed::Socket& c : clients) {
@@ -280,26 +291,29 @@ void FloodWorld::Impl::exchange(std::vector<embed::Socket>& clients)
     }
 }
 
-// In turn: a question about a connection, which its owner answers, and a connection that is opened and closed.
+// In turn: a question about a connection, which its owner answers, and a connection that is opened and closed. Refused
+// is a result too: a flood may leave no room for new connections.
 void FloodWorld::Impl::call_control()
 {
-    embed::Socket asked = open(stack, SOCK_STREAM);
     for (bool connect = false; !stop; connect = !connect) {
         auto start = Clock::now();
+        int result = 0;
         if (connect) {
             embed::Socket c = open(stack, SOCK_STREAM);
-            INVARIANT(c.connect(loopback(7)) == 0);
+            result = c.connect(loopback(7));
             c.close();
         } else {
             int value = 0;
-            INVARIANT(idle_clients[0].option(IPPROTO_TCP, TCP_MAXSEG, value) == 0);
+            result = idle_clients[0].option(IPPROTO_TCP, TCP_MAXSEG, value);
         }
         if (noting.load(std::memory_order_acquire)) {
             control_us.push_back(std::chrono::duration<double, std::micro>(Clock::now() - start).count());
+            refused += result == 0 ? 0 : 1;
         }
-        if (connect) {
+        if (connect) { // also those whose client has given up meanwhile
             embed::Socket accepted;
-            INVARIANT(listener.accept(accepted) == 0);
+            while (listener.accept(accepted) == 0) {
+            }
         }
         std::this_thread::sleep_for(control_pause);
     }
@@ -372,6 +386,7 @@ FloodSample FloodWorld::measure(unsigned kinds, double packets_per_s, std::chron
     r.exchanges_per_s = static_cast<double>(w.exchanged - exchanged) / r.seconds;
     r.probes = w.probes() - probes;
     r.idle_lost = w.idle_lost();
+    r.broken = w.broken;
     w.flood->offer(0, 0);
     w.stack.cpus().call_all([&](lwkt::Cpu& cpu) {
         std::vector<double>& late = w.metronomes[cpu.id()]->late_us;
@@ -383,6 +398,7 @@ FloodSample FloodWorld::measure(unsigned kinds, double packets_per_s, std::chron
     });
     std::this_thread::sleep_for(warm_up); // the last noted call has ended, the queues are empty
     r.control.us.swap(w.control_us);
+    r.refused = w.refused.exchange(0);
     r.timer.sort();
     r.gap.sort();
     r.control.sort();

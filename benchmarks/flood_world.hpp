@@ -28,6 +28,8 @@ struct FloodSample {
     double exchanges_per_s = 0;  // requests answered on established connections
     std::uint64_t probes = 0;    // keepalives sent
     std::uint64_t idle_lost = 0; // idle connections that ended, or have an error
+    std::uint64_t broken = 0;    // established connections that ended, since the beginning
+    std::uint64_t refused = 0;   // control calls that failed: there was no room for a connection
     Samples timer;               // lateness of 1 ms timers, all protocol threads
     Samples gap;                 // CPU time of a protocol thread between two looks at its timers
     Samples control;             // duration of a control call

@@ -1,6 +1,7 @@
 // Decoding and stepping: see single_step.hpp. Compiled and used on x86-64 only.
 #include "benchmarks/single_step.hpp"
 
+#include <sched.h>
 #include <sys/ptrace.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -99,12 +100,42 @@ Decoded decode(const std::uint8_t* p, const user_regs_struct& r)
     return d;
 }
 
+// Parent and child on one CPU while it lasts: each step is two switches between them, and across CPUs each of those
+// would be a wake-up of a sleeping one.
+class OneCpu {
+public:
+    OneCpu()
+    {
+        cpu_set_t here;
+        CPU_ZERO(&here);
+        int cpu = sched_getcpu();
+        good_ = cpu >= 0 && sched_getaffinity(0, sizeof before_, &before_) == 0;
+        if (good_) {
+            CPU_SET(static_cast<unsigned>(cpu), &here);
+            sched_setaffinity(0, sizeof here, &here);
+        }
+    }
+    ~OneCpu()
+    {
+        if (good_) {
+            sched_setaffinity(0, sizeof before_, &before_);
+        }
+    }
+    OneCpu(const OneCpu&) = delete;
+    OneCpu& operator=(const OneCpu&) = delete;
+
+private:
+    cpu_set_t before_{};
+    bool good_ = false;
+};
+
 } // namespace
 
 Stepped step_through(const std::function<bool()>& work, const std::uint16_t* context,
     const std::function<void(const LockedInstruction&)>& found)
 {
     Stepped result;
+    OneCpu one_cpu;
     pid_t child = fork();
     if (child == 0) {
         ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
