@@ -51,6 +51,7 @@ Stack::Stack(const StackConfig& config) : config_(config)
     sleep_lines_.reset(new SleepLine[options.cpus()]);
     options.sleep_words = &sleep_lines_[0].word;
     options.spin_max = config.spin_max;
+    options.waiter = config.waiter;
     options.thread_name = config.name;
     lwkt::Clock& clock =
         config.simulation != nullptr ? static_cast<lwkt::Clock&>(config.simulation->clock()) : real_clock_;

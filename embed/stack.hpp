@@ -25,14 +25,15 @@ struct StackConfig {
     // under a lock; `pin` then is of the threads that run timers. Their interfaces must be in memory (loopback, sim
     // link).
     lwkt::Discipline discipline = lwkt::Discipline::message;
-    lwkt::LockKind lock = lwkt::LockKind::mutex; // giant, striped
-    unsigned locks_per_operation = 1;            // or 3: inside the shard's, one for each of the socket's buffers
-    std::uint32_t shards = 64;                   // striped: 1 to 64
-    Simulation* simulation = nullptr;            // null = protocol threads and real time
-    std::string name = "embed";                  // of the protocol threads
-    std::uint64_t seed = 0;                      // 0 = from the system's randomness; a simulation names its own
-    base::Micros spin_max{50};                   // how long an idle protocol thread polls before it sleeps
-    std::uint32_t application_spin = 256;        // pauses a blocked call polls for before it sleeps; 0 in simulations
+    lwkt::LockKind lock = lwkt::LockKind::mutex;       // giant, striped
+    unsigned locks_per_operation = 1;                  // or 3: inside the shard's, one for each of the socket's buffers
+    std::uint32_t shards = 64;                         // striped: 1 to 64
+    Simulation* simulation = nullptr;                  // null = protocol threads and real time
+    std::string name = "embed";                        // of the protocol threads
+    std::uint64_t seed = 0;                            // 0 = from the system's randomness; a simulation names its own
+    base::Micros spin_max{50};                         // how long an idle protocol thread polls before it sleeps
+    lwkt::WaiterKind waiter = lwkt::WaiterKind::probe; // what an idle protocol thread sleeps in
+    std::uint32_t application_spin = 256; // pauses a blocked call polls for before it sleeps; 0 in simulations
     gateway::GatewayOptions gateway{};
     protocols::StackOptions protocols{}; // its seed is the one above
 };

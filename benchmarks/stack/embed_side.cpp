@@ -22,6 +22,13 @@ lwkt::LockKind lock_of(const std::string& name)
     return name == "spin" ? lwkt::LockKind::spin : name == "queue" ? lwkt::LockKind::queue : lwkt::LockKind::mutex;
 }
 
+lwkt::WaiterKind waiter_of(const std::string& name)
+{
+    return name == "epoll"      ? lwkt::WaiterKind::epoll
+           : name == "io_uring" ? lwkt::WaiterKind::io_uring
+                                : lwkt::WaiterKind::probe;
+}
+
 } // namespace
 
 EmbedSide::EmbedSide(const Plan& plan)
@@ -31,6 +38,7 @@ EmbedSide::EmbedSide(const Plan& plan)
     config.discipline = discipline_of(plan.discipline);
     config.lock = lock_of(plan.lock);
     config.locks_per_operation = plan.locks_per_operation;
+    config.waiter = waiter_of(plan.waiter);
     inline_ = config.discipline == lwkt::Discipline::inline_;
     std::uint32_t sockets = 2 * plan.concurrency + plan.concurrency / 2 + 256; // both ends, and some that still close
     config.gateway.segment.sockets = std::max(4096U, std::bit_ceil(sockets));
