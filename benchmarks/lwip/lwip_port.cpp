@@ -14,6 +14,7 @@
 #include <lwip/pbuf.h>
 #include <lwip/priv/memp_priv.h>
 #include <lwip/prot/tcp.h>
+#include <lwip/sys.h>
 #include <lwip/timeouts.h>
 
 #include "protocols/wire/checksum.hpp"
@@ -52,6 +53,26 @@ unsigned size_class(std::size_t size)
     }
     return c;
 }
+
+// Application threads free what they received.
+struct HeapGuard {
+#if NO_SYS
+    HeapGuard()
+    {
+    }
+#else
+    HeapGuard() : level(sys_arch_protect())
+    {
+    }
+    ~HeapGuard()
+    {
+        sys_arch_unprotect(level);
+    }
+    HeapGuard(const HeapGuard&) = delete;
+    HeapGuard& operator=(const HeapGuard&) = delete;
+    sys_prot_t level;
+#endif
+};
 
 // ---- the wire
 // -----------------------------------------------------------------------------------------------------------
@@ -94,7 +115,11 @@ err_t transmit(netif*, pbuf* p, const ip4_addr_t*)
     ++c.packets;
     c.bytes += p->tot_len;
     corrupt(copy);
+    bool first = queue_in == queue_out;
     queue[queue_in++ % queue_packets] = copy;
+    if (first && the_wire->options.on_first != nullptr) {
+        the_wire->options.on_first();
+    }
     return ERR_OK;
 }
 
@@ -137,6 +162,7 @@ void* bench_lwip_malloc(std::size_t size)
     if (c == classes) {
         return nullptr;
     }
+    HeapGuard guard;
     heap_used += class_bytes(c);
     Block* b = free_blocks[c];
     if (b != nullptr) {
@@ -169,6 +195,7 @@ void bench_lwip_free(void* block)
     }
     unsigned c = 0;
     std::memcpy(&c, static_cast<char*>(block) - header_bytes, sizeof c);
+    HeapGuard guard;
     heap_used -= class_bytes(c);
     auto* b = static_cast<Block*>(block);
     b->next = free_blocks[c];
@@ -177,7 +204,11 @@ void bench_lwip_free(void* block)
 
 u32_t sys_now()
 {
-    return now_ms;
+#if NO_SYS
+    return now_ms; // as tick_ns() read it
+#else
+    return static_cast<u32_t>(lwip_bench::now_ns() / 1'000'000);
+#endif
 }
 
 } // extern "C"
@@ -202,13 +233,15 @@ std::uint64_t now_ns()
     return static_cast<std::uint64_t>(t.tv_sec) * 1'000'000'000U + static_cast<std::uint64_t>(t.tv_nsec);
 }
 
-Wire::Wire(const WireOptions& options)
+Wire::Wire(const WireOptions& wanted) : options(wanted)
 {
     the_wire = this;
     fast_routines = options.fast_routines;
     until_corrupt = options.corrupt_nth;
     now_ms = static_cast<std::uint32_t>(now_ns() / 1'000'000);
+#if NO_SYS
     lwip_init();
+#endif
     ip4_addr_t address{};
     ip4_addr_t mask{};
     ip4_addr_t gateway{};
@@ -236,6 +269,11 @@ bool Wire::turn()
         }
     }
     return true;
+}
+
+bool Wire::pending() const
+{
+    return queue_in != queue_out;
 }
 
 std::uint64_t Wire::tick_ns()

@@ -1,5 +1,6 @@
 // The ground under lwIP: the platform routines that arch/cc.h names, and the wire, a netif that queues a copy of each
-// packet and hands it in again on the next turn, never inside the transmit call. One thread; one of it per process.
+// packet and hands it in again on the next turn, never inside the transmit call. One of it per process; used by whoever
+// may use lwIP's core (its one thread, or the holder of its lock), but the heap and the checksum by any thread.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +15,7 @@ struct WireOptions {
     bool checksums = true;         // made by the sender, verified by the receiver
     bool fast_routines = true;     // checksum and heap of lwip_port.cpp; else lwIP's own checksum, and malloc
     std::uint64_t corrupt_nth = 0; // flip a bit in the nth packet with payload; 0: in none
+    void (*on_first)() = nullptr;  // a packet was put on the wire when it was empty
 };
 
 struct WireCounters {
@@ -25,15 +27,17 @@ struct WireCounters {
 
 class Wire {
 public:
-    // lwip_init and the netif, whose address is both ends of every connection.
+    // lwip_init, if lwIP has no thread that does it, and the netif, whose address is both ends of every connection.
     explicit Wire(const WireOptions& options);
 
     // Hands in a batch of what was there at the beginning. False: there was nothing.
     bool turn();
+    bool pending() const; // something is on the wire
     // Reads the clock for lwIP, runs its timers; returns the time.
     std::uint64_t tick_ns();
 
     WireCounters counters; // any time
+    const WireOptions options;
 };
 
 std::uint64_t now_ns();

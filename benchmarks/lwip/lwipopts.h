@@ -3,11 +3,39 @@
    of 512 KiB, checksums made and verified. benchmarks/README.md says why each. */
 #pragma once
 
+#ifdef BENCH_LWIP_THREADS
+/* Its own thread, and netconns for application threads; LWIP_TCPIP_CORE_LOCKING is given by the build, both ways.
+   Netconns carry a `socket` for whoever makes sockets of them, which is where the benchmark keeps its own. */
+#define NO_SYS 0
+#define SYS_LIGHTWEIGHT_PROT 1
+#define LWIP_NETCONN 1
+#define LWIP_SOCKET 1
+#define LWIP_SOCKET_SELECT 0
+#define LWIP_SOCKET_POLL 0
+#define LWIP_COMPAT_SOCKETS 0
+#define LWIP_TIMEVAL_PRIVATE 0
+#define LWIP_DONT_PROVIDE_BYTEORDER_FUNCTIONS 1
+#define LWIP_ERRNO_STDINCLUDE 1
+#define LWIP_SOCKET_EXTERNAL_HEADERS 1 /* the system's, where lwIP's core wants types of them */
+#define LWIP_SOCKET_EXTERNAL_HEADER_SOCKETS_H <netinet/in.h>
+#define LWIP_SOCKET_EXTERNAL_HEADER_INET_H <arpa/inet.h>
+#define LWIP_NETCONN_SEM_PER_THREAD 1
+#define LWIP_NETCONN_FULLDUPLEX 0
+#define MEMP_NUM_NETCONN 60000
+#define MEMP_NUM_NETBUF 65000
+#define MEMP_NUM_TCPIP_MSG_API 64
+#define MEMP_NUM_TCPIP_MSG_INPKT 1 /* the wire hands in by itself */
+#define TCPIP_MBOX_SIZE 4096
+#define DEFAULT_TCP_RECVMBOX_SIZE 1024 /* a window of segments of 1,460 B fits twice */
+#define DEFAULT_UDP_RECVMBOX_SIZE 20000
+#define DEFAULT_ACCEPTMBOX_SIZE 20000
+#else
 /* One thread, callbacks only: lwIP's fastest interface. */
 #define NO_SYS 1
 #define SYS_LIGHTWEIGHT_PROT 0
 #define LWIP_NETCONN 0
 #define LWIP_SOCKET 0
+#endif
 
 /* IPv4, TCP, UDP and nothing else. */
 #define LWIP_ARP 0
@@ -43,7 +71,11 @@
 #define TCP_WND (512 * 1024)
 #define TCP_SND_BUF (512 * 1024)
 #define TCP_SND_QUEUELEN 65000
+#ifdef BENCH_LWIP_THREADS
+#define TCP_SNDLOWAT 49152 /* netconns see at most 65,535 bytes of room, however much there is */
+#else
 #define TCP_SNDLOWAT (TCP_SND_BUF / 2)
+#endif
 #define TCP_SNDQUEUELOWAT 1000
 #define TCP_WND_UPDATE_THRESHOLD (TCP_WND / 4)
 #define TCP_OVERSIZE 1460

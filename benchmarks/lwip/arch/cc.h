@@ -23,7 +23,7 @@ void bench_lwip_free(void* block);
 #define mem_clib_calloc bench_lwip_calloc
 #define mem_clib_free bench_lwip_free
 
-/* One thread: nothing to protect, and a random number is wanted once per start. */
+/* A random number is wanted once per start. */
 #define LWIP_RAND() 0x5eed5eedU
 
 #define PACK_STRUCT_BEGIN
