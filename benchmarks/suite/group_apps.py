@@ -43,5 +43,5 @@ def tasks():
         task("apps", "ratio.nginx_tap", "nginx over TAP, connections kept", lambda held, name: nginx(held, name, False)),
         task("apps", "ratio.nginx_close_tap", "nginx over TAP, a connection per request", lambda held, name: nginx(held, name, True)),
         task("apps", "ratio.memcached_tap", "memcached over TAP", memcached),
-        task("apps", "ratio.redis_same_host", "redis on one netd", redis_same_host, 150, 16),
+        task("apps", "ratio.redis_same_host", "redis on one netd", redis_same_host, 110, 12),
     ]

@@ -87,6 +87,11 @@ def idle_cpu(held, name, count=10000):
         stack.close()
 
 
+def idle_seconds(bench):
+    """bench-idle holds as many as fit in its time, which is what remains of the task's."""
+    return ("--seconds", max(20, min(220, int(bench.deadline - time.monotonic()))))
+
+
 def tasks():
     return [
         task("compare", "ratio.bulk_tap_send", "iperf3 from netd over TAP", lambda held, name: bulk(held, name, held.from_netd, False)),
@@ -97,6 +102,7 @@ def tasks():
              lambda held, name: pingpong(held, name, held.same_host, "spin")),
         task("compare", "ratio.pingpong_tap", "ping-pong over TAP", lambda held, name: pingpong(held, name, held.over_the_wire)),
         task("compare", "cpu.idle", "CPU time with idle connections", idle_cpu, 30, 15),
-        printing("compare", "memory of idle connections", "bench-idle", ("bytes.idle_connection", "conns.max"), 60, 5),
+        printing("compare", "memory of idle connections, and how many there can be", "bench-idle", ("bytes.idle_connection", "conns.max"),
+                 230, 5, arguments=idle_seconds),
         printing("compare", "kernel memory of an idle socket", "bench-idle-kernel", ("bytes.idle_kernel",), 15, 4),
     ]

@@ -29,7 +29,7 @@ FAMILIES = {  # family: title, goals, seconds, seconds when quick
     "pool": ("pools, memory that goes home", (), 15, 3),
     "checksum": ("checksum and copy", (), 10, 3),
     "toeplitz": ("steering hash", (), 5, 2),
-    "pcb": ("connection table, 1,000 to 10 million connections", (), 60, 6),
+    "pcb": ("connection table, 1,000 to 10 million connections", (), 50, 6),
 }
 
 

@@ -8,11 +8,11 @@ import time
 
 from . import machine, programs
 from .callgrind import per_operation
-from .figures import Unavailable, alternate, best, plot, ratio_row
+from .figures import Unavailable, alternate, best, number, plot, ratio_row
 from .plan import Task
 from .printed import printing
-from .rows import BY_NAME, absent
-from .stack_run import CPUS_ONE, CPUS_TWO, TOLD, embed, kernel, lwip
+from .rows import BY_NAME, RATIO, absent, rounded, row
+from .stack_run import CPUS_ONE, CPUS_TWO, LWIP_THREADED, TOLD, embed, kernel, lwip, lwip_threaded
 
 WORKLOADS = ("conn", "rr", "bulk", "udp")
 CONCURRENCY = 256  # two CPUs: enough for batches, few enough for every cache
@@ -162,49 +162,66 @@ def up(bench):
     return [smallest(found)], []
 
 
+COUNTED = ("message", "inline")
+
+
 def up_curve(bench):
-    """Counters and instructions per operation under messages on one CPU, over the operations in progress."""
-    points = CURVE[::3] + (CURVE[-1],) if bench.quick else CURVE
-    lines = {}
-    instructions = []
-    not_counted = ended = None
-    left = list(dict.fromkeys(points))
-    while left and time.monotonic() < bench.deadline:
-        concurrency = left.pop(0)
-        side = embed("rr", measuring(bench), CPUS_ONE, concurrency=concurrency)
-        try:
-            side()
-        except Unavailable as error:
-            if not lines:
-                raise
-            ended = str(error)
+    """Counters and instructions per operation on one CPU, over the operations in progress."""
+    points = (1, 100, 10000) if bench.quick else CURVE
+    counters, instructions, ended = {}, {}, []
+    for part, concurrency in enumerate(points):
+        end = share(bench, part, len(points))
+        for discipline in COUNTED:
+            side = embed("rr", measuring(bench), CPUS_ONE, discipline, concurrency=concurrency)
+            try:
+                side()
+                if discipline == "message":
+                    for name, value in side.per_operation().items():
+                        if name.startswith(TOLD):
+                            counters.setdefault(name.replace("_", " "), []).append([concurrency, value])
+                if not (bench.quick and concurrency > 1000):
+                    count = per_operation(side, bench.quick, max(10.0, end - time.monotonic()))
+                    instructions.setdefault(discipline, []).append([concurrency, count])
+            except Unavailable as error:
+                ended.append(f"{discipline} with {concurrency:,}: {error}")
+        if time.monotonic() > bench.deadline:
+            ended.append(f"the time was over after {concurrency:,}")
             break
-        for name, value in side.per_operation().items():
-            if name.startswith(TOLD):
-                lines.setdefault(name.replace("_", " "), []).append([concurrency, value])
-        try:
-            if not not_counted:
-                share = max(5.0, (bench.deadline - time.monotonic()) / (len(left) + 1))
-                instructions.append([concurrency, per_operation(side, bench.quick, share)])
-        except Unavailable as error:
-            not_counted = str(error)
-    how = "bench-stack rr --cpus 0, messages" + (f". Ends where it failed ({ended})" if ended else "")
+    if not counters:
+        raise Unavailable(ended[0] if ended else "nothing was counted")
+    how = "bench-stack rr --cpus 0" + (f". Not all: {'; '.join(ended[:3])}" if ended else "")
     series = [plot("stack.up_counters", "One CPU, messages: what an operation costs", "operations in progress", "count per operation",
-                   lines, how + (f". Instructions are not counted ({not_counted})" if not_counted else ""), log_x=True)]
+                   counters, how, log_x=True)]
     if instructions:
-        series.append(plot("stack.up_instructions", "One CPU, messages: instructions per operation", "operations in progress",
-                           "instructions per operation", {"message": instructions},
-                           f"{how}; callgrind, difference of a longer and a shorter run", log_x=True))
+        series.append(plot("stack.up_instructions", "One CPU: instructions per operation", "operations in progress",
+                           "instructions per operation", instructions, f"{how}; callgrind, difference of a longer and a shorter run",
+                           log_x=True))
     return [], series
+
+
+def counted_instructions(bench):
+    """The figure that repeats on a machine with others: instructions per operation, one CPU, both ends and the workers."""
+    rows = []
+    for workload in ("rr",) if bench.quick else ("conn", "rr", "udp"):
+        for discipline in COUNTED:
+            name = f"stack.instructions.{workload}.{discipline}"
+            side = embed(workload, measuring(bench), CPUS_ONE, discipline, concurrency=CONCURRENCY_UP)
+            try:
+                count = rounded(per_operation(side, bench.quick, max(10.0, bench.deadline - time.monotonic())))
+                rows.append(row(name, "instructions per operation", count, count, count, 1,
+                                f"callgrind, {CONCURRENCY_UP:,} operations in progress, both ends and their programs"))
+            except Unavailable as error:
+                rows.append(row(name, "instructions per operation", why=str(error)))
+    return rows, []
 
 
 # Against others ------------------------------------------------------------------------------------------------------
 
 
-def against(name, workload, theirs, extra=()):
+def against(name, workload, theirs):
     """Per core, the best placement of both; `theirs(bench)` are the sides of the other stack by placement."""
     def run(bench):
-        ours = {f"ours, {label}": embed(workload, measuring(bench), cpus, concurrency=CONCURRENCY_UP, extra=extra, per_core=True)
+        ours = {f"ours, {label}": embed(workload, measuring(bench), cpus, concurrency=CONCURRENCY_UP, per_core=True)
                 for label, cpus in (("1 CPU", CPUS_ONE), ("2 CPUs", CPUS_TWO))}
         other = theirs(bench)
         found = alternate({**other, **ours}, bench.rounds(9), bench.deadline)
@@ -212,7 +229,7 @@ def against(name, workload, theirs, extra=()):
         why = "per core; " + "; ".join(f"{side} {one.told()}" for side, one in {**ours, **other}.items())
         return [ratio_row(name, found[mine], found[best_other], why, best={"ours": mine, "theirs": best_other})], []
 
-    return Task("stack", BY_NAME[name].compares, (name,), 60, 7, run)
+    return Task("stack", BY_NAME[name].compares, (name,), 50, 7, run)
 
 
 def on_kernel(workload):
@@ -220,23 +237,98 @@ def on_kernel(workload):
                           for label, cpus in (("1 CPU", CPUS_ONE), ("2 CPUs", CPUS_TWO))}
 
 
-def on_lwip(workload, *variants):
-    """lwIP looks connections up in a list, so it is also run with few; `variants` are further options it may be best with."""
-    return lambda bench: {
-        f"lwIP, {' '.join([f'{concurrency:,} at a time', *variant])}": lwip(workload, measuring(bench), 0, concurrency, variant)
-        for concurrency in ((1,) if workload == "bulk" else (16, CONCURRENCY_UP)) for variant in variants or ((),)}
+# lwIP ----------------------------------------------------------------------------------------------------------------
+
+MSS = ("--mss", "1460")  # segments of that size, and checksums, on both sides
+FEW_TO_MANY = (16, 256, 1000)
+FEW_TO_MANY_CALLBACKS = (16, 100, 1000)
+
+
+def placements(bench):
+    return {"1 CPU": CPUS_ONE} if bench.quick else {"1 CPU": CPUS_ONE, "2 CPUs": CPUS_TWO}
+
+
+def outstanding(bench, workload):
+    return (1,) if workload == "bulk" else (16, 1000) if bench.quick else FEW_TO_MANY
+
+
+def of_lwip(bench, workload, program, kind):
+    """lwIP's threaded side, sockets without a copy of bulk as well (which netconns offer)."""
+    variants = ((), ("--no-copy",)) if workload == "bulk" else ((),)
+    return {f"lwIP, {' '.join([kind, *extra])}, {label}, {count:,} at a time":
+            lwip_threaded(program, workload, measuring(bench), cpus, count, extra)
+            for label, cpus in placements(bench).items() for count in outstanding(bench, workload) for extra in variants}
+
+
+def heat(sides):
+    """The best side of one round: (name, side), and what the others did. Unavailable when none can run."""
+    able, reason = {}, "no side"
+    for name, side in sides.items():
+        try:
+            able[name] = side()
+        except Unavailable as error:
+            reason = str(error)
+    if not able:
+        raise Unavailable(reason)
+    name = max(able, key=able.get)
+    sides[name].results.clear()
+    return name, sides[name], ", ".join(f"{side} {number(value)}" for side, value in able.items())
+
+
+def against_lwip(workload):
+    """Sockets and application threads on both sides, each in its best configuration; lwIP also by messages alone, its
+    discipline that is like ours."""
+    name = f"ratio.{workload}_lwip"
+
+    def run(bench):
+        ours, mine, our_heat = heat({
+            f"ours, {label}, {count:,} at a time": embed(workload, measuring(bench), cpus, concurrency=count, extra=MSS, per_core=True)
+            for label, cpus in placements(bench).items() for count in outstanding(bench, workload)})
+        entered, heats = {}, {}
+        for kind, program in LWIP_THREADED.items():
+            label, side, heats[kind] = heat(of_lwip(bench, workload, program, kind))
+            entered[kind] = (label, side)
+        found = alternate({"ours": mine, **{kind: side for kind, (_, side) in entered.items()}}, bench.rounds(9), bench.deadline)
+        rows = []
+        for rows_name, kinds in ((name, tuple(entered)), (f"{name}.messages", ("calls as messages",))):
+            kind = best({kind: found[kind] for kind in kinds})
+            label, side = entered[kind]
+            why = (f"per core, application threads and sockets on both sides, MSS 1,460, checksums; {ours} {mine.told()}; "
+                   f"{label} {side.told()}; all, one round each: {our_heat}; " + "; ".join(heats[kind] for kind in kinds))
+            rows.append(ratio_row(rows_name, found["ours"], found[kind], why, best={"ours": ours, "theirs": label}))
+        return rows, []
+
+    return Task("stack", BY_NAME[name].compares, (name,), 60, 9, run)
+
+
+def callbacks(bench):
+    """Without threads on both sides: our inline against lwIP's callbacks, as many operations at a time on both."""
+    rows = []
+    cases = [(workload, count) for workload in ("conn", "rr", "udp") for count in FEW_TO_MANY_CALLBACKS] + [("bulk", 1)]
+    cases = [case for case in cases if not bench.quick or case in (("conn", 16), ("conn", 1000), ("bulk", 1))]
+    for part, (workload, count) in enumerate(cases):
+        name = f"ratio.{workload}_lwip.callbacks" + (f".{count}" if workload != "bulk" else "")
+        ours = embed(workload, measuring(bench), CPUS_ONE, "inline", concurrency=count, extra=MSS)
+        theirs = lwip(workload, measuring(bench), 0, count, ("--copy",) if workload == "bulk" else ())
+        try:
+            found = alternate({"ours": ours, "lwIP": theirs}, bench.rounds(5), share(bench, part, len(cases)))
+            why = f"{count:,} at a time, one thread on each side; inline {ours.told()}; lwIP, raw API {theirs.told()}"
+            rows.append(ratio_row(name, found["ours"], found["lwIP"], why))
+        except Unavailable as error:
+            rows.append(row(name, RATIO, why=str(error)))
+    return rows, []
 
 
 def tasks():
     return [
-        Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 90, 12, smp),
-        Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 300, 45, disciplines),
-        Task("stack", "messages against inline on 1 CPU", ("ratio.message_vs_inline_up",), 60, 8, up),
+        Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 75, 10, smp),
+        Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 240, 35, disciplines),
+        Task("stack", "messages against inline on 1 CPU", ("ratio.message_vs_inline_up",), 50, 7, up),
         against("ratio.conn_stack", "conn", on_kernel("conn")),
-        against("ratio.conn_lwip", "conn", on_lwip("conn")),
-        against("ratio.rr_lwip", "rr", on_lwip("rr")),
-        against("ratio.bulk_lwip", "bulk", on_lwip("bulk", (), ("--copy",)), ("--mss", "1460")),
+        against_lwip("conn"), against_lwip("rr"), against_lwip("bulk"),
+        Task("stack", "inline against lwIP's callbacks", (), 70, 7, callbacks, "ratio.conn_lwip.callbacks"),
         printing("stack", "locks, atomics, messages and allocations per packet", "bench-steady",
-                 ("steady.locks", "steady.atomics", "steady.remote", "steady.allocs", "steady.app_atomics"), 30, 5),
-        Task("stack", "messages on 1 CPU over concurrency", (), 120, 15, up_curve, "stack.up"),
+                 ("steady.locks", "steady.atomics", "steady.remote", "steady.allocs", "steady.app_atomics"), 20, 8),
+        Task("stack", "instructions per operation", (), 45, 5, counted_instructions, "stack.instructions"),
+        Task("stack", "1 CPU over concurrency", (), 110, 14, up_curve, "stack.up"),
     ]

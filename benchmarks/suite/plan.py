@@ -1,10 +1,14 @@
 """What a run does: tasks of groups, chosen by name, each with an estimate; and the time that they may take.
 
 A group may use its own time and what the groups before it left. A task that would begin later is not begun; its rows
-say so. Within a task the rounds are cut short when its share is over (figures.alternate).
+say so. Within a task the rounds are cut short when its share is over (figures.alternate); a task that goes on for
+longer, because a program hangs, is ended by an alarm with all that it runs, and so are its rows. Whoever interrupts the
+run gets the rows that there are.
 """
 
+import contextlib
 import dataclasses
+import signal
 import sys
 import time
 import traceback
@@ -13,10 +17,30 @@ import typing
 from .figures import Unavailable
 from .rows import BY_NAME, GROUPS, WAITS, absent, judged, shown
 
-# Seconds per group: 43 minutes, and under 5 for a quick run.
-BUDGET = {"micro": 300, "stack": 960, "compare": 480, "apps": 540, "starve": 180, "scale": 120}
-BUDGET_QUICK = {"micro": 30, "stack": 90, "compare": 60, "apps": 40, "starve": 55, "scale": 10}
+# Seconds per group: 40 minutes, and under 5 for a quick run.
+BUDGET = {"micro": 220, "stack": 840, "compare": 660, "apps": 400, "starve": 170, "scale": 110}
+BUDGET_QUICK = {"micro": 30, "stack": 115, "compare": 45, "apps": 35, "starve": 40, "scale": 10}
+GRACE, GRACE_QUICK = 30, 12  # after its deadline a task is ended
 STARTED = time.monotonic()
+
+
+class Overrun(BaseException):
+    """A task did not end. Not an Exception, so that nobody on the way takes it for a side that failed."""
+
+
+@contextlib.contextmanager
+def alarm(end):
+    """Raises Overrun in the body at that time, and again should what it cleans up then hang."""
+    def ring(*_):
+        raise Overrun
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, max(0.01, end - time.monotonic()), 10)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def say(text):
@@ -50,7 +74,9 @@ class Bench:
 
     quick: bool
     cleanup: object         # ExitStack of the run
-    deadline: float = 0.0   # of the running task
+    deadline: float = 0.0   # of the running task: no round begins after it
+    end: float = 0.0        # then the task is ended
+    interrupted: bool = False
     found: dict = dataclasses.field(default_factory=dict)  # rows so far, by name
     shared: dict = dataclasses.field(default_factory=dict)  # what several tasks use, made by the first
 
@@ -85,9 +111,28 @@ def text_of(tasks, quick):
     return "\n".join([*out, f"together about {total / 60:.1f} minutes"])
 
 
+def attempt(task, bench):
+    """(rows, series, why rows may be missing, what there is to tell) of one task."""
+    begin = time.monotonic()
+    try:
+        with alarm(bench.end):
+            return *task.run(bench), "the program printed no such row", None
+    except Unavailable as error:
+        return [], [], str(error), None if task.names else f"nothing: {error}"
+    except Overrun:
+        why = f"ended after {time.monotonic() - begin:.0f} s, its time being over long ago"
+        return [], [], why, why
+    except (KeyboardInterrupt, SystemExit):
+        bench.interrupted = True
+        return [], [], "the run was interrupted", "interrupted"
+    except Exception as error:  # a mistake of ours costs its rows and not the run
+        traceback.print_exc()
+        return [], [], f"the suite itself failed: {type(error).__name__}: {error}", None
+
+
 def execute(tasks, bench, tell=say):
     """Runs the tasks in order; (rows, series). Every row that a task names appears, whatever happens to the task."""
-    budget = BUDGET_QUICK if bench.quick else BUDGET
+    budget, grace = (BUDGET_QUICK, GRACE_QUICK) if bench.quick else (BUDGET, GRACE)
     rows, series = [], []
     group_end = time.monotonic()
     group = None
@@ -97,27 +142,24 @@ def execute(tasks, bench, tell=say):
             group_end += budget[group]
         now = time.monotonic()
         bench.deadline = min(group_end, now + 2 * task.estimate(bench.quick))
-        tell(f"{number}/{len(tasks)} {task.group}: {task.title}")
-        made, more = [], []
-        if now + 0.3 * task.estimate(bench.quick) > group_end:
-            why = f"the time of group {group} was used up"
+        bench.end = bench.deadline + grace
+        made, more, told = [], [], None
+        if bench.interrupted:
+            why = "the run was interrupted"
+        elif now + 0.3 * task.estimate(bench.quick) > group_end:
+            why = told = f"the time of group {group} was used up"
         else:
-            try:
-                made, more = task.run(bench)
-                why = "the program printed no such row"
-            except Unavailable as error:
-                why = str(error)
-                if not task.names:
-                    tell(f"nothing: {why}")
-            except Exception as error:  # a mistake of ours costs its rows and not the run
-                traceback.print_exc()
-                why = f"the suite itself failed: {type(error).__name__}: {error}"
+            tell(f"{number}/{len(tasks)} {task.group}: {task.title}")
+            made, more, why, told = attempt(task, bench)
+        if told:
+            tell(told)
         have = {one["name"] for one in made}
         made += [absent(name, why) for name in task.names if name not in have]
         made = [judged(one, group) for one in made]
         for one in made:
             bench.found[one["name"]] = one
-            tell(shown(one))
+            if not bench.interrupted:
+                tell(shown(one))
         rows += made
         series += [{**one, "group": group} for one in more]
     order = {name: place for place, name in enumerate(BY_NAME)}

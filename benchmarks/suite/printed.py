@@ -8,14 +8,15 @@ from .plan import Task
 from .rows import absent, row
 
 
-TIMEOUT_LEAST = 45.0  # a program that prints rows cannot be cut short, only ended
+SPARE = 2.0  # seconds before the task is ended in which its program is, so that what it printed counts
 
 
 def objects_of(program, bench, arguments):
     """(objects, what went wrong or None): a program that fails late has still measured what it printed before."""
     came = []
     try:
-        programs.lines(program, [*arguments, *(["--quick"] if bench.quick else [])], timeout=max(TIMEOUT_LEAST, bench.deadline - time.monotonic()), came=came)
+        programs.lines(program, [*arguments, *(["--quick"] if bench.quick else [])],
+                       timeout=max(1.0, bench.end - SPARE - time.monotonic()), came=came)
     except Unavailable as error:
         return came, str(error)
     return came, None
@@ -28,10 +29,13 @@ def rows_of(objects):
 
 
 def printing(group, title, program, names, seconds, seconds_quick, prefix="", curves=lambda objects: [], arguments=()):
-    """A task for `program`; `curves` makes the series out of all its objects, `prefix` begins its other rows."""
+    """A task for `program`; `curves` makes the series out of all its objects, `prefix` begins its other rows.
+
+    `arguments`: a tuple, or a function of the Bench that makes it.
+    """
 
     def run(bench):
-        objects, wrong = objects_of(program, bench, arguments)
+        objects, wrong = objects_of(program, bench, arguments(bench) if callable(arguments) else arguments)
         rows = rows_of(objects)
         have = {one["name"] for one in rows}
         return rows + [absent(name, wrong) for name in names if wrong and name not in have], curves(objects)

@@ -4,8 +4,12 @@ import json
 import subprocess
 
 from netdtools import paths
+from netdtools.process import run_group
 
 from .figures import Unavailable
+
+
+REASONS = {}  # program -> why this build has none, where that is known
 
 
 def places(program):
@@ -17,23 +21,22 @@ def places(program):
 def path_of(program):
     path = next((path for path in places(program) if path.exists()), None)
     if path is None:
-        raise Unavailable(f"waits for: {program} (not in this build)")
+        raise Unavailable(REASONS.get(program) or f"waits for: {program} (not in this build)")
     return path
 
 
-def lines(program, arguments=(), prefix=(), timeout=60.0, came=None):
+def lines(program, arguments=(), prefix=(), timeout=60.0, came=None, path=None):
     """The objects that the program prints; any failure of it is Unavailable.
 
-    With a list `came` the objects also land there as far as the program came before it failed.
+    `path`: where it is, when the build does not make it. With a list `came` the objects also land there as far as the program came before it failed.
     """
-    command = [*prefix, str(path_of(program)), *map(str, arguments)]
+    command = [*prefix, str(path or path_of(program)), *map(str, arguments)]
     said = " ".join([program, *map(str, arguments)])
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                              errors="replace", timeout=timeout)
+        done = run_group(command, timeout)
         output, errors, code = done.stdout, done.stderr, done.returncode
     except subprocess.TimeoutExpired as late:
-        output, errors, code = _text(late.stdout), f"no end within {timeout:.0f} s", None
+        output, errors, code = late.stdout or "", f"no end within {timeout:.0f} s", None
     except OSError as error:
         raise Unavailable(f"{said}: {error.strerror}") from None
     found = []
@@ -58,6 +61,3 @@ def one(program, arguments=(), prefix=(), timeout=60.0):
         raise Unavailable(f"{program} printed {len(found)} results where one with a value was expected")
     return found[0]
 
-
-def _text(output):
-    return output.decode(errors="replace") if isinstance(output, bytes) else output or ""

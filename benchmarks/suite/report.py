@@ -60,7 +60,7 @@ def cell(text, kind=""):
 
 
 def table(rows):
-    out = ["<table><tr><th>row</th><th>value</th><th>spread</th><th>goal</th><th></th><th>what, and why</th></tr>"]
+    out = ["<table><tr><th>row</th><th>value</th><th>spread</th><th>goal</th><th>verdict</th><th>what, and why</th></tr>"]
     for one in rows:
         kind, words = verdict(one)
         spread = f"{number(one['low'])} to {number(one['high'])}, {one['runs']} runs" if one.get("low") is not None else ""
@@ -86,7 +86,7 @@ def machine_table(machine):
     names = {"cpus": "CPUs usable", "cores": "cores", "memory_gib": "memory in GiB", "governor": "frequency governor",
              "congestion_default": "kernel's default congestion control (every compared route says CUBIC)",
              "spin_ratio": "two bare spinning processes : one (median / low / high)", "load_before": "load average before",
-             "load_after": "load average after", "quick": "quick run (a look, not a figure to quote)", "minutes": "minutes it took"}
+             "load_after": "load average after", "quick": "quick run (a look, not a figure to quote)", "minutes": "minutes it took", "interrupted": "interrupted before its end"}
     return "<table>" + "".join(f"<tr><td>{names.get(key, key)}</td><td>{html.escape(text(value))}</td></tr>"
                                for key, value in machine.items()) + "</table>"
 
@@ -100,7 +100,7 @@ def summary(rows):
 def page(result):
     from . import plots  # needs matplotlib
     rows, machine, series = result["rows"], result["machine"], result.get("series", [])
-    out = ["<!doctype html><html lang=en><meta charset=utf-8><title>netd benchmarks</title>", f"<style>{STYLE}</style>",
+    out = ['<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>netd benchmarks</title>', f"<style>{STYLE}</style></head><body>",
            "<h1>netd: benchmark report</h1>",
            f"<p>{html.escape(str(machine.get('date', '')))}, commit {html.escape(str(machine.get('commit')))}: {summary(rows)}.</p>",
            "<p>A ratio compares two sides that took turns within this run; its value is the median of the rounds' ratios, its spread "
@@ -110,7 +110,11 @@ def page(result):
         out.append(f"<figure>{bars}<figcaption>Every measured ratio as a part of its goal: the line at 1 is the goal. The thin line is the "
                    "spread over the rounds. Where less is better the part is inverted, so right of the line is always reached."
                    "</figcaption></figure>")
-    out.append("<h2>The goals</h2>" + table([one for one in rows if one["name"] in BY_NAME]))
+    out.append("<h2>The goals</h2>")
+    for group in GROUPS:
+        goals = [one for one in rows if one["name"] in BY_NAME and one["group"] == group]
+        if goals:
+            out.append(f"<h3>{TITLES[group]}</h3>" + table(goals))
     out.append("<h2>The machine</h2>" + machine_table(machine))
     for group in GROUPS:
         of_group = [one for one in rows if one.get("group") == group and one["name"] not in BY_NAME]
@@ -121,7 +125,7 @@ def page(result):
                 "</figcaption></figure>" for one in drawn]
         if of_group:
             out.append(table(of_group))
-    return "\n".join(out) + "\n"
+    return "\n".join([*out, "</body></html>"]) + "\n"
 
 
 def write(result, path):

@@ -4,8 +4,9 @@ and again, in turn with the others; it keeps what it printed."""
 import os
 import statistics
 
+from netdtools import paths
 from netdtools.namespace import Namespace
-from netdtools.process import ToolError
+from netdtools.process import ToolError, run
 
 from . import programs
 from .figures import Unavailable, number
@@ -63,14 +64,39 @@ def kernel(bench, workload, seconds, cpus, concurrency=None):
     return Side("bench-stack", arguments, seconds, kernel_namespace(bench).prefix, per_core=True)
 
 
+LWIP_CALLBACKS = "bench-lwip"
+LWIP_THREADED = {"calls under its lock": "bench-lwip-locking", "calls as messages": "bench-lwip-messages"}
+LWIP_PROGRAMS = (LWIP_CALLBACKS, *LWIP_THREADED.values())
+
+
+def fetch_lwip():
+    """Gets lwIP's sources if they are not there. What went wrong, which the rows then say; None if all is well."""
+    if os.environ.get("NETD_BUILD") or (paths.TOP / "build" / "lwip" / "source" / "src").is_dir():
+        return None
+    try:
+        run([paths.TOP / "benchmarks" / "lwip" / "fetch"], timeout=300)
+        return None
+    except ToolError as error:
+        why = f"lwIP's sources could not be fetched: {str(error).strip().splitlines()[-1]}"
+        programs.REASONS.update(dict.fromkeys(LWIP_PROGRAMS, why))
+        return why
+
+
 def lwip(workload, seconds, cpu=0, concurrency=None, extra=()):
+    """Its callbacks, both ends in one thread."""
     arguments = [workload, "--cpu", cpu, *(["--concurrency", concurrency] if concurrency else []), *extra]
-    return Side("bench-lwip", arguments, seconds, per_core=True)
+    return Side(LWIP_CALLBACKS, arguments, seconds, per_core=True)
+
+
+def lwip_threaded(program, workload, seconds, cpus, concurrency, extra=()):
+    """Application threads apart from its own; `cpus`: of that and of the one worker."""
+    stack, _, worker = cpus.partition(",")
+    arguments = [workload, "--stack-cpu", stack, "--cpus", worker or stack, "--concurrency", concurrency, *extra]
+    return Side(program, arguments, seconds, per_core=True)
 
 
 def kernel_namespace(bench):
     if "kernel namespace" not in bench.shared:
-        import os
         try:
             space = Namespace.create(f"nd-bench-{os.getpid()}")
         except ToolError as error:

@@ -7,6 +7,12 @@ value_of() { # OPTION OTHERWISE
     esac
 }
 arguments="$*"
+case " $FAKE_HANGS " in # in a process of its own, which holds on to the pipes
+    *" $1 "*) sleep 1000 & echo "$!" >"$FAKE_PID"; wait ;;
+esac
+case " $FAKE_CRASHES " in
+    *" $1 "*) kill -SEGV $$ ;;
+esac
 case "${0##*/}" in
     bench-stack)
         discipline=$(value_of --discipline message)
@@ -23,7 +29,7 @@ case "${0##*/}" in
         echo "{\"workload\": \"$1\", \"on\": \"embed\", \"cpus\": $cpus, \"value\": $value, \"unit\": \"1/s\"," \
             '"operations": 200, "seconds": 0.1, "counters": {"messages": 400, "doorbells": 20}}'
         ;;
-    bench-lwip) echo '{"on": "lwip", "cpus": 1, "value": 400, "unit": "1/s", "operations": 10, "counters": {}}' ;;
+    bench-lwip | bench-lwip-locking | bench-lwip-messages) echo '{"on": "lwip", "cpus": 1, "value": 400, "unit": "1/s", "operations": 10, "counters": {}}' ;;
     bench-micro)
         case $1 in ring | call | wheel) ;; *) exit 0 ;; esac
         [ "$1" != ring ] || echo '{"name": "ratio.ring64", "value": 1.6, "unit": "ratio", "low": 1.5, "high": 1.7, "runs": 5, "why": "made up"}'

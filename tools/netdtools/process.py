@@ -1,5 +1,6 @@
 """Processes: run one and explain its failure, name one so that a reused pid is not mistaken for it, end one."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,16 +11,33 @@ class ToolError(Exception):
     """A failure whose text is meant for the person at the terminal."""
 
 
+def run_group(argv, timeout, **options):
+    """Runs argv in a session of its own to its end. When it has none in time, or the wait is interrupted, everything that
+    it started ends with it, so that nobody waits for a grandchild that holds a pipe open."""
+    options.setdefault("stdin", subprocess.DEVNULL)
+    with subprocess.Popen(argv, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          start_new_session=True, **options) as child:
+        try:
+            output, errors = child.communicate(timeout=timeout)
+        except BaseException as why:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            if isinstance(why, subprocess.TimeoutExpired):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    why.stdout, why.stderr = child.communicate(timeout=2)
+            raise
+    return subprocess.CompletedProcess(argv, child.returncode, output, errors)
+
+
 def run(argv, timeout=30, check=True, **options):
     """Runs argv to its end and returns the CompletedProcess with its text; a failure says what ran and what it said."""
     argv = [str(part) for part in argv]
-    options.setdefault("stdin", subprocess.DEVNULL)
     try:
-        done = subprocess.run(argv, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=timeout, **options)
+        done = run_group(argv, timeout, **options)
     except FileNotFoundError:
         raise ToolError(f"{argv[0]} is not installed; run tools/install-deps") from None
     except subprocess.TimeoutExpired as late:
-        raise ToolError(f"no end after {timeout} s: {' '.join(argv)}\n{tail_of(late.stdout)}{tail_of(late.stderr)}") from None
+        raise ToolError(f"no end after {timeout:.0f} s: {' '.join(argv)}\n{tail_of(late.stdout)}{tail_of(late.stderr)}") from None
     if check and done.returncode != 0:
         raise ToolError(f"exit code {done.returncode}: {' '.join(argv)}\n{tail_of(done.stdout)}{tail_of(done.stderr)}".rstrip())
     return done
