@@ -98,6 +98,17 @@ ssize_t error_of(err_t e)
     }
 }
 
+// What a netconn writes without a copy has to stay until it is acknowledged, which may be after its worker has gone:
+// this worker's bytes, which never change, kept as long as the process.
+const void* lent(const void* data, std::size_t size)
+{
+    static thread_local auto* kept = new std::vector<char>;
+    if (kept->size() < size) {
+        kept->assign(static_cast<const char*>(data), static_cast<const char*>(data) + size);
+    }
+    return kept->data();
+}
+
 } // namespace
 
 LwipInbox::LwipInbox() : ring_(entries_each)
@@ -235,7 +246,7 @@ ssize_t LwipSide::Socket::send(const void* data, std::size_t size)
     std::size_t written = 0;
     bool copy = copies_ || size <= small_bytes;
     auto flags = static_cast<u8_t>(NETCONN_DONTBLOCK | (copy ? NETCONN_COPY : NETCONN_NOCOPY));
-    err_t e = netconn_write_partly(conn_, data, size, flags, &written);
+    err_t e = netconn_write_partly(conn_, copy ? data : lent(data, size), size, flags, &written);
     return e == ERR_OK ? static_cast<ssize_t>(written) : error_of(e);
 }
 

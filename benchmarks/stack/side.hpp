@@ -47,7 +47,7 @@ struct Plan {
     std::string waiter = "probe"; // embed: what an idle protocol thread sleeps in
     int stack_cpu = -1;           // lwIP: CPU of its thread; -1 = the first of `cpus`
     bool copy = true;             // lwIP, bulk: copy at both ends, which is what send and recv mean
-    unsigned mss = 0; // embed: 0 = super-segments without checksums; else plain segments of this size with checksums
+    unsigned mss = 0; // embed: 0 = super-segments without checksums; else plain segments, checksums, rings of 512 KiB
 };
 
 } // namespace bench

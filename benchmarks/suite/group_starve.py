@@ -29,10 +29,11 @@ def curves(objects):
 
 def under_iperf(bench):
     """(rows, what went wrong or None)."""
-    came = []
+    came, left = [], bench.end - SPARE - time.monotonic()
+    if left < 5:
+        return came, "no time was left"
     try:
-        programs.lines(UNDER_IPERF, ["--seconds", 1 if bench.quick else 5], timeout=max(5.0, bench.end - SPARE - time.monotonic()),
-                       came=came, path=paths.TOP / "benchmarks" / UNDER_IPERF)
+        programs.lines(UNDER_IPERF, ["--seconds", 1 if bench.quick else 5], timeout=left, came=came, path=paths.TOP / "benchmarks" / UNDER_IPERF)
     except Unavailable as error:
         return came, str(error)
     return came, None

@@ -34,7 +34,7 @@ class Side:
         found = {}
         for one in self.results:
             for counter, count in (one.get("counters") or {}).items():
-                if isinstance(count, (int, float)) and one.get("operations"):
+                if isinstance(count, (int, float)) and one.get("operations") and not counter.endswith("_max"):
                     found.setdefault(counter, []).append(count / one["operations"])
         return {counter: statistics.median(values) for counter, values in found.items()}
 
