@@ -104,7 +104,7 @@ def comparison(bench):
     return known
 
 
-def task(group, name, title, measure, seconds=55, seconds_quick=4):
+def task(group, name, title, measure, seconds=55, seconds_quick=6):
     """A task of one row: measure(comparison, name) returns it."""
 
     def run(bench):
