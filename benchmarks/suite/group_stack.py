@@ -26,6 +26,11 @@ def measuring(bench):
     return 0.25 if bench.quick else 1.0
 
 
+def measuring_many(bench):
+    """Where there are many to compare."""
+    return 0.25 if bench.quick else 0.5
+
+
 def smp(bench):
     """2 CPUs against 1 under messages, each workload; the bare spin ratio is measured around them."""
     programs.path_of("bench-stack")
@@ -34,7 +39,7 @@ def smp(bench):
     for part, workload in enumerate(workloads):
         sides = {cpus: embed(workload, measuring(bench), cpus, concurrency=CONCURRENCY) for cpus in (CPUS_ONE, CPUS_TWO)}
         try:
-            found = alternate(sides, bench.rounds(9), share(bench, part, len(workloads)))
+            found = alternate(sides, bench.rounds(7), share(bench, part, len(workloads)))
         except Unavailable as error:
             missing.append(absent(f"ratio.smp_{workload}", str(error)))
             continue
@@ -86,7 +91,7 @@ def tournament(bench, workload, deadline):
             name = best({name: [one["value"] for one in side.results] for name, side in able.items()})
             entered[family] = (name, able[name])
             able[name].results.clear()
-    found = alternate({family: side for family, (_, side) in entered.items()}, bench.rounds(7), deadline)
+    found = alternate({family: side for family, (_, side) in entered.items()}, bench.rounds(5), deadline)
     return {family: (*entered[family], found[family]) for family in entered}, reasons
 
 
@@ -156,7 +161,7 @@ def up(bench):
     for part, workload in enumerate(workloads):
         sides = {discipline: embed(workload, measuring(bench), CPUS_ONE, discipline, concurrency=CONCURRENCY_UP)
                  for discipline in ("message", "inline")}
-        values = alternate(sides, bench.rounds(7), share(bench, part, len(workloads)))
+        values = alternate(sides, bench.rounds(5), share(bench, part, len(workloads)))
         why = "; ".join(f"{discipline} {side.told()}" for discipline, side in sides.items())
         found.append((workload, ratio_row("ratio.message_vs_inline_up", values["message"], values["inline"], why)))
     return [smallest(found)], []
@@ -224,7 +229,7 @@ def against(name, workload, theirs):
         ours = {f"ours, {label}": embed(workload, measuring(bench), cpus, concurrency=CONCURRENCY_UP, per_core=True)
                 for label, cpus in (("1 CPU", CPUS_ONE), ("2 CPUs", CPUS_TWO))}
         other = theirs(bench)
-        found = alternate({**other, **ours}, bench.rounds(9), bench.deadline)
+        found = alternate({**other, **ours}, bench.rounds(7), bench.deadline)
         mine, best_other = (best({side: found[side] for side in sides}) for sides in (ours, other))
         why = "per core; " + "; ".join(f"{side} {one.told()}" for side, one in {**ours, **other}.items())
         return [ratio_row(name, found[mine], found[best_other], why, best={"ours": mine, "theirs": best_other})], []
@@ -256,7 +261,7 @@ def of_lwip(bench, workload, program, kind):
     """lwIP's threaded side, sockets without a copy of bulk as well (which netconns offer)."""
     variants = ((), ("--no-copy",)) if workload == "bulk" else ((),)
     return {f"lwIP, {' '.join([kind, *extra])}, {label}, {count:,} at a time":
-            lwip_threaded(program, workload, measuring(bench), cpus, count, extra)
+            lwip_threaded(program, workload, measuring_many(bench), cpus, count, extra)
             for label, cpus in placements(bench).items() for count in outstanding(bench, workload) for extra in variants}
 
 
@@ -282,7 +287,7 @@ def against_lwip(workload):
 
     def run(bench):
         ours, mine, our_heat = heat({
-            f"ours, {label}, {count:,} at a time": embed(workload, measuring(bench), cpus, concurrency=count, extra=MSS, per_core=True)
+            f"ours, {label}, {count:,} at a time": embed(workload, measuring_many(bench), cpus, concurrency=count, extra=MSS, per_core=True)
             for label, cpus in placements(bench).items() for count in outstanding(bench, workload)})
         entered, heats = {}, {}
         for kind, program in LWIP_THREADED.items():
@@ -298,7 +303,7 @@ def against_lwip(workload):
             rows.append(ratio_row(rows_name, found["ours"], found[kind], why, best={"ours": ours, "theirs": label}))
         return rows, []
 
-    return Task("stack", BY_NAME[name].compares, (name,), 60, 9, run)
+    return Task("stack", BY_NAME[name].compares, (name,), 55, 9, run)
 
 
 def callbacks(bench):
@@ -308,8 +313,8 @@ def callbacks(bench):
     cases = [case for case in cases if not bench.quick or case in (("conn", 16), ("conn", 1000), ("bulk", 1))]
     for part, (workload, count) in enumerate(cases):
         name = f"ratio.{workload}_lwip.callbacks" + (f".{count}" if workload != "bulk" else "")
-        ours = embed(workload, measuring(bench), CPUS_ONE, "inline", concurrency=count, extra=MSS)
-        theirs = lwip(workload, measuring(bench), 0, count, ("--copy",) if workload == "bulk" else ())
+        ours = embed(workload, measuring_many(bench), CPUS_ONE, "inline", concurrency=count, extra=MSS)
+        theirs = lwip(workload, measuring_many(bench), 0, count, ("--copy",) if workload == "bulk" else ())
         try:
             found = alternate({"ours": ours, "lwIP": theirs}, bench.rounds(5), share(bench, part, len(cases)))
             why = f"{count:,} at a time, one thread on each side; inline {ours.told()}; lwIP, raw API {theirs.told()}"
@@ -322,13 +327,13 @@ def callbacks(bench):
 def tasks():
     return [
         Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 75, 10, smp),
-        Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 240, 35, disciplines),
+        Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 230, 35, disciplines),
         Task("stack", "messages against inline on 1 CPU", ("ratio.message_vs_inline_up",), 50, 7, up),
         against("ratio.conn_stack", "conn", on_kernel("conn")),
         against_lwip("conn"), against_lwip("rr"), against_lwip("bulk"),
-        Task("stack", "inline against lwIP's callbacks", (), 70, 7, callbacks, "ratio.conn_lwip.callbacks"),
+        Task("stack", "inline against lwIP's callbacks", (), 100, 7, callbacks, "ratio.conn_lwip.callbacks"),
         printing("stack", "locks, atomics, messages and allocations per packet", "bench-steady",
-                 ("steady.locks", "steady.atomics", "steady.remote", "steady.allocs", "steady.app_atomics"), 20, 8),
+                 ("steady.locks", "steady.atomics", "steady.remote", "steady.allocs", "steady.app_atomics"), 12, 8),
         Task("stack", "instructions per operation", (), 45, 5, counted_instructions, "stack.instructions"),
         Task("stack", "1 CPU over concurrency", (), 110, 14, up_curve, "stack.up"),
     ]
