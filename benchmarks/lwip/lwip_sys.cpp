@@ -14,6 +14,7 @@
 
 #include <lwip/sys.h>
 
+#include "base/pause.hpp"
 #include "benchmarks/lwip/lwip_port.hpp"
 
 namespace lwip_bench {
@@ -29,7 +30,7 @@ void look_again(unsigned look)
     if (one_cpu || look >= pauses) {
         sched_yield();
     } else {
-        __builtin_ia32_pause();
+        base::pause_cpu();
     }
 }
 
