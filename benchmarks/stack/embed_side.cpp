@@ -42,13 +42,16 @@ EmbedSide::EmbedSide(const Plan& plan)
     inline_ = config.discipline == lwkt::Discipline::inline_;
     std::uint32_t sockets = 2 * plan.concurrency + plan.concurrency / 2 + 256; // both ends, and some that still close
     config.gateway.segment.sockets = std::max(4096U, std::bit_ceil(sockets));
-    // Address space for two rings an end; their pages are taken when touched, and an idle ring has none.
-    if (plan.mss != 0) {
-        config.gateway.receive_ring_shift = config.gateway.send_ring_shift = 19; // 512 KiB, as lwIP's window
+    // Address space for two rings an end; their pages are taken when touched, and an idle ring has none. With many
+    // thousands of connections smaller ones, since valgrind has 128 GiB in all.
+    constexpr std::uint64_t ring_space_max = std::uint64_t{1} << 35;
+    unsigned shift = plan.mss != 0 ? 19 : config.gateway.receive_ring_shift; // 512 KiB, as lwIP's window
+    std::uint64_t rings = 2 * std::uint64_t{config.gateway.segment.sockets};
+    while (rings << shift > ring_space_max) {
+        --shift;
     }
-    std::uint64_t ring = std::uint64_t{1} << config.gateway.receive_ring_shift;
-    std::uint64_t rings = 2 * config.gateway.segment.sockets * ring;
-    config.gateway.segment.ring_memory = std::max(config.gateway.segment.ring_memory, rings);
+    config.gateway.receive_ring_shift = config.gateway.send_ring_shift = shift;
+    config.gateway.segment.ring_memory = std::max(config.gateway.segment.ring_memory, rings << shift);
     stack_ = std::make_unique<embed::Stack>(config);
     drivers::LoopbackOptions wire;
     if (plan.mss != 0) {
