@@ -13,10 +13,15 @@
 #include "protocols/socket/socket.hpp"
 #include "protocols/stack.hpp"
 #include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/prr.hpp"
+#include "protocols/tcp/rack.hpp"
+#include "protocols/tcp/seq_ranges.hpp"
 #include "protocols/tcp/tcp_cc.hpp"
 #include "protocols/tcp/tcp_rtt.hpp"
 #include "protocols/tcp/tcp_scoreboard.hpp"
 #include "protocols/tcp/tcp_state.hpp"
+#include "protocols/tcp/tlp.hpp"
+#include "protocols/tcp/undo.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 
 namespace protocols {
@@ -30,8 +35,8 @@ struct JoinedEnd;
 inline constexpr unsigned reassembly_ranges_max = 64;
 
 // What the one timer of a connection may be waiting for.
-enum class Deadline : std::uint8_t { retransmit, persist, keepalive, delayed_ack, fin_wait_2 };
-inline constexpr unsigned deadline_count = 5;
+enum class Deadline : std::uint8_t { reorder, probe, retransmit, persist, keepalive, delayed_ack, fin_wait_2 };
+inline constexpr unsigned deadline_count = 7;
 
 // What both sides agreed on in the SYNs.
 struct Negotiated {
@@ -66,7 +71,9 @@ struct RecvState {
     std::uint64_t nxt_offset = 0; // ring offset of nxt
     std::uint32_t unacked = 0;    // text octets received since the last ACK
     std::uint32_t mss_seen = 536; // largest segment seen: what "every second segment" means
-    unsigned quick_acks = 0;      // ACKs still sent at once (start of a connection)
+    Seq text_end_late;            // of the last out-of-order segment
+    std::uint8_t sack_news = 0;   // SACK blocks that changed since the last ACK
+    std::uint8_t quick_acks = 0;  // ACKs still sent at once (start of a connection)
     base::Instant last_text{};    // when text last came
     bool fin_known = false;
     bool urgent = false;
@@ -97,10 +104,13 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::SendState snd;
     tcp::RecvState rcv;
     tcp::TimestampState ts;
-    tcp::Scoreboard board;
-    tcp::SeqRanges<tcp::reassembly_ranges_max> out_of_order;
     tcp::CongestionState cc;
     tcp::RttEstimator rtt;
+    tcp::Rack rack;
+    tcp::Tlp tlp;
+    tcp::Prr prr;
+    tcp::Undo undo;
+    tcp::Scoreboard board;
 
     Route route;
     std::uint32_t mss = tcp::mss_default; // payload of a full segment, options deducted
@@ -114,6 +124,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     bool push_small = false;   // send a partial segment although Nagle or cork holds it
     bool cwnd_limited = false; // the last output was stopped by cwnd
     bool timing = false;       // a round trip is being measured
+    bool probe_due = false;    // new text or an ACK: the probe timer starts again (RFC 8985 7.2)
     tcp::Seq timed_end;        // ... by the ACK that covers this
     base::Instant timed_at{};
     tcp::SeqRange duplicate; // reported as D-SACK in the next ACK when not empty (RFC 2883)
@@ -134,6 +145,10 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint32_t segments_out = 0;
     std::uint32_t segments_in = 0;
     std::uint32_t retransmitted = 0; // segments
+    std::uint32_t dsacks = 0;        // received
+
+    tcp::CongestionState cc_before; // the reduction that `undo` may take back
+    tcp::SeqRanges<tcp::reassembly_ranges_max> out_of_order;
 
     // Ring offset of a sequence number of ours (near una).
     std::uint64_t offset_of(tcp::Seq s) const

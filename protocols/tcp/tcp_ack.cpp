@@ -1,5 +1,5 @@
-// Step 5: the ACK (RFC 9293 3.10.7.4 fifth, RFC 5961 5, RFC 5681, RFC 6675, RFC 6582): ack_in_range, finish_handshake,
-// take_ack, update_window, close_by_state. Owner: the Tcb's.
+// Step 5: the ACK (RFC 9293 3.10.7.4 fifth, RFC 5961 5): ack_in_range, finish_handshake, take_ack, take_sack,
+// update_window, close_by_state. What follows when something is lost is tcp_recovery.cpp. Owner: the Tcb's.
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -62,99 +62,72 @@ void measure(Tcb& t, const Segment& s)
     }
 }
 
-// Fresh octets SACKed by this segment (RFC 2018, RFC 6675 4 Update). Blocks outside (una, nxt] are lies or D-SACKs.
-std::uint32_t take_sack(Tcb& t, const Segment& s)
+// RFC 2883 4: the first block is a duplicate when it lies below the ACK or within the second.
+void take_dsack(const Tcb& t, const Segment& s, AckRound& r)
 {
-    if (!t.agreed.sack) {
-        return 0;
-    }
-    std::uint32_t fresh = 0;
     const wire::TcpOptions& o = s.header.options;
+    const wire::SackBlock& b = o.sack[0];
+    bool below = b.end <= s.ack();
+    bool inside = o.sack_count >= 2 && b.start >= o.sack[1].start && b.end <= o.sack[1].end;
+    bool sound = b.start < b.end && b.end <= t.snd.nxt && b.start >= t.snd.una - r.acked - t.snd.wnd_max;
+    if (sound && (below || inside)) {
+        r.dsack = {b.start, b.end, 0};
+    }
+}
+
+// RFC 2018, in rising order, so that a gap between two blocks of one ACK is no reordering. Blocks outside (una, nxt]
+// are lies or D-SACKs.
+void take_sack(Tcb& t, const Segment& s, AckRound& r)
+{
+    const wire::TcpOptions& o = s.header.options;
+    if (!t.agreed.sack || o.sack_count == 0) {
+        return;
+    }
+    take_dsack(t, s, r);
+    wire::SackBlock blocks[wire::tcp_sack_blocks_max];
+    unsigned n = 0;
     for (unsigned i = 0; i < o.sack_count; ++i) {
         const wire::SackBlock& b = o.sack[i];
         if (b.start < b.end && b.start > base::max(s.ack(), t.snd.una) && b.end <= t.snd.nxt) {
-            fresh += t.board.sacked.add(b.start, b.end).fresh;
+            unsigned at = n++;
+            for (; at > 0 && b.start < blocks[at - 1].start; --at) {
+                blocks[at] = blocks[at - 1];
+            }
+            blocks[at] = b;
         }
     }
-    return fresh;
+    for (unsigned i = 0; i < n; ++i) {
+        t.board.sack(blocks[i].start, blocks[i].end, t.rack, r.d);
+    }
 }
 
-void enter_recovery_if_lost(Tcb& t)
+// RFC 5681 2: a duplicate ACK says that something arrived above a hole; with SACK it says what.
+bool is_duplicate(const Tcb& t, const Segment& s, const AckRound& r)
 {
-    if (t.board.phase != Recovery::none) {
-        return;
+    if (t.flight() == 0 || s.ack() != t.snd.una || r.advanced) {
+        return false;
     }
-    bool lost = t.agreed.sack ? t.board.lost_edge(t.mss) > t.snd.una || t.board.duplicates >= duplicate_threshold
-                              : t.board.duplicates >= duplicate_threshold;
-    if (!lost) {
-        return;
-    }
-    // RFC 6582 3.2 step 2: not again for losses of the window that a recovery just dealt with
-    if (!t.agreed.sack && t.snd.una <= t.board.recover) {
-        return;
-    }
-    count(t.domain.tcp->counters.fast_recoveries);
-    congestion_on_loss(t.algorithm(), t.cc, t.flight());
-    t.board.enter_fast(t.snd.una, t.snd.nxt, t.mss);
-    t.timing = false;
-}
-
-// RFC 5681 2: a duplicate ACK says that something arrived above a hole.
-void take_duplicate(Tcb& t, const Segment& s, std::uint32_t fresh_sacked, Actions& a)
-{
     bool same_window = (std::uint32_t{s.header.window} << t.agreed.snd_scale) == t.snd.wnd;
-    bool duplicate = t.flight() != 0 && s.len == 0 && !s.fin && s.ack() == t.snd.una &&
-                     (t.agreed.sack ? fresh_sacked != 0 : same_window);
-    if (!duplicate) {
-        return;
-    }
-    ++t.board.duplicates;
-    enter_recovery_if_lost(t);
-    a.output = true; // limited transmit (RFC 3042) or recovery: the pipe has drained
-}
-
-void grow_window(Tcb& t, std::uint32_t acked, std::uint32_t flight_before)
-{
-    if (t.board.phase == Recovery::fast) {
-        return; // RFC 6675 5: cwnd stays at ssthresh
-    }
-    // RFC 7661 / RFC 2861: what the application did not use is not proven
-    bool used = t.cwnd_limited || (t.cc.cwnd < t.cc.ssthresh && flight_before >= t.cc.cwnd / 2);
-    if (used) {
-        congestion_on_ack(
-            t.algorithm(), t.cc, {acked, t.rtt.srtt(), t.domain.now(), t.board.phase == Recovery::timeout});
-    }
-}
-
-void leave_recovery(Tcb& t)
-{
-    // RFC 6582 3.2 step 3, option 1: no burst into an emptied network
-    t.cc.cwnd = std::max(std::min(t.cc.ssthresh, t.flight() + t.mss), t.mss);
+    return t.agreed.sack ? r.d.sacked != 0 : s.len == 0 && !s.fin && same_window;
 }
 
 // ACK of something new.
-void take_ack(Tcb& t, const Segment& s, Actions& a)
+void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
 {
-    std::uint32_t flight_before = t.flight();
-    auto acked = static_cast<std::uint32_t>(s.ack() - t.snd.una);
+    r.advanced = true;
+    r.acked = static_cast<std::uint32_t>(s.ack() - t.snd.una);
     measure(t, s);
     bool fin_acked = t.snd.fin_sent && s.ack() > t.snd.fin_seq;
-    std::uint32_t octets = acked - (fin_acked ? 1U : 0U);
-    Recovery before = t.board.phase;
-    bool partial = before == Recovery::fast && s.ack() < t.board.recover;
+    std::uint32_t octets = r.acked - (fin_acked ? 1U : 0U);
     t.snd.una = s.ack();
     t.snd.una_offset += octets;
     t.bytes_acked += octets;
-    t.board.advance(t.snd.una, acked, t.mss);
-    if (before == Recovery::fast && t.board.phase == Recovery::none) {
-        leave_recovery(t);
-    } else if (!partial) {
-        grow_window(t, octets, flight_before);
-    }
+    t.board.acked(t.snd.una, t.rack, r.d);
     t.rtt.clear_back_off();
     t.retries = 0;
     t.persist_probes = 0;
     t.soft_error = base::Error::none;
+    t.probe_due = true;
     if (t.snd.una == t.snd.nxt) { // RFC 6298 5.2
         clear_deadline(t, Deadline::retransmit);
     } else { // RFC 6298 5.3
@@ -210,12 +183,21 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
         finish_handshake(t, s, a);
     }
     std::uint32_t window_before = t.snd.wnd;
-    std::uint32_t fresh = take_sack(t, s);
+    AckRound r;
+    r.flight_before = t.flight();
+    r.sacked_before = t.board.sacked_bytes();
+    r.d.ack = rack_ack(t, s);
     if (s.ack() > t.snd.una) {
-        take_ack(t, s, a);
-        enter_recovery_if_lost(t);
+        take_ack(t, s, r, a);
+    }
+    take_sack(t, s, r);
+    r.duplicate = is_duplicate(t, s, r);
+    if (in_order(t, r)) {
+        if (r.advanced) {
+            grow_window(t, r);
+        }
     } else {
-        take_duplicate(t, s, fresh, a);
+        recover(t, s, r, a);
     }
     update_window(t, s);
     if (t.snd.wnd > window_before) {

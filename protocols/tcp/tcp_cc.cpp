@@ -75,7 +75,7 @@ std::uint32_t cubic_reduce(CongestionState& c, std::uint32_t flight)
     double cwnd = static_cast<double>(c.cwnd) / c.mss;
     c.w_max = cwnd < c.w_max ? cwnd * (1.0 + cubic_beta) / 2.0 : cwnd; // RFC 9438 4.7, fast convergence
     c.epoch = base::never;
-    return std::max(static_cast<std::uint32_t>(flight * cubic_beta), 2 * c.mss); // RFC 9438 4.6
+    return std::max(static_cast<std::uint32_t>(std::uint64_t{flight} * 7 / 10), 2 * c.mss); // RFC 9438 4.6
 }
 
 constexpr std::array<CongestionAlgorithm, 2> algorithms{{
@@ -145,6 +145,17 @@ void congestion_on_timeout(const CongestionAlgorithm& a, CongestionState& c, std
     }
     c.cwnd = c.mss;
     c.acked = 0;
+}
+
+void congestion_undo(CongestionState& c, const CongestionState& before)
+{
+    std::uint32_t cwnd = std::max(c.cwnd, before.cwnd);
+    std::uint32_t ssthresh = std::max(c.ssthresh, before.ssthresh);
+    std::uint32_t mss = c.mss;
+    c = before;
+    c.cwnd = cwnd;
+    c.ssthresh = ssthresh;
+    c.mss = mss;
 }
 
 void congestion_after_idle(CongestionState& c, base::Micros idle, base::Micros rto)

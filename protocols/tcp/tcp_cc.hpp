@@ -45,6 +45,8 @@ void congestion_start(CongestionState& c, std::uint32_t mss);
 void congestion_on_ack(const CongestionAlgorithm& a, CongestionState& c, const AckFacts& ack);
 void congestion_on_loss(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight);
 void congestion_on_timeout(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight, bool first);
+// The congestion event after `before` was none (RFC 4015 3.2, RFC 9438 4.9): back to it, unless cwnd is larger by now.
+void congestion_undo(CongestionState& c, const CongestionState& before);
 // RFC 2861 / RFC 7661: nothing was sent for `idle`.
 void congestion_after_idle(CongestionState& c, base::Micros idle, base::Micros rto);
 

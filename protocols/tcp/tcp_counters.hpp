@@ -24,6 +24,12 @@ namespace protocols {
     X(retransmits, "tcp.out_retransmits")                                                                              \
     X(timeouts, "tcp.timeouts")                                                                                        \
     X(fast_recoveries, "tcp.fast_recoveries")                                                                          \
+    X(probes, "tcp.out_tail_probes")                                                                                   \
+    X(probe_repairs, "tcp.tail_probe_repairs")                                                                         \
+    X(dsacks, "tcp.in_dsacks")                                                                                         \
+    X(undos_eifel, "tcp.undone_by_timestamp")                                                                          \
+    X(undos_dsack, "tcp.undone_by_dsack")                                                                              \
+    X(undos_frto, "tcp.undone_by_frto")                                                                                \
     X(out_of_order, "tcp.in_out_of_order")                                                                             \
     X(reassembly_full, "tcp.in_reassembly_full")                                                                       \
     X(syn_cache_full, "tcp.syn_cache_full")                                                                            \

@@ -160,7 +160,11 @@ tcp_info info_of(const Socket& so)
     i.tcpi_snd_mss = t->mss;
     i.tcpi_rcv_mss = t->rcv.mss_seen;
     i.tcpi_unacked = (t->flight() + t->mss - 1) / t->mss;
-    i.tcpi_sacked = (t->board.sacked.bytes() + t->mss - 1) / t->mss;
+    i.tcpi_sacked = (t->board.sacked_bytes() + t->mss - 1) / t->mss;
+    i.tcpi_lost = (t->board.lost_bytes() + t->mss - 1) / t->mss;
+    i.tcpi_retrans = (t->board.resent_bytes() + t->mss - 1) / t->mss;
+    i.tcpi_reord_seen = t->rack.reordering_seen ? 1 : 0;
+    i.tcpi_dsack_dups = t->dsacks;
     i.tcpi_last_data_sent = milliseconds(now - t->last_sent);
     i.tcpi_last_data_recv = milliseconds(now - t->rcv.last_text);
     i.tcpi_last_ack_recv = milliseconds(now - t->last_received);

@@ -46,10 +46,9 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
     std::uint32_t before = t.mss;
     set_mss(t);
     if (t.mss < before && t.flight() != 0 && t.board.phase == Recovery::none) {
-        std::uint32_t cwnd = t.cc.cwnd;
-        t.board.enter_timeout(t.snd.una, t.snd.nxt);
+        t.board.enter_timeout(t.rack, clock_us(t), 0, t.mss);
+        t.board.mark_all_lost(true);
         t.timing = false;
-        t.cc.cwnd = cwnd;
         output_soon(t);
     }
 }

@@ -143,6 +143,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.ts.recent_at = instant_of(i.ts_recent_at_s);
     t.board.reset(t.snd.una);
     t.board.recover = t.snd.una - 1;
+    t.rack.reset(t.snd.una);
     t.board.use_sack = i.sack;
     t.mss = t.cc.mss = i.mss;
     t.cc.cwnd = i.cwnd;
@@ -180,8 +181,7 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
       mss_seen(static_cast<std::uint16_t>(t.rcv.mss_seen)), peer_mss(t.agreed.peer_mss),
       snd_ring_shift(tcp::shift_of(t.so->snd_ring)), rcv_ring_shift(tcp::shift_of(t.so->rcv_ring)),
       snd_scale(t.agreed.snd_scale), rcv_scale(t.agreed.rcv_scale), family(t.so->family), scale(t.agreed.scale),
-      sack(t.agreed.sack), timestamps(t.agreed.timestamps), interactive(t.rcv.interactive),
-      quick_acks(static_cast<std::uint8_t>(t.rcv.quick_acks))
+      sack(t.agreed.sack), timestamps(t.agreed.timestamps), interactive(t.rcv.interactive), quick_acks(t.rcv.quick_acks)
 {
 }
 

@@ -244,7 +244,9 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
     case Verdict::drop:
         break;
     }
-    if (a.ack_now) {
+    if (a.sacks_full) {
+        send_ack(t);
+    } else if (a.ack_now) {
         ack_now(t);
     }
     if (a.output) {

@@ -149,6 +149,7 @@ void connection_opened(Tcb& t)
     }
     t.board.reset(t.snd.una);
     t.board.recover = t.snd.iss;
+    t.rack.reset(t.snd.una);
     t.board.use_sack = t.agreed.sack;
     t.snd.small_end = t.snd.una;
     t.rcv.quick_acks = quick_acks_at_start;

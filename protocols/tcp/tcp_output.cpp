@@ -1,4 +1,4 @@
-// What to send, and when: retransmissions first (RFC 6675 NextSeg), then new text in super-segments, then FIN; Nagle
+// What to send, and when: retransmissions first (RFC 6675 4 (1)), then new text in super-segments, then FIN; Nagle
 // and cork, silly windows (RFC 9293 3.8.6.2.1), persist. Runs at the roll-up, once per batch and connection (rule 8),
 // and from timers. Building is tcp_segment_out.cpp. Owner: the Tcb's.
 #include "protocols/tcp/tcp_var.hpp"
@@ -13,15 +13,8 @@ constexpr unsigned turn_segments = 16; // a connection's in one go, then the oth
 
 std::uint32_t cwnd_room(const Tcb& t)
 {
-    std::uint32_t pipe = t.board.pipe(t.snd.una, t.snd.nxt, t.mss);
+    std::uint32_t pipe = t.board.pipe(t.mss);
     return t.cc.cwnd > pipe ? t.cc.cwnd - pipe : 0;
-}
-
-// Octets that the peer's window lets out beyond nxt.
-std::uint32_t window_room(const Tcb& t)
-{
-    std::int32_t room = (t.snd.una + t.snd.wnd) - t.snd.nxt;
-    return room > 0 ? static_cast<std::uint32_t>(room) : 0;
 }
 
 // The largest segment to hand down: many full ones where the interface cuts them (TSO), else one.
@@ -56,43 +49,29 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
     return send_segment(t, s);
 }
 
-// The next hole below `edge`, as large as cwnd lets it be; false when there is none or no room.
-bool resend_below(Tcb& t, Seq edge)
+// What is lost, from the first octet on, as far as cwnd lets it be; false when there is none or no room.
+bool resend_lost(Tcb& t)
 {
+    Seq start;
+    Seq end;
+    if (!t.board.first_lost(start, end)) {
+        t.board.force_one = false;
+        return false;
+    }
     std::uint32_t room = cwnd_room(t);
     if (!t.board.force_one && room < t.mss) {
         return false;
     }
-    Seq start;
-    Seq end;
-    if (!t.board.next_hole(base::max(t.board.high_rxt, t.snd.una), base::min(edge, t.snd.nxt), start, end)) {
-        t.board.force_one = false;
-        return false;
-    }
     std::uint32_t most = std::min(std::max(room / t.mss * t.mss, t.mss), super_bytes(t));
     std::uint32_t len = std::min(static_cast<std::uint32_t>(end - start), most);
-    if (!resend(t, start, len)) {
-        return false;
+    if (!t.board.resend(len, clock_us(t))) {
+        return false; // the list of runs is full: when an ACK has shortened it
     }
-    t.board.high_rxt = start + len;
     t.board.force_one = false;
+    t.prr.out += len;
+    t.undo.retransmitted(len, t.agreed.timestamps, timestamp_now(t.domain.now(), t.ts.offset));
+    resend(t, start, len); // one that could not be built is lost like any other
     return true;
-}
-
-// RFC 6675 4 NextSeg (3) and (4), when no new text can go: holes that are not yet taken as lost, then once the last
-// segment.
-void resend_on_suspicion(Tcb& t)
-{
-    if (t.board.phase != Recovery::fast || !t.agreed.sack || t.board.sacked.empty()) {
-        return;
-    }
-    while (resend_below(t, t.board.sacked.highest())) {
-    }
-    if (!t.board.rescued && cwnd_room(t) >= t.mss && t.board.sacked.highest() < t.snd.nxt) {
-        t.board.rescued = true;
-        Seq start = base::max(t.snd.nxt - std::min(t.mss, t.flight()), t.board.sacked.highest());
-        resend(t, start, static_cast<std::uint32_t>(t.snd.nxt - start));
-    }
 }
 
 // A segment below one MSS that is all there is (RFC 9293 3.7.4 Nagle, in Minshall's form: held only while another small
@@ -132,7 +111,8 @@ std::uint32_t new_text(Tcb& t, std::uint64_t available, bool fin_follows)
     return 0;
 }
 
-void note_sent(Tcb& t, Seq start, std::uint32_t len)
+// New text, and FIN, that went out at snd.nxt.
+void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
 {
     base::Instant now = t.domain.now();
     t.last_sent = now;
@@ -147,6 +127,15 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len)
     if (len % t.mss != 0) {
         t.snd.small_end = start + len;
     }
+    t.snd.nxt += len;
+    if (fin) {
+        t.snd.fin_sent = true;
+        t.snd.fin_seq = t.snd.nxt;
+        t.snd.nxt += 1;
+    }
+    t.board.sent(t.snd.nxt, clock_us(t), min_rtt_us(t));
+    t.prr.out += len;
+    t.probe_due = true;
 }
 
 bool send_new(Tcb& t)
@@ -177,14 +166,23 @@ bool send_new(Tcb& t)
     if (!send_segment(t, s)) {
         return false;
     }
-    note_sent(t, s.seq, s.len);
-    t.snd.nxt += s.len;
-    if (fin) {
-        t.snd.fin_sent = true;
-        t.snd.fin_seq = t.snd.nxt;
-        t.snd.nxt += 1;
-    }
+    note_sent(t, s.seq, s.len, fin);
     return !fin;
+}
+
+// RFC 8985 7.2: after new text or an acknowledgment.
+void restart_probe(Tcb& t)
+{
+    t.probe_due = false;
+    bool one = t.flight() <= t.mss;
+    bool behind_rto = one && t.rtt.rto() <= tlp_max_ack_delay; // then the probe goes in its place (retransmit_timeout)
+    if (behind_rto || !may_probe(t)) {
+        clear_deadline(t, Deadline::probe);
+        return;
+    }
+    base::Instant now = t.domain.now();
+    base::Micros left = t.deadlines[static_cast<unsigned>(Deadline::retransmit)] - now;
+    set_deadline(t, Deadline::probe, now + Tlp::timeout(t.rtt.srtt(), one, left));
 }
 
 // RFC 6298 5.1: the timer runs while anything is unacknowledged; persist while nothing is and something waits.
@@ -195,8 +193,12 @@ void set_timers(Tcb& t)
         if (!is_set(t, Deadline::retransmit)) {
             restart_retransmit(t);
         }
+        if (t.probe_due) {
+            restart_probe(t);
+        }
         return;
     }
+    clear_deadline(t, Deadline::probe);
     if (t.so == nullptr || !synchronized(t.state)) {
         return;
     }
@@ -274,8 +276,8 @@ void output(Tcb& t)
     if (t.snd.nxt == t.snd.una && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto()) {
         congestion_after_idle(t.cc, now - t.last_sent, t.rtt.rto());
     }
-    if (t.board.phase != Recovery::none) {
-        while (resend_below(t, t.board.lost_edge(t.mss))) {
+    if (t.board.phase != Recovery::none && t.undo.frto != Frto::wait_second) {
+        while (resend_lost(t)) {
         }
     }
     t.cwnd_limited = false;
@@ -285,10 +287,41 @@ void output(Tcb& t)
     }
     if (sent == turn_segments) {
         output_soon(t); // behind the others
-    } else {
-        resend_on_suspicion(t);
     }
     set_timers(t);
+}
+
+std::uint32_t window_room(const Tcb& t)
+{
+    std::int32_t room = (t.snd.una + t.snd.wnd) - t.snd.nxt;
+    return room > 0 ? static_cast<std::uint32_t>(room) : 0;
+}
+
+// RFC 8985 7.3: new text if there is any, whatever cwnd says, else the last segment once more.
+void send_tail_probe(Tcb& t)
+{
+    count(t.domain.tcp->counters.probes);
+    SegmentOut s;
+    s.seq = t.snd.nxt;
+    s.flags = wire::tcp_ack;
+    s.offset = t.offset_of(t.snd.nxt);
+    std::uint64_t available = t.so == nullptr || t.snd.fin_sent ? 0 : t.so->snd_limit - s.offset;
+    s.len = static_cast<std::uint32_t>(std::min<std::uint64_t>({available, window_room(t), t.mss}));
+    if (s.len != 0) {
+        s.flags |= s.len == available ? wire::tcp_psh : 0;
+        if (!send_segment(t, s)) {
+            return;
+        }
+        note_sent(t, s.seq, s.len, false);
+        t.probe_due = false;
+        t.tlp.sent(t.snd.nxt, false);
+        return;
+    }
+    std::uint32_t len = std::min(t.mss, t.flight());
+    t.board.probed(t.snd.nxt - len, clock_us(t));
+    if (resend(t, t.snd.nxt - len, len)) {
+        t.tlp.sent(t.snd.nxt, true);
+    }
 }
 
 void output_soon(Tcb& t)

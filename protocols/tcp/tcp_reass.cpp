@@ -7,6 +7,8 @@ namespace protocols::tcp {
 
 namespace {
 
+constexpr unsigned sack_blocks_an_ack = 3; // with timestamps
+
 // Copies the segment's text into the ring at the absolute offset of its sequence number.
 void place(Tcb& t, const Segment& s)
 {
@@ -55,6 +57,11 @@ void queue_text(Tcb& t, const Segment& s, Actions& a)
         t.duplicate = {s.seq, s.text_end(), 0};
     }
     place(t, s);
+    if (s.seq != t.rcv.text_end_late || t.rcv.sack_news == 0) {
+        ++t.rcv.sack_news;
+    }
+    t.rcv.text_end_late = s.text_end();
+    a.sacks_full = t.agreed.sack && t.rcv.sack_news >= sack_blocks_an_ack;
 }
 
 void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a)
@@ -67,7 +74,9 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
     bool second = t.rcv.unacked >= 2 * t.rcv.mss_seen;
     bool quick = t.rcv.quick_acks != 0 || (t.so != nullptr && t.so->options.quick_ack);
     if (filled_hole || second || (quick && !t.rcv.interactive)) {
-        t.rcv.quick_acks -= t.rcv.quick_acks != 0 ? 1 : 0;
+        if (t.rcv.quick_acks != 0) {
+            --t.rcv.quick_acks;
+        }
         a.ack_now = true;
         return;
     }

@@ -1,127 +1,371 @@
 // See tcp_scoreboard.hpp.
 #include "protocols/tcp/tcp_scoreboard.hpp"
 
+#include "base/check.hpp"
 #include "protocols/tcp/tcp_limits.hpp"
 
 namespace protocols::tcp {
 
-Seq Scoreboard::lost_edge(std::uint32_t mss) const
+namespace {
+constexpr unsigned spare_runs = 8;                       // for retransmissions, which SACKs may not take
+constexpr unsigned runs_of_new_text = sent_runs_max / 2; // more only when what is there cannot grow
+constexpr std::uint32_t parts_of_round_trip = 32;
+} // namespace
+
+std::uint32_t Scoreboard::pipe(std::uint32_t mss) const
 {
-    // RFC 6675 4 IsLost: DupThresh discontiguous ranges or more than (DupThresh - 1) * SMSS octets SACKed above.
-    std::uint32_t octets = 0;
-    for (unsigned above = 1; above <= sacked.count(); ++above) {
-        const SeqRange& r = sacked[sacked.count() - above];
-        octets += r.bytes();
-        if (above >= duplicate_threshold || octets > (duplicate_threshold - 1) * mss) {
-            return base::max(r.start, lost_below);
+    std::uint32_t gone = lost_ + (use_sack ? sacked_ : duplicates * mss);
+    std::uint32_t all = flight();
+    return gone < all ? all - gone : 0;
+}
+
+bool Scoreboard::many_sacked(std::uint32_t mss) const
+{
+    return sacked_runs_ >= duplicate_threshold || sacked_ > (duplicate_threshold - 1) * mss;
+}
+
+void Scoreboard::account(const SentRun& r, std::uint32_t octets, bool in)
+{
+    std::uint32_t& sum = r.fate() == Fate::sacked ? sacked_ : r.fate() == Fate::lost ? lost_ : resent_;
+    if (r.fate() != Fate::flying || r.resent()) {
+        sum += in ? octets : 0U - octets;
+    }
+}
+
+void Scoreboard::change(unsigned i, Fate f)
+{
+    auto octets = static_cast<std::uint32_t>(at(i).end - start_of(i));
+    account(at(i), octets, false);
+    sacked_runs_ = static_cast<std::uint16_t>(sacked_runs_ - (at(i).fate() == Fate::sacked) + (f == Fate::sacked));
+    run(i).set_fate(f);
+    account(at(i), octets, true);
+}
+
+void Scoreboard::insert(unsigned i, const SentRun& r)
+{
+    INVARIANT(count_ < sent_runs_max);
+    for (unsigned k = count_; k > i; --k) {
+        run(k) = run(k - 1);
+    }
+    run(i) = r;
+    ++count_;
+    sacked_runs_ = static_cast<std::uint16_t>(sacked_runs_ + (r.fate() == Fate::sacked));
+}
+
+void Scoreboard::remove(unsigned i)
+{
+    sacked_runs_ = static_cast<std::uint16_t>(sacked_runs_ - (at(i).fate() == Fate::sacked));
+    for (unsigned k = i; k + 1 < count_; ++k) {
+        run(k) = run(k + 1);
+    }
+    --count_;
+}
+
+void Scoreboard::split(unsigned i, Seq where)
+{
+    SentRun front = at(i);
+    front.end = where;
+    insert(i, front);
+}
+
+// Equal fates are one run where the time does not matter or is the same. True: run i is gone.
+bool Scoreboard::merge_with_previous(unsigned i)
+{
+    if (i == 0 || i >= count_ || at(i).fate() != at(i - 1).fate()) {
+        return false;
+    }
+    const SentRun& r = at(i);
+    bool same = r.fate() == Fate::sacked || (r.resent() == at(i - 1).resent() && r.time_us() == at(i - 1).time_us());
+    if (!same) {
+        return false;
+    }
+    run(i - 1).end = r.end;
+    remove(i);
+    return true;
+}
+
+void Scoreboard::sent(Seq end, std::uint32_t now_us, std::uint32_t min_rtt_us)
+{
+    SentRun r;
+    r.end = end;
+    r.set(now_us, Fate::flying, false);
+    if (count_ != 0) {
+        SentRun& last = run(count_ - 1);
+        bool grows = last.fate() == Fate::flying && !last.resent();
+        bool close = last_grows_ && now_us - last_began_us_ <= min_rtt_us / parts_of_round_trip;
+        if (grows && (close || count_ >= runs_of_new_text)) {
+            last = r;
+            return;
+        }
+        if (count_ == sent_runs_max) { // the last is SACKed or was sent again: forgetting that costs a resend at worst
+            change(count_ - 1, Fate::flying);
+            resent_ -= last.resent() ? static_cast<std::uint32_t>(last.end - start_of(count_ - 1)) : 0;
+            last = r;
+            return;
         }
     }
-    return lost_below;
+    run(count_++) = r;
+    last_began_us_ = now_us;
+    last_grows_ = true;
 }
 
-std::uint32_t Scoreboard::unsacked(Seq from, Seq to) const
+bool Scoreboard::first_lost(Seq& start, Seq& end) const
 {
-    if (to <= from) {
-        return 0;
+    if (lost_ == 0) {
+        return false;
     }
-    auto octets = static_cast<std::uint32_t>(to - from);
-    for (unsigned i = 0; i < sacked.count(); ++i) {
-        Seq start = base::max(sacked[i].start, from);
-        Seq end = base::min(sacked[i].end, to);
-        if (start < end) {
-            octets -= static_cast<std::uint32_t>(end - start);
-        }
-    }
-    return octets;
-}
-
-std::uint32_t Scoreboard::pipe(Seq una, Seq nxt, std::uint32_t mss) const
-{
-    auto flight = static_cast<std::uint32_t>(nxt - una);
-    std::uint32_t gone = unsacked(base::max(high_rxt, una), base::min(lost_edge(mss), nxt)); // lost, not yet sent again
-    if (use_sack) {
-        gone += sacked.bytes();
-    } else {
-        gone += duplicates * mss;
-    }
-    return gone < flight ? flight - gone : 0;
-}
-
-bool Scoreboard::next_hole(Seq from, Seq edge, Seq& start, Seq& end) const
-{
-    start = from;
-    for (unsigned i = 0; i < sacked.count() && start < edge; ++i) {
-        if (start < sacked[i].start) {
-            end = base::min(sacked[i].start, edge);
+    for (unsigned i = 0; i < count_; ++i) {
+        if (at(i).fate() == Fate::lost) {
+            start = start_of(i);
+            end = at(i).end;
+            for (unsigned k = i + 1; k < count_ && at(k).fate() == Fate::lost; ++k) {
+                end = at(k).end;
+            }
             return true;
         }
-        start = base::max(start, sacked[i].end);
     }
-    end = edge;
-    return start < edge;
+    return false;
 }
 
-void Scoreboard::enter_fast(Seq una, Seq nxt, std::uint32_t mss)
+// No room for one more run: the one before, of retransmissions too, grows and is as young as its newest part.
+bool Scoreboard::move_boundary(unsigned i, Seq end, std::uint32_t now_us)
+{
+    if (i == 0 || at(i - 1).fate() != Fate::flying || !at(i - 1).resent()) {
+        return false;
+    }
+    auto octets = static_cast<std::uint32_t>(end - start_of(i));
+    account(at(i), octets, false);
+    run(i - 1).end = end;
+    run(i - 1).set(now_us, Fate::flying, true);
+    account(at(i - 1), octets, true);
+    return true;
+}
+
+bool Scoreboard::resend(std::uint32_t len, std::uint32_t now_us)
+{
+    last_grows_ = false;
+    unsigned i = 0;
+    while (at(i).fate() != Fate::lost) {
+        ++i;
+    }
+    Seq end = start_of(i) + len;
+    while (i < count_ && start_of(i) < end) { // the runs of one hole may be several
+        if (at(i).end > end) {
+            if (count_ == sent_runs_max) {
+                return move_boundary(i, end, now_us);
+            }
+            split(i, end);
+        }
+        change(i, Fate::flying);
+        account(at(i), static_cast<std::uint32_t>(at(i).end - start_of(i)), false);
+        run(i).set(now_us, Fate::flying, true);
+        account(at(i), static_cast<std::uint32_t>(at(i).end - start_of(i)), true);
+        if (!merge_with_previous(i)) {
+            ++i;
+        }
+    }
+    return true;
+}
+
+void Scoreboard::probed(Seq start, std::uint32_t now_us)
+{
+    if (count_ == 0 || count_ == sent_runs_max) {
+        return; // judged by its first transmission, then
+    }
+    last_grows_ = false;
+    unsigned i = count_ - 1;
+    if (start > start_of(i)) {
+        split(i, start);
+        ++i;
+    }
+    account(at(i), static_cast<std::uint32_t>(at(i).end - start_of(i)), false);
+    run(i).set(now_us, Fate::flying, true);
+    account(at(i), static_cast<std::uint32_t>(at(i).end - start_of(i)), true);
+}
+
+void Scoreboard::deliver(unsigned i, Seq end, std::uint32_t octets, Rack& rack, Delivery& d) const
+{
+    const SentRun& r = at(i);
+    if (r.fate() == Fate::sacked) {
+        return; // it was, by an earlier ACK
+    }
+    d.octets += octets;
+    d.original |= !r.resent() && end <= recover;
+    d.resent |= r.resent();
+    if (static_cast<std::int32_t>(r.time_us() - d.newest_sent_us) > 0 || d.octets == octets) {
+        d.newest_sent_us = r.time_us();
+    }
+    rack.delivered(d.ack, r.time_us(), end, r.resent());
+}
+
+void Scoreboard::acked(Seq ack, Rack& rack, Delivery& d)
+{
+    while (count_ != 0 && una_ < ack) {
+        Seq end = base::min(at(0).end, ack);
+        auto octets = static_cast<std::uint32_t>(end - una_);
+        deliver(0, end, octets, rack, d);
+        account(at(0), octets, false);
+        if (end == at(0).end) {
+            sacked_runs_ = static_cast<std::uint16_t>(sacked_runs_ - (at(0).fate() == Fate::sacked));
+            head_ = --count_ == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(place(1));
+        }
+        una_ = end;
+    }
+    una_ = ack;
+    recover = base::max(recover, una_ - 1); // keeps up, so that it never falls half the number space behind
+}
+
+void Scoreboard::sack(Seq start, Seq end, Rack& rack, Delivery& d)
+{
+    unsigned i = 0;
+    while (i < count_ && at(i).end <= start) {
+        ++i;
+    }
+    for (; i < count_ && start_of(i) < end; ++i) {
+        if (at(i).fate() == Fate::sacked) {
+            continue;
+        }
+        unsigned splits = (start_of(i) < start ? 1U : 0U) + (at(i).end > end ? 1U : 0U);
+        if (count_ + splits > sent_runs_max - spare_runs && splits != 0) {
+            continue;
+        }
+        if (start_of(i) < start) {
+            split(i, start);
+            ++i;
+        }
+        if (at(i).end > end) {
+            split(i, end);
+        }
+        auto octets = static_cast<std::uint32_t>(at(i).end - start_of(i));
+        deliver(i, at(i).end, octets, rack, d);
+        d.sacked += octets;
+        change(i, Fate::sacked);
+        merge_with_previous(i + 1);
+        if (merge_with_previous(i)) {
+            --i;
+        }
+    }
+}
+
+std::uint32_t Scoreboard::detect(const Rack& rack, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t& next_us)
+{
+    std::uint32_t before = lost_;
+    next_us = 0;
+    for (unsigned i = 0; i < count_; ++i) {
+        if (at(i).fate() != Fate::flying) {
+            continue;
+        }
+        std::int32_t in = rack.lost_in_us(now_us, reo_wnd, at(i).time_us(), at(i).end);
+        if (in <= 0) {
+            change(i, Fate::lost);
+        } else if (in != Rack::not_judged) {
+            next_us = std::max(next_us, static_cast<std::uint32_t>(in));
+        }
+    }
+    return lost_ - before;
+}
+
+std::uint32_t Scoreboard::mark_lost(Seq from, Seq to)
+{
+    std::uint32_t before = lost_;
+    for (unsigned i = 0; i < count_ && start_of(i) < to; ++i) {
+        if (at(i).end <= from || at(i).fate() != Fate::flying) {
+            continue;
+        }
+        if (start_of(i) < from && count_ < sent_runs_max) {
+            split(i, from);
+            continue;
+        }
+        if (at(i).end > to && count_ < sent_runs_max) {
+            split(i, to);
+        }
+        change(i, Fate::lost);
+    }
+    return lost_ - before;
+}
+
+void Scoreboard::mark_all_lost(bool keep_sacks)
+{
+    for (unsigned i = 0; i < count_; ++i) {
+        if (at(i).fate() != Fate::sacked || !keep_sacks) {
+            change(i, Fate::lost);
+        }
+    }
+}
+
+void Scoreboard::unmark_lost()
+{
+    for (unsigned i = 0; i < count_; ++i) {
+        if (at(i).fate() == Fate::lost) {
+            change(i, Fate::flying);
+        }
+    }
+}
+
+void Scoreboard::enter_fast(Seq nxt)
 {
     phase = Recovery::fast;
     recover = nxt;
-    high_rxt = una;
-    // RFC 6675 5 (4.3), RFC 6582 3.2: the first segment is taken as lost, however little is SACKed above it.
-    lost_below = base::min(una + mss, nxt);
     force_one = true;
-    rescued = false;
 }
 
-void Scoreboard::enter_timeout(Seq una, Seq nxt)
+void Scoreboard::enter_timeout(const Rack& rack, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t mss)
 {
     // RFC 2018 8: after a timeout the receiver may have reneged; the second one in a row trusts no SACK any more, and
     // neither does one whose first octet is SACKed.
-    bool reneged = !sacked.empty() && sacked[0].start <= una;
-    if (phase == Recovery::timeout || reneged) {
-        sacked.clear();
+    bool reneged = count_ != 0 && at(0).fate() == Fate::sacked;
+    bool trusts = use_sack && phase != Recovery::timeout && !reneged;
+    if (!trusts || rack.rtt_us == 0) {
+        mark_all_lost(trusts);
+    } else { // RFC 8985 6.3: the first segment, and what was sent long enough ago
+        for (unsigned i = 0; i < count_; ++i) {
+            auto left = static_cast<std::int32_t>(at(i).time_us() + rack.rtt_us + reo_wnd - now_us);
+            if (at(i).fate() == Fate::flying && left <= 0) {
+                change(i, Fate::lost);
+            }
+        }
+        mark_lost(una_, una_ + std::min(mss, flight()));
     }
     phase = Recovery::timeout;
-    recover = nxt;
-    high_rxt = una;
-    lost_below = nxt;
+    recover = nxt();
     duplicates = 0;
     force_one = true;
-    rescued = true;
 }
 
-void Scoreboard::advance(Seq una, std::uint32_t acked, std::uint32_t mss)
+void Scoreboard::leave()
 {
-    sacked.trim_below(una);
-    high_rxt = base::max(high_rxt, una);
-    lost_below = base::max(lost_below, una);
-    recover = base::max(recover, una - 1); // keeps up, so that it never falls half the number space behind
+    phase = Recovery::none;
+    duplicates = 0;
+    force_one = false;
+}
+
+void Scoreboard::settle(std::uint32_t acked, std::uint32_t mss)
+{
     if (phase == Recovery::none) {
         duplicates = 0;
         return;
     }
-    if (una >= recover) {
-        phase = Recovery::none;
-        duplicates = 0;
-        force_one = false;
+    if (una_ >= recover) {
+        leave();
         return;
     }
     if (phase == Recovery::fast && !use_sack) {
         // RFC 6582 3.2 step 3: a partial ACK shows the next hole; what it covers had been counted as arrived.
         unsigned covered = (acked + mss - 1) / mss;
         duplicates = covered > 1 ? duplicates - std::min(duplicates, covered - 1) : duplicates;
-        high_rxt = una;
-        lost_below = base::min(una + mss, recover);
+        mark_lost(una_, base::min(una_ + mss, recover));
         force_one = true;
     }
 }
 
 void Scoreboard::reset(Seq una)
 {
-    sacked.clear();
     phase = Recovery::none;
-    recover = high_rxt = lost_below = una;
+    recover = una_ = una;
     duplicates = 0;
-    force_one = rescued = false;
+    force_one = false;
+    sacked_ = lost_ = resent_ = 0;
+    head_ = count_ = sacked_runs_ = 0;
 }
 
 } // namespace protocols::tcp

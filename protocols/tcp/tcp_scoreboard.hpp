@@ -1,47 +1,122 @@
-// What the sender knows about losses (RFC 6675 with the NewReno of RFC 6582 where the peer has no SACK). Pure: fed with
-// ACK facts, asked for the next hole and for the pipe. Owner: that of its Tcb.
+// The sender's picture of [una, nxt): a bounded list of runs that cover it without gaps, each with the time of its
+// last transmission and its fate: in flight, SACKed or lost. Pure; what an ACK delivered is told to RACK, which decides
+// what is lost; without SACK the NewReno of RFC 6582 does (duplicates stand for octets that arrived).
 //
-// One engine for three recoveries. Every octet in [una, nxt) that is not SACKed and lies below lost_edge() is lost; of
-// these, [una, high_rxt) have been sent again. Fast recovery with SACK takes the edge from the ranges (IsLost of RFC
-// 6675 4 is monotone: below a lost octet every octet that is not SACKed is lost); without SACK the edge is one segment
-// above una, moved by partial ACKs; after a timeout it is the recovery point.
+// New text sent within a thirty-second of the shortest round trip, and with no retransmission in between, is one run
+// with the time of its last: order is exact, RACK's reordering window errs by an eighth. When the list is full, SACKs
+// that would need one more run are not noted (their octets count as in flight until acknowledged). Owner: that of its
+// Tcb.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
-#include "protocols/tcp/seq_ranges.hpp"
+#include "protocols/tcp/rack.hpp"
 
 namespace protocols::tcp {
 
-inline constexpr unsigned scoreboard_ranges_max = 64; // more holes than that wait until earlier ones are filled
+inline constexpr unsigned sent_runs_max = 128;
 
 enum class Recovery : std::uint8_t { none, fast, timeout };
+enum class Fate : std::uint8_t { flying, sacked, lost };
+
+struct SentRun {
+    Seq end; // its start is the end of the one before, or una
+    std::uint32_t word = 0;
+
+    std::uint32_t time_us() const { return word & ~7U; }
+    Fate fate() const { return static_cast<Fate>(word & 3U); }
+    bool resent() const { return (word & 4U) != 0; }
+    void set(std::uint32_t time_us, Fate f, bool resent)
+    {
+        word = (time_us & ~7U) | static_cast<std::uint32_t>(f) | (resent ? 4U : 0U);
+    }
+    void set_fate(Fate f) { word = (word & ~3U) | static_cast<std::uint32_t>(f); }
+};
+
+// Collects what one ACK delivered.
+struct Delivery {
+    RackAck ack;
+    std::uint32_t octets = 0;         // newly acknowledged or SACKed
+    std::uint32_t sacked = 0;         // of these, SACKed
+    bool original = false;            // text below `recover` that was never retransmitted was among it
+    bool resent = false;              // retransmitted text was
+    std::uint32_t newest_sent_us = 0; // time of the latest transmission among it
+};
 
 struct Scoreboard {
-    SeqRanges<scoreboard_ranges_max> sacked;
     Recovery phase = Recovery::none;
-    Seq recover;             // recovery ends when this is acknowledged
-    Seq high_rxt;            // retransmission has proceeded up to here
-    Seq lost_below;          // lost by decree: a timeout, or NewReno's first segment
-    unsigned duplicates = 0; // duplicate ACKs (without SACK each stands for one segment that arrived)
-    bool force_one = false;  // the next retransmission goes out whatever the pipe holds
-    bool rescued = false;    // the rescue retransmission of RFC 6675 4 (4) is spent
     bool use_sack = false;
+    bool force_one = false;  // the next retransmission goes out whatever is in flight
+    unsigned duplicates = 0; // duplicate ACKs (without SACK each stands for one segment that arrived)
+    Seq recover;             // recovery ends when this is acknowledged
 
-    // Everything below is lost unless SACKed.
-    Seq lost_edge(std::uint32_t mss) const;
-    // Octets in the network (RFC 6675 4, SetPipe).
-    std::uint32_t pipe(Seq una, Seq nxt, std::uint32_t mss) const;
-    // The next run of octets to send again, at or above `from` and below `edge`; false if there is none.
-    bool next_hole(Seq from, Seq edge, Seq& start, Seq& end) const;
-    // Octets in [from, to) that are not SACKed.
-    std::uint32_t unsacked(Seq from, Seq to) const;
+    std::uint32_t flight() const { return static_cast<std::uint32_t>(nxt() - una_); }
+    std::uint32_t sacked_bytes() const { return sacked_; }
+    std::uint32_t lost_bytes() const { return lost_; }
+    std::uint32_t resent_bytes() const { return resent_; } // retransmissions in flight
+    // Octets in the network (RFC 6675 4).
+    std::uint32_t pipe(std::uint32_t mss) const;
+    // RFC 6675 4 IsLost, as DupThresh segments: so many octets, or so many ranges, are SACKed.
+    bool many_sacked(std::uint32_t mss) const;
+    // Nothing but text in flight, once sent: an ACK is only an ACK.
+    bool plain() const { return phase == Recovery::none && (sacked_ | lost_ | resent_) == 0; }
+    unsigned runs() const { return count_; }
+    Seq start_of(unsigned i) const { return i == 0 ? una_ : at(i - 1).end; }
+    const SentRun& at(unsigned i) const { return runs_[place(i)]; }
 
-    void enter_fast(Seq una, Seq nxt, std::uint32_t mss);
-    void enter_timeout(Seq una, Seq nxt);
-    // `una` moved forward by `acked` octets to `una`.
-    void advance(Seq una, std::uint32_t acked, std::uint32_t mss);
+    // New text up to `end` went out.
+    void sent(Seq end, std::uint32_t now_us, std::uint32_t min_rtt_us);
+    // The first run of lost octets; false if there is none.
+    bool first_lost(Seq& start, Seq& end) const;
+    // Its first part went out again. False, and nothing changed: no room for one more run.
+    bool resend(std::uint32_t len, std::uint32_t now_us);
+    // Text at the end of the flight went out again as a probe (RFC 8985 7.3).
+    void probed(Seq start, std::uint32_t now_us);
+
+    void acked(Seq ack, Rack& rack, Delivery& d);
+    void sack(Seq start, Seq end, Rack& rack, Delivery& d);
+    // RACK over every run in flight. Octets newly lost; `next_us`: when to look again, 0 = when an ACK comes.
+    std::uint32_t detect(const Rack& rack, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t& next_us);
+    std::uint32_t mark_lost(Seq from, Seq to);
+    void mark_all_lost(bool keep_sacks);
+    void unmark_lost(); // they were only late
+
+    void enter_fast(Seq nxt);
+    // RFC 8985 6.3, RFC 2018 8.
+    void enter_timeout(const Rack& rack, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t mss);
+    // After acked(): ends a recovery whose point is acknowledged; without SACK finds the next hole (RFC 6582 3.2).
+    void settle(std::uint32_t acked, std::uint32_t mss);
+    void leave();
     void reset(Seq una);
+
+private:
+    Seq nxt() const { return count_ == 0 ? una_ : at(count_ - 1).end; }
+    unsigned place(unsigned i) const
+    {
+        unsigned p = head_ + i;
+        return p < sent_runs_max ? p : p - sent_runs_max;
+    }
+    SentRun& run(unsigned i) { return runs_[place(i)]; }
+    void account(const SentRun& r, std::uint32_t octets, bool in);
+    void change(unsigned i, Fate f);
+    void split(unsigned i, Seq at);
+    void insert(unsigned i, const SentRun& r);
+    void remove(unsigned i);
+    bool merge_with_previous(unsigned i);
+    bool move_boundary(unsigned i, Seq end, std::uint32_t now_us);
+    void deliver(unsigned i, Seq end, std::uint32_t octets, Rack& rack, Delivery& d) const;
+
+    Seq una_;
+    std::uint32_t sacked_ = 0;
+    std::uint32_t lost_ = 0;
+    std::uint32_t resent_ = 0;
+    std::uint32_t last_began_us_ = 0; // of the newest run
+    bool last_grows_ = false;         // nothing was sent again since
+    std::uint16_t head_ = 0;
+    std::uint16_t count_ = 0;
+    std::uint16_t sacked_runs_ = 0;
+    std::array<SentRun, sent_runs_max> runs_{}; // from head_ on, which is 0 again whenever nothing is in flight
 };
 
 } // namespace protocols::tcp

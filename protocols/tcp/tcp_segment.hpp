@@ -40,6 +40,7 @@ enum class Verdict : std::uint8_t {
 
 struct Actions {
     bool ack_now = false;
+    bool sacks_full = false;               // an ACK can say no more than it would now: it goes before the roll-up
     bool output = false;                   // run output: the window or cwnd moved, or an ACK is due with data
     bool acked = false;                    // snd_acked moved: publish
     bool received = false;                 // rcv_produced moved: publish

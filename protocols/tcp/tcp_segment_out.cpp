@@ -102,6 +102,7 @@ void note_acknowledged(Tcb& t)
 {
     t.ack_now = t.ack_soon = false;
     t.rcv.unacked = 0;
+    t.rcv.sack_news = 0;
     t.ts.last_ack_sent = t.rcv.nxt;
     clear_deadline(t, Deadline::delayed_ack);
 }

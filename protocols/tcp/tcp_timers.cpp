@@ -40,9 +40,22 @@ bool retry_handshake(Tcb& t)
     return true;
 }
 
+// RFC 8985 7.3; the retransmission timer then runs from the probe on.
+bool probe_timeout(Tcb& t)
+{
+    if (may_probe(t)) {
+        send_tail_probe(t);
+        restart_retransmit(t);
+    }
+    return true;
+}
+
 // RFC 6298 5.4 - 5.6. False: the connection is gone.
 bool retransmit_timeout(Tcb& t)
 {
+    if (may_probe(t) && t.retries == 0) { // no probe was due before (RFC 8985 7.2: PTO no later than RTO)
+        return probe_timeout(t);
+    }
     count(t.domain.tcp->counters.timeouts);
     if (!synchronized(t.state)) {
         return retry_handshake(t);
@@ -54,9 +67,7 @@ bool retransmit_timeout(Tcb& t)
         kill(t, why(t));
         return false;
     }
-    congestion_on_timeout(t.algorithm(), t.cc, t.flight(), t.retries == 1);
-    t.board.enter_timeout(t.snd.una, t.snd.nxt);
-    t.timing = false;
+    begin_timeout(t);
     t.rtt.back_off();
     route_lookup(t.domain, t.flow.peer.addr, t.route); // the way may have changed
     output(t);
@@ -130,8 +141,8 @@ bool fin_wait_2_timeout(Tcb& t)
 }
 
 using Handler = bool (*)(Tcb&); // false: the Tcb is gone
-constexpr Handler handlers[deadline_count] = {
-    retransmit_timeout, persist_timeout, keepalive_timeout, delayed_ack_timeout, fin_wait_2_timeout};
+constexpr Handler handlers[deadline_count] = {reorder_timeout, probe_timeout, retransmit_timeout, persist_timeout,
+    keepalive_timeout, delayed_ack_timeout, fin_wait_2_timeout};
 
 } // namespace
 

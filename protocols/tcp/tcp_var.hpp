@@ -40,6 +40,30 @@ Negotiated negotiate(const wire::TcpOptions& theirs, std::uint8_t our_scale);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
 void set_mss(Tcb& t); // from the route, the peer's MSS, TCP_MAXSEG and the options in use
 
+// ---- loss recovery: tcp_recovery.cpp
+struct AckRound { // one ACK, as recovery sees it
+    Delivery d;
+    std::uint32_t acked = 0;         // octets of sequence space
+    std::uint32_t flight_before = 0; // una to nxt
+    std::uint32_t sacked_before = 0;
+    bool advanced = false;  // una moved
+    bool duplicate = false; // RFC 5681 2, or fresh SACKs
+    SeqRange dsack;         // RFC 2883; empty when there is none
+};
+inline std::uint32_t clock_us(const Tcb& t)
+{
+    return static_cast<std::uint32_t>(t.domain.now().time_since_epoch().count());
+}
+std::uint32_t min_rtt_us(const Tcb& t); // 0: not known
+RackAck rack_ack(const Tcb& t, const Segment& s);
+bool in_order(const Tcb& t, const AckRound& r); // nothing is lost, nothing may be taken back: the window just grows
+void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a);
+void grow_window(Tcb& t, const AckRound& r);
+void begin_timeout(Tcb& t);   // the retransmission timer has expired: marks losses, reduces
+bool reorder_timeout(Tcb& t); // RFC 8985 6.2 step 5; true
+bool may_probe(const Tcb& t); // RFC 8985 7.2
+void send_tail_probe(Tcb& t); // tcp_output.cpp
+
 // ---- output: tcp_output.cpp decides, tcp_segment_out.cpp builds
 void output(Tcb& t);                        // retransmissions, new text, FIN, as far as the windows allow
 void output_soon(Tcb& t);                   // at the roll-up
@@ -55,7 +79,8 @@ bool send_segment(Tcb& t, const SegmentOut& s);
 bool send_ack(Tcb& t);
 void send_syn(Tcb& t); // SYN, or SYN-ACK in SYN-RECEIVED (simultaneous open)
 void send_reset(Tcb& t);
-void send_probe(Tcb& t); // keepalive and zero window
+void send_probe(Tcb& t);                 // keepalive and zero window
+std::uint32_t window_room(const Tcb& t); // octets that the peer's window lets out beyond nxt
 // Without a Tcb. `h` has everything but ports and checksum.
 struct Reply {
     base::FourTuple flow;

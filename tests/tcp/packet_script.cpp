@@ -204,6 +204,7 @@ void Runner::establish(const std::string& rest)
     }
     std::string options = "mss 1460";
     std::string window = "65535";
+    double rtt_s = 0; // of the handshake
     if (auto open = rest.find('<'); open != std::string::npos) {
         options = rest.substr(open + 1, rest.find('>') - open - 1);
     }
@@ -212,6 +213,8 @@ void Runner::establish(const std::string& rest)
     while (words >> word) {
         if (word == "win") {
             words >> window;
+        } else if (word == "rtt") {
+            words >> rtt_s;
         }
     }
     inject("S 0:0(0) win 65535 <" + options + ">");
@@ -222,6 +225,7 @@ void Runner::establish(const std::string& rest)
     (void)compare_packet(netif_->sent.front(), any, numbers_); // learns our numbers
     netif_->sent.pop_front();
     bool ts = options.find("TS") != std::string::npos;
+    advance_to(clock_.now() + base::Micros{static_cast<std::int64_t>(rtt_s * 1e6)});
     inject(". 1:1(0) ack 1 win " + window + (ts ? " <nop,nop,TS 100 0>" : ""));
     silent();
     app();
@@ -366,6 +370,12 @@ void Runner::counter(const std::string& name, std::uint64_t want)
         {"fast_recoveries", &c.fast_recoveries},
         {"timeouts", &c.timeouts},
         {"retransmits", &c.retransmits},
+        {"probes", &c.probes},
+        {"probe_repairs", &c.probe_repairs},
+        {"dsacks", &c.dsacks},
+        {"undos_eifel", &c.undos_eifel},
+        {"undos_dsack", &c.undos_dsack},
+        {"undos_frto", &c.undos_frto},
         {"icmp_ignored", &c.icmp_ignored},
         {"accept_refused", &c.accept_refused},
     };
@@ -407,6 +417,14 @@ void Runner::expect(std::stringstream& words)
         words >> n;
         if (app().readable() != n) {
             fail("readable are " + std::to_string(app().readable()));
+        }
+    } else if (what == "cwnd" || what == "ssthresh") { // octets
+        std::uint32_t n = 0;
+        words >> n;
+        const protocols::Tcb* t = app().so.tcb;
+        std::uint32_t is = t == nullptr ? 0 : what == "cwnd" ? t->cc.cwnd : t->cc.ssthresh;
+        if (is != n) {
+            fail(what + " is " + std::to_string(is));
         }
     } else if (what == "eof") {
         if (!app().at_end()) {

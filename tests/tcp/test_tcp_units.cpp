@@ -7,9 +7,9 @@
 
 #include "base/random.hpp"
 #include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/seq_ranges.hpp"
 #include "protocols/tcp/tcp_cc.hpp"
 #include "protocols/tcp/tcp_rtt.hpp"
-#include "protocols/tcp/tcp_scoreboard.hpp"
 #include "protocols/tcp/tcp_state.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 
@@ -135,67 +135,6 @@ TEST_CASE("ranges merge, count fresh octets, and are bounded")
     r.trim_below(at(9000));
     CHECK(r.empty());
     CHECK(r.bytes() == 0);
-}
-
-TEST_CASE("RFC 6675: lost edge, pipe and holes")
-{
-    Scoreboard b;
-    b.use_sack = true;
-    b.reset(at(0));
-    Seq nxt = at(10000);
-    CHECK(b.pipe(at(0), nxt, mss) == 10000);
-    b.sacked.add(at(1000), at(3000));
-    CHECK(b.lost_edge(mss) == at(0)); // two segments above: not yet
-    CHECK(b.pipe(at(0), nxt, mss) == 8000);
-    b.sacked.add(at(3000), at(3001)); // more than (DupThresh - 1) * SMSS
-    CHECK(b.lost_edge(mss) == at(1000));
-    CHECK(b.pipe(at(0), nxt, mss) == 10000 - 2001 - 1000);
-    b.sacked.add(at(5000), at(5010));
-    b.sacked.add(at(7000), at(7010));
-    CHECK(b.lost_edge(mss) == at(1000)); // DupThresh ranges: the lowest of the three
-    Seq start;
-    Seq end;
-    REQUIRE(b.next_hole(at(0), at(7000), start, end));
-    CHECK(start == at(0));
-    CHECK(end == at(1000));
-    REQUIRE(b.next_hole(at(1000), at(7000), start, end));
-    CHECK(start == at(3001));
-    CHECK(end == at(5000));
-    CHECK(!b.next_hole(at(7000), at(7000), start, end));
-}
-
-TEST_CASE("RFC 6582: without SACK a partial ACK moves the hole, the recovery point ends it")
-{
-    Scoreboard b;
-    b.reset(at(0));
-    b.duplicates = 3;
-    b.enter_fast(at(0), at(5000), mss);
-    CHECK(b.lost_edge(mss) == at(1000));
-    CHECK(b.pipe(at(0), at(5000), mss) == 5000 - 1000 - 3000);
-    b.high_rxt = at(1000);
-    b.advance(at(2000), 2000, mss);
-    CHECK(b.phase == Recovery::fast);
-    CHECK(b.force_one);
-    CHECK(b.lost_edge(mss) == at(3000));
-    b.advance(at(5000), 3000, mss);
-    CHECK(b.phase == Recovery::none);
-}
-
-TEST_CASE("RFC 2018 8: a second timeout, or a SACKed first octet, forgets the SACKs")
-{
-    Scoreboard b;
-    b.use_sack = true;
-    b.reset(at(0));
-    b.sacked.add(at(1000), at(2000));
-    b.enter_timeout(at(0), at(3000));
-    CHECK(b.sacked.count() == 1);
-    CHECK(b.pipe(at(0), at(3000), mss) == 0); // everything but the SACKed is lost
-    b.enter_timeout(at(0), at(3000));
-    CHECK(b.sacked.empty());
-    b.reset(at(0));
-    b.sacked.add(at(0), at(1000));
-    b.enter_timeout(at(0), at(3000));
-    CHECK(b.sacked.empty());
 }
 
 TEST_CASE("RFC 6298: estimator and back-off")
