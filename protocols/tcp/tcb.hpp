@@ -116,10 +116,11 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint32_t mss = tcp::mss_default; // payload of a full segment, options deducted
     std::uint8_t ttl = 64;                // c: kept for when the socket is gone
     std::uint8_t tos = 0;
-    bool app_closed = false; // nobody will read any more: text that arrives is answered by RST
-    bool read_shut = false;  // shutdown(SHUT_RD)
-    bool ack_now = false;    // an ACK is due at the roll-up
-    bool ack_soon = false;   // an ACK is due when the delayed-ACK timer fires
+    std::uint8_t congestion = 0; // index of the algorithm
+    bool app_closed = false;     // nobody will read any more: text that arrives is answered by RST
+    bool read_shut = false;      // shutdown(SHUT_RD)
+    bool ack_now = false;        // an ACK is due at the roll-up
+    bool ack_soon = false;       // an ACK is due when the delayed-ACK timer fires
     bool output_due = false;
     bool push_small = false;   // send a partial segment although Nagle or cork holds it
     bool cwnd_limited = false; // the last output was stopped by cwnd
@@ -157,10 +158,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     }
     std::uint32_t flight() const { return static_cast<std::uint32_t>(snd.nxt - snd.una); }
     std::uint32_t window_open() const { return rcv.adv > rcv.nxt ? static_cast<std::uint32_t>(rcv.adv - rcv.nxt) : 0; }
-    const tcp::CongestionAlgorithm& algorithm() const
-    {
-        return tcp::congestion_algorithm(so ? so->options.congestion : 0);
-    }
+    const tcp::CongestionAlgorithm& algorithm() const { return tcp::congestion_algorithm(congestion); }
 };
 
 } // namespace protocols

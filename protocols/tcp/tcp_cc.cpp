@@ -1,9 +1,8 @@
-// See tcp_cc.hpp.
+// See tcp_cc.hpp: what all algorithms have in common.
 #include "protocols/tcp/tcp_cc.hpp"
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 
 #include "protocols/tcp/tcp_limits.hpp"
 
@@ -11,90 +10,44 @@ namespace protocols::tcp {
 
 namespace {
 
-constexpr double cubic_c = 0.4;                                               // RFC 9438 5.1
-constexpr double cubic_beta = 0.7;                                            // RFC 9438 4.6
-constexpr double cubic_alpha = 3.0 * (1.0 - cubic_beta) / (1.0 + cubic_beta); // RFC 9438 4.3
 constexpr std::uint32_t cwnd_max = 1U << 30;
 
-void grow(CongestionState& c, std::uint32_t bytes)
-{
-    c.cwnd = std::min(c.cwnd + bytes, cwnd_max);
-}
+constexpr std::array<const CongestionAlgorithm*, 3> algorithms{&cubic_algorithm, &reno_algorithm, &dctcp_algorithm};
 
-// RFC 5681 3.1 (3): about one segment per round trip, by counting octets (RFC 3465).
-void reno_avoid(CongestionState& c, const AckFacts& ack)
+// By how much slow start grows for `acked` octets; ends the first one when HyStart++ says so.
+std::uint32_t slow_start(CongestionState& c, const AckFacts& ack)
 {
-    c.acked += ack.acked;
-    if (c.acked >= c.cwnd) {
-        c.acked -= c.cwnd;
-        grow(c, c.mss);
+    // Octets count, not ACKs (RFC 3465): dividing ACKs gains nothing (RFC 5681 3.1). A merged ACK of a super-frame
+    // counts in full, except after a timeout.
+    if (ack.after_timeout) {
+        return std::min(ack.acked, c.mss);
     }
-}
-
-// RFC 5681 3.1 (4)
-std::uint32_t reno_reduce(CongestionState& c, std::uint32_t flight)
-{
-    return std::max(flight / 2, 2 * c.mss);
-}
-
-void cubic_begin_epoch(CongestionState& c, base::Instant now)
-{
-    c.epoch = now;
-    c.cwnd_segments = static_cast<double>(c.cwnd) / c.mss;
-    c.w_est = c.cwnd_segments;
-    if (c.cwnd_segments < c.w_max) {
-        c.k = std::cbrt((c.w_max - c.cwnd_segments) / cubic_c); // RFC 9438 4.2, figure 2
-    } else {
-        c.k = 0;
-        c.w_max = c.cwnd_segments;
+    if (!c.first_slow_start()) {
+        return ack.acked;
     }
-}
-
-void cubic_avoid(CongestionState& c, const AckFacts& ack)
-{
-    if (c.epoch == base::never) {
-        cubic_begin_epoch(c, ack.now);
+    switch (c.hystart.on_ack(ack.ack, ack.nxt, ack.rtt_us)) {
+    case HyStart::Verdict::leave:
+        c.ssthresh = c.cwnd; // RFC 9406 4.2
+        return 0;
+    case HyStart::Verdict::grow_less:
+        return ack.acked / HyStart::css_growth_divisor;
+    case HyStart::Verdict::grow:
+        break;
     }
-    double acked = static_cast<double>(ack.acked) / c.mss;
-    double t = std::chrono::duration<double>(ack.now - c.epoch).count();
-    double rtt = std::chrono::duration<double>(ack.srtt).count();
-    // RFC 9438 4.3: never slower than Reno would be; its full slope once past the old maximum
-    c.w_est += (c.w_est < c.w_max ? cubic_alpha : 1.0) * acked / c.cwnd_segments;
-    if (cubic_window(t, c.k, c.w_max) < c.w_est) {
-        c.cwnd_segments = std::max(c.cwnd_segments, c.w_est);
-    } else {
-        double target = std::clamp(cubic_window(t + rtt, c.k, c.w_max), c.cwnd_segments, 1.5 * c.cwnd_segments);
-        c.cwnd_segments += (target - c.cwnd_segments) / c.cwnd_segments * acked; // RFC 9438 4.4
-    }
-    double bytes = std::min(c.cwnd_segments * c.mss, static_cast<double>(cwnd_max));
-    c.cwnd = std::max(c.cwnd, static_cast<std::uint32_t>(bytes));
+    return ack.acked;
 }
-
-std::uint32_t cubic_reduce(CongestionState& c, std::uint32_t flight)
-{
-    double cwnd = static_cast<double>(c.cwnd) / c.mss;
-    c.w_max = cwnd < c.w_max ? cwnd * (1.0 + cubic_beta) / 2.0 : cwnd; // RFC 9438 4.7, fast convergence
-    c.epoch = base::never;
-    return std::max(static_cast<std::uint32_t>(std::uint64_t{flight} * 7 / 10), 2 * c.mss); // RFC 9438 4.6
-}
-
-constexpr std::array<CongestionAlgorithm, 2> algorithms{{
-    {"cubic", cubic_avoid, cubic_reduce},
-    {"reno", reno_avoid, reno_reduce},
-}};
 
 } // namespace
 
-double cubic_window(double t_s, double k_s, double w_max)
+void congestion_grow(CongestionState& c, std::uint32_t octets)
 {
-    double d = t_s - k_s;
-    return cubic_c * d * d * d + w_max;
+    c.cwnd = std::min(c.cwnd + octets, cwnd_max);
 }
 
 int congestion_by_name(std::string_view name)
 {
     for (unsigned i = 0; i < algorithms.size(); ++i) {
-        if (algorithms[i].name == name) {
+        if (algorithms[i]->name == name) {
             return static_cast<int>(i);
         }
     }
@@ -103,26 +56,36 @@ int congestion_by_name(std::string_view name)
 
 const CongestionAlgorithm& congestion_algorithm(unsigned index)
 {
-    return algorithms[index < algorithms.size() ? index : 0];
+    return *algorithms[index < algorithms.size() ? index : 0];
 }
 
-void congestion_start(CongestionState& c, std::uint32_t mss)
+void congestion_start(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t mss)
 {
     c = {};
     c.mss = mss;
     // RFC 6928 2: min(10 * MSS, max(2 * MSS, 14600)), where Linux, like us, takes ten segments of any size
     c.cwnd = initial_window_segments * mss;
+    a.start(c);
+}
+
+void congestion_change(const CongestionAlgorithm& a, CongestionState& c)
+{
+    a.start(c);
 }
 
 void congestion_on_ack(const CongestionAlgorithm& a, CongestionState& c, const AckFacts& ack)
 {
+    if (a.observe != nullptr) {
+        a.observe(c, ack);
+    }
+    if (!ack.limited) {
+        return;
+    }
     AckFacts left = ack;
     if (c.cwnd < c.ssthresh) {
-        // Octets count, not ACKs (RFC 3465): dividing ACKs gains nothing (RFC 5681 3.1). A merged ACK of a super-frame
-        // counts in full, except after a timeout.
-        std::uint32_t step = ack.after_timeout ? std::min(ack.acked, c.mss) : ack.acked;
+        std::uint32_t step = slow_start(c, ack);
         std::uint32_t room = c.ssthresh - c.cwnd;
-        grow(c, std::min(step, room));
+        congestion_grow(c, std::min(step, room));
         if (step <= room) {
             return;
         }
@@ -138,6 +101,16 @@ void congestion_on_loss(const CongestionAlgorithm& a, CongestionState& c, std::u
     c.acked = 0;
 }
 
+void congestion_on_mark(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight)
+{
+    if (a.reduce_marked == nullptr) {
+        congestion_on_loss(a, c, flight); // RFC 3168 6.1.2
+        return;
+    }
+    c.cwnd = c.ssthresh = a.reduce_marked(c);
+    c.acked = 0;
+}
+
 void congestion_on_timeout(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight, bool first)
 {
     if (first) { // RFC 5681 3.1: not again for a segment that was already sent again by the timer
@@ -150,15 +123,13 @@ void congestion_on_timeout(const CongestionAlgorithm& a, CongestionState& c, std
 void congestion_undo(CongestionState& c, const CongestionState& before)
 {
     std::uint32_t cwnd = std::max(c.cwnd, before.cwnd);
-    std::uint32_t ssthresh = std::max(c.ssthresh, before.ssthresh);
     std::uint32_t mss = c.mss;
     c = before;
     c.cwnd = cwnd;
-    c.ssthresh = ssthresh;
     c.mss = mss;
 }
 
-void congestion_after_idle(CongestionState& c, base::Micros idle, base::Micros rto)
+void congestion_after_idle(const CongestionAlgorithm& a, CongestionState& c, base::Micros idle, base::Micros rto)
 {
     // RFC 2861 3: ssthresh remembers three quarters of what was used, cwnd halves per RTO down to the restart window.
     std::uint32_t restart = std::min(c.cwnd, initial_window_segments * c.mss);
@@ -168,7 +139,9 @@ void congestion_after_idle(CongestionState& c, base::Micros idle, base::Micros r
     }
     c.cwnd = std::max(c.cwnd, restart);
     c.acked = 0;
-    c.epoch = base::never;
+    if (a.after_idle != nullptr) {
+        a.after_idle(c);
+    }
 }
 
 } // namespace protocols::tcp

@@ -1,25 +1,50 @@
-// Congestion control: algorithms behind one interface, as pure functions on a CongestionState (no clock, no Tcb). Bytes
-// everywhere. Slow start and the initial window are common (RFC 5681, RFC 6928), the rest is the algorithm's.
+// Congestion control: algorithms behind one interface, as pure functions on a CongestionState (no clock, no Tcb).
+// Octets everywhere, CUBIC's curve in segments. Slow start, HyStart++, the initial and the restart window are common
+// (RFC 5681, 9406, 6928, 2861); avoidance and the answer to loss and marks are the algorithm's: tcp_cc_cubic.cpp,
+// tcp_cc_reno.cpp, tcp_cc_dctcp.cpp.
 #pragma once
 
 #include <cstdint>
 #include <string_view>
 
 #include "base/units.hpp"
+#include "protocols/tcp/hystart.hpp"
 
 namespace protocols::tcp {
+
+// RFC 9438 4.1.2, in segments
+struct CubicState {
+    double w_est = 0;
+    float w_max = 0;
+    float k_s = 0;
+    float cwnd_prior = 0; // cwnd when ssthresh was set last
+    float fraction = 0;   // of an octet of cwnd, not yet grown by
+    base::Instant epoch = base::never;
+    base::Instant unused_since = base::never; // the application left cwnd unused: time stands still (4.2)
+};
+
+// RFC 8257 3.3
+struct DctcpState {
+    std::uint32_t acked = 0;  // in this observation window
+    std::uint32_t marked = 0; // of these, with ECE
+    Seq window_end;
+    float alpha = 1; // of the octets, estimated share that was marked
+    bool open = false;
+};
 
 struct CongestionState {
     std::uint32_t cwnd = 0;
     std::uint32_t ssthresh = 0x7fffffff;
     std::uint32_t mss = 536;
-    std::uint32_t acked = 0; // octets acknowledged since cwnd last grew (congestion avoidance)
-    // CUBIC (RFC 9438 4.1), in segments and seconds
-    double w_max = 0;
-    double w_est = 0;
-    double k = 0;
-    double cwnd_segments = 0; // cwnd with its fraction, valid while in an epoch
-    base::Instant epoch = base::never;
+    std::uint32_t acked = 0; // octets acknowledged since cwnd last grew (Reno's avoidance)
+    HyStart hystart;
+    union {
+        CubicState cubic;
+        DctcpState dctcp;
+    };
+
+    CongestionState() : cubic{} {}
+    bool first_slow_start() const { return ssthresh == 0x7fffffff; }
 };
 
 struct AckFacts {
@@ -27,30 +52,51 @@ struct AckFacts {
     base::Micros srtt{};
     base::Instant now{};
     bool after_timeout = false; // slow start after a loss: RFC 3465 2.3, L = 1
+    bool limited = true;        // cwnd, not the application, bounded what was sent (RFC 9438 5.8, RFC 7661)
+    bool ece = false;           // the ACK carries ECE (DCTCP)
+    std::uint32_t rtt_us = 0;   // measured by this ACK, 0 = not
+    Seq ack;
+    Seq nxt;
 };
 
 struct CongestionAlgorithm {
     std::string_view name;
+    bool needs_ecn = false; // RFC 8257: ECT on every segment, CE told exactly
+    void (*start)(CongestionState&) = nullptr;
     // Congestion avoidance: an ACK arrived while cwnd >= ssthresh and the flight had filled cwnd.
-    void (*avoid)(CongestionState&, const AckFacts&);
+    void (*avoid)(CongestionState&, const AckFacts&) = nullptr;
     // A congestion event; returns the new ssthresh. `flight` = octets outstanding.
-    std::uint32_t (*reduce)(CongestionState&, std::uint32_t flight);
+    std::uint32_t (*reduce)(CongestionState&, std::uint32_t flight) = nullptr;
+    // Every ACK, whatever the window does with it. Null: not wanted.
+    void (*observe)(CongestionState&, const AckFacts&) = nullptr;
+    // ECE told of a mark, once per window: the new ssthresh, which cwnd follows. Null: as a loss.
+    std::uint32_t (*reduce_marked)(CongestionState&) = nullptr;
+    void (*after_idle)(CongestionState&) = nullptr;
 };
 
-// TCP_CONGESTION by name: the index for SocketOptions::congestion, -1 if unknown. 0 is the default, CUBIC.
+extern const CongestionAlgorithm cubic_algorithm;
+extern const CongestionAlgorithm reno_algorithm;
+extern const CongestionAlgorithm dctcp_algorithm;
+
+// TCP_CONGESTION by name: the index for SocketOptions::congestion, -1 if unknown. 0 is CUBIC.
 int congestion_by_name(std::string_view name);
 const CongestionAlgorithm& congestion_algorithm(unsigned index);
 
-void congestion_start(CongestionState& c, std::uint32_t mss);
+void congestion_start(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t mss);
+// Another algorithm for a connection that lives: cwnd and ssthresh stay.
+void congestion_change(const CongestionAlgorithm& a, CongestionState& c);
 void congestion_on_ack(const CongestionAlgorithm& a, CongestionState& c, const AckFacts& ack);
 void congestion_on_loss(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight);
+void congestion_on_mark(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight);
 void congestion_on_timeout(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight, bool first);
 // The congestion event after `before` was none (RFC 4015 3.2, RFC 9438 4.9): back to it, unless cwnd is larger by now.
 void congestion_undo(CongestionState& c, const CongestionState& before);
 // RFC 2861 / RFC 7661: nothing was sent for `idle`.
-void congestion_after_idle(CongestionState& c, base::Micros idle, base::Micros rto);
+void congestion_after_idle(const CongestionAlgorithm& a, CongestionState& c, base::Micros idle, base::Micros rto);
+// Of every algorithm: cwnd grows by `octets`, to a gigabyte at most.
+void congestion_grow(CongestionState& c, std::uint32_t octets);
 
-// RFC 9438 4.2: W_cubic(t) in segments.
+// RFC 9438 4.2 equation 1: W_cubic(t) in segments.
 double cubic_window(double t_s, double k_s, double w_max);
 
 } // namespace protocols::tcp

@@ -249,7 +249,13 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
         return base::Error::no_protocol_option;
     }
     if (name == TCP_CONGESTION) {
-        return tcp::set_congestion(so.options, value, size);
+        base::Error e = tcp::set_congestion(so.options, value, size);
+        if (e == base::Error::none && so.tcb != nullptr && so.tcb->congestion != so.options.congestion) {
+            so.tcb->congestion = so.options.congestion;
+            tcp::congestion_change(so.tcb->algorithm(), so.tcb->cc);
+            so.tcb->undo.end(); // what it remembers is the other algorithm's
+        }
+        return e;
     }
     int v = 0;
     base::Error e = tcp::take_int(value, size, v);

@@ -145,10 +145,14 @@ void restore(const IdleConnection& i, Tcb& t)
     t.board.recover = t.snd.una - 1;
     t.rack.reset(t.snd.una);
     t.board.use_sack = i.sack;
-    t.mss = t.cc.mss = i.mss;
+    t.congestion = t.so->options.congestion;
+    congestion_start(t.algorithm(), t.cc, i.mss);
+    t.mss = i.mss;
     t.cc.cwnd = i.cwnd;
     t.cc.ssthresh = i.ssthresh;
-    t.cc.w_max = static_cast<double>(i.w_max);
+    if (&t.algorithm() == &cubic_algorithm) {
+        t.cc.cubic.w_max = i.w_max;
+    }
     t.rtt.restore(base::Micros{i.srtt_us}, base::Micros{i.rttvar_us}, base::Micros{i.rtt_min_us});
     t.last_sent = i.last_sent_s != 0 ? std::min(now, instant_of(i.last_sent_s)) : base::Instant{};
     t.opened = instant_of(i.opened_s);
@@ -172,9 +176,10 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
     : FlowNode(tcp::NodeKind::idle, t.flow), user(t.so->user), user_ref(ref), snd_offset(t.snd.una_offset),
       rcv_offset(t.rcv.nxt_offset), snd_nxt(t.snd.nxt), rcv_nxt(t.rcv.nxt), rcv_adv(t.rcv.adv), snd_wnd(t.snd.wnd),
       snd_wnd_max(t.snd.wnd_max), ts_recent(t.ts.recent), ts_offset(t.ts.offset), cwnd(t.cc.cwnd),
-      ssthresh(t.cc.ssthresh), w_max(static_cast<float>(t.cc.w_max)), srtt_us(tcp::micros_of(t.rtt.srtt())),
-      rttvar_us(tcp::micros_of(t.rtt.rttvar())), rtt_min_us(tcp::micros_of(t.rtt.min())),
-      ts_recent_at_s(tcp::seconds_of(t.ts.recent_at)), last_received_s(tcp::seconds_of(t.last_received)),
+      ssthresh(t.cc.ssthresh), w_max(&t.algorithm() == &tcp::cubic_algorithm ? t.cc.cubic.w_max : 0),
+      srtt_us(tcp::micros_of(t.rtt.srtt())), rttvar_us(tcp::micros_of(t.rtt.rttvar())),
+      rtt_min_us(tcp::micros_of(t.rtt.min())), ts_recent_at_s(tcp::seconds_of(t.ts.recent_at)),
+      last_received_s(tcp::seconds_of(t.last_received)),
       last_sent_s(tcp::seconds_of(t.last_sent, base::seconds(1) - base::Micros{1})),
       opened_s(tcp::seconds_of(t.opened)), segments_out(t.segments_out), segments_in(t.segments_in),
       retransmitted(t.retransmitted), slot_id(t.so->slot_id), mss(static_cast<std::uint16_t>(t.mss)),

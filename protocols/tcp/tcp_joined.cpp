@@ -44,7 +44,7 @@ void established(Tcb& t)
     t.agreed.snd_scale = t.agreed.rcv_scale = default_rcv_scale;
     t.agreed.peer_mss = mss_to_announce(t.route, t.so->options);
     set_mss(t);
-    congestion_start(t.cc, t.mss);
+    congestion_start(t.algorithm(), t.cc, t.mss);
     t.rtt.sample(round_trip);
     t.snd.wnd = t.snd.wnd_max = static_cast<std::uint32_t>(t.so->rcv_ring.size());
     t.rcv.adv = t.rcv.nxt + static_cast<std::uint32_t>(t.so->rcv_ring.size());

@@ -143,7 +143,8 @@ void connection_opened(Tcb& t)
 {
     Domain& d = t.domain;
     set_mss(t);
-    congestion_start(t.cc, t.mss);
+    t.congestion = t.so->options.congestion;
+    congestion_start(t.algorithm(), t.cc, t.mss);
     if (t.retries > 1) { // RFC 5681 3.1: a lost SYN or SYN-ACK
         t.cc.cwnd = t.mss;
     }

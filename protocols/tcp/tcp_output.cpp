@@ -274,7 +274,7 @@ void output(Tcb& t)
     }
     base::Instant now = t.domain.now();
     if (t.snd.nxt == t.snd.una && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto()) {
-        congestion_after_idle(t.cc, now - t.last_sent, t.rtt.rto());
+        congestion_after_idle(t.algorithm(), t.cc, now - t.last_sent, t.rtt.rto());
     }
     if (t.board.phase != Recovery::none && t.undo.frto != Frto::wait_second) {
         while (resend_lost(t)) {

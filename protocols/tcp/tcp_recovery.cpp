@@ -188,11 +188,16 @@ void grow_window(Tcb& t, const AckRound& r)
         return; // PRR's
     }
     // RFC 7661 / RFC 2861: what the application did not use is not proven
-    bool used = t.cwnd_limited || (t.cc.cwnd < t.cc.ssthresh && r.flight_before >= t.cc.cwnd / 2);
-    if (used) {
-        congestion_on_ack(
-            t.algorithm(), t.cc, {r.acked, t.rtt.srtt(), t.domain.now(), t.board.phase == Recovery::timeout});
-    }
+    AckFacts f;
+    f.limited = t.cwnd_limited || (t.cc.cwnd < t.cc.ssthresh && r.flight_before >= t.cc.cwnd / 2);
+    f.acked = r.acked;
+    f.srtt = t.rtt.srtt();
+    f.now = t.domain.now();
+    f.after_timeout = t.board.phase == Recovery::timeout;
+    f.rtt_us = r.d.octets != 0 && !r.d.resent ? std::max(r.d.ack.now_us - r.d.newest_sent_us, 1U) : 0;
+    f.ack = t.snd.una;
+    f.nxt = t.snd.nxt;
+    congestion_on_ack(t.algorithm(), t.cc, f);
 }
 
 void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a)

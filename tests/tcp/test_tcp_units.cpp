@@ -1,14 +1,12 @@
 // The pure parts of TCP, each alone: state table, options, ranges, scoreboard, RTO estimator, congestion control.
 #include <catch2/catch.hpp>
 
-#include <cmath>
 #include <cstring>
 #include <sstream>
 
 #include "base/random.hpp"
 #include "protocols/tcp/flow_table.hpp"
 #include "protocols/tcp/seq_ranges.hpp"
-#include "protocols/tcp/tcp_cc.hpp"
 #include "protocols/tcp/tcp_rtt.hpp"
 #include "protocols/tcp/tcp_state.hpp"
 #include "protocols/wire/tcp_wire.hpp"
@@ -161,71 +159,6 @@ TEST_CASE("RFC 6298: estimator and back-off")
     RttEstimator slow;
     slow.handshake_was_slow(); // 5.7
     CHECK(slow.rto() == base::seconds(3));
-}
-
-TEST_CASE("RFC 5681: slow start counts octets, avoidance adds a segment per window, loss halves the flight")
-{
-    const CongestionAlgorithm& reno = congestion_algorithm(static_cast<unsigned>(congestion_by_name("reno")));
-    CongestionState c;
-    congestion_start(c, mss);
-    CHECK(c.cwnd == 10 * mss);
-    congestion_on_ack(reno, c, {500, {}, {}, false});
-    congestion_on_ack(reno, c, {500, {}, {}, false}); // divided ACKs gain nothing
-    CHECK(c.cwnd == 11 * mss);
-    congestion_on_loss(reno, c, 11 * mss);
-    CHECK(c.cwnd == 5500);
-    CHECK(c.ssthresh == 5500);
-    congestion_on_ack(reno, c, {5499, {}, {}, false});
-    CHECK(c.cwnd == 5500);
-    congestion_on_ack(reno, c, {1, {}, {}, false});
-    CHECK(c.cwnd == 6500);
-    congestion_on_timeout(reno, c, 6000, true);
-    CHECK(c.cwnd == mss);
-    CHECK(c.ssthresh == 3000);
-    congestion_on_timeout(reno, c, 1000, false); // the same segment again
-    CHECK(c.ssthresh == 3000);
-    congestion_on_ack(reno, c, {3000, {}, {}, true}); // L = 1 after a timeout
-    CHECK(c.cwnd == 2 * mss);
-    CHECK(congestion_by_name("vegas") == -1);
-}
-
-TEST_CASE("RFC 9438: the cubic passes its old maximum at K, and convergence is fast")
-{
-    const CongestionAlgorithm& cubic = congestion_algorithm(0);
-    REQUIRE(cubic.name == "cubic");
-    CHECK(cubic_window(2.5, 2.5, 100) == Approx(100));
-    CHECK(cubic_window(4.5, 2.5, 100) == Approx(100 + 0.4 * 8));
-    CongestionState c;
-    congestion_start(c, mss);
-    c.cwnd = 1000 * mss;
-    congestion_on_loss(cubic, c, 1000 * mss);
-    CHECK(c.w_max == Approx(1000));
-    CHECK(c.cwnd == 700 * mss);
-    double k = std::cbrt(300 / 0.4);      // 4.2
-    base::Micros rtt = base::millis(100); // long enough that the Reno-friendly region (4.3) stays below
-    base::Instant now{base::seconds(100)};
-    base::Instant start = now;
-    while (now - start < base::Micros{static_cast<std::int64_t>(k * 1e6)}) { // a window is acknowledged per round trip
-        congestion_on_ack(cubic, c, {c.cwnd, rtt, now, false});
-        now += rtt;
-    }
-    CHECK(c.cwnd / mss == Approx(1000).epsilon(0.01));
-    c.cwnd = 800 * mss; // a loss below the old maximum (4.7)
-    congestion_on_loss(cubic, c, 800 * mss);
-    CHECK(c.w_max == Approx(800 * 0.85));
-}
-
-TEST_CASE("RFC 2861: an idle connection halves its window per RTO down to the initial one")
-{
-    CongestionState c;
-    congestion_start(c, mss);
-    c.cwnd = 100 * mss;
-    c.ssthresh = 20 * mss;
-    congestion_after_idle(c, base::millis(500), base::millis(200));
-    CHECK(c.cwnd == 25 * mss);
-    CHECK(c.ssthresh == 75 * mss);
-    congestion_after_idle(c, base::seconds(10), base::millis(200));
-    CHECK(c.cwnd == 10 * mss);
 }
 
 TEST_CASE("the flow table finds everything while it grows and shrinks")
