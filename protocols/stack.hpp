@@ -38,6 +38,9 @@ struct RouteEntry {
     Interface* interface = nullptr;
 };
 
+// RFC 3168, as net.ipv4.tcp_ecn of Linux: never, always asked for, accepted where the peer asks.
+enum class Ecn : std::uint8_t { off, on, accept };
+
 struct StackOptions {
     std::uint64_t seed = 0; // netd: from getrandom; simulation: the seed
     netmsg::PacketPoolOptions packets;
@@ -46,6 +49,8 @@ struct StackOptions {
     std::uint16_t ephemeral_low = 32768;
     std::uint16_t ephemeral_high = 60999;
     bool syn_cookies = true;
+    Ecn ecn = Ecn::accept;
+    std::uint8_t congestion = 0; // of sockets that did not choose: index of tcp::congestion_by_name
 };
 
 class Stack {

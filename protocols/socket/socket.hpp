@@ -110,7 +110,7 @@ struct SocketOptions {
     std::uint8_t multicast_ttl = 1;
     std::uint8_t keep_count = 9; // TCP_KEEPCNT
     std::uint8_t syn_count = 6;  // TCP_SYNCNT
-    std::uint8_t congestion = 0; // index into the congestion control registry, 0 = default (CUBIC)
+    std::uint8_t congestion = 0; // TCP_CONGESTION: 1 + index of tcp::congestion_by_name, 0 = the stack's
     std::uint32_t keep_idle_s = 7200;
     std::uint32_t keep_interval_s = 75;
     std::uint32_t user_timeout_ms = 0; // TCP_USER_TIMEOUT, 0 = from retransmission count

@@ -74,6 +74,7 @@ struct IdleConnection : tcp::FlowNode {
     bool scale : 1;
     bool sack : 1;
     bool timestamps : 1;
+    bool ecn : 1;
     bool interactive : 1;
     std::uint8_t quick_acks;
 };

@@ -46,6 +46,14 @@ struct Negotiated {
     bool scale = false;
     bool sack = false;
     bool timestamps = false;
+    bool ecn = false;
+};
+
+struct EcnState {         // RFC 3168 6.1
+    bool echo = false;    // ECE goes with every segment
+    bool cwr_due = false; // the next new text says CWR
+    bool reduced = false; // once a window: not again until `high` is acknowledged
+    Seq high;
 };
 
 struct SendState { // RFC 9293 3.3.1
@@ -104,6 +112,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::SendState snd;
     tcp::RecvState rcv;
     tcp::TimestampState ts;
+    tcp::EcnState ecn;
     tcp::CongestionState cc;
     tcp::RttEstimator rtt;
     tcp::Rack rack;

@@ -192,12 +192,16 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     }
     take_sack(t, s, r);
     r.duplicate = is_duplicate(t, s, r);
+    r.ece = t.agreed.ecn && s.has(wire::tcp_ece);
     if (in_order(t, r)) {
         if (r.advanced) {
             grow_window(t, r);
         }
     } else {
         recover(t, s, r, a);
+    }
+    if (r.ece) {
+        take_echo(t, r);
     }
     update_window(t, s);
     if (t.snd.wnd > window_before) {

@@ -24,6 +24,7 @@ namespace protocols {
     X(retransmits, "tcp.out_retransmits")                                                                              \
     X(timeouts, "tcp.timeouts")                                                                                        \
     X(fast_recoveries, "tcp.fast_recoveries")                                                                          \
+    X(ecn_reductions, "tcp.ecn_reductions")                                                                            \
     X(probes, "tcp.out_tail_probes")                                                                                   \
     X(probe_repairs, "tcp.tail_probe_repairs")                                                                         \
     X(dsacks, "tcp.in_dsacks")                                                                                         \

@@ -43,7 +43,7 @@ Error set_congestion(SocketOptions& o, const void* value, std::uint32_t size)
     if (index < 0) {
         return Error{ENOENT};
     }
-    o.congestion = static_cast<std::uint8_t>(index);
+    o.congestion = static_cast<std::uint8_t>(index + 1);
     return Error::none;
 }
 
@@ -150,9 +150,9 @@ tcp_info info_of(const Socket& so)
     i.tcpi_retransmits = static_cast<std::uint8_t>(std::min(t->retries, 255U));
     i.tcpi_probes = static_cast<std::uint8_t>(std::min(t->keepalive_probes + t->persist_probes, 255U));
     i.tcpi_backoff = static_cast<std::uint8_t>(t->rtt.shift());
-    i.tcpi_options =
-        static_cast<std::uint8_t>((t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) |
-                                  (t->agreed.sack ? TCPI_OPT_SACK : 0) | (t->agreed.scale ? TCPI_OPT_WSCALE : 0));
+    i.tcpi_options = static_cast<std::uint8_t>(
+        (t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (t->agreed.sack ? TCPI_OPT_SACK : 0) |
+        (t->agreed.scale ? TCPI_OPT_WSCALE : 0) | (t->agreed.ecn ? TCPI_OPT_ECN : 0));
     i.tcpi_snd_wscale = t->agreed.snd_scale & 15;
     i.tcpi_rcv_wscale = t->agreed.rcv_scale & 15;
     i.tcpi_rto = microseconds(t->rtt.rto());
@@ -250,8 +250,8 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
     }
     if (name == TCP_CONGESTION) {
         base::Error e = tcp::set_congestion(so.options, value, size);
-        if (e == base::Error::none && so.tcb != nullptr && so.tcb->congestion != so.options.congestion) {
-            so.tcb->congestion = so.options.congestion;
+        if (e == base::Error::none && so.tcb != nullptr && so.tcb->congestion != so.options.congestion - 1) {
+            so.tcb->congestion = static_cast<std::uint8_t>(so.options.congestion - 1);
             tcp::congestion_change(so.tcb->algorithm(), so.tcb->cc);
             so.tcb->undo.end(); // what it remembers is the other algorithm's
         }
@@ -281,7 +281,7 @@ base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* val
     }
     if (name == TCP_CONGESTION) {
         char text[16] = {};
-        std::string_view algorithm = tcp::congestion_algorithm(so.options.congestion).name;
+        std::string_view algorithm = tcp::congestion_algorithm(tcp::algorithm_index(d, so.options)).name;
         std::memcpy(text, algorithm.data(), algorithm.size());
         tcp::give(text, sizeof text, value, size);
         return base::Error::none;

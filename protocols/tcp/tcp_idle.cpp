@@ -44,8 +44,9 @@ bool is_quiet(const Tcb& t)
     bool sent = t.flight() == 0 && so.snd_limit == t.snd.una_offset && so.snd_acked == so.snd_limit && !t.output_due;
     bool read = so.rcv_consumed == t.rcv.nxt_offset && so.rcv_produced == t.rcv.nxt_offset && t.out_of_order.empty();
     bool told = !t.ack_now && !t.ack_soon && t.ts.last_ack_sent == t.rcv.nxt && t.duplicate.start == t.duplicate.end;
-    bool calm = t.retries == 0 && t.persist_probes == 0 && t.keepalive_probes == 0 && t.board.phase == Recovery::none &&
-                !t.timing && t.soft_error == base::Error::none;
+    bool marks = t.ecn.echo || t.ecn.cwr_due;
+    bool calm = !marks && t.retries == 0 && t.persist_probes == 0 && t.keepalive_probes == 0 &&
+                t.board.phase == Recovery::none && !t.timing && t.soft_error == base::Error::none;
     return sent && read && told && calm;
 }
 
@@ -126,7 +127,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.state.apply(Event::open_passive);
     t.state.apply(Event::got_syn);
     t.state.apply(Event::handshake_acked);
-    t.agreed = {i.peer_mss, i.snd_scale, i.rcv_scale, i.scale, i.sack, i.timestamps};
+    t.agreed = {i.peer_mss, i.snd_scale, i.rcv_scale, i.scale, i.sack, i.timestamps, i.ecn};
     t.snd.una = t.snd.nxt = t.snd.small_end = t.snd.wl2 = i.snd_nxt;
     t.snd.iss = i.snd_nxt - (static_cast<std::uint32_t>(i.snd_offset) + 1);
     t.snd.wnd = i.snd_wnd;
@@ -145,7 +146,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.board.recover = t.snd.una - 1;
     t.rack.reset(t.snd.una);
     t.board.use_sack = i.sack;
-    t.congestion = t.so->options.congestion;
+    t.congestion = algorithm_index(t.domain, t.so->options);
     congestion_start(t.algorithm(), t.cc, i.mss);
     t.mss = i.mss;
     t.cc.cwnd = i.cwnd;
@@ -186,7 +187,8 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
       mss_seen(static_cast<std::uint16_t>(t.rcv.mss_seen)), peer_mss(t.agreed.peer_mss),
       snd_ring_shift(tcp::shift_of(t.so->snd_ring)), rcv_ring_shift(tcp::shift_of(t.so->rcv_ring)),
       snd_scale(t.agreed.snd_scale), rcv_scale(t.agreed.rcv_scale), family(t.so->family), scale(t.agreed.scale),
-      sack(t.agreed.sack), timestamps(t.agreed.timestamps), interactive(t.rcv.interactive), quick_acks(t.rcv.quick_acks)
+      sack(t.agreed.sack), timestamps(t.agreed.timestamps), ecn(t.agreed.ecn), interactive(t.rcv.interactive),
+      quick_acks(t.rcv.quick_acks)
 {
 }
 

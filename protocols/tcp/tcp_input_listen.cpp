@@ -14,12 +14,13 @@ void answer_with_cookie(Domain& d, const Segment& s, const Negotiated& n, const 
     said.rcv_scale = default_rcv_scale;
     said.scale &= n.timestamps; // without a timestamp nothing carries these back
     said.sack &= n.timestamps;
+    said.ecn &= n.timestamps;
     Reply r;
     r.flow = s.flow;
     r.route = &route;
     r.header.seq = cookie.iss;
     r.header.ack = s.seq + 1;
-    r.header.flags = wire::tcp_syn | wire::tcp_ack;
+    r.header.flags = wire::tcp_syn | wire::tcp_ack | (said.ecn ? wire::tcp_ece : 0);
     r.header.window = window_unscaled_max;
     r.header.options = syn_options(said, mss_to_announce(route, {}), cookie.ts_val, s.header.options.ts_val);
     send_reply(d, r);
@@ -46,6 +47,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
         return;
     }
     Negotiated n = negotiate(s.header.options, scale_for(l.options.receive_ring_bytes));
+    n.ecn = accepts_ecn(d, l.options, s);
     bool queue_full = l.pending >= l.half_open_max; // as inet_csk_reqsk_queue_is_full of Linux
     SynEntry* e = queue_full ? nullptr : state.syn_cache.slab.make(d, s.flow, l);
     if (e == nullptr) {

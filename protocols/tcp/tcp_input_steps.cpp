@@ -262,6 +262,7 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
 void segment_in_connection(Tcb& t, Segment& s)
 {
     t.last_received = t.domain.now();
+    take_mark(t, s);
     Actions a;
     Verdict v = Verdict::next;
     for (Step step : steps) {

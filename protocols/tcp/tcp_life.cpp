@@ -143,7 +143,7 @@ void connection_opened(Tcb& t)
 {
     Domain& d = t.domain;
     set_mss(t);
-    t.congestion = t.so->options.congestion;
+    t.congestion = algorithm_index(t.domain, t.so->options);
     congestion_start(t.algorithm(), t.cc, t.mss);
     if (t.retries > 1) { // RFC 5681 3.1: a lost SYN or SYN-ACK
         t.cc.cwnd = t.mss;

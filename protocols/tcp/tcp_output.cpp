@@ -153,6 +153,7 @@ bool send_new(Tcb& t)
     s.seq = t.snd.nxt;
     s.flags = wire::tcp_ack;
     s.offset = offset;
+    s.new_text = true;
     s.len = available != 0 ? new_text(t, available, fin_follows) : 0;
     bool all = s.len == available;
     bool fin = fin_follows && all && window_room(t) > s.len;
@@ -308,6 +309,7 @@ void send_tail_probe(Tcb& t)
     std::uint64_t available = t.so == nullptr || t.snd.fin_sent ? 0 : t.so->snd_limit - s.offset;
     s.len = static_cast<std::uint32_t>(std::min<std::uint64_t>({available, window_room(t), t.mss}));
     if (s.len != 0) {
+        s.new_text = true;
         s.flags |= s.len == available ? wire::tcp_psh : 0;
         if (!send_segment(t, s)) {
             return;

@@ -133,6 +133,9 @@ wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
 bool send_segment(Tcb& t, const SegmentOut& s)
 {
     wire::TcpHeader h = header_of(t, s.seq, s.flags);
+    if (t.agreed.ecn) {
+        h.flags |= ecn_flags(t, s.new_text && s.len != 0);
+    }
     if (s.len == 0 || t.duplicate.start != t.duplicate.end) {
         add_sack(t, h.options);
         if (s.len != 0 && s.len + h.options.sack_count * 8U + 4 > t.mss) {
@@ -156,7 +159,7 @@ bool send_segment(Tcb& t, const SegmentOut& s)
         }
     }
     ++t.segments_out;
-    launch(t.domain, {t.flow, t.route, t.ttl, t.tos}, h, *p);
+    launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0)}, h, *p);
     note_acknowledged(t);
     return true;
 }
@@ -180,6 +183,9 @@ void send_syn(Tcb& t)
     bool answer = t.state == State::syn_received;
     wire::TcpHeader h = header_of(t, t.snd.iss, answer ? wire::tcp_syn | wire::tcp_ack : wire::tcp_syn);
     const SocketOptions& o = t.so->options;
+    if (!answer && t.retries == 0 && asks_for_ecn(t.domain, o)) { // RFC 3168 6.1.1.1: not when it got no answer
+        h.flags |= wire::tcp_ece | wire::tcp_cwr;
+    }
     h.options = syn_options(
         t.agreed, mss_to_announce(t.route, o), timestamp_now(t.domain.now(), t.ts.offset), answer ? t.ts.recent : 0);
     if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {

@@ -37,7 +37,7 @@ void send_syn_ack(SynEntry& e)
     r.tos = o.tos;
     r.header.seq = e.iss;
     r.header.ack = e.irs + 1;
-    r.header.flags = wire::tcp_syn | wire::tcp_ack;
+    r.header.flags = wire::tcp_syn | wire::tcp_ack | (e.agreed.ecn ? wire::tcp_ece : 0);
     std::uint32_t ring = o.receive_ring_bytes != 0 ? o.receive_ring_bytes : window_unscaled_max;
     r.header.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(ring, window_unscaled_max));
     r.header.options =

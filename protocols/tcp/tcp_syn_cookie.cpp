@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint16_t mss_table[8] = {536, 800, 1024, 1300, 1400, 1440, 1460, 8960};
 constexpr std::uint32_t index_bits = 3;
 constexpr std::uint32_t index_mask = (1U << index_bits) - 1;
-constexpr std::uint32_t option_bits = 6; // of the timestamp: scale (4, 15 = none), SACK (1), ours to spare (1)
+constexpr std::uint32_t option_bits = 6; // of the timestamp: scale (4, 15 = none), SACK (1), ECN (1)
 constexpr std::uint32_t option_mask = (1U << option_bits) - 1;
 constexpr std::uint32_t no_scale = 15;
 
@@ -43,8 +43,8 @@ Cookie make_cookie(TcpState& s, const Segment& syn, const Negotiated& n)
     base::Instant now = s.domain.now();
     Cookie c;
     c.iss = Seq{mac(s, syn.flow, syn.seq, period(now)) | index};
-    std::uint32_t options =
-        (n.scale ? std::min<std::uint32_t>(n.snd_scale, wire::tcp_scale_max) : no_scale) | (n.sack ? 16U : 0U);
+    std::uint32_t options = (n.scale ? std::min<std::uint32_t>(n.snd_scale, wire::tcp_scale_max) : no_scale) |
+                            (n.sack ? 16U : 0U) | (n.ecn ? 32U : 0U);
     std::uint32_t ticks = timestamp_now(now, 0);
     std::uint32_t marked = (ticks & ~option_mask) | options;
     if (marked > ticks) { // never ahead of our clock
@@ -73,6 +73,7 @@ bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n)
         std::uint32_t options = (o.ts_ecr - timestamp_offset(s, ack.flow)) & option_mask;
         n.timestamps = true;
         n.sack = (options & 16U) != 0;
+        n.ecn = (options & 32U) != 0;
         n.scale = (options & 15U) != no_scale;
         n.snd_scale = n.scale ? static_cast<std::uint8_t>(options & 15U) : 0;
         n.rcv_scale = n.scale ? default_rcv_scale : 0;

@@ -47,6 +47,7 @@ struct AckRound { // one ACK, as recovery sees it
     std::uint32_t flight_before = 0; // una to nxt
     std::uint32_t sacked_before = 0;
     bool advanced = false;  // una moved
+    bool ece = false;       // the peer saw a mark
     bool duplicate = false; // RFC 5681 2, or fresh SACKs
     SeqRange dsack;         // RFC 2883; empty when there is none
 };
@@ -64,6 +65,15 @@ bool reorder_timeout(Tcb& t); // RFC 8985 6.2 step 5; true
 bool may_probe(const Tcb& t); // RFC 8985 7.2
 void send_tail_probe(Tcb& t); // tcp_output.cpp
 
+// ---- ECN and the choice of algorithm: tcp_ecn.cpp
+std::uint8_t algorithm_index(const Domain& d, const SocketOptions& o);
+bool asks_for_ecn(const Domain& d, const SocketOptions& o);
+bool accepts_ecn(const Domain& d, const SocketOptions& o, const Segment& syn);
+std::uint8_t tos_of(const Tcb& t, bool new_text);
+std::uint8_t ecn_flags(Tcb& t, bool new_text);
+void take_mark(Tcb& t, const Segment& s);
+void take_echo(Tcb& t, const AckRound& r);
+
 // ---- output: tcp_output.cpp decides, tcp_segment_out.cpp builds
 void output(Tcb& t);                        // retransmissions, new text, FIN, as far as the windows allow
 void output_soon(Tcb& t);                   // at the roll-up
@@ -74,6 +84,7 @@ struct SegmentOut {
     std::uint8_t flags = 0;
     std::uint64_t offset = 0; // of the text in the send ring
     std::uint32_t len = 0;
+    bool new_text = false; // sent for the first time
 };
 bool send_segment(Tcb& t, const SegmentOut& s);
 bool send_ack(Tcb& t);

@@ -126,7 +126,13 @@ void Runner::option(std::stringstream& words)
 {
     std::string name;
     std::uint32_t v = 0;
-    words >> name >> v;
+    words >> name;
+    if (name == "congestion") {
+        words >> name;
+        options_.stack.congestion = static_cast<std::uint8_t>(protocols::tcp::congestion_by_name(name));
+        return;
+    }
+    words >> v;
     if (host_) {
         fail("options come first");
     }
@@ -140,6 +146,8 @@ void Runner::option(std::stringstream& words)
         options_.stack.syn_cookies = v != 0;
     } else if (name == "syncache") {
         options_.stack.syn_cache_per_cpu = v;
+    } else if (name == "ecn") {
+        options_.stack.ecn = static_cast<protocols::Ecn>(v);
     } else if (name == "isn") {
         numbers_.theirs = v;
     } else {
@@ -371,6 +379,7 @@ void Runner::counter(const std::string& name, std::uint64_t want)
         {"timeouts", &c.timeouts},
         {"retransmits", &c.retransmits},
         {"probes", &c.probes},
+        {"ecn_reductions", &c.ecn_reductions},
         {"probe_repairs", &c.probe_repairs},
         {"dsacks", &c.dsacks},
         {"undos_eifel", &c.undos_eifel},

@@ -53,7 +53,8 @@ void ScriptNetif::inject(const std::vector<unsigned char>& bytes)
 namespace {
 
 constexpr std::pair<char, std::uint8_t> flag_letters[] = {{'S', wire::tcp_syn}, {'F', wire::tcp_fin},
-    {'R', wire::tcp_rst}, {'P', wire::tcp_psh}, {'U', wire::tcp_urg}, {'.', wire::tcp_ack}};
+    {'R', wire::tcp_rst}, {'P', wire::tcp_psh}, {'U', wire::tcp_urg}, {'E', wire::tcp_ece}, {'W', wire::tcp_cwr},
+    {'.', wire::tcp_ack}};
 
 std::string flags_text(std::uint8_t flags)
 {
@@ -199,6 +200,8 @@ bool parse_segment(const std::string& text, ScriptSegment& out, std::string& err
             out.ack = v;
         } else if (word == "win") {
             out.win = v;
+        } else if (word == "tos") {
+            out.tos = static_cast<std::uint8_t>(v);
         } else if (word == "urg") {
             out.urg = static_cast<std::uint16_t>(v);
         } else {
@@ -226,6 +229,7 @@ std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering&
     std::size_t total = 20 + header + s.len;
     std::vector<unsigned char> b(total);
     b[0] = 0x45;
+    b[1] = s.tos.value_or(0);
     base::store_be16(&b[2], static_cast<std::uint16_t>(total));
     b[6] = 0x40;
     b[8] = 64;
@@ -310,7 +314,7 @@ std::string describe_packet(const Captured& c, const Numbering& n)
         s += " ack " + std::to_string(d.h.ack.raw() - n.theirs);
     }
     s += " win " + std::to_string(d.h.window) + " <" + d.options + ">" + (d.sound ? "" : " (bad checksum or address)");
-    return s;
+    return s + " tos " + std::to_string(c.bytes[1]);
 }
 
 std::string compare_packet(const Captured& got, const ScriptSegment& want, Numbering& n)
@@ -318,8 +322,8 @@ std::string compare_packet(const Captured& got, const ScriptSegment& want, Numbe
     learn(got, n);
     Decoded d = decode(got, n);
     std::uint32_t seq = d.h.has(wire::tcp_rst) && d.h.seq.raw() == 0 ? 0 : d.h.seq.raw() - n.ours;
-    bool same = d.sound && flags_text(d.h.flags) == want.flags && seq == want.seq && d.len == want.len &&
-                d.h.has(wire::tcp_ack) == want.ack.has_value() &&
+    bool same = d.sound && (!want.tos || got.bytes[1] == *want.tos) && flags_text(d.h.flags) == want.flags &&
+                seq == want.seq && d.len == want.len && d.h.has(wire::tcp_ack) == want.ack.has_value() &&
                 (!want.ack || d.h.ack.raw() - n.theirs == *want.ack) && (!want.win || d.h.window == *want.win) &&
                 (!want.options || d.options == *want.options);
     return same ? "" : "sent " + describe_packet(got, n);

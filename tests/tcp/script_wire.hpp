@@ -43,6 +43,7 @@ struct ScriptSegment {
     std::optional<std::uint32_t> ack;
     std::optional<std::uint32_t> win;
     std::optional<std::uint16_t> urg;
+    std::optional<std::uint8_t> tos;
     std::optional<std::string> options;
 };
 
