@@ -109,6 +109,22 @@ base::Error set_linger(SocketOptions& o, const void* value, std::uint32_t size)
     return base::Error::none;
 }
 
+// 32 bits or 64; all ones is no limit, as in Linux.
+base::Error set_pacing_rate(SocketOptions& o, const void* value, std::uint32_t size)
+{
+    if (size >= sizeof o.max_pacing_rate) {
+        std::memcpy(&o.max_pacing_rate, value, sizeof o.max_pacing_rate);
+        return base::Error::none;
+    }
+    std::uint32_t rate = 0;
+    if (size < sizeof rate) {
+        return base::Error::invalid;
+    }
+    std::memcpy(&rate, value, sizeof rate);
+    o.max_pacing_rate = rate == ~0U ? pacing_unlimited : rate;
+    return base::Error::none;
+}
+
 base::Error set_socket_level(SocketOptions& o, int name, int v)
 {
     switch (name) {
@@ -247,6 +263,13 @@ base::Error get_socket_level(Domain& d, Socket& so, int name, void* value, std::
         return write_int(static_cast<int>(o.priority), value, size);
     case SO_MARK:
         return write_int(static_cast<int>(o.mark), value, size);
+    case SO_MAX_PACING_RATE: {
+        if (size >= sizeof o.max_pacing_rate) {
+            return write_bytes(&o.max_pacing_rate, sizeof o.max_pacing_rate, value, size);
+        }
+        std::uint32_t rate = static_cast<std::uint32_t>(std::min<std::uint64_t>(o.max_pacing_rate, ~0U));
+        return write_bytes(&rate, sizeof rate, value, size);
+    }
     case SO_SNDLOWAT:
         return write_int(1, value, size);
     case SO_DEBUG:
@@ -332,6 +355,9 @@ base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void
     }
     if (level == SOL_SOCKET && name == SO_LINGER) {
         return set_linger(so.options, value, size);
+    }
+    if (level == SOL_SOCKET && name == SO_MAX_PACING_RATE) {
+        return set_pacing_rate(so.options, value, size);
     }
     if (is_group_option(level, name)) {
         return set_group(so, name, value, size);

@@ -78,6 +78,8 @@ public:
     virtual Socket* socket_wakes(void* user_ref, std::uint32_t slot_id);
 };
 
+inline constexpr std::uint64_t pacing_unlimited = ~std::uint64_t{0};
+
 // Options with the defaults that Linux has.
 struct SocketOptions {
     std::uint32_t send_ring_bytes = 0;    // 0 = the user's default; SO_SNDBUF rounds up to a power of two
@@ -111,6 +113,7 @@ struct SocketOptions {
     std::uint8_t keep_count = 9; // TCP_KEEPCNT
     std::uint8_t syn_count = 6;  // TCP_SYNCNT
     std::uint8_t congestion = 0; // TCP_CONGESTION: 1 + index of tcp::congestion_by_name, 0 = the stack's
+    std::uint64_t max_pacing_rate = pacing_unlimited; // SO_MAX_PACING_RATE, octets per second
     std::uint32_t keep_idle_s = 7200;
     std::uint32_t keep_interval_s = 75;
     std::uint32_t user_timeout_ms = 0; // TCP_USER_TIMEOUT, 0 = from retransmission count

@@ -13,6 +13,7 @@
 #include "protocols/socket/socket.hpp"
 #include "protocols/stack.hpp"
 #include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/pacer.hpp"
 #include "protocols/tcp/prr.hpp"
 #include "protocols/tcp/rack.hpp"
 #include "protocols/tcp/seq_ranges.hpp"
@@ -35,8 +36,8 @@ struct JoinedEnd;
 inline constexpr unsigned reassembly_ranges_max = 64;
 
 // What the one timer of a connection may be waiting for.
-enum class Deadline : std::uint8_t { reorder, probe, retransmit, persist, keepalive, delayed_ack, fin_wait_2 };
-inline constexpr unsigned deadline_count = 7;
+enum class Deadline : std::uint8_t { reorder, probe, pace, retransmit, persist, keepalive, delayed_ack, fin_wait_2 };
+inline constexpr unsigned deadline_count = 8;
 
 // What both sides agreed on in the SYNs.
 struct Negotiated {
@@ -118,6 +119,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::Rack rack;
     tcp::Tlp tlp;
     tcp::Prr prr;
+    tcp::Pacer pacer;
     tcp::Undo undo;
     tcp::Scoreboard board;
 

@@ -190,6 +190,9 @@ tcp_info info_of(const Socket& so)
     }
     i.tcpi_min_rtt = t->rtt.min() == base::Micros::max() ? ~0U : microseconds(t->rtt.min());
     i.tcpi_snd_wnd = t->snd.wnd;
+    i.tcpi_max_pacing_rate = so.options.max_pacing_rate;
+    std::uint64_t rate = pacing_rate(*t);
+    i.tcpi_pacing_rate = rate != 0 ? rate : pacing_unlimited;
     return i;
 }
 

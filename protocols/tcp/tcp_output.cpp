@@ -17,10 +17,31 @@ std::uint32_t cwnd_room(const Tcb& t)
     return t.cc.cwnd > pipe ? t.cc.cwnd - pipe : 0;
 }
 
-// The largest segment to hand down: many full ones where the interface cuts them (TSO), else one.
+// Is it too early? Then the timer goes on.
+bool waits_for_pace(Tcb& t)
+{
+    if (t.pacer.next <= t.domain.now() || pacing_rate(t) == 0) {
+        return false;
+    }
+    set_deadline(t, Deadline::pace, t.pacer.next);
+    return true;
+}
+
+void note_pace(Tcb& t, std::uint32_t len)
+{
+    if (std::uint64_t rate = pacing_rate(t); rate != 0) {
+        t.pacer.sent(len, rate, t.domain.now());
+    }
+}
+
+// The largest segment to hand down: many full ones where the interface cuts them (TSO), else one; of a paced connection
+// as much as goes at once.
 std::uint32_t super_bytes(const Tcb& t)
 {
     std::uint32_t most = std::min(t.route.interface->netif->info().tso_max_bytes, 65535U);
+    if (std::uint64_t rate = pacing_rate(t); rate != 0) {
+        most = std::min(most, Pacer::burst(rate, t.mss) + ip4_header_bytes + wire::tcp_header_max_bytes);
+    }
     std::uint32_t headers = ip4_header_bytes + wire::tcp_header_max_bytes;
     if (most < headers + 2 * t.mss) {
         return t.mss;
@@ -59,7 +80,7 @@ bool resend_lost(Tcb& t)
         return false;
     }
     std::uint32_t room = cwnd_room(t);
-    if (!t.board.force_one && room < t.mss) {
+    if ((!t.board.force_one && room < t.mss) || waits_for_pace(t)) {
         return false;
     }
     std::uint32_t most = std::min(std::max(room / t.mss * t.mss, t.mss), super_bytes(t));
@@ -69,6 +90,7 @@ bool resend_lost(Tcb& t)
     }
     t.board.force_one = false;
     t.prr.out += len;
+    note_pace(t, len);
     t.undo.retransmitted(len, t.agreed.timestamps, timestamp_now(t.domain.now(), t.ts.offset));
     resend(t, start, len); // one that could not be built is lost like any other
     return true;
@@ -135,6 +157,7 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
     }
     t.board.sent(t.snd.nxt, clock_us(t), min_rtt_us(t));
     t.prr.out += len;
+    note_pace(t, len);
     t.probe_due = true;
 }
 
@@ -146,7 +169,7 @@ bool send_new(Tcb& t)
     std::uint64_t offset = t.offset_of(t.snd.nxt);
     std::uint64_t available = t.so->snd_limit - offset;
     bool fin_follows = t.so->snd_end != sockbuf::no_offset && t.so->snd_limit == t.so->snd_end && !may_send(t.state);
-    if (available == 0 && !fin_follows) {
+    if ((available == 0 && !fin_follows) || waits_for_pace(t)) {
         return false;
     }
     SegmentOut s;
@@ -290,6 +313,12 @@ void output(Tcb& t)
         output_soon(t); // behind the others
     }
     set_timers(t);
+}
+
+std::uint64_t pacing_rate(const Tcb& t)
+{
+    std::uint64_t limit = t.so != nullptr ? t.so->options.max_pacing_rate : pacing_unlimited;
+    return limit == pacing_unlimited ? 0 : Pacer::rate(t.cc.cwnd, t.rtt.srtt(), t.cc.cwnd < t.cc.ssthresh, limit);
 }
 
 std::uint32_t window_room(const Tcb& t)

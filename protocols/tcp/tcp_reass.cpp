@@ -61,7 +61,8 @@ void queue_text(Tcb& t, const Segment& s, Actions& a)
         ++t.rcv.sack_news;
     }
     t.rcv.text_end_late = s.text_end();
-    a.sacks_full = t.agreed.sack && t.rcv.sack_news >= sack_blocks_an_ack;
+    unsigned blocks = t.rcv.sack_news + (t.duplicate.start != t.duplicate.end ? 1U : 0U);
+    a.sacks_full = t.agreed.sack && blocks >= sack_blocks_an_ack;
 }
 
 void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a)

@@ -15,7 +15,7 @@
 
 namespace protocols::tcp {
 
-inline constexpr unsigned sent_runs_max = 128;
+inline constexpr unsigned sent_runs_max = 104;
 
 enum class Recovery : std::uint8_t { none, fast, timeout };
 enum class Fate : std::uint8_t { flying, sacked, lost };

@@ -50,6 +50,12 @@ bool probe_timeout(Tcb& t)
     return true;
 }
 
+bool pace_timeout(Tcb& t)
+{
+    output(t);
+    return true;
+}
+
 // RFC 6298 5.4 - 5.6. False: the connection is gone.
 bool retransmit_timeout(Tcb& t)
 {
@@ -141,8 +147,8 @@ bool fin_wait_2_timeout(Tcb& t)
 }
 
 using Handler = bool (*)(Tcb&); // false: the Tcb is gone
-constexpr Handler handlers[deadline_count] = {reorder_timeout, probe_timeout, retransmit_timeout, persist_timeout,
-    keepalive_timeout, delayed_ack_timeout, fin_wait_2_timeout};
+constexpr Handler handlers[deadline_count] = {reorder_timeout, probe_timeout, pace_timeout, retransmit_timeout,
+    persist_timeout, keepalive_timeout, delayed_ack_timeout, fin_wait_2_timeout};
 
 } // namespace
 

@@ -74,6 +74,8 @@ std::uint8_t ecn_flags(Tcb& t, bool new_text);
 void take_mark(Tcb& t, const Segment& s);
 void take_echo(Tcb& t, const AckRound& r);
 
+std::uint64_t pacing_rate(const Tcb& t); // octets per second; 0 = not paced: tcp_output.cpp
+
 // ---- output: tcp_output.cpp decides, tcp_segment_out.cpp builds
 void output(Tcb& t);                        // retransmissions, new text, FIN, as far as the windows allow
 void output_soon(Tcb& t);                   // at the roll-up

@@ -273,6 +273,7 @@ const std::map<std::string, std::pair<int, int>> option_names{
     {"user_timeout", {IPPROTO_TCP, TCP_USER_TIMEOUT}},
     {"keepalive", {SOL_SOCKET, SO_KEEPALIVE}},
     {"rcvbuf", {SOL_SOCKET, SO_RCVBUF}},
+    {"pacing", {SOL_SOCKET, SO_MAX_PACING_RATE}},
 };
 
 void Runner::action(const std::string& verb, std::stringstream& words)

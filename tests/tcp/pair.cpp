@@ -15,6 +15,7 @@ HostOptions host_options(const PairOptions& o, std::uint64_t salt)
     h.cpus = o.cpus;
     h.seed = o.seed * 1000 + salt;
     h.ring_shift = o.ring_shift;
+    h.stack.congestion = o.congestion;
     return h;
 }
 

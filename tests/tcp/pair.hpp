@@ -20,7 +20,8 @@ struct PairOptions {
     bool tso = true;
     bool split = false;
     bool csum_offload = true;
-    bool shuffle = true; // the order of CPUs in each round is drawn from the seed
+    std::uint8_t congestion = 0; // StackOptions::congestion
+    bool shuffle = true;         // the order of CPUs in each round is drawn from the seed
 };
 
 class Pair {

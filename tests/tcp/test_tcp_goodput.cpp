@@ -2,6 +2,8 @@
 // time, so its goodput can be asserted. The bounds are coarse: they tell recovery that works from recovery by timeout.
 #include <catch2/catch.hpp>
 
+#include <sys/socket.h>
+
 #include "tests/tcp/pair.hpp"
 
 using namespace tcp_test;
@@ -36,13 +38,11 @@ PairOptions path(std::uint64_t seed)
     return o;
 }
 
-Outcome transfer(const PairOptions& o, int level = 0, int name = 0, int value = 0)
+Outcome transfer(const PairOptions& o, int pacing_rate = -1)
 {
     Pair p(o);
     auto [client, server] = p.connected(5001);
-    if (name != 0) {
-        REQUIRE(p.a.set_option(*client, level, name, value) == 0);
-    }
+    REQUIRE(p.a.set_option(*client, SOL_SOCKET, SO_MAX_PACING_RATE, pacing_rate) == 0);
     base::Instant start = p.clock.now();
     Stream up(*client, *server, bytes, o.seed);
     REQUIRE(p.run_until([&] { return up.pump(); }, base::seconds(600)));
@@ -145,4 +145,29 @@ TEST_CASE("goodput: duplication costs nothing")
     INFO(say(r));
     CHECK(r.seconds < 0.6);
     CHECK(r.timeouts == 0);
+}
+
+TEST_CASE("goodput: every algorithm fills a clean link and repairs loss without timeouts")
+{
+    for (const char* name : {"cubic", "reno", "dctcp"}) {
+        PairOptions o = path(3);
+        o.congestion = static_cast<std::uint8_t>(protocols::tcp::congestion_by_name(name));
+        Outcome clean = transfer(o);
+        INFO(name << ": " << say(clean));
+        CHECK(clean.seconds < 0.6);
+        o.weather.loss = 0.002;
+        Outcome lossy = transfer(o);
+        INFO("with loss: " << say(lossy));
+        CHECK(lossy.seconds < 3);
+        CHECK(lossy.timeouts == 0);
+    }
+}
+
+TEST_CASE("goodput: a paced connection sends at its rate, whatever the link would take")
+{
+    Outcome r = transfer(path(1), 4'000'000); // octets a second: 4 MiB take 1.05 s
+    INFO(say(r));
+    CHECK(r.seconds > 1.04);
+    CHECK(r.seconds < 1.3);
+    CHECK(r.retransmits == 0); // no burst, no full queue
 }

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include "base/random.hpp"
+#include "protocols/tcp/pacer.hpp"
 #include "protocols/tcp/prr.hpp"
 #include "protocols/tcp/tcp_scoreboard.hpp"
 #include "protocols/tcp/tlp.hpp"
@@ -478,4 +479,23 @@ TEST_CASE("RFC 3708: every retransmitted octet was a duplicate")
     CHECK(!u.dsack(at(0), at(1000)));
     CHECK(u.dsack(at(1000), at(2000)));
     CHECK(!u.dsack(at(1000), at(2000)));
+}
+
+TEST_CASE("pacing: twice the window a round trip in slow start, a fifth more than it afterwards, and the limit")
+{
+    CHECK(Pacer::rate(100000, base::millis(100), true, ~0ULL) == 2'000'000);
+    CHECK(Pacer::rate(100000, base::millis(100), false, ~0ULL) == 1'200'000);
+    CHECK(Pacer::rate(100000, base::millis(100), false, 500'000) == 500'000);
+    CHECK(Pacer::rate(100000, {}, false, 500'000) == 500'000);
+    CHECK(Pacer::rate(0, base::millis(100), false, 500'000) == 1); // never 0, which is "not paced"
+    CHECK(Pacer::burst(1'000'000, mss) == 2 * mss);
+    CHECK(Pacer::burst(50'000'000, mss) == 50 * mss);
+    Pacer p;
+    base::Instant now{base::seconds(5)};
+    p.sent(1000, 1'000'000, now);
+    CHECK(p.next == now + base::millis(1));
+    p.sent(1000, 1'000'000, now);
+    CHECK(p.next == now + base::millis(2));
+    p.sent(1000, 1'000'000, now + base::seconds(1));
+    CHECK(p.next == now + base::seconds(1) + base::millis(1));
 }
