@@ -45,6 +45,7 @@ struct StackOptions {
     std::uint64_t seed = 0; // netd: from getrandom; simulation: the seed
     netmsg::PacketPoolOptions packets;
     std::uint32_t connections_per_cpu = 262144; // limit, memory is taken as needed
+    std::uint32_t time_wait_per_cpu = 65536;    // limit: then the oldest goes; some 8 MB
     std::uint32_t syn_cache_per_cpu = 4096;
     std::uint16_t ephemeral_low = 32768;
     std::uint16_t ephemeral_high = 60999;

@@ -8,8 +8,9 @@
 
 namespace protocols {
 
-// field, name. no_connection: segments answered by RST; drops: connections that ended by an error; no_packet: nothing
-// to send with; no_memory: no Tcb; joins: ends of joined pairs; joined_ignored: segments for one, which has none.
+// field, name. no_connection: segments answered by RST; drops: connections that ended by an error; time_wait_overflow:
+// records that a newer one pushed out; no_packet: nothing to send with; no_memory: no Tcb; joins: ends of joined pairs;
+// joined_ignored: segments for one, which has none.
 #define PROTOCOLS_TCP_COUNTERS(X)                                                                                      \
     X(segments_in, "tcp.in")                                                                                           \
     X(segments_out, "tcp.out")                                                                                         \
@@ -42,6 +43,7 @@ namespace protocols {
     X(accepts, "tcp.accepts")                                                                                          \
     X(connects, "tcp.connects")                                                                                        \
     X(drops, "tcp.connections_dropped")                                                                                \
+    X(time_wait_overflow, "tcp.time_wait_overflow")                                                                    \
     X(no_packet, "tcp.out_no_memory")                                                                                  \
     X(no_memory, "tcp.no_tcb")                                                                                         \
     X(persist_probes, "tcp.out_persist_probes")                                                                        \

@@ -125,10 +125,11 @@ void release_if_both(Tcb& t)
     base::FourTuple flow = t.flow;
     bool waits = t.joined->time_wait;
     drop_end(t);
-    if (TimeWaitRecord* r = waits ? d.tcp->time_wait.slab.make(flow) : nullptr; r != nullptr) {
-        r->joined = r->timestamps = true; // yields to a new connection as RFC 6191 says
-        r->recent_at = d.now();
-        time_wait_insert(d, *r);
+    if (waits) {
+        TimeWaitRecord& r = time_wait_make(d, flow);
+        r.joined = r.timestamps = true; // yields to a new connection as RFC 6191 says
+        r.recent_at = d.now();
+        time_wait_insert(d, r);
     }
     so.user->socket_detached(so);
 }

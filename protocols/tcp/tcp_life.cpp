@@ -118,25 +118,21 @@ void release_if_done(Tcb& t)
 void enter_time_wait(Tcb& t)
 {
     Domain& d = t.domain;
-    TimeWaitRecord* r = d.tcp->time_wait.slab.make(t.flow);
     if (t.ack_now) {
         send_ack(t);
     }
-    if (r != nullptr) {
-        r->snd_nxt = t.snd.nxt;
-        r->rcv_nxt = t.rcv.nxt;
-        r->window = t.window_open();
-        r->rcv_scale = t.agreed.rcv_scale;
-        r->timestamps = t.agreed.timestamps;
-        r->ts_recent = t.ts.recent;
-        r->ts_offset = t.ts.offset;
-        r->recent_at = t.ts.recent_at;
-        r->ttl = t.ttl;
-    }
-    kill(t, base::Error::none); // none left: as with too many of them, the connection ends early
-    if (r != nullptr) {
-        time_wait_insert(d, *r);
-    }
+    TimeWaitRecord& r = time_wait_make(d, t.flow);
+    r.snd_nxt = t.snd.nxt;
+    r.rcv_nxt = t.rcv.nxt;
+    r.window = t.window_open();
+    r.rcv_scale = t.agreed.rcv_scale;
+    r.timestamps = t.agreed.timestamps;
+    r.ts_recent = t.ts.recent;
+    r.ts_offset = t.ts.offset;
+    r.recent_at = t.ts.recent_at;
+    r.ttl = t.ttl;
+    kill(t, base::Error::none);
+    time_wait_insert(d, r);
 }
 
 void connection_opened(Tcb& t)

@@ -8,6 +8,21 @@ TimeWaitQueue::TimeWaitQueue(Domain& d, std::size_t limit) : lwkt::Timer(time_wa
 {
 }
 
+// Of too many the oldest goes: it has waited longest, so it has the least left to protect. Linux lets the newest go
+// without any wait; RFC 9293 3.6.1 lets none go, but memory ends.
+TimeWaitRecord& time_wait_make(Domain& d, const base::FourTuple& flow)
+{
+    TimeWaitQueue& q = d.tcp->time_wait;
+    TimeWaitRecord* r = q.slab.make(flow);
+    if (r == nullptr) {
+        INVARIANT(!q.records.empty());
+        count(d.tcp->counters.time_wait_overflow);
+        time_wait_remove(d, *q.records.front());
+        r = q.slab.make(flow);
+    }
+    return *r;
+}
+
 void time_wait_insert(Domain& d, TimeWaitRecord& r)
 {
     r.expires = d.now() + two_msl;

@@ -163,7 +163,8 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o);
 
 // ---- TIME-WAIT: tcp_time_wait.cpp
 void time_wait_timer(lwkt::Timer& timer);
-void time_wait_insert(Domain& d, TimeWaitRecord& r); // for 2 MSL; its flow must be free
+TimeWaitRecord& time_wait_make(Domain& d, const base::FourTuple& flow); // to be filled and inserted at once
+void time_wait_insert(Domain& d, TimeWaitRecord& r);                    // for 2 MSL; its flow must be free
 void time_wait_remove(Domain& d, TimeWaitRecord& r);
 // May a new connection take the place of what the flow table holds (null: nothing)? tcp_usrreq.cpp
 bool yields(const Domain& d, const FlowNode* n);

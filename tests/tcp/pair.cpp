@@ -16,6 +16,7 @@ HostOptions host_options(const PairOptions& o, std::uint64_t salt)
     h.seed = o.seed * 1000 + salt;
     h.ring_shift = o.ring_shift;
     h.stack.congestion = o.congestion;
+    h.stack.time_wait_per_cpu = o.time_wait_per_cpu;
     return h;
 }
 

@@ -16,6 +16,7 @@ struct PairOptions {
     std::uint64_t seed = 1;
     unsigned cpus = 1;
     std::uint32_t ring_shift = 18;
+    std::uint32_t time_wait_per_cpu = 65536;
     drivers::Impairments weather;
     bool tso = true;
     bool split = false;

@@ -140,6 +140,35 @@ TEST_CASE("tiny windows in bad weather")
     bulk_both_ways(o, 100000);
 }
 
+TEST_CASE("of too many TIME-WAIT records the oldest goes")
+{
+    PairOptions o;
+    o.time_wait_per_cpu = 2;
+    Pair p(o);
+    App& listener = p.listen(5006);
+    std::vector<base::FourTuple> flows;
+    for (unsigned i = 0; i < 3; ++i) {
+        App& client = p.connect(5006);
+        REQUIRE(p.run_until([&] { return listener.accepted.size() == 1; }, base::seconds(5)));
+        flows.push_back(client.so.flow);
+        p.a.close(client);
+        App& server = *listener.accepted.back();
+        listener.accepted.clear();
+        REQUIRE(p.run_until([&] { return server.at_end(); }, base::seconds(5)));
+        p.b.close(server);
+        REQUIRE(p.run_until([&] { return client.detached; }, base::seconds(5)));
+    }
+    protocols::TcpState& tcp = p.a.tcp();
+    CHECK(tcp.time_wait.slab.in_use() == 2);
+    CHECK(tcp.counters.time_wait_overflow == 1);
+    CHECK(tcp.flows.find(flows[0]) == nullptr);
+    CHECK(tcp.flows.find(flows[1]) != nullptr);
+    CHECK(tcp.flows.find(flows[2]) != nullptr);
+    p.b.close(listener);
+    p.close_all();
+    p.expect_clean();
+}
+
 TEST_CASE("many short connections leave nothing behind")
 {
     PairOptions o;
