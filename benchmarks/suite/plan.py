@@ -78,6 +78,7 @@ class Bench:
     end: float = 0.0        # then the task is ended
     interrupted: bool = False
     found: dict = dataclasses.field(default_factory=dict)  # rows so far, by name
+    pace: float = 1.0       # of the time that the plan gives, what this run may take
     shared: dict = dataclasses.field(default_factory=dict)  # what several tasks use, made by the first
 
     def rounds(self, full):
@@ -98,16 +99,21 @@ def chosen(tasks, names):
     return [task for task in tasks if not names or any(task.wanted(name) for name in names)], unknown
 
 
-def text_of(tasks, quick):
+def pace_of(minutes, quick):
+    """What a run of so many minutes may take of the time that the plan gives (None: all of it)."""
+    return minutes * 60 / sum((BUDGET_QUICK if quick else BUDGET).values()) if minutes else 1.0
+
+
+def text_of(tasks, quick, pace=1.0):
     """The plan, a line per task, with estimates."""
     out = []
     for group in GROUPS:
         of_group = [task for task in tasks if task.group == group]
         if of_group:
-            limit = (BUDGET_QUICK if quick else BUDGET)[group]
-            out.append(f"{group}: about {sum(task.estimate(quick) for task in of_group):.0f} s, at most {limit} s and what is left before it")
-            out += [f"    {task.title} ({task.estimate(quick):.0f} s): {', '.join(task.names) or task.prefix + '*'}" for task in of_group]
-    total = sum(task.estimate(quick) for task in tasks)
+            limit = (BUDGET_QUICK if quick else BUDGET)[group] * pace
+            out.append(f"{group}: about {sum(task.estimate(quick) for task in of_group) * pace:.0f} s, at most {limit:.0f} s and what is left before it")
+            out += [f"    {task.title} ({task.estimate(quick) * pace:.0f} s): {', '.join(task.names) or task.prefix + '*'}" for task in of_group]
+    total = sum(task.estimate(quick) for task in tasks) * pace
     return "\n".join([*out, f"together about {total / 60:.1f} minutes"])
 
 
@@ -139,14 +145,15 @@ def execute(tasks, bench, tell=say):
     for number, task in enumerate(tasks, 1):
         if task.group != group:
             group = task.group
-            group_end += budget[group]
+            group_end += budget[group] * bench.pace
         now = time.monotonic()
-        bench.deadline = min(group_end, now + 2 * task.estimate(bench.quick))
+        estimate = task.estimate(bench.quick) * bench.pace
+        bench.deadline = min(group_end, now + 2 * estimate)
         bench.end = bench.deadline + grace
         made, more, told = [], [], None
         if bench.interrupted:
             why = "the run was interrupted"
-        elif now + 0.3 * task.estimate(bench.quick) > group_end:
+        elif now + 0.3 * estimate > group_end:
             why = told = f"the time of group {group} was used up"
         else:
             tell(f"{number}/{len(tasks)} {task.group}: {task.title}")

@@ -96,6 +96,15 @@ class Plan(unittest.TestCase):
         self.assertLessEqual(sum(plan.BUDGET_QUICK.values()) + plan.GRACE_QUICK, 290)
         self.assertEqual(set(plan.BUDGET), set(plan.BUDGET_QUICK))
 
+    def test_fewer_minutes_shrink_every_share(self):
+        pace = plan.pace_of(10, False)
+        self.assertAlmostEqual(pace * sum(plan.BUDGET.values()), 600)
+        self.assertEqual(plan.pace_of(None, False), 1.0)
+        seen = []
+        task = plan.Task("micro", "t", (), 40, 40, lambda bench: (seen.append(bench.deadline - time.monotonic()), ([], []))[1])
+        plan.execute([task], plan.Bench(False, contextlib.ExitStack(), pace=pace), tell=lambda text: None)
+        self.assertAlmostEqual(seen[0], 2 * 40 * pace, delta=1)
+
     def test_names_choose_groups_rows_and_beginnings(self):
         tasks = [self.task(None), self.task(None, ("ratio.ring64",), "micro")]
         self.assertEqual(plan.chosen(tasks, ["micro"])[0], tasks[1:])
