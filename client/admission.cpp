@@ -7,7 +7,6 @@
 #include <cerrno>
 #include <ctime>
 
-#include "base/pause.hpp"
 #include "client/admission_packets.hpp"
 #include "client/real_calls.hpp"
 #include "client/signal_guard.hpp"
@@ -17,15 +16,7 @@ namespace client {
 
 namespace {
 
-constexpr std::uint32_t spin_pauses = 256; // a few microseconds; shrinks by itself where it does not pay
-
-std::uint32_t spin_limit()
-{
-    cpu_set_t allowed;
-    CPU_ZERO(&allowed);
-    bool several = sched_getaffinity(0, sizeof allowed, &allowed) == 0 && CPU_COUNT(&allowed) > 1;
-    return several ? spin_pauses : 0;
-}
+constexpr base::Micros look_max{50}; // what a sleep and a wake-up cost at worst, twice
 
 } // namespace
 
@@ -86,27 +77,14 @@ int Admission::map(const sockbuf::AttachReply& reply, int segment_fd, int page_f
     session_.host = this;
     session_.near = cpus_near(header);
     session_.defer_signals = true;
-    session_.spin_max = spin_limit();
+    session_.look_max = look_max;
     return 0;
 }
 
-void Admission::spin_for(std::uint32_t us)
+void Admission::look_for(base::Micros at_least)
 {
-    if (us == 0 || session_.spin_max == 0) {
-        return;
-    }
-    constexpr std::uint32_t sample = 2000;
-    timespec start;
-    timespec end;
-    clock_gettime(CLOCK_MONOTONIC, &start);
-    for (std::uint32_t i = 0; i < sample; ++i) {
-        base::pause_cpu();
-    }
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    std::int64_t ns = (end.tv_sec - start.tv_sec) * 1'000'000'000 + end.tv_nsec - start.tv_nsec;
-    std::int64_t pauses = std::int64_t{us} * 1000 * sample / std::max<std::int64_t>(ns, 1);
-    session_.spin_min = static_cast<std::uint32_t>(std::clamp<std::int64_t>(pauses, 1, 1'000'000'000));
-    session_.spin_max = std::max(session_.spin_max, session_.spin_min);
+    session_.look_min = at_least;
+    session_.look_max = std::max(session_.look_max, at_least);
 }
 
 Admission::~Admission()

@@ -28,8 +28,8 @@ public:
     ~Admission() override;
 
     Session& session() { return session_; }
-    // Calls poll for `us` before they sleep, whether it pays or not; before the first of them. 0 or one CPU: no effect.
-    void spin_for(std::uint32_t us);
+    // Calls look for so long before they sleep, whether it pays or not. Before the first of them.
+    void look_for(base::Micros at_least);
 
     // Around fork(): prepare before it, and keep() in the parent or adopt() in the child after it; no other thread's
     // round trip is under way in between. A prepare that fails (0 is success) needs neither.

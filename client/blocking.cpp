@@ -12,7 +12,6 @@ struct ThreadWaiter {
     Sock watched; // whose waiters word has our bit, when `watching`
     bool watching = false;
     bool busy = false; // a wait of this thread uses it
-    SpinLimit spin;
 };
 
 namespace {
@@ -70,7 +69,6 @@ ThreadWaiter* find_waiter(Session& s, bool any)
     *unused = ThreadWaiter{};
     unused->handle = handle;
     unused->host_id = s.host->id();
-    unused->spin = SpinLimit(s);
     return unused;
 }
 
@@ -120,22 +118,11 @@ Blocker::~Blocker()
     }
 }
 
-unsigned Blocker::spin_rounds() const
-{
-    return waiter_ == nullptr ? 0 : waiter_->spin.rounds(s_);
-}
-
-void Blocker::spin_result(bool paid)
-{
-    waiter_->spin.result(s_, paid);
-}
-
 void Blocker::arm()
 {
     if (waiter_ == nullptr) {
         return;
     }
-    waiter_->spin.before_sleep(s_);
     watch_only(s_, *waiter_, sock_);
     arm_waiter(s_, waiter_->handle);
     arm_slot(s_.view.slot(sock_.slot), sockbuf::armed_thread);

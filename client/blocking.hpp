@@ -1,4 +1,4 @@
-// How a call waits for a socket: a short poll that shrinks when it does not pay, then watch, arm, look again, sleep.
+// How a call waits for a socket: it looks for a while where that pays, then watches, arms, looks again, sleeps.
 // Internal to client/.
 //
 // The thread's waiter stays registered with the last socket it slept for, so a thread that serves one connection pays
@@ -6,9 +6,8 @@
 // another of the same thread (a signal handler) gets a waiter of its own, so the outer one loses nothing.
 #pragma once
 
-#include "base/pause.hpp"
+#include "client/looking.hpp"
 #include "client/slot_access.hpp"
-#include "client/spin.hpp"
 
 namespace client {
 
@@ -21,8 +20,6 @@ public:
     Blocker(const Blocker&) = delete;
     Blocker& operator=(const Blocker&) = delete;
 
-    unsigned spin_rounds() const;
-    void spin_result(bool paid);
     // Announce the sleep; the caller looks at its condition once more before sleep().
     void arm();
     // 0 = look again; -EINTR, -ETIMEDOUT (the deadline), -EPIPE (netd is gone).
@@ -35,30 +32,39 @@ private:
     ThreadWaiter* waiter_; // null: none to be had, sleep in short naps
 };
 
+// The protocol thread that serves the socket needs the CPU that we would look on, and there waking us costs it no more
+// than a switch. (Its turns are shorter than ours, so that a yield would not come back for many of them: decision
+// 0012.)
+inline bool beside_owner(const Session& s, SocketSlot& slot)
+{
+    if (s.near.empty() || slot.app.partner.load(std::memory_order_relaxed) != 0) {
+        return false;
+    }
+    auto here = static_cast<std::size_t>(sched_getcpu());
+    return here < s.near.size() && s.near[here] == slot.info.owner_cpu.load(std::memory_order_relaxed);
+}
+
 // Until `ready()` or the socket is not k any more (both 0), or as Blocker::sleep.
 template <typename Ready>
 int wait_for(Session& s, SocketSlot& slot, Sock k, base::Instant deadline, Ready ready)
 {
+    Looking looking(s, deadline);
+    if (!beside_owner(s, slot) && looking.until([&] { return ready() || !is_current(slot, k); })) {
+        return 0;
+    }
     Blocker b(s, k, deadline);
-    unsigned rounds = b.spin_rounds();
-    for (unsigned i = 0; i < rounds; ++i) {
-        if (ready()) {
-            b.spin_result(true);
-            return 0;
-        }
-        base::pause_cpu();
-    }
-    if (rounds != 0) {
-        b.spin_result(false);
-    }
     for (;;) {
         b.arm();
         if (ready() || !is_current(slot, k)) {
             return 0;
         }
         int rc = b.sleep();
+        if (rc != 0 && ready()) {
+            return 0;
+        }
         if (rc != 0) {
-            return ready() ? 0 : rc;
+            looking.unpaid();
+            return rc;
         }
     }
 }

@@ -85,8 +85,8 @@ struct Session {
     bool defer_signals = false;      // c: a signal handler may make socket calls of its own in the middle of ours
     bool direct = false;             // c: calls run the stack themselves (inline, giant, striped)
     bool homes = false;              // c: threads run CPUs (inline)
-    std::uint32_t spin_max = 0;      // c: pauses to poll for before a sleep; 0 on one CPU and in simulations
-    std::uint32_t spin_min = 0;      // c: pauses to poll for whether it pays or not (netrun --spin)
+    base::Micros look_max{0};        // c: longest look before a sleep (looking.hpp); 0 in simulations
+    base::Micros look_min{0};        // c: looks for so long whether it pays or not (netrun --spin)
     // c: simulations: counts which lane to look at first in place of a counter per thread, so that a run depends on
     // nothing but its seed; null elsewhere.
     std::uint32_t* lane_turn = nullptr;

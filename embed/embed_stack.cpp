@@ -143,7 +143,9 @@ bool Stack::start(std::string& error)
     } else {
         bool inlined = config_.discipline == lwkt::Discipline::inline_;
         impl->session.near = client::cpus_near(impl->session.view.layout());
-        impl->session.spin_max = inlined ? 0 : config_.application_spin; // waiting runs the CPU, which polls itself
+        if (!inlined) { // there waiting runs the CPU, which polls itself
+            impl->session.look_max = config_.application_spin;
+        }
         impl->session.direct = impl->session.direct || inlined;
         impl->session.homes = inlined;
     }

@@ -33,7 +33,7 @@ struct StackConfig {
     std::uint64_t seed = 0;                            // 0 = from the system's randomness; a simulation names its own
     base::Micros spin_max{50};                         // how long an idle protocol thread polls before it sleeps
     lwkt::WaiterKind waiter = lwkt::WaiterKind::probe; // what an idle protocol thread sleeps in
-    std::uint32_t application_spin = 256; // pauses a blocked call polls for before it sleeps; 0 in simulations
+    base::Micros application_spin{6};                  // how long a blocked call looks before it sleeps, at most
     gateway::GatewayOptions gateway{};
     protocols::StackOptions protocols{}; // its seed is the one above
 };

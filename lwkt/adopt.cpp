@@ -15,7 +15,6 @@ namespace {
 constexpr unsigned adopted_max = 8; // sets that one thread uses
 constexpr int looks_per_read = 16;  // of the clock
 constexpr unsigned reads_per_yield = 4;
-constexpr Micros spin_limit_min{4};
 constexpr int drain_rounds_max = 1000;
 
 // Plain data: it outlives the thread_local destructors.
@@ -153,8 +152,9 @@ void wait_adopted(Instant deadline, const std::atomic<std::uint32_t>& woken)
         return next;
     };
     Instant start = first.cpu.refresh_now();
-    if (spin(std::min(until(), start + first.spin_limit), woken)) {
-        first.spin_limit = std::min(first.options.spin_max, std::max(spin_limit_min, first.spin_limit * 2));
+    Micros most = first.options.spin_max;
+    if (spin(std::min(until(), start + first.patience.limit(start, most)), woken)) {
+        first.patience.waited(Micros{0}, most);
         return;
     }
     auto set_words = [](std::uint32_t value) {
@@ -169,11 +169,7 @@ void wait_adopted(Instant deadline, const std::atomic<std::uint32_t>& woken)
         sleep_in_waiter(until());
     }
     set_words(0);
-    if (first.cpu.refresh_now() - start >= first.options.spin_max) {
-        first.spin_limit /= 2;
-    } else {
-        first.spin_limit = std::min(first.options.spin_max, std::max(spin_limit_min, first.spin_limit * 2));
-    }
+    first.patience.slept(first.cpu.refresh_now() - start, most);
 }
 
 } // namespace lwkt

@@ -37,7 +37,7 @@ OnCpu::~OnCpu()
 
 CpuImpl::CpuImpl(Cpu& of, const CpuSetOptions& set_options, std::unique_ptr<Shard> of_shard)
     : cpu(of), options(set_options), shard(std::move(of_shard)),
-      doorbell_fd(shard == nullptr ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1), spin_limit(set_options.spin_max)
+      doorbell_fd(shard == nullptr ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1), patience(set_options.spin_max)
 {
     INVARIANT(doorbell_fd >= 0 || shard != nullptr);
 }

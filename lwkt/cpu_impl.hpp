@@ -14,6 +14,7 @@
 #include <mutex>
 #include <vector>
 
+#include "base/patience.hpp"
 #include "lwkt/cpu.hpp"
 #include "lwkt/cpu_set.hpp"
 #include "lwkt/ipiq.hpp"
@@ -122,11 +123,9 @@ struct CpuImpl {
     std::unique_ptr<Waiter> waiter; // o; null in stepped mode
     std::vector<int> wanted_fds;    // o: scratch of watch_pollers
 
-    Micros spin_limit{0};          // o: current length of adaptive polling
+    base::Patience patience;       // o: how long to poll before a sleep
     Instant idle_since{};          // o
     bool idling = false;           // o
-    Instant poll_again_at{};       // o: a program computes on this CPU, so waking beats polling until then
-    Micros no_poll{0};             // o: how long polling was given up for the last time
     bool others_ran = false;       // o: the last yield gave the CPU away
     std::uint32_t idle_rounds = 0; // o: rounds without work since idle_since
     bool fresh = false;            // o: now() was read by idle() a moment ago

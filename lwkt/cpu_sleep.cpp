@@ -12,10 +12,6 @@ namespace {
 constexpr int looks_per_round = 16;           // far below a microsecond together, so that now() stays right
 constexpr std::uint32_t rounds_per_yield = 4; // a yield costs about as much as a round with its looks
 constexpr Micros yield_contended{4};          // a yield that takes longer let somebody else run
-constexpr Micros long_turn{400};              // and one that takes this long met a program that computes
-constexpr Micros no_poll_min{8'000};          // after that: no polling for a while, twice as long each time
-constexpr Micros no_poll_max{1'000'000};
-constexpr Micros spin_limit_min{4}; // where a poll that was shortened to nothing starts again
 
 } // namespace
 
@@ -40,9 +36,9 @@ void CpuImpl::idle()
         others_ran = false;
     }
     if (others_ran) { // they have had the CPU, nothing came of it for us, and they want it still
-        spin_limit /= 2;
+        patience.unpaid();
         sleep();
-    } else if (cpu.now() < poll_again_at || cpu.now() - idle_since >= spin_limit) {
+    } else if (cpu.now() - idle_since >= patience.limit(cpu.now(), options.spin_max)) {
         sleep();
     } else {
         if (++idle_rounds % rounds_per_yield == 0) {
@@ -89,14 +85,7 @@ void CpuImpl::yield()
     sched_yield();
     Micros took = cpu.refresh_now() - before;
     others_ran = took >= yield_contended;
-    // Who yields stays runnable, so no wake-up brings the CPU back before the other's turn is over, and the turns of
-    // programs that compute are milliseconds. Who sleeps preempts such a program when it wakes.
-    if (took >= long_turn) {
-        no_poll = std::clamp(no_poll * 2, no_poll_min, no_poll_max);
-        poll_again_at = cpu.now() + no_poll;
-    } else {
-        no_poll = Micros{0};
-    }
+    patience.yielded(cpu.now(), took);
 }
 
 void CpuImpl::sleep()
@@ -117,13 +106,7 @@ void CpuImpl::sleep()
         waiter->wait(timeout);
     }
     cpu.sleep_word_->store(0, std::memory_order_seq_cst);
-    // A longer poll would have met the work that ended this idle time, or it would not have.
-    Micros idle_for = cpu.refresh_now() - idle_since;
-    if (idle_for < options.spin_max) {
-        spin_limit = std::min(options.spin_max, std::max(spin_limit_min, spin_limit * 2));
-    } else {
-        spin_limit /= 2;
-    }
+    patience.slept(cpu.refresh_now() - idle_since, options.spin_max);
     idling = false;
 }
 

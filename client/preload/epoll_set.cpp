@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "base/pause.hpp"
+#include "client/looking.hpp"
 #include "client/preload/process.hpp"
 #include "client/preload/real.hpp"
 #include "client/ready_bits.hpp"
@@ -441,20 +441,9 @@ int EpollSet::kernel_now(int epfd, epoll_event* out, int max, const sigset_t* ma
     return n > 0 ? filter_tags(out, n) : n;
 }
 
-// netrun --spin: polls before a sleep. True when there is news.
-bool EpollSet::spin()
-{
-    for (std::uint32_t i = waiter_.fd >= 0 ? session_->spin_min : 0; i != 0; --i) {
-        if (bits_pending()) {
-            return true;
-        }
-        base::pause_cpu();
-    }
-    return false;
-}
-
 // One stay in the kernel. As wait, but 0 = look again.
-int EpollSet::sleep(int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask)
+int EpollSet::sleep(
+    int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask, client::Looking& looking)
 {
     {
         std::lock_guard lock(mutex_);
@@ -484,7 +473,11 @@ int EpollSet::sleep(int epfd, epoll_event* out, int max, const timespec* left, c
         }
     }
     if (error == 0 && slept && found < max) { // else a level-triggered member would be reported twice
-        found += collect(out + found, max - found);
+        int ours = collect(out + found, max - found);
+        found += ours;
+        if (ours == 0) {
+            looking.unpaid();
+        }
     }
     std::lock_guard lock(mutex_);
     pass_on();
@@ -508,6 +501,9 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
     if (timeout != nullptr && !poll && timeout->tv_sec < INT64_C(1'000'000'000)) {
         deadline = session_->host->now() + base::Micros{timeout->tv_sec * 1'000'000 + (timeout->tv_nsec + 999) / 1000};
     }
+    // Not for as long as it pays: a server of many connections answers more of them when it lets requests gather.
+    client::Looking looking(*session_, deadline, session_->look_min);
+    auto news = [this] { return waiter_.fd >= 0 && bits_pending(); };
     for (;;) {
         // Kernel members are asked along with ours, as one set would; a full house of ours leaves them a place now and
         // then.
@@ -521,7 +517,12 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
             }
             continue;
         }
-        if (spin()) {
+        int others = 0;
+        auto ask_others = [&] { return kernel && (others = kernel_now(epfd, out, max, mask)) != 0; };
+        if (looking.until(news, ask_others)) {
+            if (others != 0) {
+                return others;
+            }
             continue;
         }
         timespec left{};
@@ -529,7 +530,7 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
             std::int64_t us = std::max<std::int64_t>((deadline - session_->host->now()).count(), 0);
             left = {us / 1'000'000, us % 1'000'000 * 1000};
         }
-        int n = sleep(epfd, out, max, deadline == base::never ? nullptr : &left, mask);
+        int n = sleep(epfd, out, max, deadline == base::never ? nullptr : &left, mask, looking);
         if (n != 0 || (deadline != base::never && session_->host->now() >= deadline)) {
             return n;
         }

@@ -16,6 +16,10 @@
 #include "client/preload/fd_table.hpp"
 #include "client/session.hpp"
 
+namespace client {
+class Looking;
+}
+
 namespace preload {
 
 enum class Member : std::uint8_t {
@@ -93,8 +97,8 @@ private:
     void netd_died();
     int filter_tags(epoll_event* out, int n);
     int kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask);
-    bool spin();
-    int sleep(int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask);
+    int sleep(
+        int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask, client::Looking& looking);
 
     mutable std::mutex mutex_;
     int own_epfd_ = -1;           // a dup of E, made when needed; -1 until then

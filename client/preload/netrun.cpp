@@ -113,8 +113,7 @@ int parse(int argc, char** argv, Arguments& a)
     app.prefix_command();
     app.add_option("--socket", a.socket, "netd's socket (default: $NETD_SOCKET, /run/netd.sock)");
     app.add_option("--share", a.share, "be one family with this user's other programs that name the same share");
-    app.add_option(
-           "--spin", a.spin_us, "microseconds that a blocking call polls before it sleeps (default: as it pays)")
+    app.add_option("--spin", a.spin_us, "microseconds that a call looks before it sleeps (default: as it pays)")
         ->check(CLI::Range(0, 1'000'000));
     app.add_flag("--why", a.why, "one line on stderr for each socket: netd's or the kernel's, and why");
     app.add_flag("--strict", a.strict, "a socket that would be the kernel's fails instead (not UNIX, not netlink)");

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "base/pause.hpp"
+#include "client/looking.hpp"
 #include "client/preload/calls.hpp"
 #include "client/preload/epoll_set.hpp"
 
@@ -54,17 +54,6 @@ public:
 
     bool has_kernel() const { return kernel_count_ != 0; }
 
-    // netrun --spin: polls before a sleep. True when one of netd's is ready.
-    bool spin()
-    {
-        for (std::uint32_t i = s_->spin_min; i != 0; --i) {
-            if (ask_netd() > 0) {
-                return true;
-            }
-            base::pause_cpu();
-        }
-        return false;
-    }
     // Fills revents of netd's; how many are ready.
     int ask_netd()
     {
@@ -198,6 +187,7 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
     Polled polled(&s, fds, count);
     bool once = timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
     base::Instant deadline = once ? base::Instant{} : deadline_of(s, timeout);
+    client::Looking looking(s, deadline);
     for (;;) {
         bool woken = false;
         int ready = polled.ask_netd();
@@ -206,7 +196,15 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
             int n = polled.has_kernel() ? polled.ask_kernel(&at_once, mask, woken) : 0;
             return n < 0 ? n : ready + n;
         }
-        if (polled.spin()) {
+        int others = 0;
+        auto ask_others = [&] {
+            others = polled.has_kernel() ? polled.ask_kernel(&at_once, mask, woken) : 0;
+            return others != 0;
+        };
+        if (looking.until([&] { return polled.ask_netd() > 0; }, ask_others)) {
+            if (others != 0) {
+                return others;
+            }
             continue;
         }
         bool can_wake = polled.watch();
@@ -226,6 +224,9 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
             polled.disarm(woken);
         }
         ready = polled.ask_netd();
+        if (ready == 0) {
+            looking.unpaid();
+        }
         if (n < 0 && ready == 0) {
             errno = error;
             return -1;

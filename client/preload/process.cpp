@@ -143,7 +143,7 @@ client::Session* attach(Process& p)
     }
     int error = client::Admission::attach(p.settings.socket_path, p.admission, p.settings.share);
     if (error == 0) {
-        p.admission->spin_for(p.settings.spin_us);
+        p.admission->look_for(base::Micros{p.settings.spin_us});
         p.attached.store(p.admission.get());
         return &p.admission->session();
     }

@@ -157,9 +157,9 @@ TEST_CASE("a dead holder and a dead netd together do not hang a writer")
     fake::World w;
     fake::Pair p = w.pair();
     w.netd.slot(p.a.slot).share.snd_lock.store(sockbuf::side_lock_holder(40)); // of a process that is no more
-    w.netd.die();
     WaiterHandle mine;
     REQUIRE(thread_waiter(w.session(), mine) == 0);
+    w.netd.die();
     REQUIRE(w.admission->sleep(mine, base::never) == -EPIPE);
     CHECK(w.send(p.a, "x") == -ENETDOWN);
 }

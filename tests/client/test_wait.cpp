@@ -1,5 +1,6 @@
 // Waiting: wake-ups, timeouts, signals, a netd that dies, waiters that run out.
 #include <pthread.h>
+#include <sched.h>
 
 #include <atomic>
 #include <csignal>
@@ -19,6 +20,7 @@ namespace {
 #define UNDER_TSAN 1
 #endif
 #endif
+constexpr base::Micros an_hour = base::seconds(3600);
 std::atomic<int> handled{0};
 void on_signal(int)
 {
@@ -202,6 +204,137 @@ TEST_CASE("timeouts end reads, writes and accepts with EAGAIN")
     CHECK(sock_accept(w.session(), l, nullptr, nullptr, 0, out) == -EAGAIN);
 }
 
+TEST_CASE("who looks needs no waiter, so there is nobody to ring")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    w.session().look_min = w.session().look_max = an_hour; // a look that is not met hangs the test
+    std::uint64_t before = w.netd.waiters_given();
+    std::string got[100];
+    std::thread reader([&] {
+        for (auto& text : got) {
+            text = w.receive(p.b, 1);
+        }
+    });
+    for (int i = 0; i < 100; ++i) {
+        REQUIRE(w.send(p.a, std::string(1, static_cast<char>('0' + i % 10))) == 1);
+        while (w.netd.slot(p.b.slot).app.rcv_consumed.load() != static_cast<std::uint64_t>(i) + 1) {
+            std::this_thread::yield();
+        }
+    }
+    reader.join();
+    for (int i = 0; i < 100; ++i) {
+        CHECK(got[i] == std::string(1, static_cast<char>('0' + i % 10)));
+    }
+    CHECK(w.netd.waiters_given() == before);
+}
+
+TEST_CASE("a look ends with the timeout, and when another thread closes the socket")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    w.session().look_min = w.session().look_max = an_hour;
+    SECTION("SO_RCVTIMEO")
+    {
+        timeval brief{0, 3000};
+        REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVTIMEO, &brief, sizeof brief) == 0);
+        CHECK(w.receive(p.b, 1) == failed(EAGAIN));
+    }
+    SECTION("close")
+    {
+        std::string got;
+        std::atomic<bool> begun{false};
+        std::thread reader([&] {
+            begun = true;
+            got = w.receive(p.b, 1);
+        });
+        while (!begun) {
+            std::this_thread::yield();
+        }
+        REQUIRE(sock_release(w.session(), p.b) == 0);
+        reader.join();
+        CHECK((got == failed(EBADF) || got.empty()));
+    }
+}
+
+TEST_CASE("after a look that met nothing the reader sleeps, and is woken, interrupted and told of netd's end")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    w.session().look_min = w.session().look_max = base::millis(2);
+    std::string got;
+    std::atomic<bool> done{false};
+    install(0);
+    std::thread reader([&] {
+        got = w.receive(p.b, 10);
+        done = true;
+    });
+    until_asleep(w, p.b);
+    SECTION("data")
+    {
+        REQUIRE(w.send(p.a, "data") == 4);
+        reader.join();
+        CHECK(got == "data");
+    }
+    SECTION("a signal")
+    {
+        interrupt_until(reader, done);
+        reader.join();
+        CHECK(got == failed(EINTR));
+    }
+    SECTION("netd's end")
+    {
+        w.netd.die();
+        reader.join();
+        CHECK(got == failed(ECONNRESET));
+    }
+}
+
+TEST_CASE("netd dies in the middle of a look")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    w.session().look_min = w.session().look_max = base::millis(20);
+    std::string got;
+    std::atomic<bool> begun{false};
+    std::thread reader([&] {
+        begun = true;
+        got = w.receive(p.b, 10);
+    });
+    while (!begun) {
+        std::this_thread::yield();
+    }
+    w.netd.die();
+    reader.join();
+    CHECK(got == failed(ECONNRESET));
+}
+
+TEST_CASE("beside the protocol thread of its socket a reader sleeps at once")
+{
+    cpu_set_t allowed;
+    REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+    int cpu = 0;
+    while (!CPU_ISSET(cpu, &allowed)) {
+        ++cpu;
+    }
+    auto pin = static_cast<std::int16_t>(cpu);
+    fake::World w({.pins = {pin, pin}});
+    fake::Pair p = w.pair();
+    w.session().look_min = w.session().look_max = an_hour;
+    std::string got;
+    std::thread reader([&] {
+        cpu_set_t one;
+        CPU_ZERO(&one);
+        CPU_SET(static_cast<unsigned>(cpu), &one);
+        sched_setaffinity(0, sizeof one, &one);
+        got = w.receive(p.b, 10);
+    });
+    until_asleep(w, p.b);
+    REQUIRE(w.send(p.a, "data") == 4);
+    reader.join();
+    CHECK(got == "data");
+}
+
 TEST_CASE("netd dies: nobody hangs")
 {
     fake::World w({.ring_shift = 12});
@@ -308,7 +441,8 @@ TEST_CASE("without a free waiter calls still end, by short naps")
 TEST_CASE("a thread that ends gives its waiter back")
 {
     fake::World w({.waiters = 2});
-    w.pair(); // the main thread has one
+    WaiterHandle of_main;
+    REQUIRE(thread_waiter(w.session(), of_main) == 0);
     for (int i = 0; i < 5; ++i) {
         std::thread([&] {
             WaiterHandle mine;

@@ -394,6 +394,72 @@ TEST_CASE("doorbell model: the wrong orders lose wake-ups")
 
 namespace {
 
+// An application's waiter of one end of a joined pair, against the writer at the other end (client/joined.cpp): it
+// looks for a while with nothing armed, so that nobody rings it, then says that it sleeps, arms the socket, and looks
+// again.
+enum : std::uint8_t { offset, asleep, armed, pipe_bytes };
+enum : std::uint8_t { had, looked };
+
+enum class Mistake : std::uint8_t { none, trusts_its_look, does_not_arm };
+
+Program looking_reader(Mistake m)
+{
+    return {
+        /* 0 look */ load(looked, offset),
+        jump_ne_reg(looked, had, 11),
+        load(looked, offset),
+        jump_ne_reg(looked, had, 11),
+        /* 4 arm */ store(asleep, 1),
+        fence(),
+        m == Mistake::does_not_arm ? load(looked, armed) : store(armed, 1),
+        fence(),
+        /* 8 check */ m == Mistake::trusts_its_look ? load(looked, asleep) : load(looked, offset),
+        m == Mistake::trusts_its_look ? jump(10) : jump_ne_reg(looked, had, 11),
+        /* 10 */ wait(pipe_bytes),
+        /* 11 awake */ store(asleep, 0),
+        fence(),
+        load(had, offset),
+        jump(0),
+    };
+}
+
+Program telling_writer()
+{
+    return {
+        /* 0 */ inc(count),
+        store_reg(offset, count),
+        fence(),
+        load(seen, armed),
+        jump_eq(seen, 0, 10),
+        /* 5 */ clear(seen, armed), // before the look at the waiter
+        load(seen, asleep),
+        jump_eq(seen, 0, 10),
+        clear(seen, asleep),
+        jump_ne(seen, 0, 12),
+        /* 10 */ jump_ne(count, messages, 0),
+        halt(),
+        /* 12 ring */ add(pipe_bytes),
+        jump(10),
+    };
+}
+
+bool reader_misses(Mistake m)
+{
+    Explorer explorer({looking_reader(m), telling_writer()});
+    return explorer.loses([](const State& s) { return s.thread[0].reg[had] == s.memory[offset]; });
+}
+
+} // namespace
+
+TEST_CASE("doorbell model: a reader that looks, arms and looks again is woken or has seen it")
+{
+    REQUIRE_FALSE(reader_misses(Mistake::none));
+    REQUIRE(reader_misses(Mistake::trusts_its_look));
+    REQUIRE(reader_misses(Mistake::does_not_arm));
+}
+
+namespace {
+
 // A producer with more messages than the ring holds (one slot), against its consumer. Both sleep.
 enum : std::uint8_t { ring_tail, ring_head, want, word_p, event_p, word_c, event_c };
 enum : std::uint8_t { sent, room, other }; // producer

@@ -5,6 +5,7 @@
 
 #include <thread>
 
+#include "client/preload/poll_set.hpp"
 #include "tests/preload/fixture.hpp"
 
 using namespace preload;
@@ -154,6 +155,94 @@ TEST_CASE("the last close takes a socket out of every set")
     CHECK_FALSE(one.set.has_netd());
     CHECK_FALSE(two.set.has_netd());
     fake::close_fd(p.fd_a);
+}
+
+namespace {
+
+// For as long as one stands, who waits looks for an hour: what a look does not see hangs the test.
+struct LongLook {
+    LongLook() : s(fake::attached()), least(s.look_min), most(s.look_max)
+    {
+        s.look_min = s.look_max = base::seconds(3600);
+    }
+    ~LongLook()
+    {
+        s.look_min = least;
+        s.look_max = most;
+    }
+    client::Session& s;
+    base::Micros least, most;
+};
+
+} // namespace
+
+TEST_CASE("a look before the sleep sees netd's sockets and the kernel's descriptors")
+{
+    fake::FdPair p = fake::make_pair();
+    int pipe_fds[2];
+    REQUIRE(::pipe2(pipe_fds, O_NONBLOCK | O_CLOEXEC) == 0);
+    int expected = GENERATE(0, 1);
+    int target = expected == 0 ? p.fd_b : pipe_fds[0];
+    int seen = -1;
+    auto happen = [&] {
+        if (expected == 0) {
+            fake::say(p.a, "x");
+        } else {
+            REQUIRE(::write(pipe_fds[1], "x", 1) == 1);
+        }
+    };
+    SECTION("epoll")
+    {
+        Set set;
+        REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+        epoll_event e{EPOLLIN | EPOLLET, {}}; // asked for once, reported or lost
+        e.data.fd = pipe_fds[0];
+        REQUIRE(::epoll_ctl(set.fd, EPOLL_CTL_ADD, pipe_fds[0], &e) == 0);
+        set.set.kernel_added();
+        REQUIRE(set.now(p.fd_b) == 0);
+        LongLook look;
+        std::thread waits([&] {
+            epoll_event out[4];
+            if (set.sleep(out, 4) == 1) {
+                seen = out[0].data.fd;
+            }
+        });
+        happen();
+        waits.join();
+    }
+    SECTION("poll")
+    {
+        LongLook look;
+        std::thread waits([&] {
+            pollfd fds[2] = {{p.fd_b, POLLIN, 0}, {pipe_fds[0], POLLIN, 0}};
+            if (poll_mixed(fds, 2, nullptr, nullptr) == 1) {
+                seen = fds[0].revents == POLLIN ? fds[0].fd : fds[1].revents == POLLIN ? fds[1].fd : -1;
+            }
+        });
+        happen();
+        waits.join();
+    }
+    CHECK(seen == target);
+    for (int fd : pipe_fds) {
+        ::close(fd);
+    }
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("a look ends with the timeout of the call")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    LongLook look;
+    timespec brief{0, 3'000'000};
+    epoll_event out[1];
+    CHECK(set.set.wait(set.fd, out, 1, &brief, nullptr) == 0);
+    pollfd one{p.fd_b, POLLIN, 0};
+    CHECK(poll_mixed(&one, 1, &brief, nullptr) == 0);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
 }
 
 TEST_CASE("a socket added while another thread sleeps wakes it")
