@@ -54,10 +54,12 @@ public:
     bool is_multicast_v6() const { return bytes_[0] == 0xff; }
     bool is_multicast() const { return is_multicast_v4() || is_multicast_v6(); }
     bool is_link_local_v6() const { return bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80; }
-    // fe80::/10, and groups of interface or link scope (RFC 4291 2.7).
+    // fe80::/10, and groups of interface or link scope (RFC 4291 2.7) but for those that are made from a prefix, which
+    // have no room for a zone (RFC 3306, RFC 4489).
     bool is_link_scoped() const
     {
-        return is_link_local_v6() || (bytes_[0] == 0xff && ((bytes_[1] & 0xf) == 1 || (bytes_[1] & 0xf) == 2));
+        unsigned scope = bytes_[1] & 0x2fU;
+        return is_link_local_v6() || (bytes_[0] == 0xff && (scope == 1 || scope == 2));
     }
     // Of a link-scoped address: index of its interface, 0 = none known.
     std::uint16_t zone() const { return is_link_scoped() ? load_be16(&bytes_[2]) : std::uint16_t{0}; }

@@ -24,14 +24,14 @@ public:
     ControlWriter& operator=(const ControlWriter&) = delete;
 
     template <typename T>
-    void add(int type, const T& value)
+    void add(int level, int type, const T& value)
     {
         if (room_ - used_ < CMSG_SPACE(sizeof value)) {
             m_.msg_flags |= MSG_CTRUNC;
             return;
         }
         cmsghdr head{};
-        head.cmsg_level = IPPROTO_IP;
+        head.cmsg_level = level;
         head.cmsg_type = type;
         head.cmsg_len = CMSG_LEN(sizeof value);
         auto* at = static_cast<std::byte*>(m_.msg_control) + used_;
@@ -46,21 +46,36 @@ private:
     std::size_t used_ = 0;
 };
 
-void write_control(SocketSlot& slot, const sockbuf::DatagramHeader& h, msghdr& m)
+// As Linux: IPv4's messages about what came over IPv4, IPv6's about what came over IPv6, but for where it came in, of
+// which an IPv6 socket hears either way.
+void write_control(SocketSlot& slot, const sockbuf::DatagramHeader& h, const base::IpAddr& local, msghdr& m)
 {
     ControlWriter w(m);
-    if (has_status(slot, status_pktinfo)) {
+    bool v4 = local.is_v4();
+    if (v4 && has_status(slot, status_pktinfo)) {
         in_pktinfo info{};
         info.ipi_ifindex = static_cast<int>(h.interface);
         base::store_be32(&info.ipi_addr, h.local_v4);
         info.ipi_spec_dst = info.ipi_addr;
-        w.add(IP_PKTINFO, info);
+        w.add(IPPROTO_IP, IP_PKTINFO, info);
     }
-    if (has_status(slot, status_recv_ttl)) {
-        w.add(IP_TTL, int{h.ttl});
+    if (has_status(slot, status_pktinfo6)) {
+        in6_pktinfo info{};
+        info.ipi6_ifindex = h.interface;
+        std::memcpy(&info.ipi6_addr, local.on_wire().bytes(), 16);
+        w.add(IPPROTO_IPV6, IPV6_PKTINFO, info);
     }
-    if (has_status(slot, status_recv_tos)) {
-        w.add(IP_TOS, h.tos);
+    if (v4 && has_status(slot, status_recv_ttl)) {
+        w.add(IPPROTO_IP, IP_TTL, int{h.ttl});
+    }
+    if (v4 && has_status(slot, status_recv_tos)) {
+        w.add(IPPROTO_IP, IP_TOS, h.tos);
+    }
+    if (!v4 && has_status(slot, status_recv_hops)) {
+        w.add(IPPROTO_IPV6, IPV6_HOPLIMIT, int{h.ttl});
+    }
+    if (!v4 && has_status(slot, status_recv_class)) {
+        w.add(IPPROTO_IPV6, IPV6_TCLASS, int{h.tos});
     }
 }
 
@@ -88,14 +103,20 @@ bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& r
     IovecCursor into(m.msg_iov, m.msg_iovlen);
     std::uint64_t n = std::min<std::uint64_t>(into.left(), h.size);
     into.from_ring(s.view.ring(lane->ring, lane->shift), at + sizeof h, n);
+    bool v4 = base::IpAddr::v6(h.addr).is_v4();
+    unsigned char trailer[sockbuf::datagram_local_bytes] = {};
+    if (!v4) {
+        s.view.ring(lane->ring, lane->shift).copy_out(at + sizeof h + h.size, trailer, sizeof trailer);
+    }
     if ((flags & MSG_PEEK) == 0) {
-        lane->consumed.store(at + sockbuf::datagram_stride(h.size), std::memory_order_seq_cst);
+        std::uint32_t bytes = h.size + (v4 ? 0 : sockbuf::datagram_local_bytes);
+        lane->consumed.store(at + sockbuf::datagram_stride(bytes), std::memory_order_seq_cst);
         advance_turn(slot);
     }
     lock.release();
     m.msg_flags = n < h.size ? MSG_TRUNC : 0;
     write_sockaddr(family_of(slot), h.addr, h.port, static_cast<sockaddr*>(m.msg_name), &m.msg_namelen);
-    write_control(slot, h, m);
+    write_control(slot, h, v4 ? base::IpAddr::v4(h.local_v4) : base::IpAddr::v6(trailer), m);
     result = static_cast<ssize_t>((flags & MSG_TRUNC) != 0 ? h.size : n);
     return true;
 }

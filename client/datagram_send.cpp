@@ -43,12 +43,23 @@ int read_destination(SocketSlot& slot, const msghdr& m, sockbuf::DatagramHeader&
     return 0;
 }
 
-// ip(7): IP_TTL and IP_TOS for this datagram. Others that Linux knows (IP_PKTINFO) choose routes that netd chooses.
+bool is_hop_limit(const cmsghdr& c)
+{
+    return c.cmsg_level == IPPROTO_IP ? c.cmsg_type == IP_TTL : c.cmsg_type == IPV6_HOPLIMIT;
+}
+bool is_class(const cmsghdr& c)
+{
+    return c.cmsg_level == IPPROTO_IP ? c.cmsg_type == IP_TOS : c.cmsg_type == IPV6_TCLASS;
+}
+
+// ip(7), ipv6(7): hop limit and class for this datagram. Others that Linux knows (IP_PKTINFO) choose routes that netd
+// chooses.
 int read_control(const msghdr& m, sockbuf::DatagramHeader& h)
 {
     auto* all = const_cast<msghdr*>(&m);
     for (cmsghdr* c = m.msg_controllen != 0 ? CMSG_FIRSTHDR(all) : nullptr; c != nullptr; c = CMSG_NXTHDR(all, c)) {
-        if (c->cmsg_level != IPPROTO_IP || (c->cmsg_type != IP_TTL && c->cmsg_type != IP_TOS)) {
+        bool known = c->cmsg_level == IPPROTO_IP || c->cmsg_level == IPPROTO_IPV6;
+        if (!known || (!is_hop_limit(*c) && !is_class(*c))) {
             continue;
         }
         int value = 0;
@@ -59,10 +70,14 @@ int read_control(const msghdr& m, sockbuf::DatagramHeader& h)
         } else {
             return -EINVAL;
         }
-        if (value < (c->cmsg_type == IP_TTL ? 1 : 0) || value > 255) {
+        bool hops = is_hop_limit(*c);
+        if (c->cmsg_level == IPPROTO_IPV6 && value == -1) { // the socket's own
+            continue;
+        }
+        if (value < (hops && c->cmsg_level == IPPROTO_IP ? 1 : 0) || value > 255) {
             return -EINVAL;
         }
-        (c->cmsg_type == IP_TTL ? h.ttl : h.tos) = static_cast<std::uint8_t>(value);
+        (hops ? h.ttl : h.tos) = static_cast<std::uint8_t>(value);
     }
     return 0;
 }
@@ -110,6 +125,10 @@ ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int
     }
     h.size = static_cast<std::uint32_t>(data.left());
     int error = read_destination(slot, m, h);
+    bool v4 = base::IpAddr::v6(h.port != 0 ? h.addr : slot.info.peer_addr).is_v4();
+    if (error == 0 && v4 && h.size > sockbuf::datagram_payload_max_v4) {
+        return -EMSGSIZE;
+    }
     error = error != 0 ? error : read_control(m, h);
     error = error != 0 ? error : create_at_netd(s, slot, k);
     if (error != 0) {

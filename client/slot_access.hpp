@@ -27,6 +27,9 @@ inline constexpr std::uint32_t status_lingers = 1U << 27; // SO_LINGER with a ti
 inline constexpr std::uint32_t status_pktinfo = 1U << 28;
 inline constexpr std::uint32_t status_recv_ttl = 1U << 29;
 inline constexpr std::uint32_t status_recv_tos = 1U << 30;
+inline constexpr std::uint32_t status_pktinfo6 = 1U << 31;
+inline constexpr std::uint32_t status_recv_hops = 1U << 23;
+inline constexpr std::uint32_t status_recv_class = 1U << 21;
 // A non-blocking connect was posted; until netd has looked at it the slot's state is what it was before.
 inline constexpr std::uint32_t status_connect_posted = 1U << 22;
 

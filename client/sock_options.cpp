@@ -49,7 +49,16 @@ int set_timeout(std::atomic<std::int64_t>& us, const void* value, socklen_t len)
 // The status bit of an option that only changes what the client does; 0 when it is not of that kind.
 std::uint32_t local_flag(SocketSlot& slot, int level, int name)
 {
-    if (level != IPPROTO_IP || !is_datagram(slot)) {
+    if (!is_datagram(slot)) {
+        return 0;
+    }
+    if (level == IPPROTO_IPV6 && family_of(slot) == AF_INET6) {
+        return name == IPV6_RECVPKTINFO    ? status_pktinfo6
+               : name == IPV6_RECVHOPLIMIT ? status_recv_hops
+               : name == IPV6_RECVTCLASS   ? status_recv_class
+                                           : 0;
+    }
+    if (level != IPPROTO_IP) {
         return 0;
     }
     switch (name) {

@@ -21,7 +21,7 @@ int parse_sockaddr(const sockaddr* addr, socklen_t len, int family, base::Endpoi
             return -EINVAL;
         }
         std::memcpy(&in6, addr, std::min<std::size_t>(len, sizeof in6));
-        out = {base::IpAddr::v6(&in6.sin6_addr), ntohs(in6.sin6_port)};
+        out = {base::IpAddr::v6(&in6.sin6_addr).in_zone(in6.sin6_scope_id), ntohs(in6.sin6_port)};
         return 0;
     }
     sockaddr_in in;
@@ -47,7 +47,9 @@ void write_sockaddr(int family, const unsigned char addr16[16], std::uint16_t po
         sockaddr_in6 in6{};
         in6.sin6_family = AF_INET6;
         in6.sin6_port = htons(port);
-        std::memcpy(&in6.sin6_addr, addr16, 16);
+        base::IpAddr a = base::IpAddr::v6(addr16);
+        std::memcpy(&in6.sin6_addr, a.on_wire().bytes(), 16);
+        in6.sin6_scope_id = a.zone();
         std::memcpy(addr, &in6, std::min<std::size_t>(*len, sizeof in6));
         *len = sizeof in6;
         return;

@@ -8,6 +8,7 @@
 namespace client {
 
 // For a socket of `family`; 0, -EINVAL (too short) or -EAFNOSUPPORT. An AF_INET6 socket takes mapped and plain IPv4.
+// A scope id is an interface index of netd's.
 int parse_sockaddr(const sockaddr* addr, socklen_t len, int family, base::Endpoint& out);
 
 // As getsockname(2): cut to *len, *len becomes the full size. Nothing when addr or len is null.

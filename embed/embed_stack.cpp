@@ -16,6 +16,7 @@ namespace embed {
 namespace {
 
 constexpr const char* loopback_address = "127.0.0.1/8";
+constexpr const char* loopback_address6 = "::1/128";
 constexpr std::uint64_t ring_memory_per_shard = std::uint64_t{256} << 20; // of address space
 
 std::uint64_t random_seed()
@@ -76,7 +77,7 @@ Stack::~Stack()
 }
 
 bool Stack::add_interface(
-    std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses, std::string& error)
+    std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses, std::string& error, bool slaac)
 {
     INVARIANT(impl_ == nullptr);
     if (lwkt::uses_locks(config_.discipline) && !netif->info().in_memory) {
@@ -86,14 +87,14 @@ bool Stack::add_interface(
     std::vector<protocols::InterfaceAddress> parsed;
     for (const std::string& text : addresses) {
         auto slash = text.find('/');
-        auto prefix = base::parse_prefix(text);
+        auto prefix = base::parse_prefix(text); // the host's own bits are kept
         if (!prefix || slash == std::string::npos) {
             error = "\"" + text + "\" is not an address with prefix length";
             return false;
         }
         parsed.push_back({prefix->addr, prefix->length});
     }
-    return stack_->add_interface(std::move(netif), std::move(parsed), error) != nullptr;
+    return stack_->add_interface(std::move(netif), std::move(parsed), error, slaac) != nullptr;
 }
 
 bool Stack::add_route(std::string_view destination, std::string_view gateway, std::string& error)
@@ -112,7 +113,7 @@ bool Stack::start(std::string& error)
 {
     INVARIANT(impl_ == nullptr);
     if (stack_->loopback() == nullptr &&
-        !add_interface(std::make_unique<drivers::Loopback>(), {loopback_address}, error)) {
+        !add_interface(std::make_unique<drivers::Loopback>(), {loopback_address, loopback_address6}, error)) {
         return false;
     }
     auto impl = std::make_unique<Impl>();

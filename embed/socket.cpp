@@ -28,7 +28,8 @@ struct Address {
             auto* in6 = reinterpret_cast<sockaddr_in6*>(&storage);
             in6->sin6_family = AF_INET6;
             in6->sin6_port = htons(e.port);
-            std::memcpy(&in6->sin6_addr, e.addr.bytes(), 16);
+            std::memcpy(&in6->sin6_addr, e.addr.on_wire().bytes(), 16);
+            in6->sin6_scope_id = e.addr.zone();
             size = sizeof *in6;
         }
     }
@@ -40,7 +41,7 @@ struct Address {
             return {base::IpAddr::v4(ntohl(in->sin_addr.s_addr)), ntohs(in->sin_port)};
         }
         const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&storage);
-        return {base::IpAddr::v6(&in6->sin6_addr), ntohs(in6->sin6_port)};
+        return {base::IpAddr::v6(&in6->sin6_addr).in_zone(in6->sin6_scope_id), ntohs(in6->sin6_port)};
     }
 
     sockaddr_storage storage{};
@@ -55,11 +56,13 @@ std::optional<base::Endpoint> parse_endpoint(std::string_view text)
     if (colon == std::string_view::npos) {
         return std::nullopt;
     }
-    auto addr = base::parse_ip(text.substr(0, colon));
+    std::string_view host = text.substr(0, colon);
+    bool bracketed = host.size() > 2 && host.front() == '[' && host.back() == ']';
+    auto addr = base::parse_ip(bracketed ? host.substr(1, host.size() - 2) : host);
     std::uint16_t port = 0;
     const char* end = text.data() + text.size();
     auto [stop, error] = std::from_chars(text.data() + colon + 1, end, port);
-    if (!addr || error != std::errc{} || stop != end) {
+    if (!addr || bracketed == addr->is_v4() || error != std::errc{} || stop != end) {
         return std::nullopt;
     }
     return base::Endpoint{*addr, port};
@@ -79,11 +82,11 @@ Socket& Socket::operator=(Socket&& other) noexcept
     return *this;
 }
 
-int Socket::open(Stack& stack, int type, Socket& out)
+int Socket::open(Stack& stack, int type, Socket& out, int family)
 {
     client::Session& session = stack.session();
     client::Sock sock;
-    int rc = client::sock_socket(session, AF_INET, type, 0, sock);
+    int rc = client::sock_socket(session, family, type, 0, sock);
     if (rc >= 0) {
         out.close();
         out.session_ = &session;

@@ -16,7 +16,7 @@ namespace embed {
 
 class Stack;
 
-// "10.0.0.1:80"; nothing on a syntax error.
+// "10.0.0.1:80" or "[fd00::1]:80"; nothing on a syntax error.
 std::optional<base::Endpoint> parse_endpoint(std::string_view text);
 
 class Socket {
@@ -26,8 +26,8 @@ public:
     Socket(Socket&& other) noexcept;
     Socket& operator=(Socket&& other) noexcept;
 
-    // type: SOCK_STREAM or SOCK_DGRAM, | SOCK_NONBLOCK.
-    static int open(Stack& stack, int type, Socket& out);
+    // type: SOCK_STREAM or SOCK_DGRAM, | SOCK_NONBLOCK. family: AF_INET, or AF_INET6, which takes IPv4 too.
+    static int open(Stack& stack, int type, Socket& out, int family = AF_INET);
 
     int bind(const base::Endpoint& local);
     int listen(int backlog);

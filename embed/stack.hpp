@@ -45,9 +45,10 @@ public:
     Stack(const Stack&) = delete;
     Stack& operator=(const Stack&) = delete;
 
-    // Before start(). Addresses as "10.0.0.1/24". False with `error` set.
-    bool add_interface(
-        std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses, std::string& error);
+    // Before start(). Addresses as "10.0.0.1/24" and "fd00::1/64". `slaac`: IPv6 addresses and routers as the link's
+    // routers advertise them. False with `error` set.
+    bool add_interface(std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses,
+        std::string& error, bool slaac = false);
     bool add_route(std::string_view destination, std::string_view gateway, std::string& error);
     // Makes the loopback interface if none was added, the gateway and the session; starts the threads.
     bool start(std::string& error);

@@ -1,5 +1,7 @@
 // Requests: control operations of applications become socket messages, replies become reply lines. Owner: this CPU's
 // protocol thread; a request whose slot another CPU owns is sent there.
+#include <sys/socket.h>
+
 #include <bit>
 #include <cstring>
 
@@ -94,6 +96,7 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
     }
     bool known = r.kind == static_cast<std::uint8_t>(sockbuf::SlotKind::stream) ||
                  r.kind == static_cast<std::uint8_t>(sockbuf::SlotKind::datagram);
+    known = known && (r.family == AF_INET || r.family == AF_INET6);
     rec = known ? make_record(c, r.slot, static_cast<sockbuf::SlotKind>(r.kind), r.family) : nullptr;
     if (rec == nullptr) {
         refuse(c, r, known ? ENOMEM : EPROTONOSUPPORT);

@@ -22,7 +22,8 @@ struct ConfigError {
 };
 
 constexpr std::array log_levels{"trace", "debug", "info", "warn", "error", "critical", "off"};
-constexpr std::uint32_t mtu_min = 576; // RFC 791: what every host must take
+constexpr std::uint32_t mtu_min = 576;     // RFC 791: what every host must take
+constexpr std::uint32_t mtu_min_v6 = 1280; // RFC 8200 5
 constexpr std::uint32_t mtu_max = 65535;
 
 // A table of the file: gives out its values, checked, and knows which keys were asked for; finish() refuses the rest.
@@ -131,20 +132,21 @@ private:
     std::vector<std::string> known_;
 };
 
-// "a.b.c.d/len" with the host's own bits kept.
+// "a.b.c.d/len" or "x::y/len" with the host's own bits kept.
 protocols::InterfaceAddress parse_address(const Section& s, const toml::node& node, std::string_view key)
 {
     std::string text = s.text_of(node, key);
     auto slash = text.find('/');
     auto addr = base::parse_ip(std::string_view(text).substr(0, slash));
-    if (slash == std::string::npos || !addr || !addr->is_v4()) {
-        s.fail(node, key, fmt::format("\"{}\" is not an IPv4 address with prefix length, such as 10.0.0.1/24", text));
+    if (slash == std::string::npos || !addr || addr->zone() != 0) {
+        s.fail(node, key,
+            fmt::format("\"{}\" is not an address with prefix length, such as 10.0.0.1/24 or fd00::1/64", text));
     }
-    auto network = base::parse_prefix(fmt::format("0.0.0.0{}", text.substr(slash)));
+    auto network = base::parse_prefix((addr->is_v4() ? "0.0.0.0" : "::") + text.substr(slash));
     if (!network || network->length == 0) {
-        s.fail(node, key, fmt::format("\"{}\" has no prefix length between 1 and 32", text));
+        s.fail(node, key, fmt::format("\"{}\" has no prefix length between 1 and {}", text, addr->is_v4() ? 32 : 128));
     }
-    if (addr->is_any() || addr->is_multicast_v4()) {
+    if (addr->is_any() || addr->is_multicast()) {
         s.fail(node, key, fmt::format("\"{}\" cannot be a host's address", text));
     }
     return {*addr, network->length};
@@ -172,10 +174,15 @@ InterfaceConfig parse_interface(Section s)
         s.fail(*s.table().get("name"), "name", fmt::format("\"{}\" cannot name an interface", i.name));
     }
     s.each("address", [&](const toml::node& n) { i.addresses.push_back(parse_address(s, n, "address")); });
-    if (tap && i.addresses.empty()) {
+    i.slaac = s.truth("slaac", false);
+    if (!tap && i.slaac) {
+        s.fail(*s.table().get("slaac"), "slaac", "is for the tap driver; nobody advertises on a loopback");
+    }
+    if (tap && i.addresses.empty() && !i.slaac) {
         s.fail(s.table(), "address", "is missing");
     }
-    i.mtu = static_cast<std::uint32_t>(s.number("mtu", mtu_min, mtu_max, tap ? 1500 : mtu_max));
+    std::uint32_t mtu_least = i.has_ipv6() ? mtu_min_v6 : mtu_min;
+    i.mtu = static_cast<std::uint32_t>(s.number("mtu", mtu_least, mtu_max, tap ? 1500 : mtu_max));
     i.queues = static_cast<std::uint32_t>(s.number("queues", 0, sockbuf::max_cpus, 0));
     if (const toml::node* node = s.find("mac")) {
         i.mac = base::parse_mac(s.text_of(*node, "mac"));
@@ -198,14 +205,21 @@ RouteConfig parse_route(Section s)
     std::string gateway = s.required_text("gateway");
     const toml::node& destination_node = *s.table().get("destination");
     auto prefix = base::parse_prefix(destination);
-    if (!prefix || !prefix->addr.is_v4()) {
+    if (!prefix || prefix->addr.is_multicast() || prefix->addr.is_link_local_v6()) {
         s.fail(destination_node, "destination",
-            fmt::format("\"{}\" is not an IPv4 network such as 10.0.0.0/8", destination));
+            fmt::format("\"{}\" is not a network such as 10.0.0.0/8 or 2001:db8::/32", destination));
     }
-    auto addr = base::parse_ip(gateway);
-    if (!addr || !addr->is_v4() || addr->is_any()) {
-        s.fail(*s.table().get("gateway"), "gateway", fmt::format("\"{}\" is not an IPv4 address", gateway));
+    auto percent = gateway.find('%');
+    auto addr = base::parse_ip(std::string_view(gateway).substr(0, percent));
+    if (!addr || addr->is_any() || addr->is_v4() != prefix->addr.is_v4()) {
+        s.fail(*s.table().get("gateway"), "gateway",
+            fmt::format("\"{}\" is not an IPv{} address", gateway, prefix->addr.is_v4() ? 4 : 6));
     }
+    if (addr->is_link_local_v6() != (percent != std::string::npos)) {
+        s.fail(*s.table().get("gateway"), "gateway",
+            fmt::format("\"{}\": a link-local address is written with its interface, such as fe80::1%nd0", gateway));
+    }
+    r.gateway_zone = percent == std::string::npos ? "" : gateway.substr(percent + 1);
     r.destination = *prefix;
     r.gateway = *addr;
     r.where = s.where(destination_node, "destination");
@@ -253,6 +267,7 @@ public:
         c.socket = root_.text("socket", "");
         c.cpus = parse_cpus();
         c.join_pairs = root_.truth("join_pairs", c.join_pairs);
+        c.address_secret = root_.text("address_secret", "");
         if (const toml::node* node = root_.find("log")) {
             Section log = section(*node, "log");
             c.log_level = log.text("level", c.log_level);
@@ -326,6 +341,12 @@ private:
 };
 
 } // namespace
+
+bool InterfaceConfig::has_ipv6() const
+{
+    auto is_v6 = [](const protocols::InterfaceAddress& a) { return !a.addr.is_v4(); };
+    return slaac || std::any_of(addresses.begin(), addresses.end(), is_v6);
+}
 
 bool is_log_level(const std::string& text)
 {

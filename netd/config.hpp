@@ -23,13 +23,16 @@ struct InterfaceConfig {
     std::uint32_t mtu = 1500;
     std::uint32_t queues = 0; // 0 = one per CPU
     std::optional<base::MacAddr> mac;
-    bool announce = false; // loopback: 127.0.0.0/8 is netd's, not the kernel's
+    bool announce = false; // loopback: 127.0.0.0/8 and ::1 are netd's, not the kernel's
+    bool slaac = false;    // IPv6 addresses and routers as the link's routers advertise them
+    bool has_ipv6() const;
 };
 
 struct RouteConfig {
     base::Prefix destination;
     base::IpAddr gateway;
-    std::string where; // "FILE:LINE: route", for what only shows when the route is added
+    std::string gateway_zone; // the interface of a link-local gateway, "fe80::1%nd0"
+    std::string where;        // "FILE:LINE: route", for what only shows when the route is added
 };
 
 struct LimitsConfig {
@@ -49,7 +52,8 @@ struct Config {
     std::string socket; // empty = default_socket_path()
     std::string cpus;   // empty = every CPU we may use
     std::string log_level = "info";
-    bool join_pairs = true; // loopback connections inside a family bypass netd
+    std::string address_secret; // what stable IPv6 addresses are made from (RFC 7217); empty = /etc/machine-id
+    bool join_pairs = true;     // loopback connections inside a family bypass netd
     LimitsConfig limits;
     AdmissionConfig admission;
     std::vector<InterfaceConfig> interfaces;

@@ -6,12 +6,14 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
+#include <fstream>
 #include <thread>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
 
 #include "base/check.hpp"
+#include "base/siphash.hpp"
 #include "netd/admission_loop.hpp"
 #include "netd/bus_guard.hpp"
 #include "netd/exit_codes.hpp"
@@ -58,6 +60,19 @@ std::size_t numa_nodes()
     return std::max<std::size_t>(nodes, 1);
 }
 
+// The same secret gives the same addresses after a restart (RFC 7217 5). Without one and without a machine id they
+// change.
+void derive_address_secret(const Config& config, std::uint64_t (&secret)[2])
+{
+    std::string text = config.address_secret;
+    if (text.empty()) {
+        std::getline(std::ifstream("/etc/machine-id"), text);
+    }
+    if (!text.empty()) {
+        secret[0] = base::siphash({1, 0}, text.data(), text.size());
+        secret[1] = base::siphash({2, 0}, text.data(), text.size());
+    }
+}
 } // namespace
 
 SocketFile::SocketFile(const std::string& path, unsigned mode) : path_(path)
@@ -95,6 +110,7 @@ Daemon::Daemon(const Config& config)
     set_ = std::make_unique<lwkt::CpuSet>(clock_, options);
     protocols::StackOptions stack_options;
     stack_options.seed = random_seed();
+    derive_address_secret(config_, stack_options.address_secret);
     stack_ = std::make_unique<protocols::Stack>(*set_, stack_options);
     add_interfaces();
     add_routes();
@@ -125,7 +141,7 @@ void Daemon::add_interfaces()
         }
         std::string error;
         auto netif = make_netif(i, *stack_, random);
-        if (stack_->add_interface(std::move(netif), i.addresses, error) == nullptr) {
+        if (stack_->add_interface(std::move(netif), i.addresses, error, i.slaac) == nullptr) {
             explain_refusal(i, error);
         }
     }
@@ -135,7 +151,13 @@ void Daemon::add_routes()
 {
     for (const RouteConfig& r : config_.routes) {
         std::string error;
-        if (!stack_->add_route(r.destination, r.gateway, error)) {
+        base::IpAddr gateway = r.gateway;
+        for (const auto& interface : stack_->interfaces()) {
+            if (interface->netif->info().name == r.gateway_zone) {
+                gateway = gateway.in_zone(interface->index);
+            }
+        }
+        if (!stack_->add_route(r.destination, gateway, error)) {
             throw StartFailure{fmt::format("{}: {}", r.where, error), exit_config};
         }
     }
@@ -175,6 +197,12 @@ void Daemon::log_start() const
         std::vector<std::string> addresses;
         for (const auto& a : interface->addresses) {
             addresses.push_back(base::to_string(base::Prefix{a.addr, a.length}));
+        }
+        for (const auto& a : interface->addresses6) {
+            addresses.push_back(base::to_string(base::Prefix{a.addr, a.length}));
+        }
+        if (interface->slaac) {
+            addresses.emplace_back("slaac");
         }
         spdlog::info("interface {}: {}, mtu {}; {}", interface->netif->info().name, fmt::join(addresses, " "),
             interface->netif->info().mtu, interface->netif->describe());

@@ -23,6 +23,24 @@ namespace {
 
 constexpr const char* tun_path = "/dev/net/tun";
 
+// What every stack's loopback has; the kernel's to programs unless announced.
+const protocols::InterfaceAddress own_loopback[] = {
+    {base::IpAddr::v4(0x7f000001), 8}, {base::IpAddr::loopback_v6(), 128}};
+
+base::Prefix network_of(const protocols::InterfaceAddress& a)
+{
+    if (a.addr.is_v4()) {
+        std::uint32_t mask = ~std::uint32_t{0} << (32 - a.length);
+        return {base::IpAddr::v4(a.addr.v4() & mask), a.length};
+    }
+    unsigned char b[16];
+    std::memcpy(b, a.addr.bytes(), sizeof b);
+    for (unsigned i = a.length; i < 128; ++i) {
+        b[i / 8] = static_cast<unsigned char>(b[i / 8] & ~(0x80U >> i % 8));
+    }
+    return {base::IpAddr::v6(b), a.length};
+}
+
 bool mentions(const std::string& error, int number)
 {
     return error.find(std::strerror(number)) != std::string::npos;
@@ -74,7 +92,7 @@ InterfaceConfig loopback_config(const Config& config)
             lo = i;
         }
     }
-    lo.addresses.insert(lo.addresses.begin(), {base::IpAddr::v4(0x7f000001), 8});
+    lo.addresses.insert(lo.addresses.begin(), own_loopback, own_loopback + std::size(own_loopback));
     return lo;
 }
 
@@ -129,7 +147,7 @@ std::vector<gateway::Announced> announced_prefixes(const Config& config)
     };
     InterfaceConfig lo = loopback_config(config);
     if (!lo.announce) {
-        lo.addresses.erase(lo.addresses.begin()); // 127.0.0.1: the kernel's
+        lo.addresses.erase(lo.addresses.begin(), lo.addresses.begin() + std::size(own_loopback));
     } else {
         add({base::IpAddr::v4(0x7f000000), 8}, true);
     }
@@ -141,13 +159,19 @@ std::vector<gateway::Announced> announced_prefixes(const Config& config)
     }
     for (const InterfaceConfig& i : interfaces) {
         for (const protocols::InterfaceAddress& a : i.addresses) {
-            add({a.addr, 32}, true);
+            add({a.addr, static_cast<std::uint8_t>(a.addr.is_v4() ? 32 : 128)}, true);
+        }
+        // Which addresses these are only shows later: netd refuses a bind to one that it has not.
+        if (i.has_ipv6() && i.driver != DriverKind::loopback) {
+            add(*base::parse_prefix("fe80::/10"), true);
+        }
+        if (i.slaac) {
+            add(*base::parse_prefix("::/0"), true);
         }
     }
     for (const InterfaceConfig& i : interfaces) {
         for (const protocols::InterfaceAddress& a : i.addresses) {
-            std::uint32_t mask = ~std::uint32_t{0} << (32 - a.length);
-            add({base::IpAddr::v4(a.addr.v4() & mask), a.length}, false);
+            add(network_of(a), false);
         }
     }
     for (const RouteConfig& r : config.routes) {

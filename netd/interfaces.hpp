@@ -21,7 +21,8 @@ void check_tap(const std::string& name);
 // What the driver's refusal means for the user: advice and exit code.
 [[noreturn]] void explain_refusal(const InterfaceConfig& config, const std::string& error);
 
-// Which destinations are netd's: own addresses, their networks, the destinations of routes; 127.0.0.0/8 if configured.
+// Which destinations are netd's: own addresses, their networks, the destinations of routes; 127.0.0.0/8 and ::1 if
+// configured.
 std::vector<gateway::Announced> announced_prefixes(const Config& config);
 
 } // namespace netd

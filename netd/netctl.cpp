@@ -111,6 +111,20 @@ void show_sockets(std::vector<json> lines, bool as_json)
     print_table(rows, {false, false, true, true, false, false, true, true, true});
 }
 
+void show_addresses(const std::vector<json>& lines, bool as_json)
+{
+    if (as_json) {
+        fmt::print("{}\n", json{{"addresses", lines}}.dump(2));
+        return;
+    }
+    std::vector<std::vector<std::string>> rows{{"Interface", "Index", "Address", "State"}};
+    for (const json& line : lines) {
+        rows.push_back({text_of(line.at("interface")), text_of(line.at("index")), text_of(line.at("address")),
+            text_of(line.at("state"))});
+    }
+    print_table(rows, {false, true, false, false});
+}
+
 struct Value {
     std::uint64_t total = 0;
     std::map<std::size_t, std::uint64_t> cpus;
@@ -166,14 +180,15 @@ void show_counters(const std::vector<json>& lines, bool as_json)
 
 int main(int argc, char** argv)
 {
-    CLI::App app{"Shows the sockets and counters of a running netd."};
+    CLI::App app{"Shows the sockets, counters and addresses of a running netd."};
     std::string socket = netd::default_socket_path();
     bool as_json = false;
     app.add_option("--socket", socket, "netd's socket")->capture_default_str();
     app.set_version_flag("--version", NETD_VERSION);
     auto* ss = app.add_subcommand("ss", "the sockets netd holds, as ss -tan would show them");
     auto* stat = app.add_subcommand("stat", "counters of CPUs, interfaces and protocols");
-    for (CLI::App* command : {ss, stat}) {
+    auto* addr = app.add_subcommand("addr", "the addresses of the interfaces, and the routers they have heard of");
+    for (CLI::App* command : {ss, stat, addr}) {
         command->add_flag("--json", as_json, "JSON instead of a table");
     }
     app.add_flag("--json", as_json, "JSON instead of a table");
@@ -182,6 +197,8 @@ int main(int argc, char** argv)
         app.parse(argc, argv);
         if (ss->parsed()) {
             show_sockets(ask(socket, sockbuf::ControlKind::ss), as_json);
+        } else if (addr->parsed()) {
+            show_addresses(ask(socket, sockbuf::ControlKind::addr), as_json);
         } else {
             show_counters(ask(socket, sockbuf::ControlKind::stat), as_json);
         }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "protocols/domain.hpp"
+#include "protocols/ipv6.hpp"
 #include "protocols/stack_counters.hpp"
 #include "protocols/tcp/tcp_domain.hpp"
 
@@ -108,6 +109,11 @@ void add_pools(Counters& to, protocols::Stack& stack, base::CpuId id)
     to.add("timers.armed", id, tcp.timers);
 }
 
+json address_line(const protocols::Interface& in, const std::string& address, const char* state)
+{
+    return json{{"interface", in.netif->info().name}, {"index", in.index}, {"address", address}, {"state", state}};
+}
+
 json socket_line(const gateway::SocketReport& s)
 {
     return json{{"type", s.stream ? "tcp" : "udp"}, {"state", s.state}, {"recv_q", s.recv_queue},
@@ -162,6 +168,38 @@ std::vector<std::string> Report::counters()
     return lines;
 }
 
+// As the first CPU has them: each comes to the same by itself.
+std::vector<std::string> Report::addresses()
+{
+    std::vector<std::string> lines;
+    for (const auto& interface : stack_.interfaces()) {
+        for (const protocols::InterfaceAddress& a : interface->addresses) {
+            lines.push_back(address_line(*interface, base::to_string(base::Prefix{a.addr, a.length}), "valid").dump());
+        }
+    }
+    stack_.set().call(0, [&](lwkt::Cpu& cpu) {
+        const protocols::Ipv6State& v6 = *stack_.domain(0).ipv6;
+        for (const protocols::Ipv6Address& a : v6.addresses) {
+            const char* state = a.duplicate                      ? "duplicate"
+                                : a.tentative(cpu.now())         ? "tentative"
+                                : a.valid_until <= cpu.now()     ? "expired"
+                                : a.preferred_until <= cpu.now() ? "deprecated"
+                                                                 : "valid";
+            lines.push_back(address_line(
+                *stack_.interfaces()[a.interface - 1], base::to_string(base::Prefix{a.addr.on_wire(), a.length}), state)
+                                .dump());
+        }
+        for (const protocols::DefaultRouter& r : v6.routers) {
+            if (r.until > cpu.now()) {
+                lines.push_back(address_line(
+                    *stack_.interfaces()[r.interface - 1], "default via " + base::to_string(r.addr.on_wire()), "router")
+                                    .dump());
+            }
+        }
+    });
+    return lines;
+}
+
 std::vector<std::string> Report::text(sockbuf::ControlKind kind)
 {
     std::vector<std::string> lines;
@@ -169,6 +207,8 @@ std::vector<std::string> Report::text(sockbuf::ControlKind kind)
         lines = sockets();
     } else if (kind == sockbuf::ControlKind::stat) {
         lines = counters();
+    } else if (kind == sockbuf::ControlKind::addr) {
+        lines = addresses();
     } else {
         return {};
     }

@@ -23,6 +23,7 @@ public:
 private:
     std::vector<std::string> sockets();
     std::vector<std::string> counters();
+    std::vector<std::string> addresses();
     void line(std::vector<std::string>& packets, const std::string& text) const;
 
     gateway::Gateway& gateway_;

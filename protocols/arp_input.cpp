@@ -1,79 +1,26 @@
-// Received ARP packets (RFC 826 "Packet Reception"): answer what asks for us, learn from those who talk to us, update
-// those we know, and tell the other CPUs. Runs on the CPU of arrival; updates run on every CPU.
+// ARP packets (RFC 826 "Packet Reception"): answer what asks for us, learn from those who talk to us, update those we
+// know, and tell the other CPUs. Runs on the CPU of arrival; questions go out on the CPU that asks.
 #include <cstring>
 
-#include "protocols/arp_table.hpp"
+#include "protocols/arp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/wire/arp.hpp"
 #include "protocols/wire/ethernet.hpp"
 
 namespace protocols {
 
 namespace {
 
-// What one CPU learned, carried to another in a packet. m.
-struct ArpUpdate {
-    std::uint32_t interface;
-    std::uint32_t address;
-    base::MacAddr mac;
-    bool create; // learned by an exchange with us; else only those who wait for it or know it take it
-};
-
-bool take_update(Domain& d, const ArpUpdate& u);
-
-void update_dispatch(lwkt::Message& m)
+void transmit(Domain& d, Interface& out, const base::MacAddr& to, const wire::Arp& a)
 {
-    Domain& d = forwarded_domain(m);
-    auto& p = static_cast<netmsg::Packet&>(m);
-    ArpUpdate u;
-    std::memcpy(&u, p.data, sizeof u);
-    p.free();
-    count(d.counters.arp_updates_in);
-    take_update(d, u);
-}
-
-void tell_others(Domain& d, const ArpUpdate& u)
-{
-    if (d.stack.cpus() == 1) {
+    netmsg::Packet* p = d.stack.pool().allocate();
+    if (p == nullptr) {
+        count(d.counters.ip_out_no_memory);
         return;
     }
-    if (!d.arp->updates.take(d.now())) {
-        count(d.counters.arp_updates_shed); // the others ask for themselves when they need it
-        return;
-    }
-    for (std::size_t cpu = 0; cpu < d.stack.cpus(); ++cpu) {
-        if (cpu == d.id()) {
-            continue;
-        }
-        netmsg::Packet* p = d.stack.pool().allocate();
-        if (p == nullptr) {
-            count(d.counters.arp_updates_shed);
-            return;
-        }
-        std::memcpy(p->put(sizeof u), &u, sizeof u);
-        ipv4_forward(d, static_cast<base::CpuId>(cpu), *p, update_dispatch, lwkt::Shed::last);
-    }
-}
-
-// True when this CPU's table changed by it.
-bool take_update(Domain& d, const ArpUpdate& u)
-{
-    ArpEntry* e = arp_find(d, u.interface, u.address);
-    if (e == nullptr) {
-        e = u.create ? arp_make(d, u.interface, u.address) : nullptr;
-        if (e == nullptr) {
-            return false;
-        }
-    }
-    bool waited = e->status == ArpStatus::incomplete;
-    bool changed = waited || e->mac != u.mac;
-    arp_confirm(d, *e, u.mac);
-    if (changed) {
-        count(d.counters.arp_learned);
-    }
-    if (waited && !u.create) { // the answer to our question came in elsewhere: now everybody may know
-        tell_others(d, {u.interface, u.address, u.mac, true});
-    }
-    return changed;
+    wire::emit_arp(p->put(wire::arp_bytes), a);
+    p->csum = netmsg::Csum::valid;
+    link_transmit(out, to, wire::ethertype_arp, *p);
 }
 
 bool has_address(const Interface& in, std::uint32_t address)
@@ -98,11 +45,15 @@ bool on_link(const Interface& in, std::uint32_t address)
 
 void learn(Domain& d, const Interface& in, const wire::Arp& a, bool for_us)
 {
-    bool request_to_us = a.operation == wire::arp_request && for_us;
-    bool changed = take_update(d, {in.index, a.sender_v4, a.sender_mac, request_to_us});
+    NeighborNews news;
+    news.interface = in.index;
+    news.address = base::IpAddr::v4(a.sender_v4);
+    news.mac = a.sender_mac;
+    news.create = a.operation == wire::arp_request && for_us;
+    bool changed = neighbor_take(d, news);
     bool answer_to_us = a.operation == wire::arp_reply && for_us; // perhaps to another CPU's question
     if (changed || answer_to_us) {
-        tell_others(d, {in.index, a.sender_v4, a.sender_mac, request_to_us});
+        neighbor_tell_others(d, news);
     }
 }
 
@@ -126,23 +77,19 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
     }
     if (for_us && a.operation == wire::arp_request) {
         count(d.counters.arp_out_replies);
-        arp_transmit(
-            d, in, a.sender_mac, {wire::arp_reply, in.netif->info().mac, a.target_v4, a.sender_mac, a.sender_v4});
+        transmit(d, in, a.sender_mac, {wire::arp_reply, in.netif->info().mac, a.target_v4, a.sender_mac, a.sender_v4});
     }
 }
 
 } // namespace
 
-void arp_transmit(Domain& d, Interface& out, const base::MacAddr& to, const wire::Arp& a)
+void arp_solicit(Domain& d, const NeighborEntry& e)
 {
-    netmsg::Packet* p = d.stack.pool().allocate();
-    if (p == nullptr) {
-        count(d.counters.ip_out_no_memory);
-        return;
-    }
-    wire::emit_arp(p->put(wire::arp_bytes), a);
-    p->csum = netmsg::Csum::valid;
-    link_transmit(out, to, wire::ethertype_arp, *p);
+    Interface& out = *d.stack.interfaces()[e.interface - 1];
+    std::uint32_t source = interface_source(out, e.address).v4();
+    count(d.counters.arp_out_requests);
+    base::MacAddr to = e.status == NeighborStatus::probing ? e.mac : base::MacAddr::broadcast();
+    transmit(d, out, to, {wire::arp_request, out.netif->info().mac, source, base::MacAddr{}, e.address.v4()});
 }
 
 void arp_input(Domain& d, Interface& in, netmsg::Packet& p)

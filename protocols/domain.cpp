@@ -3,10 +3,12 @@
 #include "protocols/domain.hpp"
 
 #include "base/check.hpp"
-#include "protocols/arp.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
+#include "protocols/neighbor.hpp"
 #include "protocols/port_table.hpp"
+#include "protocols/reassembly.hpp"
 #include "protocols/stack.hpp"
 #include "protocols/tcp/tcp_domain.hpp"
 #include "protocols/udp/udp_state.hpp"
@@ -37,10 +39,11 @@ private:
 
 Domain::Domain(Stack& of_stack, lwkt::Cpu& of_cpu, std::uint64_t seed)
     : stack(of_stack), cpu(of_cpu), wheel(of_cpu.now()), random(seed), table_key{random.next(), random.next()},
-      port(*this), arp(std::make_unique<ArpState>(*this)), ipv4(std::make_unique<Ipv4State>(*this)),
+      port(*this), neighbors(std::make_unique<NeighborTable>(*this)), ipv4(std::make_unique<Ipv4State>(*this)),
       icmp(std::make_unique<IcmpState>(*this)), tcp_ports(std::make_unique<PortTable>()),
       udp_ports(std::make_unique<PortTable>()), udp(std::make_unique<UdpState>(*this)),
-      tcp(std::make_unique<TcpState>(*this)), wheel_poller_(std::make_unique<WheelPoller>(*this))
+      tcp(std::make_unique<TcpState>(*this)), reassembly(std::make_unique<ReassemblyState>(*this)),
+      ipv6(std::make_unique<Ipv6State>(*this)), wheel_poller_(std::make_unique<WheelPoller>(*this))
 {
 }
 

@@ -20,12 +20,14 @@ namespace protocols {
 
 class Stack;
 struct Domain;
-struct ArpState;  // protocols/arp.hpp
-struct Ipv4State; // protocols/ipv4.hpp: reassembly, identification
-struct IcmpState; // protocols/icmp.hpp: rate limits
-struct UdpState;  // protocols/udp/udp_state.hpp
-struct TcpState;  // protocols/tcp/tcp_domain.hpp: PCB table, listeners, SYN cache, TIME-WAIT; TcpState(Domain&)
-struct PortTable; // protocols/port_table.hpp: explicit binds, replicated on every CPU
+struct NeighborTable;   // protocols/neighbor.hpp
+struct Ipv4State;       // protocols/ipv4.hpp: identification, path MTUs
+struct Ipv6State;       // protocols/ipv6.hpp: addresses, prefixes, routers
+struct ReassemblyState; // protocols/reassembly.hpp
+struct IcmpState;       // protocols/icmp.hpp: rate limits
+struct UdpState;        // protocols/udp/udp_state.hpp
+struct TcpState;        // protocols/tcp/tcp_domain.hpp: PCB table, listeners, SYN cache, TIME-WAIT; TcpState(Domain&)
+struct PortTable;       // protocols/port_table.hpp: explicit binds, replicated on every CPU
 
 // Where packets that are forwarded to a domain say that they go: the dispatch function finds the domain by it, and
 // nobody may reply to a received packet.
@@ -54,13 +56,15 @@ struct Domain {
     DomainPort port;        // c
     StackCounters counters; // s
 
-    std::unique_ptr<ArpState> arp;
+    std::unique_ptr<NeighborTable> neighbors;
     std::unique_ptr<Ipv4State> ipv4;
     std::unique_ptr<IcmpState> icmp;
     std::unique_ptr<PortTable> tcp_ports;
     std::unique_ptr<PortTable> udp_ports;
     std::unique_ptr<UdpState> udp;
     std::unique_ptr<TcpState> tcp;
+    std::unique_ptr<ReassemblyState> reassembly;
+    std::unique_ptr<Ipv6State> ipv6;
 
 private:
     class WheelPoller;

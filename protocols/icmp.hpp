@@ -1,5 +1,5 @@
-// ICMP for IPv4 (RFC 792, RFC 1122 3.2.2): echo, errors in both directions, rate limits. IcmpState: owner = its
-// domain's CPU; everything o.
+// ICMP for IPv4 (RFC 792, RFC 1122 3.2.2): echo, errors in both directions; rate limits of both families. IcmpState:
+// owner = its domain's CPU; everything o.
 #pragma once
 
 #include <cstdint>
@@ -29,7 +29,12 @@ void icmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p);
 // Sends an error about a received packet (p.l3 set, not freed). `rest`: the second word of its header.
 void icmp_send_error(
     Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t type, std::uint8_t code, std::uint32_t rest);
-// An outgoing packet (data at its IP header, not freed) could not be delivered: its socket hears it as from a router.
+// May one more error go to the peer now? Both families share the limits.
+bool icmp_within_rate(Domain& d, const base::IpAddr& peer);
+// An error about something this CPU's flow sent: to TCP or UDP.
+void icmp_to_transport(Domain& d, const IcmpError& e);
+// An outgoing packet of either family (data at its IP header, not freed) could not be delivered: its socket hears it as
+// from a router.
 void icmp_local_unreachable(Domain& d, const netmsg::Packet& p, std::uint8_t code);
 
 } // namespace protocols

@@ -4,6 +4,7 @@
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
 #include "protocols/wire/checksum.hpp"
 
 namespace protocols {
@@ -70,21 +71,11 @@ void error_dispatch(lwkt::Message& m)
     take_error(d, *h, p);
 }
 
-void to_transport(Domain& d, const IcmpError& e)
-{
-    count(d.counters.icmp_in_errors);
-    if (e.protocol == wire::protocol_tcp) {
-        tcp_icmp_error(d, e);
-    } else {
-        udp_icmp_error(d, e);
-    }
-}
-
 void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
 {
     (void)p.pullup(std::min(p.total(), wire::icmp_header_bytes + quote_max));
     auto q = wire::parse_icmp_quote(h, p.data + wire::icmp_header_bytes, p.size - wire::icmp_header_bytes);
-    if (!q || !d.stack.is_local(base::IpAddr::v4(q->ip.source))) {
+    if (!q || !d.stack.is_local_v4(base::IpAddr::v4(q->ip.source))) {
         return drop(p, d.counters.icmp_in_bad_quote); // not about anything we sent
     }
     IcmpError e;
@@ -100,7 +91,7 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
         return ipv4_forward(d, owner, p, error_dispatch);
     }
     p.free();
-    to_transport(d, e);
+    icmp_to_transport(d, e);
 }
 
 } // namespace
@@ -130,23 +121,36 @@ void icmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     take_error(d, *h, p);
 }
 
+void icmp_to_transport(Domain& d, const IcmpError& e)
+{
+    count(d.counters.icmp_in_errors);
+    if (e.protocol == wire::protocol_tcp) {
+        tcp_icmp_error(d, e);
+    } else {
+        udp_icmp_error(d, e);
+    }
+}
+
 void icmp_local_unreachable(Domain& d, const netmsg::Packet& p, std::uint8_t code)
 {
-    auto ip = wire::parse_ipv4_quote(p.data, p.size);
-    if (!ip || ip->fragment_offset != 0 || p.size < ip->header_bytes + 8U) {
-        return;
-    }
-    const std::byte* transport = p.data + ip->header_bytes;
     IcmpError e;
-    e.flow.local = {base::IpAddr::v4(ip->source), base::load_be16(transport)};
-    e.flow.peer = {base::IpAddr::v4(ip->destination), base::load_be16(transport + 2)};
-    e.protocol = ip->protocol;
     e.type = wire::icmp_unreachable;
     e.code = code;
-    e.tcp_seq = base::load_be32(transport + 4);
-    if (e.protocol == wire::protocol_tcp || e.protocol == wire::protocol_udp) {
-        to_transport(d, e); // its sender owns the flow, and runs here
+    if (auto q = wire::parse_icmp_quote({wire::icmp_unreachable, code, 0, 0}, p.data, p.size)) {
+        e.flow.local = {base::IpAddr::v4(q->ip.source), q->source_port};
+        e.flow.peer = {base::IpAddr::v4(q->ip.destination), q->destination_port};
+        e.protocol = q->ip.protocol;
+        e.tcp_seq = q->tcp_seq;
+    } else if (auto q6 = wire::parse_icmp6_quote({wire::icmp6_unreachable, 0, 0, 0}, p.data, p.size)) {
+        std::uint32_t zone = p.netif != nullptr ? p.netif->info().index : 0;
+        e.flow.local = {q6->source.in_zone(zone), q6->source_port};
+        e.flow.peer = {q6->destination.in_zone(zone), q6->destination_port};
+        e.protocol = q6->protocol;
+        e.tcp_seq = q6->tcp_seq;
+    } else {
+        return;
     }
+    icmp_to_transport(d, e); // its sender owns the flow, and runs here
 }
 
 } // namespace protocols

@@ -29,13 +29,6 @@ bool may_answer(const Domain& d, const IpIn& ip, const netmsg::Packet& p)
     return quoted && !quoted->error();
 }
 
-bool within_rate(Domain& d, const IpIn& ip)
-{
-    IcmpState& s = *d.icmp;
-    std::uint64_t slot = base::siphash(d.table_key, ip.source.bytes(), 16) % icmp_peer_slots;
-    return s.peers[slot].take(d.now()) && s.all.take(d.now());
-}
-
 // The packet from its IP header on, up to quote bytes, behind the 8 bytes of the ICMP header.
 void put_quote(netmsg::Packet& error, const netmsg::Packet& p)
 {
@@ -54,6 +47,13 @@ IcmpState::IcmpState(Domain&)
 {
 }
 
+bool icmp_within_rate(Domain& d, const base::IpAddr& peer)
+{
+    IcmpState& s = *d.icmp;
+    std::uint64_t slot = base::siphash(d.table_key, peer.bytes(), 16) % icmp_peer_slots;
+    return s.peers[slot].take(d.now()) && s.all.take(d.now());
+}
+
 void icmp_send_error(
     Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t type, std::uint8_t code, std::uint32_t rest)
 {
@@ -62,7 +62,7 @@ void icmp_send_error(
         count(d.counters.icmp_out_suppressed);
         return;
     }
-    if (!within_rate(d, ip)) {
+    if (!icmp_within_rate(d, ip.source)) {
         count(d.counters.icmp_out_limited);
         return;
     }

@@ -4,6 +4,7 @@
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/reassembly.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 
 namespace protocols {
@@ -50,7 +51,7 @@ bool martian(const Stack& s, const Interface& in, const wire::Ipv4Header& h)
         return source_bad;
     }
     bool loops = h.source >> 24 == 127 || h.destination >> 24 == 127;
-    return source_bad || loops || s.is_local(base::IpAddr::v4(h.source));
+    return source_bad || loops || s.is_local_v4(base::IpAddr::v4(h.source));
 }
 
 // What the packet says about its destination: for us, and if so as a single host.
@@ -67,7 +68,7 @@ Destination classify(const Stack& s, const Interface& in, std::uint32_t address)
     if (ipv4_is_broadcast(s, address)) {
         return Destination::broadcast;
     }
-    return s.is_local(a) ? Destination::host : Destination::other; // weak host model, as Linux
+    return s.is_local_v4(a) ? Destination::host : Destination::other; // weak host model, as Linux
 }
 
 // Reads and validates the header; counts and frees when there is none.
@@ -232,7 +233,8 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
         count(d.counters.steer_local);
         return deliver(d, p, h);
     }
-    netmsg::Packet* whole = ipv4_reassemble(d, in, p, h);
+    Fragment f{peer, local, h.id, h.protocol, h.header_bytes, h.fragment_offset, h.payload_bytes(), h.more_fragments};
+    netmsg::Packet* whole = reassemble(d, in, p, f);
     if (whole != nullptr) {
         wire::Ipv4Fault fault{};
         auto header = wire::parse_ipv4(whole->data, whole->size, whole->total(), false, fault);

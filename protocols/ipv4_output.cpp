@@ -1,8 +1,9 @@
 // IPv4 output: header, checksum completion, link header, neighbour. Runs on the CPU that sends. The packet leaves by
 // the driver at the latest at this CPU's roll-up; a loopback driver queues it, so input never nests in output.
 #include "base/endian.hpp"
-#include "protocols/arp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
+#include "protocols/neighbor.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/ethernet.hpp"
 
@@ -31,10 +32,21 @@ base::Error refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason, base::
 
 } // namespace
 
+Ipv4State::Ipv4State(Domain& d)
+{
+    for (auto& id : next_id) {
+        id = static_cast<std::uint16_t>(d.random.next());
+    }
+    atomic_id = static_cast<std::uint16_t>(d.random.next());
+}
+
 base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Packet& p)
 {
     base::assert_on(d.cpu.owner());
-    if (!ip.destination.is_v4() || !ip.source.is_v4()) {
+    if (!ip.destination.is_v4()) {
+        return ipv6_output(d, route, ip, p);
+    }
+    if (!ip.source.is_v4()) {
         return refuse(p, d.counters.ip_out_no_route, base::Error::network_unreachable);
     }
     std::uint32_t total = p.total() + wire::ipv4_header_bytes;
@@ -93,10 +105,10 @@ void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
         link_transmit(*route.interface, wire::multicast_mac(next_hop), wire::ethertype_ipv4, p);
     } else if (ipv4_is_broadcast(d.stack, next_hop)) {
         link_transmit(*route.interface, base::MacAddr::broadcast(), wire::ethertype_ipv4, p);
-    } else if (const base::MacAddr* mac = arp_lookup(d, *route.interface, next_hop); mac != nullptr) {
+    } else if (const base::MacAddr* mac = neighbor_lookup(d, *route.interface, route.next_hop); mac != nullptr) {
         link_transmit(*route.interface, *mac, wire::ethertype_ipv4, p);
     } else {
-        arp_resolve(d, *route.interface, next_hop, p);
+        neighbor_resolve(d, *route.interface, route.next_hop, p);
     }
 }
 

@@ -4,6 +4,7 @@
 
 #include "protocols/arp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
 #include "protocols/wire/ethernet.hpp"
 
 namespace protocols {
@@ -32,6 +33,11 @@ void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p)
     case wire::ethertype_arp:
         arp_input(d, in, p);
         return;
+    case wire::ethertype_ipv6:
+        if (in.ipv6) {
+            return ipv6_input(d, in, p);
+        }
+        [[fallthrough]];
     default:
         count(d.counters.eth_unknown_type);
         p.free();
@@ -47,6 +53,8 @@ void netif_input(void* context, netmsg::Packet& p)
     Domain& d = in.stack->domain(base::current_cpu);
     if (in.netif->info().ethernet) {
         ethernet_input(d, in, p);
+    } else if (in.ipv6 && p.size != 0 && std::to_integer<unsigned>(p.data[0]) >> 4 == 6) {
+        ipv6_input(d, in, p);
     } else {
         ipv4_input(d, in, p);
     }

@@ -9,19 +9,23 @@ namespace protocols {
 
 namespace {
 
-// "::" meets every address, 0.0.0.0 every IPv4 address.
-bool overlap(const base::IpAddr& a, const base::IpAddr& b)
+// 0.0.0.0 meets every IPv4 address, "::" every address, or with IPV6_V6ONLY every IPv6 one.
+bool overlap(const PortReservation& x, const PortReservation& y)
 {
-    if (a == b || a == base::IpAddr{} || b == base::IpAddr{}) {
+    const base::IpAddr& a = x.local.addr;
+    const base::IpAddr& b = y.local.addr;
+    if (a == b) {
         return true;
     }
-    bool any = a.is_any() || b.is_any();
-    return any && a.is_v4() == b.is_v4();
+    if (a == base::IpAddr{} || b == base::IpAddr{}) {
+        return !((x.v6_only && b.is_v4()) || (y.v6_only && a.is_v4()));
+    }
+    return (a.is_any() || b.is_any()) && a.is_v4() == b.is_v4();
 }
 
 bool conflict(const PortReservation& a, const PortReservation& b)
 {
-    if (!overlap(a.local.addr, b.local.addr)) {
+    if (!overlap(a, b)) {
         return false;
     }
     bool shared = a.reuse_port && b.reuse_port && a.user_id == b.user_id;

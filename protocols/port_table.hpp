@@ -19,6 +19,7 @@ struct PortReservation {
     const Socket* owner = nullptr; // identity only, never dereferenced on a foreign CPU
     bool reuse_addr = false;
     bool reuse_port = false;
+    bool v6_only = false;      // "::" leaves IPv4 alone
     std::uint32_t user_id = 0; // SO_REUSEPORT shares between sockets of one user only
     bool listening = false;
     base::CpuId cpu = base::no_cpu; // where the socket lived when it bound

@@ -1,9 +1,10 @@
-// Which interface, neighbour and source address a destination takes, and the path MTUs learned for destinations. The
-// routes are shared and constant; the path MTU cache is this CPU's.
+// Which interface, neighbour and source address an IPv4 destination takes, and the path MTUs learned for destinations
+// of both families. The routes are shared and constant; the path MTU cache is this CPU's.
 #include <algorithm>
 #include <cstring>
 
 #include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
 #include "protocols/stack.hpp"
 
 namespace protocols {
@@ -24,13 +25,7 @@ bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, R
     out.interface = entry.interface;
     out.next_hop = entry.gateway.is_any() ? destination : entry.gateway;
     out.source = interface_source(*entry.interface, out.next_hop);
-    out.mtu = entry.interface->netif->info().mtu;
-    if (d.ipv4->pmtu_entries != 0) {
-        const PmtuEntry& p = pmtu_slot(d, destination);
-        if (p.destination == destination && p.expires > d.now()) {
-            out.mtu = std::min(out.mtu, p.mtu);
-        }
-    }
+    out.mtu = pmtu_lookup(d, destination, entry.interface->netif->info().mtu);
     return true;
 }
 
@@ -59,8 +54,11 @@ base::IpAddr interface_source(const Interface& out, const base::IpAddr& towards)
 
 bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
 {
+    if (!destination.is_v4()) {
+        return ipv6_route_lookup(d, destination, out);
+    }
     const Stack& s = d.stack;
-    if (s.is_local(destination)) {
+    if (s.is_local_v4(destination)) {
         if (s.loopback() == nullptr) {
             return false;
         }
@@ -80,11 +78,20 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
     return fill(d, destination, RouteEntry{{}, {}, s.interfaces()[link->index - 1].get()}, out);
 }
 
+std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)
+{
+    if (d.ipv4->pmtu_entries == 0) {
+        return mtu;
+    }
+    const PmtuEntry& p = pmtu_slot(d, destination);
+    return p.destination == destination && p.expires > d.now() ? std::min(mtu, p.mtu) : mtu;
+}
+
 std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)
 {
     base::assert_on(d.cpu.owner());
     PmtuEntry& p = pmtu_slot(d, destination);
-    mtu = std::max(mtu, pmtu_min);
+    mtu = std::max(mtu, destination.is_v4() ? pmtu_min : wire::ipv6_mtu_min);
     bool known = p.destination == destination && p.expires > d.now();
     if (known && p.mtu <= mtu) {
         return p.mtu; // errors only lower it (RFC 1191 3)

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "protocols/ipv6.hpp"
 #include "protocols/netif_input.hpp"
 
 namespace protocols {
@@ -14,6 +15,11 @@ Stack::Stack(lwkt::CpuSet& set, const StackOptions& options)
     INVARIANT(!set.running());
     for (std::size_t i = 0; i < set.size(); ++i) {
         domains_.push_back(std::make_unique<Domain>(*this, set.cpu(static_cast<base::CpuId>(i)), random_.next()));
+    }
+    address_secret_ = {options.address_secret[0], options.address_secret[1]};
+    if (options.address_secret[0] == 0 && options.address_secret[1] == 0) {
+        address_secret_.k0 = random_.next();
+        address_secret_.k1 = random_.next();
     }
 }
 
@@ -27,11 +33,15 @@ Stack::~Stack()
 }
 
 Interface* Stack::add_interface(
-    std::unique_ptr<netmsg::Netif> netif, std::vector<InterfaceAddress> addresses, std::string& error)
+    std::unique_ptr<netmsg::Netif> netif, std::vector<InterfaceAddress> addresses, std::string& error, bool slaac)
 {
     auto interface = std::make_unique<Interface>();
     interface->netif = netif.get();
-    interface->addresses = std::move(addresses);
+    for (const InterfaceAddress& a : addresses) {
+        (a.addr.is_v4() ? interface->addresses : interface->addresses6).push_back(a);
+    }
+    interface->slaac = slaac;
+    interface->ipv6 = slaac || !interface->addresses6.empty();
     interface->index = static_cast<std::uint32_t>(interfaces_.size() + 1);
     interface->stack = this;
     netif->set_index(interface->index);
@@ -42,11 +52,17 @@ Interface* Stack::add_interface(
     netifs_.push_back(std::move(netif));
     interfaces_.push_back(std::move(interface));
     Interface* added = interfaces_.back().get();
+    for (auto& domain : domains_) {
+        ipv6_attach(*domain, *added);
+    }
     if (loopback) {
         loopback_ = added; // reached through is_local(), not through routes
         return added;
     }
     for (const InterfaceAddress& a : added->addresses) {
+        insert_route(RouteEntry{base::Prefix{a.addr, a.length}, base::IpAddr{}, added});
+    }
+    for (const InterfaceAddress& a : added->addresses6) {
         insert_route(RouteEntry{base::Prefix{a.addr, a.length}, base::IpAddr{}, added});
     }
     return added;
@@ -55,11 +71,16 @@ Interface* Stack::add_interface(
 bool Stack::add_route(const base::Prefix& destination, const base::IpAddr& gateway, std::string& error)
 {
     for (const auto& interface : interfaces_) {
-        for (const InterfaceAddress& a : interface->addresses) {
-            if (!interface->netif->info().loopback && base::Prefix{a.addr, a.length}.contains(gateway)) {
-                insert_route(RouteEntry{destination, gateway, interface.get()});
-                return true;
-            }
+        if (interface->netif->info().loopback) {
+            continue;
+        }
+        bool in_zone = gateway.zone() == interface->index && interface->ipv6;
+        for (const InterfaceAddress& a : gateway.is_v4() ? interface->addresses : interface->addresses6) {
+            in_zone |= !gateway.is_link_scoped() && base::Prefix{a.addr, a.length}.contains(gateway);
+        }
+        if (in_zone) {
+            insert_route(RouteEntry{destination, gateway, interface.get()});
+            return true;
         }
     }
     error = "gateway " + base::to_string(gateway) + " is on no interface's network";
@@ -69,12 +90,13 @@ bool Stack::add_route(const base::Prefix& destination, const base::IpAddr& gatew
 // Longest prefix first; among equals the earlier one stays first.
 void Stack::insert_route(const RouteEntry& entry)
 {
-    auto at = std::find_if(routes_.begin(), routes_.end(),
+    auto& routes = entry.destination.addr.is_v4() ? routes_ : routes6_;
+    auto at = std::find_if(routes.begin(), routes.end(),
         [&](const RouteEntry& r) { return r.destination.length < entry.destination.length; });
-    routes_.insert(at, entry);
+    routes.insert(at, entry);
 }
 
-bool Stack::is_local(const base::IpAddr& a) const
+bool Stack::is_local_v4(const base::IpAddr& a) const
 {
     if (a.is_loopback_v4()) {
         return true;

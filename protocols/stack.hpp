@@ -27,8 +27,11 @@ class Stack;
 // An interface with its addresses. c after Stack::start.
 struct Interface {
     netmsg::Netif* netif = nullptr;
-    std::vector<InterfaceAddress> addresses;
-    std::uint32_t index = 0; // 1-based
+    std::vector<InterfaceAddress> addresses;  // IPv4
+    std::vector<InterfaceAddress> addresses6; // IPv6, as configured; what is in force is per CPU (protocols/ipv6.hpp)
+    bool ipv6 = false;                        // takes part in IPv6 at all
+    bool slaac = false;                       // believes what routers advertise (RFC 4862)
+    std::uint32_t index = 0;                  // 1-based
     Stack* stack = nullptr;
 };
 
@@ -51,7 +54,9 @@ struct StackOptions {
     std::uint16_t ephemeral_high = 60999;
     bool syn_cookies = true;
     Ecn ecn = Ecn::accept;
-    std::uint8_t congestion = 0; // of sockets that did not choose: index of tcp::congestion_by_name
+    std::uint8_t congestion = 0;              // of sockets that did not choose: index of tcp::congestion_by_name
+    unsigned duplicate_probes = 1;            // DupAddrDetectTransmits of RFC 4862 5.1; 0 = no detection
+    std::uint64_t address_secret[2] = {0, 0}; // of stable IPv6 addresses (RFC 7217); 0, 0 = drawn from the seed
 };
 
 class Stack {
@@ -62,9 +67,10 @@ public:
     Stack& operator=(const Stack&) = delete;
 
     // Before start: takes the netif over, attaches it, adds the connected routes. The loopback interface (127.0.0.1/8
-    // and every own address) is made by the embedder like any other. Null with `error` set if the driver refuses.
-    Interface* add_interface(
-        std::unique_ptr<netmsg::Netif> netif, std::vector<InterfaceAddress> addresses, std::string& error);
+    // and every own address) is made by the embedder like any other. IPv6 runs where there is an IPv6 address, or
+    // `slaac`: routers are asked for prefixes. Null with `error` set if the driver refuses.
+    Interface* add_interface(std::unique_ptr<netmsg::Netif> netif, std::vector<InterfaceAddress> addresses,
+        std::string& error, bool slaac = false);
     bool add_route(const base::Prefix& destination, const base::IpAddr& gateway, std::string& error);
 
     Domain& domain(base::CpuId cpu) { return *domains_[cpu]; }
@@ -74,8 +80,10 @@ public:
     const netmsg::Steering& steering() const { return steering_; }
     const StackOptions& options() const { return options_; }
     const std::vector<std::unique_ptr<Interface>>& interfaces() const { return interfaces_; }
-    const std::vector<RouteEntry>& routes() const { return routes_; } // longest prefix first
-    bool is_local(const base::IpAddr& a) const;                       // an address of any interface, or 127/8
+    const std::vector<RouteEntry>& routes() const { return routes_; }   // IPv4, longest prefix first
+    const std::vector<RouteEntry>& routes6() const { return routes6_; } // IPv6, configured ones
+    bool is_local_v4(const base::IpAddr& a) const;                      // an address of any interface, or 127/8
+    base::SipKey address_secret() const { return address_secret_; }
     Interface* loopback() const { return loopback_; }
 
 private:
@@ -89,6 +97,8 @@ private:
     std::vector<std::unique_ptr<netmsg::Netif>> netifs_; // c
     std::vector<std::unique_ptr<Interface>> interfaces_; // c
     std::vector<RouteEntry> routes_;                     // c
+    std::vector<RouteEntry> routes6_;                    // c
+    base::SipKey address_secret_;                        // c
     Interface* loopback_ = nullptr;                      // c
     std::vector<std::unique_ptr<Domain>> domains_;       // element i: owner = CPU i; destroyed first
 };
@@ -103,11 +113,16 @@ struct Route {
     std::uint32_t mtu = 0; // bytes of IP packet: the interface's, or less where path MTU discovery learned so
 };
 
+// An address of this host that may be used: of any interface, or 127/8.
+bool is_local(Domain& d, const base::IpAddr& a);
+
 // False when there is no route. A local destination is routed to the loopback interface with source = destination.
 bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
 
-// Path MTU discovery (RFC 1191) as TCP and UDP learned it from an error they believe: lowers the MTU that route_lookup
-// reports for the destination on this CPU, for ten minutes. Returns the MTU now in force.
+// `mtu`, or less if path MTU discovery learned so.
+std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu);
+// Path MTU discovery (RFC 1191, RFC 8201) as TCP and UDP learned it from an error they believe: lowers the MTU that
+// route_lookup reports for the destination on this CPU, for ten minutes. Returns the MTU now in force.
 std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32_t mtu);
 
 struct IpOut {
@@ -117,6 +132,7 @@ struct IpOut {
     std::uint8_t ttl = 64;
     std::uint8_t tos = 0;
     bool dont_fragment = true;
+    std::uint32_t flow_label = 0; // IPv6
 };
 
 // Takes the packet (transport header at data) over: adds the IP and link headers, resolves the neighbour (queueing if
@@ -142,7 +158,7 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p); // protocols/udp/u
 struct IcmpError {
     base::FourTuple flow; // as this host sees it
     std::uint8_t protocol = 0;
-    std::uint8_t type = 0; // ICMPv4 numbers
+    std::uint8_t type = 0; // ICMPv4 numbers; of IPv6 flows those that mean the same (icmp6_input.cpp)
     std::uint8_t code = 0;
     std::uint32_t mtu = 0;     // next-hop MTU of "fragmentation needed"
     std::uint32_t tcp_seq = 0; // sequence number in the quoted TCP header

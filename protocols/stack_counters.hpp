@@ -21,15 +21,15 @@ namespace protocols {
     X(arp_out_replies, "arp.out_replies")                                                                              \
     X(arp_conflicts, "arp.conflicts")                                                                                  \
     X(arp_off_link, "arp.off_link")                                                                                    \
-    X(arp_learned, "arp.learned")                                                                                      \
-    X(arp_updates_in, "arp.updates_in")                                                                                \
-    X(arp_updates_shed, "arp.updates_shed")                                                                            \
-    X(arp_queued, "arp.queued")                                                                                        \
-    X(arp_queue_dropped, "arp.queue_dropped")                                                                          \
-    X(arp_evicted, "arp.evicted")                                                                                      \
-    X(arp_table_full, "arp.table_full")                                                                                \
-    X(arp_rate_limited, "arp.rate_limited")                                                                            \
-    X(arp_failed, "arp.failed")                                                                                        \
+    X(neighbor_learned, "neighbor.learned")                                                                            \
+    X(neighbor_updates_in, "neighbor.updates_in")                                                                      \
+    X(neighbor_updates_shed, "neighbor.updates_shed")                                                                  \
+    X(neighbor_queued, "neighbor.queued")                                                                              \
+    X(neighbor_queue_dropped, "neighbor.queue_dropped")                                                                \
+    X(neighbor_evicted, "neighbor.evicted")                                                                            \
+    X(neighbor_table_full, "neighbor.table_full")                                                                      \
+    X(neighbor_rate_limited, "neighbor.rate_limited")                                                                  \
+    X(neighbor_failed, "neighbor.failed")                                                                              \
     X(ip_in, "ip.in")                                                                                                  \
     X(ip_in_truncated, "ip.in_truncated")                                                                              \
     X(ip_in_bad_version, "ip.in_bad_version")                                                                          \
@@ -77,6 +77,23 @@ namespace protocols {
     X(icmp_out_limited, "icmp.out_rate_limited")                                                                       \
     X(icmp_out_suppressed, "icmp.out_suppressed")                                                                      \
     X(pmtu_learned, "pmtu.learned")                                                                                    \
+    X(ip6_in, "ip6.in")                                                                                                \
+    X(ip6_in_bad_chain, "ip6.in_bad_extension")                                                                        \
+    X(ip6_out, "ip6.out")                                                                                              \
+    X(nd_in_malformed, "nd.in_malformed")                                                                              \
+    X(nd_in_solicitations, "nd.in_solicitations")                                                                      \
+    X(nd_in_advertisements, "nd.in_advertisements")                                                                    \
+    X(nd_in_routers, "nd.in_router_advertisements")                                                                    \
+    X(nd_in_redirects, "nd.in_redirects")                                                                              \
+    X(nd_redirects_refused, "nd.redirects_refused")                                                                    \
+    X(nd_prefixes_refused, "nd.prefixes_refused")                                                                      \
+    X(nd_out_solicitations, "nd.out_solicitations")                                                                    \
+    X(nd_out_advertisements, "nd.out_advertisements")                                                                  \
+    X(nd_out_router_solicitations, "nd.out_router_solicitations")                                                      \
+    X(nd_duplicates, "nd.duplicates")                                                                                  \
+    X(nd_conflicts, "nd.conflicts")                                                                                    \
+    X(mld_in_queries, "mld.in_queries")                                                                                \
+    X(mld_out_reports, "mld.out_reports")                                                                              \
     X(udp_in, "udp.in")                                                                                                \
     X(udp_in_malformed, "udp.in_malformed")                                                                            \
     X(udp_in_bad_checksum, "udp.in_bad_checksum")                                                                      \

@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 4;
+inline constexpr std::uint32_t abi_version = 5;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -257,7 +257,8 @@ struct DatagramHeader {
     std::uint8_t ttl;        // receive: as received; send: 0 = the socket's
     unsigned char addr[16];  // peer address; receive: source, send: destination
     std::uint32_t interface; // receive: index it came in on
-    std::uint32_t local_v4;  // receive: destination IPv4 address (host order), for IP_PKTINFO
+    std::uint32_t local_v4;  // receive: destination IPv4 address (host order), for IP_PKTINFO; of a datagram over IPv6
+                             // (addr is not IPv4-mapped) the destination's 16 bytes follow the payload instead
 };
 static_assert(sizeof(DatagramHeader) == 32);
 inline constexpr std::uint32_t datagram_align = 32;
@@ -265,7 +266,9 @@ constexpr std::uint64_t datagram_stride(std::uint32_t size)
 {
     return sizeof(DatagramHeader) + ((std::uint64_t{size} + datagram_align - 1) & ~std::uint64_t{datagram_align - 1});
 }
-inline constexpr std::uint32_t datagram_payload_max = 65507;
+inline constexpr std::uint32_t datagram_local_bytes = 16;
+inline constexpr std::uint32_t datagram_payload_max = 65527; // over IPv6, whose header does not count
+inline constexpr std::uint32_t datagram_payload_max_v4 = 65507;
 
 // What a datagram socket receives on one CPU (design.md rule 12): a flow hashes to one CPU, so its order holds within
 // the lane. Its ring is made when the first datagram arrives there; bit `cpu` of SlotOwnerLine::lanes is set after the

@@ -17,7 +17,7 @@ enum class Hello : std::uint32_t {
     waker = 6,       // value = waiter index -> WakerReply + [O_PATH descriptor of its pipe, to be opened for a wake]
     share = 7,       // ShareRequest: as attach, but into the family of this user that has the name, if there is one
 };
-enum class ControlKind : std::int32_t { ss = 1, stat = 2 };
+enum class ControlKind : std::int32_t { ss = 1, stat = 2, addr = 3 };
 
 struct AdmissionRequest {
     std::uint32_t magic;   // abi_magic

@@ -35,13 +35,23 @@ bool parse_rule(std::string_view text, KernelRule& out)
     return address.has_value();
 }
 
+bool has_ipv6(const sockbuf::SegmentHeader& netd)
+{
+    for (std::uint32_t i = 0; i < netd.prefix_count && i < sockbuf::max_prefixes; ++i) {
+        if (!base::IpAddr::v6(netd.prefixes[i].addr).is_v4()) {
+            return true;
+        }
+    }
+    return false;
+}
+
 bool announced(const sockbuf::SegmentHeader& netd, const base::IpAddr& addr, bool only_local)
 {
     for (std::uint32_t i = 0; i < netd.prefix_count && i < sockbuf::max_prefixes; ++i) {
         const sockbuf::AnnouncedPrefix& p = netd.prefixes[i];
         base::IpAddr network = base::IpAddr::v6(p.addr);
         // A default route does not take this host's loopback along.
-        bool may = addr.is_loopback_v4() == network.is_loopback_v4() && (!only_local || p.is_local != 0);
+        bool may = addr.is_loopback() == network.is_loopback() && (!only_local || p.is_local != 0);
         if (may && base::Prefix{network, p.length}.contains(addr)) {
             return true;
         }
@@ -70,33 +80,32 @@ bool parse_kernel_rules(std::string_view text, std::vector<KernelRule>& out)
 Verdict decide(const sockbuf::SegmentHeader& netd, const std::vector<KernelRule>& rules, const base::Endpoint& at,
     Use use, bool v6_only)
 {
-    base::IpAddr addr = at.addr;
-    if (addr == base::IpAddr{}) { // "::", which takes IPv4 too unless told otherwise
-        if (v6_only) {
-            return {false, "netd has no IPv6 yet"};
-        }
+    base::IpAddr addr = at.addr.on_wire();
+    bool ipv6 = has_ipv6(netd);
+    if (addr == base::IpAddr{} && !v6_only && !ipv6) { // "::" takes IPv4 too unless told otherwise
         addr = base::IpAddr::any_v4();
     }
-    if (!addr.is_v4()) {
-        return {false, "netd has no IPv6 yet"};
+    if (!addr.is_v4() && !ipv6) {
+        return {false, "netd has no IPv6 here"};
     }
     for (const KernelRule& rule : rules) {
-        if (rule.prefix.addr.is_v4() && rule.prefix.contains(addr) && (rule.port == 0 || rule.port == at.port)) {
+        bool both = addr == base::IpAddr{} && !v6_only && rule.prefix.contains(base::IpAddr::any_v4());
+        if ((both || rule.prefix.contains(addr)) && (rule.port == 0 || rule.port == at.port)) {
             return {false, "netrun --kernel says so"};
         }
     }
     if (use == Use::bind) {
-        if (addr.is_any() || announced(netd, addr, true) || addr.is_multicast_v4()) {
+        if (addr.is_any() || announced(netd, addr, true) || addr.is_multicast()) {
             return {true, ""};
         }
         // A network that is netd's as a whole (loopback by configuration) has all its addresses.
-        return addr.is_loopback_v4() && announced(netd, addr, false) ? Verdict{true, ""}
-                                                                     : Verdict{false, "address is not one of netd's"};
+        return addr.is_loopback() && announced(netd, addr, false) ? Verdict{true, ""}
+                                                                  : Verdict{false, "address is not one of netd's"};
     }
-    if (addr.is_any()) { // connect to 0.0.0.0 is connect to this host
-        addr = base::IpAddr::v4(0x7f000001);
+    if (addr.is_any()) { // connect to 0.0.0.0 or :: is connect to this host
+        addr = addr.is_v4() ? base::IpAddr::v4(0x7f000001) : base::IpAddr::loopback_v6();
     }
-    if (addr.is_loopback_v4() && !announced(netd, addr, false)) {
+    if (addr.is_loopback() && !announced(netd, addr, false)) {
         return {false, "loopback is the kernel's"};
     }
     return announced(netd, addr, false) ? Verdict{true, ""} : Verdict{false, "destination is not in netd's networks"};

@@ -1,8 +1,8 @@
 // Which sockets are netd's (decided at bind, connect or first send): a pure function of the address, of what netd
 // announces and of what `netrun --kernel` excludes.
 //
-// IPv4 only, as netd is: an AF_INET6 socket is netd's when its address is IPv4-mapped, or when it binds to :: without
-// IPV6_V6ONLY (it then serves IPv4 alone; an IPv6 wildcard that also served the kernel's IPv6 cannot be had from here).
+// A wildcard is netd's, IPv4's always and "::" where netd has IPv6, or without IPV6_V6ONLY (it then serves IPv4 alone):
+// it serves none of the kernel's addresses then, which cannot be had from here.
 #pragma once
 
 #include <cstdint>

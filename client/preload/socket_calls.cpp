@@ -36,38 +36,11 @@ bool fits_table(int fd)
     return false;
 }
 
-// An AF_INET6 socket on the wildcard is an IPv4 one to netd.
-const sockaddr* wildcard_as_v4(const sockaddr* addr, socklen_t len, sockaddr_in6& copy)
-{
-    if (len < sizeof copy || addr->sa_family != AF_INET6) {
-        return addr;
-    }
-    std::memcpy(&copy, addr, sizeof copy);
-    if (IN6_IS_ADDR_UNSPECIFIED(&copy.sin6_addr)) {
-        copy.sin6_addr.s6_addr[10] = copy.sin6_addr.s6_addr[11] = 0xff;
-        return reinterpret_cast<const sockaddr*>(&copy);
-    }
-    return addr;
-}
-
-// And reported as what the program bound to.
-void wildcard_as_v6(sockaddr* addr, const socklen_t* len)
-{
-    if (addr == nullptr || len == nullptr || *len < sizeof(sockaddr_in6) || addr->sa_family != AF_INET6) {
-        return;
-    }
-    static constexpr unsigned char mapped_any[16] = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
-    auto* in6 = reinterpret_cast<sockaddr_in6*>(addr);
-    if (std::memcmp(&in6->sin6_addr, mapped_any, sizeof mapped_any) == 0) {
-        in6->sin6_addr = in6addr_any;
-    }
-}
-
 void record_option(int fd, Entry& e, int level, int name, const void* value, socklen_t len)
 {
     const auto* bytes = static_cast<const unsigned char*>(value);
     std::lock_guard lock(table_mutex);
-    if (peek(fd) == &e && e.state.load() == EntryState::undecided && level != IPPROTO_IPV6) {
+    if (peek(fd) == &e && e.state.load() == EntryState::undecided) {
         e.options.push_back({level, name, {bytes, bytes + len}});
     }
 }
@@ -134,8 +107,7 @@ PRELOAD_CALL int bind(int fd, const sockaddr* addr, socklen_t len) __THROW
     case Whose::netd:
         break;
     }
-    sockaddr_in6 copy;
-    return outcome(client::sock_bind(session_of_netd(), h.get()->sock, wildcard_as_v4(addr, len, copy), len));
+    return outcome(client::sock_bind(session_of_netd(), h.get()->sock, addr, len));
 }
 
 PRELOAD_CALL int listen(int fd, int backlog) __THROW
@@ -240,11 +212,7 @@ PRELOAD_CALL int getsockname(int fd, sockaddr* addr, socklen_t* len) __THROW
     if (e == nullptr) {
         return real.getsockname(fd, addr, len);
     }
-    int rc = client::sock_getsockname(session_of_netd(), e->sock, addr, len);
-    if (rc == 0) {
-        wildcard_as_v6(addr, len);
-    }
-    return outcome(rc);
+    return outcome(client::sock_getsockname(session_of_netd(), e->sock, addr, len));
 }
 
 PRELOAD_CALL int getpeername(int fd, sockaddr* addr, socklen_t* len) __THROW

@@ -20,6 +20,7 @@ PortReservation reservation(const Domain& d, const Socket& so)
     r.owner = &so;
     r.reuse_addr = so.options.reuse_addr;
     r.reuse_port = so.options.reuse_port;
+    r.v6_only = so.options.v6_only;
     r.user_id = so.user_id;
     r.cpu = d.id();
     return r;
@@ -64,7 +65,7 @@ std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* pee
     Route route;
     bool choosy = peer != nullptr && route_lookup(d, peer->addr, route);
     std::uint32_t choosy_tries = choosy ? home_port_tries(d) : 0;
-    bool here = choosy && d.stack.is_local(peer->addr);
+    bool here = choosy && is_local(d, peer->addr);
     auto at_home = [&](const base::FourTuple& flow) {
         return d.stack.steering().cpu_of(flow) == d.id() && (!here || peer_end_at_home(d, flow));
     };
@@ -148,10 +149,15 @@ void bind_done(Domain& d, SocketMsg& m)
 
 base::Error check_address(Domain& d, const Socket& so, const base::IpAddr& a)
 {
-    if (a.is_any() || d.stack.is_local(a)) {
+    // ipv6(7): no IPv4 with IPV6_V6ONLY, a zone where the address leaves the link open
+    bool foreign = so.family == AF_INET ? !a.is_v4() : so.options.v6_only && a.is_v4();
+    if (foreign || (a.is_link_local_v6() && a.zone() == 0)) {
+        return base::Error::invalid;
+    }
+    if (a.is_any() || is_local(d, a)) {
         return base::Error::none;
     }
-    bool group = a.is_v4() && ipv4_is_broadcast(d.stack, a.v4());
+    bool group = a.is_v4() ? ipv4_is_broadcast(d.stack, a.v4()) : a.is_multicast_v6();
     return group && !is_stream(so) ? base::Error::none : base::Error::address_not_available;
 }
 
@@ -215,6 +221,9 @@ void so_bind(Domain& d, SocketMsg& m)
     m.tries = 0;
     if (so.flow.local.port != 0 || (is_stream(so) && so.tcb != nullptr)) {
         return so_complete(m, base::Error::invalid);
+    }
+    if (so.family == AF_INET && m.address.addr == base::IpAddr{}) {
+        m.address.addr = base::IpAddr::any_v4();
     }
     if (base::Error error = check_address(d, so, m.address.addr); error != base::Error::none) {
         return so_complete(m, error);

@@ -63,17 +63,17 @@ void moved(lwkt::Message& msg)
     start(d, m);
 }
 
-// connect() to the wildcard means this host, as on Linux. No IPv6 yet: such addresses have no route.
 base::Error check_peer(Domain& d, SocketMsg& m)
 {
+    Socket& so = *m.socket;
     base::IpAddr& a = m.address.addr;
-    if (a.is_any()) {
-        a = base::IpAddr::v4(INADDR_LOOPBACK);
+    a = so_destination(so, a);
+    if (base::Error error = so_check_family(so, a); error != base::Error::none) {
+        return error;
     }
     if (!a.is_v4()) {
-        return base::Error::network_unreachable;
+        return is_stream(so) && a.is_multicast_v6() ? base::Error::network_unreachable : base::Error::none;
     }
-    Socket& so = *m.socket;
     if (!ipv4_is_broadcast(d.stack, a.v4())) {
         return base::Error::none;
     }
@@ -105,6 +105,28 @@ void connect_stream(Domain& d, SocketMsg& m)
 }
 
 } // namespace
+
+base::IpAddr so_destination(const Socket& so, const base::IpAddr& a)
+{
+    if (!a.is_any()) {
+        return a;
+    }
+    // An IPv6 socket bound to an IPv4 address talks IPv4.
+    bool v4 = so.family == AF_INET || a.is_v4() || (so.flow.local.addr.is_v4() && !so.flow.local.addr.is_any());
+    return v4 ? base::IpAddr::v4(INADDR_LOOPBACK) : base::IpAddr::loopback_v6();
+}
+
+base::Error so_check_family(const Socket& so, const base::IpAddr& peer)
+{
+    const base::IpAddr& local = so.flow.local.addr;
+    bool foreign = so.family == AF_INET ? !peer.is_v4() : so.options.v6_only && peer.is_v4();
+    bool mixed = !local.is_any() && !so.local_by_route && local.is_v4() != peer.is_v4();
+    if (foreign || mixed) {
+        return base::Error::network_unreachable;
+    }
+    // ipv6(7): sin6_scope_id is needed where the address does not say which link
+    return peer.is_link_local_v6() && peer.zone() == 0 ? base::Error::invalid : base::Error::none;
+}
 
 void so_connect(Domain& d, SocketMsg& m)
 {

@@ -55,6 +55,11 @@ void so_walk(Domain& d, SocketMsg& m, const Walk& walk);
 // The visit of walks after which every CPU's entry of a bound datagram socket is as its owner says (so_walk.cpp).
 base::Error so_update_visit(Domain& d, SocketMsg& m);
 
+// Whether the socket's family, IPV6_V6ONLY and bound address let it talk to `peer` (so_connect.cpp).
+base::Error so_check_family(const Socket& so, const base::IpAddr& peer);
+// What a destination means: "::" and 0.0.0.0 are this host, as on Linux (so_connect.cpp).
+base::IpAddr so_destination(const Socket& so, const base::IpAddr& a);
+
 // Chooses a port and reserves it everywhere for a socket that is not bound; goes on by m.op (so_bind.cpp).
 void so_auto_bind(Domain& d, SocketMsg& m);
 

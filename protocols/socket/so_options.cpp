@@ -39,6 +39,10 @@ constexpr Flag flags[] = {
     {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &SocketOptions::bind_no_port},
     {IPPROTO_IP, IP_MULTICAST_LOOP, &SocketOptions::multicast_loop},
     {IPPROTO_IPV6, IPV6_V6ONLY, &SocketOptions::v6_only},
+    {IPPROTO_IPV6, IPV6_RECVPKTINFO, &SocketOptions::ipv6_recvpktinfo},
+    {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &SocketOptions::ipv6_recvhoplimit},
+    {IPPROTO_IPV6, IPV6_RECVTCLASS, &SocketOptions::ipv6_recvtclass},
+    {IPPROTO_IPV6, IPV6_MULTICAST_LOOP, &SocketOptions::multicast_loop},
 };
 
 const Flag* find_flag(const Socket& so, int level, int name)
@@ -227,7 +231,12 @@ base::Error set_v6_level(Socket& so, int name, int v)
     case IPV6_MULTICAST_HOPS:
         return set_byte(so.options.multicast_ttl, v, 0, 1) ? base::Error::none : base::Error::invalid;
     case IPV6_TCLASS:
+        if (v < -1 || v > 255) {
+            return base::Error::invalid;
+        }
         return set_tos(so, v == -1 ? 0 : v);
+    case IPV6_MTU_DISCOVER: // the numbers are IPv4's
+        return set_ip_level(so, IP_MTU_DISCOVER, v);
     default:
         return base::Error::no_protocol_option;
     }
@@ -315,7 +324,7 @@ base::Error get_ip_level(Domain& d, Socket& so, int name, void* value, std::uint
     }
 }
 
-base::Error get_v6_level(const Socket& so, int name, void* value, std::uint32_t& size)
+base::Error get_v6_level(Domain& d, const Socket& so, int name, void* value, std::uint32_t& size)
 {
     if (so.family != AF_INET6) {
         return base::Error::no_protocol_option;
@@ -327,6 +336,10 @@ base::Error get_v6_level(const Socket& so, int name, void* value, std::uint32_t&
         return write_int(so.options.multicast_ttl, value, size);
     case IPV6_TCLASS:
         return write_int(so.options.tos, value, size);
+    case IPV6_MTU_DISCOVER:
+        return write_int(so.options.mtu_discover, value, size);
+    case IPV6_MTU:
+        return get_mtu(d, so, value, size);
     default:
         return base::Error::no_protocol_option;
     }
@@ -334,11 +347,33 @@ base::Error get_v6_level(const Socket& so, int name, void* value, std::uint32_t&
 
 base::Error set_flag(Domain& d, Socket& so, const Flag& flag, int v)
 {
+    if (flag.field == &SocketOptions::v6_only && (so.bound_port || so.flow.local.port != 0)) {
+        return base::Error::invalid; // ipv6(7): before it is bound
+    }
     so.options.*flag.field = v != 0;
     if (is_stream(so) && so.tcb != nullptr && flag.field == &SocketOptions::keepalive) {
         (void)tcp_set_option(d, so, SOL_SOCKET, SO_KEEPALIVE, &v, sizeof v); // its timer starts or stops
     }
     return base::Error::none;
+}
+
+// The same for IPv6.
+base::Error set_group6(const Socket& so, const void* value, std::uint32_t size)
+{
+    ipv6_mreq request{};
+    if (so.family != AF_INET6) {
+        return base::Error::no_protocol_option;
+    }
+    if (size < sizeof request || is_stream(so)) {
+        return base::Error::invalid;
+    }
+    std::memcpy(&request, value, sizeof request);
+    return IN6_IS_ADDR_MULTICAST(&request.ipv6mr_multiaddr) ? base::Error::none : base::Error::invalid;
+}
+
+bool is_group6_option(int level, int name)
+{
+    return level == IPPROTO_IPV6 && (name == IPV6_JOIN_GROUP || name == IPV6_LEAVE_GROUP);
 }
 
 bool is_group_option(int level, int name)
@@ -361,6 +396,9 @@ base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void
     }
     if (is_group_option(level, name)) {
         return set_group(so, name, value, size);
+    }
+    if (is_group6_option(level, name)) {
+        return set_group6(so, value, size);
     }
     if (level != SOL_SOCKET && level != IPPROTO_IP && level != IPPROTO_IPV6) {
         return base::Error::no_protocol_option;
@@ -391,7 +429,7 @@ base::Error so_get_option(Domain& d, Socket& so, int level, int name, void* valu
     case IPPROTO_IP:
         return get_ip_level(d, so, name, value, size);
     case IPPROTO_IPV6:
-        return get_v6_level(so, name, value, size);
+        return get_v6_level(d, so, name, value, size);
     default:
         return base::Error::no_protocol_option;
     }

@@ -96,6 +96,9 @@ struct SocketOptions {
     bool ip_pktinfo = false;
     bool ip_recvttl = false;
     bool ip_recvtos = false;
+    bool ipv6_recvpktinfo = false;
+    bool ipv6_recvhoplimit = false;
+    bool ipv6_recvtclass = false;
     bool transparent_df = false;    // IP_MTU_DISCOVER = PROBE/DO for datagrams
     bool bind_no_port = false;      // IP_BIND_ADDRESS_NO_PORT
     bool dont_route = false;        // SO_DONTROUTE; remembered only
@@ -174,6 +177,15 @@ struct Socket {
     Socket(const Socket&) = delete;
     Socket& operator=(const Socket&) = delete;
 };
+
+// Does a socket bound to `bound`, a wildcard, take what comes to `to`? "::" takes IPv4 too unless IPV6_V6ONLY is set.
+inline bool wildcard_takes(const base::IpAddr& bound, bool v6_only, const base::IpAddr& to)
+{
+    if (bound == base::IpAddr::any_v4()) {
+        return to.is_v4();
+    }
+    return bound == base::IpAddr{} && !(v6_only && to.is_v4());
+}
 
 // Publishing to the slot (release stores); the only places that write it from the protocols. socket_publish.cpp
 void so_publish_state(Socket& so, sockbuf::SlotState state);

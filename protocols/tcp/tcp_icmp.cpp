@@ -27,6 +27,8 @@ base::Error error_of(const IcmpError& e)
         return base::Error::no_protocol_option;
     case 3: // port
         return base::Error::connection_refused;
+    case 13:                                                                                   // prohibited
+        return e.flow.peer.addr.is_v4() ? base::Error::host_unreachable : base::Error::access; // as Linux
     default:
         return base::Error::host_unreachable;
     }

@@ -256,7 +256,7 @@ bool tcp_join_begin(Domain& d, Socket& so, const base::Endpoint& peer)
     Route route;
     bool fresh = so.tcb == nullptr && !so.listening && so.snd_limit == 0 && so.snd_end == sockbuf::no_offset;
     tcp::FlowNode* held = d.tcp->flows.find(flow);
-    if (!fresh || !so.user->socket_may_join(so, nullptr) || !d.stack.is_local(peer.addr) || !tcp::yields(d, held) ||
+    if (!fresh || !so.user->socket_may_join(so, nullptr) || !is_local(d, peer.addr) || !tcp::yields(d, held) ||
         !route_lookup(d, peer.addr, route)) {
         return false;
     }

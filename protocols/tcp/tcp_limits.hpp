@@ -3,6 +3,7 @@
 
 #include <cstdint>
 
+#include "base/net_addr.hpp"
 #include "base/units.hpp"
 
 namespace protocols::tcp {
@@ -25,13 +26,18 @@ inline constexpr unsigned challenge_acks_per_second = 1000; // RFC 5961 7; per C
 inline constexpr unsigned resets_per_second = 1000;         // per CPU, for segments that belong to nothing
 inline constexpr unsigned duplicate_threshold = 3;          // RFC 5681 3.2
 inline constexpr unsigned quick_acks_at_start = 16;         // as Linux TCP_MAX_QUICKACKS
-inline constexpr std::uint32_t mss_default = 536;           // RFC 9293 3.7.1 (MUST-15)
+inline constexpr std::uint32_t mss_default = 536;           // RFC 9293 3.7.1 (MUST-15), IPv4
+inline constexpr std::uint32_t mss_default_v6 = 1220;       // ... and IPv6
 inline constexpr std::uint32_t mss_floor = 48; // as Linux tcp_min_snd_mss: tiny segments amplify (CVE-2019-11479)
 inline constexpr std::uint32_t timestamp_bytes = 12;
 inline constexpr std::uint32_t initial_window_segments = 10; // RFC 6928
 inline constexpr std::size_t listeners_max = 65536;          // per CPU
 inline constexpr std::uint8_t default_rcv_scale = 8; // and of every cookie: nothing remembers what the SYN-ACK said
 inline constexpr std::uint16_t window_unscaled_max = 65535;
-inline constexpr std::uint32_t ip4_header_bytes = 20;
+// What is in front of the TCP header in a flow of this address.
+inline std::uint32_t ip_header_bytes(const base::IpAddr& a)
+{
+    return a.is_v4() ? 20 : 40;
+}
 
 } // namespace protocols::tcp

@@ -26,7 +26,8 @@ Listener* ListenerTable::find(const base::Endpoint& local, std::uint64_t flow_ha
         std::uint64_t chosen_weight = 0;
         Listener* chosen = nullptr;
         for (Listener* l = b.front(); l != nullptr; l = b.next(*l)) {
-            bool fits = exact ? l->local.addr == local.addr : l->local.addr.is_any();
+            bool fits =
+                exact ? l->local.addr == local.addr : wildcard_takes(l->local.addr, l->options.v6_only, local.addr);
             if (!fits || l->local.port != local.port) {
                 continue;
             }

@@ -39,7 +39,7 @@ std::uint8_t scale_for(std::uint32_t ring_option_bytes)
 std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o)
 {
     std::uint32_t mss =
-        std::min(r.interface->netif->info().mtu, 65535U) - ip4_header_bytes - wire::tcp_header_min_bytes;
+        std::min(r.interface->netif->info().mtu, 65535U) - ip_header_bytes(r.source) - wire::tcp_header_min_bytes;
     if (o.max_segment != 0) {
         mss = std::min<std::uint32_t>(mss, o.max_segment);
     }
@@ -75,8 +75,9 @@ wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32
 
 void set_mss(Tcb& t)
 {
-    std::uint32_t path = std::min(t.route.mtu, 65535U) - ip4_header_bytes - wire::tcp_header_min_bytes;
-    std::uint32_t peer = t.agreed.peer_mss != 0 ? t.agreed.peer_mss : mss_default;
+    const base::IpAddr& to = t.flow.peer.addr;
+    std::uint32_t path = std::min(t.route.mtu, 65535U) - ip_header_bytes(to) - wire::tcp_header_min_bytes;
+    std::uint32_t peer = t.agreed.peer_mss != 0 ? t.agreed.peer_mss : to.is_v4() ? mss_default : mss_default_v6;
     std::uint32_t mss = std::min(path, peer);
     if (t.so != nullptr && t.so->options.max_segment != 0) {
         mss = std::min<std::uint32_t>(mss, t.so->options.max_segment);

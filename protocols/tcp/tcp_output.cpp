@@ -39,10 +39,10 @@ void note_pace(Tcb& t, std::uint32_t len)
 std::uint32_t super_bytes(const Tcb& t)
 {
     std::uint32_t most = std::min(t.route.interface->netif->info().tso_max_bytes, 65535U);
+    std::uint32_t headers = ip_header_bytes(t.flow.peer.addr) + wire::tcp_header_max_bytes;
     if (std::uint64_t rate = pacing_rate(t); rate != 0) {
-        most = std::min(most, Pacer::burst(rate, t.mss) + ip4_header_bytes + wire::tcp_header_max_bytes);
+        most = std::min(most, Pacer::burst(rate, t.mss) + headers);
     }
-    std::uint32_t headers = ip4_header_bytes + wire::tcp_header_max_bytes;
     if (most < headers + 2 * t.mss) {
         return t.mss;
     }

@@ -65,6 +65,7 @@ struct Way {
     const Route& route;
     std::uint8_t ttl;
     std::uint8_t tos;
+    std::uint32_t ts_offset = 0; // of the connection: a keyed hash of the flow (tcp_negotiate.cpp)
 };
 
 // Header in front, checksum prepared, on to IP.
@@ -83,6 +84,7 @@ void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet&
     ip.protocol = 6;
     ip.ttl = way.ttl;
     ip.tos = way.tos;
+    ip.flow_label = way.ts_offset >> 12; // RFC 6437 3: one a flow, and says no more than the timestamps do
     count(d.tcp->counters.segments_out);
     ip_output(d, way.route, ip, p); // errors are counted there; a lost segment is TCP's daily bread
 }
@@ -154,12 +156,12 @@ bool send_segment(Tcb& t, const SegmentOut& s)
             p->add_piece(pieces[i].iov_base, pieces[i].iov_len);
         }
         if (s.len > t.mss) {
-            p->gso = netmsg::Gso::tcp4;
+            p->gso = t.flow.peer.addr.is_v4() ? netmsg::Gso::tcp4 : netmsg::Gso::tcp6;
             p->gso_size = static_cast<std::uint16_t>(t.mss);
         }
     }
     ++t.segments_out;
-    launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0)}, h, *p);
+    launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0), t.ts.offset}, h, *p);
     note_acknowledged(t);
     return true;
 }
@@ -190,7 +192,7 @@ void send_syn(Tcb& t)
         t.agreed, mss_to_announce(t.route, o), timestamp_now(t.domain.now(), t.ts.offset), answer ? t.ts.recent : 0);
     if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
         ++t.segments_out;
-        launch(t.domain, {t.flow, t.route, t.ttl, t.tos}, h, *p);
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, t.ts.offset}, h, *p);
         note_acknowledged(t);
     }
     t.snd.nxt = t.snd.iss + 1;
@@ -200,7 +202,7 @@ void send_reset(Tcb& t)
 {
     wire::TcpHeader h = header_of(t, t.snd.nxt, wire::tcp_rst | wire::tcp_ack);
     if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
-        launch(t.domain, {t.flow, t.route, t.ttl, t.tos}, h, *p);
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, t.ts.offset}, h, *p);
         count(t.domain.tcp->counters.resets_out);
     }
 }
@@ -226,7 +228,8 @@ void send_reply(Domain& d, Reply& r)
     r.header.source_port = r.flow.local.port;
     r.header.destination_port = r.flow.peer.port;
     if (netmsg::Packet* p = new_packet(d, r.header); p != nullptr) {
-        launch(d, {r.flow, *r.route, r.ttl, r.tos}, r.header, *p);
+        std::uint32_t label_of = r.flow.peer.addr.is_v4() ? 0 : timestamp_offset(*d.tcp, r.flow);
+        launch(d, {r.flow, *r.route, r.ttl, r.tos, label_of}, r.header, *p);
     }
 }
 

@@ -32,7 +32,7 @@ bool choose_port(Domain& d, base::FourTuple& flow)
     const StackOptions& o = d.stack.options();
     std::uint32_t range = std::uint32_t{o.ephemeral_high} - o.ephemeral_low + 1U;
     flow.local.port = 0;
-    std::uint32_t both_ends = d.stack.is_local(flow.peer.addr) ? home_port_tries(d) : 0;
+    std::uint32_t both_ends = is_local(d, flow.peer.addr) ? home_port_tries(d) : 0;
     auto start = static_cast<std::uint32_t>(base::siphash(d.tcp->isn_key, &flow, sizeof flow)) + d.tcp->ephemeral_next;
     const netmsg::Steering& steering = d.stack.steering();
     std::uint32_t hash = steering.hash(flow);
@@ -64,7 +64,7 @@ void close_sending(Tcb& t)
 
 bool acceptable_peer(const base::Endpoint& peer)
 {
-    return peer.addr.is_v4() && !peer.addr.is_multicast_v4() && peer.addr != base::IpAddr::v4(0xffffffff);
+    return !peer.addr.is_multicast() && peer.addr != base::IpAddr::v4(0xffffffff);
 }
 
 void start_connect(Domain& d, Tcb& t)
@@ -89,9 +89,6 @@ base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer,
 {
     base::assert_on(d.cpu.owner());
     base::FourTuple flow{so.flow.local, peer};
-    if (flow.peer.addr.is_any()) { // as Linux: this host
-        flow.peer.addr = base::IpAddr::v4(0x7f000001);
-    }
     Route route;
     if (!tcp::acceptable_peer(flow.peer) || !route_lookup(d, flow.peer.addr, route)) {
         return base::Error::network_unreachable;
@@ -122,9 +119,6 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
         return so.tcb->state == tcp::State::syn_sent ? base::Error::already : base::Error::is_connected;
     }
     base::FourTuple flow{so.flow.local, peer};
-    if (flow.peer.addr.is_any()) {
-        flow.peer.addr = base::IpAddr::v4(0x7f000001);
-    }
     Route route;
     if (!route_lookup(d, flow.peer.addr, route)) {
         return base::Error::network_unreachable;

@@ -25,12 +25,13 @@ base::Error final_error(const IcmpError& e)
     case 6: // network unknown
     case 9: // network prohibited
         return base::Error::network_unreachable;
-    case 7:  // host unknown
-    case 8:  // source isolated
-    case 10: // host prohibited
-    case 13: // filtered
-    case 14: // precedence violation
-    case 15: // precedence cut-off
+    case 7: // host unknown
+    case 8: // source isolated
+    case wire::unreachable_filtered:
+        return e.flow.peer.addr.is_v4() ? base::Error::host_unreachable : base::Error::access; // as Linux
+    case 10:                                                                                   // host prohibited
+    case 14:                                                                                   // precedence violation
+    case 15:                                                                                   // precedence cut-off
         return base::Error::host_unreachable;
     default:
         return base::Error::none;

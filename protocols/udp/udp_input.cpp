@@ -6,6 +6,7 @@
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/udp/udp_state.hpp"
 #include "protocols/wire/checksum.hpp"
@@ -57,7 +58,8 @@ void append(Domain& d, UdpPcb& pcb, const IpIn& ip, std::uint16_t peer_port, con
     if (!pcb.ring.valid()) {
         pcb.ring = pcb.socket->user->socket_lane(*pcb.socket, pcb.lane_bytes);
     }
-    std::uint64_t stride = sockbuf::datagram_stride(p.total());
+    bool v4 = ip.source.is_v4();
+    std::uint64_t stride = sockbuf::datagram_stride(p.total() + (v4 ? 0 : sockbuf::datagram_local_bytes));
     if (!pcb.ring.valid() || !has_room(pcb, stride)) {
         count(pcb.lane->dropped);
         return count(pcb.ring.valid() ? d.counters.udp_in_ring_full : d.counters.udp_in_no_lane);
@@ -69,13 +71,16 @@ void append(Domain& d, UdpPcb& pcb, const IpIn& ip, std::uint16_t peer_port, con
     h.ttl = ip.ttl;
     std::memcpy(h.addr, ip.source.bytes(), 16);
     h.interface = ip.interface->index;
-    h.local_v4 = ip.destination.v4();
+    h.local_v4 = v4 ? ip.destination.v4() : 0;
     pcb.ring.copy_in(pcb.produced, &h, sizeof h);
     std::uint64_t at = pcb.produced + sizeof h;
     iovec pieces[netmsg::packet_pieces_max + 1];
     for (unsigned i = 0, n = p.span(0, p.total(), pieces); i < n; ++i) {
         pcb.ring.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
         at += pieces[i].iov_len;
+    }
+    if (!v4) {
+        pcb.ring.copy_in(at, ip.destination.bytes(), sockbuf::datagram_local_bytes);
     }
     pcb.produced += stride;
     count(d.counters.udp_in);
@@ -112,7 +117,9 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     if (p.total() > h->length) {
         p.truncate(h->length);
     }
-    if (h->checksum != 0 && p.csum == netmsg::Csum::unknown && !checksum_correct(ip, p)) {
+    bool unsummed = h->checksum == 0;
+    bool wrong = unsummed ? !ip.source.is_v4() : p.csum == netmsg::Csum::unknown && !checksum_correct(ip, p);
+    if (wrong) { // RFC 8200 8.1: over IPv6 there is always one
         return drop(p, d.counters.udp_in_bad_checksum);
     }
     p.pull(wire::udp_header_bytes);
@@ -124,7 +131,11 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     }
     UdpPcb* pcb = udp_lookup(d, flow, p.flow_hash);
     if (pcb == nullptr) {
-        icmp_send_unreachable(d, ip, p, wire::unreachable_port);
+        if (ip.source.is_v4()) {
+            icmp_send_unreachable(d, ip, p, wire::unreachable_port);
+        } else {
+            icmp6_send_error(d, ip, p, wire::icmp6_unreachable, wire::unreachable6_port, 0);
+        }
         return drop(p, d.counters.udp_in_no_port);
     }
     append(d, *pcb, ip, flow.peer.port, p);

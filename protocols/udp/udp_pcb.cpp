@@ -14,13 +14,15 @@ UdpState::PcbList& bucket(Domain& d, std::uint16_t port)
     return d.udp->table[port % UdpState::buckets];
 }
 
-// How well an entry fits: a connected one before one with the address before a wildcard. 0 = not at all.
+// How well an entry fits: a connected one before one with the address before a wildcard, of these one of the family's
+// own before one of both. 0 = not at all.
 unsigned score(const UdpPcb& pcb, const base::FourTuple& flow)
 {
     if (!udp_matches(pcb, flow, false)) {
         return 0;
     }
-    return 1U + (pcb.flow.local.addr.is_any() ? 0 : 2) + (pcb.flow.peer.port != 0 ? 4 : 0);
+    bool both = pcb.flow.local.addr == base::IpAddr{} && flow.local.addr.is_v4();
+    return 1U + (both ? 0 : 1) + (pcb.flow.local.addr.is_any() ? 0 : 2) + (pcb.flow.peer.port != 0 ? 4 : 0);
 }
 
 UdpPcb* entry_of(Domain& d, const Socket& so)
@@ -52,6 +54,7 @@ void UdpPcb::copy_from(const Socket& so)
 {
     flow = so.flow;
     reuse_port = so.options.reuse_port;
+    v6_only = so.options.v6_only;
     reuse_key = so.reuse_key;
     local_by_route = so.local_by_route;
     rcv_shut = so.rcv_shut;
@@ -77,7 +80,8 @@ bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow, bool broadcast)
         return false;
     }
     // A connected socket's address came from its route; it still takes what is sent to all.
-    return pcb.flow.local.addr.is_any() || pcb.flow.local.addr == flow.local.addr || (broadcast && pcb.local_by_route);
+    return pcb.flow.local.addr == flow.local.addr ||
+           wildcard_takes(pcb.flow.local.addr, pcb.v6_only, flow.local.addr) || (broadcast && pcb.local_by_route);
 }
 
 UdpPcb* udp_lookup(Domain& d, const base::FourTuple& flow, std::uint32_t hash)

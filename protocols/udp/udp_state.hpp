@@ -30,6 +30,7 @@ struct UdpPcb : lwkt::Timer {
     // Copies of what the socket's owner decides, brought up to date by walks (udp_update_here).
     base::FourTuple flow; // peer port 0 = not connected
     bool reuse_port = false;
+    bool v6_only = false;
     std::uint64_t reuse_key = 0;
     bool local_by_route = false;  // connect, not bind, chose the local address
     bool rcv_shut = false;        // shutdown(SHUT_RD)

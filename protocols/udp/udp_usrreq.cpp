@@ -4,7 +4,8 @@
 #include <netinet/in.h>
 
 #include "protocols/ipv4.hpp"
-#include "protocols/socket/so_dispatch.hpp"
+#include "protocols/ipv6.hpp"
+#include "protocols/socket/so_message.hpp"
 #include "protocols/udp/udp_state.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/udp.hpp"
@@ -22,9 +23,7 @@ base::Endpoint destination_of(const Socket& so, const sockbuf::DatagramHeader& h
         return so.flow.peer;
     }
     base::Endpoint to{base::IpAddr::v6(h.addr), h.port};
-    if (to.addr.is_any()) {
-        to.addr = base::IpAddr::v4(INADDR_LOOPBACK);
-    }
+    to.addr = so_destination(so, to.addr);
     return to;
 }
 
@@ -34,11 +33,15 @@ base::Error find_way(Domain& d, const Socket& so, const base::Endpoint& to, Rout
     if (to.port == 0) {
         return base::Error::destination_required;
     }
-    if (!to.addr.is_v4() || !route_lookup(d, to.addr, route)) {
+    if (base::Error error = so_check_family(so, to.addr); error != base::Error::none) {
+        return error;
+    }
+    if (!route_lookup(d, to.addr, route)) {
         return base::Error::network_unreachable;
     }
-    bool group = to.addr.is_multicast_v4();
-    if (!group && !so.options.broadcast && ipv4_is_broadcast(d.stack, to.addr.v4())) {
+    bool v4 = to.addr.is_v4();
+    bool group = to.addr.is_multicast();
+    if (v4 && !group && !so.options.broadcast && ipv4_is_broadcast(d.stack, to.addr.v4())) {
         return base::Error::access;
     }
     ip.source = so.flow.local.addr.is_any() ? route.source : so.flow.local.addr;
@@ -46,6 +49,7 @@ base::Error find_way(Domain& d, const Socket& so, const base::Endpoint& to, Rout
     ip.protocol = wire::protocol_udp;
     ip.ttl = group ? so.options.multicast_ttl : so.options.ttl;
     ip.tos = so.options.tos;
+    ip.flow_label = v4 ? 0 : ipv6_flow_label(d, {{ip.source, so.flow.local.port}, to});
     return base::Error::none;
 }
 
@@ -86,7 +90,8 @@ base::Error send_one(Domain& d, Socket& so, const sockbuf::DatagramHeader& h, st
     ip.ttl = h.ttl != 0 ? h.ttl : ip.ttl;
     ip.tos = h.tos != 0 ? h.tos : ip.tos;
     // IP_PMTUDISC_WANT: what fits the path is sent whole and finds out if it does not; longer is cut here.
-    bool fits = p->total() + wire::ipv4_header_bytes <= route.mtu;
+    std::uint32_t header = to.addr.is_v4() ? wire::ipv4_header_bytes : wire::ipv6_header_bytes;
+    bool fits = p->total() + header <= route.mtu;
     ip.dont_fragment = so.options.transparent_df || (so.options.mtu_discover == IP_PMTUDISC_WANT && fits);
     wire::Checksum pseudo = wire::pseudo_header(ip.source, ip.destination, wire::protocol_udp, p->total());
     wire::emit_udp(p->data, {so.flow.local.port, to.port, static_cast<std::uint16_t>(p->total()), pseudo.folded()});

@@ -22,6 +22,7 @@ inline constexpr std::uint8_t unreachable_host = 1;
 inline constexpr std::uint8_t unreachable_protocol = 2;
 inline constexpr std::uint8_t unreachable_port = 3;
 inline constexpr std::uint8_t unreachable_needfrag = 4;
+inline constexpr std::uint8_t unreachable_filtered = 13; // RFC 1812 5.2.7.1
 // Code of icmp_time_exceeded.
 inline constexpr std::uint8_t exceeded_reassembly = 1;
 

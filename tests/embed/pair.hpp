@@ -10,10 +10,11 @@
 #include <string_view>
 
 #include "embed/netd.hpp"
+#include "tests/family.hpp"
 
 namespace test {
 
-inline const base::Endpoint b_echo = *embed::parse_endpoint("10.0.0.2:7");
+inline const base::Endpoint b_echo = test::endpoint("10.0.0.2:7");
 
 // NETD_DISCIPLINE=message|inline|giant|striped: under which one the program's cases run (meson runs each).
 inline lwkt::Discipline discipline()
@@ -53,6 +54,7 @@ inline embed::StackConfig stack_config(std::size_t cpus, embed::Simulation* worl
     c.seed = seed;
     c.name = name;
     c.gateway = gateway;
+    c.protocols.duplicate_probes = 0; // the wire is ours: addresses may be used at once
     return c;
 }
 
@@ -65,7 +67,8 @@ struct Pair {
     {
         std::string error;
         bool good =
-            embed::join(a, "10.0.0.1/24", b, "10.0.0.2/24", wire, link, error) && a.start(error) && b.start(error);
+            embed::join(a, test::in_family("10.0.0.1/24"), b, test::in_family("10.0.0.2/24"), wire, link, error) &&
+            a.start(error) && b.start(error);
         INFO(error);
         REQUIRE(good);
     }
@@ -80,14 +83,14 @@ inline embed::Socket open(embed::Stack& stack, int type);
 inline void meet(Pair& p, embed::Simulation& world)
 {
     embed::Socket s = open(p.a, SOCK_DGRAM);
-    REQUIRE(s.send_to("", *embed::parse_endpoint("10.0.0.2:9")) == 0);
+    REQUIRE(s.send_to("", test::endpoint("10.0.0.2:9")) == 0);
     world.run_for(base::millis(100));
 }
 
 inline embed::Socket open(embed::Stack& stack, int type)
 {
     embed::Socket s;
-    REQUIRE(embed::Socket::open(stack, type, s) == 0);
+    REQUIRE(embed::Socket::open(stack, type, s, family()) == 0);
     return s;
 }
 inline embed::Socket listen(embed::Stack& stack, const base::Endpoint& at, int backlog = 128)

@@ -20,9 +20,9 @@ embed::StackConfig config_of(lwkt::Discipline d, const char* name)
 // A request and its answer over loopback, both ends on this thread.
 void exchange(embed::Stack& stack)
 {
-    embed::Socket l = listen(stack, *embed::parse_endpoint("127.0.0.1:80"));
+    embed::Socket l = listen(stack, test::endpoint("127.0.0.1:80"));
     embed::Socket c = open(stack, SOCK_STREAM);
-    REQUIRE(c.connect(*embed::parse_endpoint("127.0.0.1:80")) == 0);
+    REQUIRE(c.connect(test::endpoint("127.0.0.1:80")) == 0);
     embed::Socket s;
     REQUIRE(l.accept(s) == 0);
     for (int i = 0; i < 100; ++i) {
@@ -69,10 +69,10 @@ TEST_CASE("an interface that makes system calls is refused under a lock")
     };
     std::string error;
     embed::Stack locked(config_of(lwkt::Discipline::giant, "locked"));
-    CHECK_FALSE(locked.add_interface(captured(), {"127.0.0.1/8"}, error));
+    CHECK_FALSE(locked.add_interface(captured(), {test::in_family("127.0.0.1/8")}, error));
     CHECK(error.find("system calls") != std::string::npos);
     embed::Stack free(config_of(lwkt::Discipline::message, "free"));
-    CHECK(free.add_interface(captured(), {"127.0.0.1/8"}, error));
+    CHECK(free.add_interface(captured(), {test::in_family("127.0.0.1/8")}, error));
 }
 
 TEST_CASE("striped with all its 64 shards, three locks an operation, several threads")

@@ -22,7 +22,8 @@ struct InlinePair {
     {
         std::string error;
         bool good =
-            embed::join(a, "10.0.0.1/24", b, "10.0.0.2/24", {}, link, error) && a.start(error) && b.start(error);
+            embed::join(a, test::in_family("10.0.0.1/24"), b, test::in_family("10.0.0.2/24"), {}, link, error) &&
+            a.start(error) && b.start(error);
         INFO(error);
         REQUIRE(good);
     }
@@ -48,10 +49,10 @@ std::string converse(embed::Stack& a, embed::Stack& b, std::size_t bytes)
     embed::Socket l;
     embed::Socket c;
     embed::Socket s;
-    if (embed::Socket::open(b, SOCK_STREAM, l) != 0 || l.bind(b_echo) != 0 || l.listen(8) != 0) {
+    if (embed::Socket::open(b, SOCK_STREAM, l, test::family()) != 0 || l.bind(b_echo) != 0 || l.listen(8) != 0) {
         return "listen";
     }
-    if (embed::Socket::open(a, SOCK_STREAM, c) != 0 || c.connect(b_echo) != 0 || l.accept(s) != 0) {
+    if (embed::Socket::open(a, SOCK_STREAM, c, test::family()) != 0 || c.connect(b_echo) != 0 || l.accept(s) != 0) {
         return "connect";
     }
     std::string sent(bytes, 'q');
@@ -89,7 +90,7 @@ std::string ask(embed::Stack& stack, int connections)
     for (int i = 0; i < connections; ++i) {
         embed::Socket c;
         std::string text(2000 + static_cast<std::size_t>(i), static_cast<char>('a' + i % 26));
-        if (embed::Socket::open(stack, SOCK_STREAM, c) != 0 || c.connect(b_echo) != 0) {
+        if (embed::Socket::open(stack, SOCK_STREAM, c, test::family()) != 0 || c.connect(b_echo) != 0) {
             return "connect";
         }
         for (int turn = 0; turn < 20; ++turn) {
@@ -128,7 +129,8 @@ TEST_CASE("two threads, a CPU of each stack each: the work crosses threads and w
         auto b = p.b.adopt(0);
         meet(adopted, 2);
         embed::Socket l;
-        bool good = embed::Socket::open(p.b, SOCK_STREAM, l) == 0 && l.bind(b_echo) == 0 && l.listen(64) == 0;
+        bool good =
+            embed::Socket::open(p.b, SOCK_STREAM, l, test::family()) == 0 && l.bind(b_echo) == 0 && l.listen(64) == 0;
         meet(listening, 2);
         results[0] = good ? serve(l, connections) : "listen";
         l.close();

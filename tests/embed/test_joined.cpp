@@ -16,7 +16,7 @@ using namespace test;
 
 namespace {
 
-const base::Endpoint here = *embed::parse_endpoint("127.0.0.1:4000");
+const base::Endpoint here = test::endpoint("127.0.0.1:4000");
 
 struct Host {
     Host(bool join, std::size_t cpus, embed::Simulation* world, unsigned ring_shift = 14)

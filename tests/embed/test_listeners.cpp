@@ -136,7 +136,7 @@ TEST_CASE("SO_REUSEPORT: a datagram flow keeps its socket while others come and 
     std::vector<embed::Socket> from;
     for (std::uint16_t i = 0; i < 100; ++i) {
         from.push_back(open(p.a, SOCK_DGRAM));
-        base::Endpoint own = *embed::parse_endpoint("10.0.0.1:1");
+        base::Endpoint own = test::endpoint("10.0.0.1:1");
         own.port = static_cast<std::uint16_t>(7000 + i);
         REQUIRE(from.back().bind(own) == 0);
     }

@@ -34,7 +34,7 @@ ssize_t echo(embed::Socket& s)
 std::string exchange(embed::Stack& stack, std::size_t bytes, unsigned salt)
 {
     embed::Socket c;
-    if (int rc = embed::Socket::open(stack, SOCK_STREAM, c); rc != 0) {
+    if (int rc = embed::Socket::open(stack, SOCK_STREAM, c, test::family()); rc != 0) {
         return "socket " + std::to_string(rc);
     }
     if (int rc = c.connect(b_echo); rc != 0) {
@@ -182,9 +182,9 @@ TEST_CASE("one unconnected datagram socket, protocol threads on two CPUs: flows 
     for (std::uint16_t f = 0; f < flows; ++f) {
         senders.emplace_back([&, f] {
             embed::Socket s;
-            base::Endpoint own = *embed::parse_endpoint("10.0.0.1:1");
+            base::Endpoint own = test::endpoint("10.0.0.1:1");
             own.port = static_cast<std::uint16_t>(6000 + f);
-            failed += embed::Socket::open(p.a, SOCK_DGRAM, s) != 0 || s.bind(own) != 0 ? 1 : 0;
+            failed += embed::Socket::open(p.a, SOCK_DGRAM, s, test::family()) != 0 || s.bind(own) != 0 ? 1 : 0;
             for (std::uint32_t n = 0; n < each; ++n) {
                 std::string text(reinterpret_cast<const char*>(&n), sizeof n);
                 failed += s.send_to(text, b_echo) == sizeof n ? 0 : 1;
@@ -233,10 +233,10 @@ TEST_CASE("refused and unreachable over loopback of a single stack")
     std::string error;
     REQUIRE(stack.start(error));
     embed::Socket c = open(stack, SOCK_STREAM);
-    CHECK(c.connect(*embed::parse_endpoint("127.0.0.1:9")) == -ECONNREFUSED);
-    embed::Socket l = listen(stack, *embed::parse_endpoint("127.0.0.1:80"));
+    CHECK(c.connect(test::endpoint("127.0.0.1:9")) == -ECONNREFUSED);
+    embed::Socket l = listen(stack, test::endpoint("127.0.0.1:80"));
     embed::Socket d = open(stack, SOCK_STREAM);
-    REQUIRE(d.connect(*embed::parse_endpoint("127.0.0.1:80")) == 0);
+    REQUIRE(d.connect(test::endpoint("127.0.0.1:80")) == 0);
     embed::Socket s;
     REQUIRE(l.accept(s) == 0);
     REQUIRE(d.send("x") == 1);

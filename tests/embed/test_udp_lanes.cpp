@@ -39,7 +39,7 @@ struct Flows {
     {
         for (std::uint16_t i = 0; i < count; ++i) {
             sockets.push_back(open(p.a, SOCK_DGRAM));
-            base::Endpoint own = *embed::parse_endpoint("10.0.0.1:1");
+            base::Endpoint own = test::endpoint("10.0.0.1:1");
             own.port = static_cast<std::uint16_t>(first_port + i);
             REQUIRE(sockets.back().bind(own) == 0);
         }

@@ -30,7 +30,7 @@ TEST_CASE("TCP: connect, echo and close take the round trips they should")
     REQUIRE(listener.accept(s, &peer) == 0);
     REQUIRE(c.local(local) == 0);
     CHECK(peer == local);
-    CHECK(base::to_string(local.addr) == "10.0.0.1");
+    CHECK(local.addr == test::address("10.0.0.1"));
     REQUIRE(c.send("ping") == 4);
     CHECK(read_exactly(s, 4) == "ping");
     REQUIRE(s.send("pong!") == 5);
@@ -170,14 +170,14 @@ TEST_CASE("UDP: datagrams both ways, and an answer from a closed port")
     base::Endpoint from;
     REQUIRE(s.recv_from(buffer, from) == 3);
     CHECK(std::string(buffer, 3) == "one");
-    CHECK(base::to_string(from.addr) == "10.0.0.1");
+    CHECK(from.addr == test::address("10.0.0.1"));
     CHECK(s.recv_from(buffer, from) == 0);
     REQUIRE(s.send_to("back", from) == 4);
     CHECK(c.recv_from(buffer, from) == 4);
     CHECK(from == b_echo);
 
     embed::Socket d = open(p.a, SOCK_DGRAM);
-    REQUIRE(d.connect(*embed::parse_endpoint("10.0.0.2:9")) == 0);
+    REQUIRE(d.connect(test::endpoint("10.0.0.2:9")) == 0);
     REQUIRE(d.send("x") == 1);
     CHECK(d.recv(buffer) == -ECONNREFUSED);
 }
@@ -195,7 +195,7 @@ TEST_CASE("what a program wrote to many sockets at once is taken a budget at a t
     std::vector<embed::Socket> sockets;
     for (std::size_t i = 0; i < count; ++i) {
         sockets.push_back(open(stack, SOCK_DGRAM | SOCK_NONBLOCK));
-        REQUIRE(sockets.back().connect(*embed::parse_endpoint("127.0.0.1:9")) == 0);
+        REQUIRE(sockets.back().connect(test::endpoint("127.0.0.1:9")) == 0);
     }
     world.run_for(base::millis(10));
     auto sent = [&] { return stack.protocols().domain(0).counters.udp_out.load(); };
@@ -270,8 +270,8 @@ TEST_CASE("many connections that have something to send do not hold up a round: 
     auto netif = std::make_unique<SlowNetif>(std::move(link.a), world);
     SlowNetif& slow = *netif;
     std::string error;
-    REQUIRE(a.add_interface(std::move(netif), {"10.0.0.1/24"}, error));
-    REQUIRE(b.add_interface(std::move(link.b), {"10.0.0.2/24"}, error));
+    REQUIRE(a.add_interface(std::move(netif), {test::in_family("10.0.0.1/24")}, error));
+    REQUIRE(b.add_interface(std::move(link.b), {test::in_family("10.0.0.2/24")}, error));
     REQUIRE((a.start(error) && b.start(error)));
     embed::Socket listener = listen(b, b_echo);
     std::vector<embed::Socket> clients;
@@ -304,7 +304,7 @@ TEST_CASE("a call that nothing can ever end says so, one with a timeout times ou
     embed::Simulation world{7};
     Pair p(1, &world);
     embed::Socket c = open(p.a, SOCK_DGRAM);
-    REQUIRE(c.bind(*embed::parse_endpoint("10.0.0.1:5000")) == 0);
+    REQUIRE(c.bind(test::endpoint("10.0.0.1:5000")) == 0);
     world.run_for(base::seconds(10));
     char buffer[8];
     CHECK(c.recv(buffer) == -EDEADLK);
@@ -382,9 +382,9 @@ TEST_CASE("loopback as a plain wire: segments of the MTU, checksums computed and
     wire.checksums = true;
     wire.super_segments = false;
     std::string error;
-    REQUIRE(stack.add_interface(std::make_unique<drivers::Loopback>(wire), {"127.0.0.1/8"}, error));
+    REQUIRE(stack.add_interface(std::make_unique<drivers::Loopback>(wire), {test::in_family("127.0.0.1/8")}, error));
     REQUIRE(stack.start(error));
-    const base::Endpoint at = *embed::parse_endpoint("127.0.0.1:7");
+    const base::Endpoint at = test::endpoint("127.0.0.1:7");
     embed::Socket listener = listen(stack, at);
     embed::Socket c = open(stack, SOCK_STREAM);
     REQUIRE(c.connect(at) == 0);

@@ -112,7 +112,7 @@ TEST_CASE("each mistake is named by file, line and key")
           "f.toml:5: interface.announce: is for the loopback driver; a tap is always announced");
     CHECK(complaint(t + t) == "f.toml:5: interface.name: \"nd0\" is there twice");
     CHECK(complaint("[[route]]\ndestination = \"10.0.0.0/33\"\ngateway = \"1.2.3.4\"") ==
-          "f.toml:2: route.destination: \"10.0.0.0/33\" is not an IPv4 network such as 10.0.0.0/8");
+          "f.toml:2: route.destination: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8 or 2001:db8::/32");
     CHECK(complaint("[[route]]\ndestination = \"10.0.0.0/8\"\ngateway = \"0.0.0.0\"") ==
           "f.toml:3: route.gateway: \"0.0.0.0\" is not an IPv4 address");
     CHECK(complaint("cpus = \"0-x\"").starts_with("f.toml:1: cpus: "));
@@ -125,12 +125,35 @@ TEST_CASE("addresses need a prefix length and must be a host's")
         return complaint("[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\naddress = \"" + address + "\"");
     };
     CHECK(with("10.0.0.1/24") == "accepted");
-    CHECK(with("10.0.0.1") ==
-          "f.toml:4: interface.address: \"10.0.0.1\" is not an IPv4 address with prefix length, such as 10.0.0.1/24");
+    CHECK(with("10.0.0.1") == "f.toml:4: interface.address: \"10.0.0.1\" is not an address with prefix length, such as "
+                              "10.0.0.1/24 or fd00::1/64");
     CHECK(with("10.0.0.1/0") == "f.toml:4: interface.address: \"10.0.0.1/0\" has no prefix length between 1 and 32");
     CHECK(with("10.0.0.1/x") == "f.toml:4: interface.address: \"10.0.0.1/x\" has no prefix length between 1 and 32");
     CHECK(with("224.0.0.1/24") == "f.toml:4: interface.address: \"224.0.0.1/24\" cannot be a host's address");
+    CHECK(with("fd00::1/64") == "accepted");
+    CHECK(with("fd00::1/0") == "f.toml:4: interface.address: \"fd00::1/0\" has no prefix length between 1 and 128");
+    CHECK(with("ff02::1/64") == "f.toml:4: interface.address: \"ff02::1/64\" cannot be a host's address");
+    CHECK(with("fe80::1%1/64").starts_with("f.toml:4: interface.address: "));
     CHECK(with("10.0.0/24").starts_with("f.toml:4: interface.address: "));
+}
+
+TEST_CASE("IPv6: slaac stands for an address, routes of both families, link-local gateways with their interface")
+{
+    std::string tap6 = "[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\nslaac = true\n";
+    CHECK(complaint(tap6) == "accepted");
+    CHECK(complaint(tap6 + "mtu = 1200") == "f.toml:5: interface.mtu: 1200 is not between 1280 and 65535");
+    CHECK(complaint("[[interface]]\ndriver = \"loopback\"\nslaac = true") ==
+          "f.toml:3: interface.slaac: is for the tap driver; nobody advertises on a loopback");
+    auto route = [](const std::string& destination, const std::string& gateway) {
+        return complaint("[[route]]\ndestination = \"" + destination + "\"\ngateway = \"" + gateway + "\"");
+    };
+    CHECK(route("::/0", "fd00::1") == "accepted");
+    CHECK(route("::/0", "fe80::1%nd0") == "accepted");
+    CHECK(route("::/0", "10.0.0.1") == "f.toml:3: route.gateway: \"10.0.0.1\" is not an IPv6 address");
+    CHECK(route("::/0", "fe80::1") ==
+          "f.toml:3: route.gateway: \"fe80::1\": a link-local address is written with its interface, such as "
+          "fe80::1%nd0");
+    CHECK(route("fe80::/10", "fd00::1").starts_with("f.toml:2: route.destination: "));
 }
 
 TEST_CASE("a file that is not there is said so")

@@ -107,3 +107,26 @@ TEST_CASE("--kernel PREFIX[:PORT]")
         CHECK_FALSE(parse_kernel_rules(bad, rules));
     }
 }
+
+TEST_CASE("IPv6: announced networks are netd's, and wildcards where netd has IPv6 at all")
+{
+    auto h = house();
+    CHECK_FALSE(goes(h, at("fd00::1")));
+    CHECK(binds(h, at("::")));
+    CHECK_FALSE(binds(h, at("::"), true));
+    announce(h, "fd00::/64");
+    announce(h, "fd00::2/128", true);
+    CHECK(goes(h, at("fd00::1")));
+    CHECK_FALSE(goes(h, at("fd01::1")));
+    CHECK(binds(h, at("::")));
+    CHECK(binds(h, at("::"), true));
+    CHECK(binds(h, at("fd00::2")));
+    CHECK_FALSE(binds(h, at("fd00::3")));
+    CHECK_FALSE(goes(h, at("::1")));
+    announce(h, "::/0");
+    CHECK(goes(h, at("2001:db8::1")));
+    CHECK_FALSE(goes(h, at("::1")));
+    std::vector<KernelRule> rules;
+    REQUIRE(parse_kernel_rules("fd00::/16", rules));
+    CHECK_FALSE(goes(h, at("fd00::1"), rules));
+}

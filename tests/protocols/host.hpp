@@ -31,6 +31,9 @@ struct HostOptions {
     std::uint64_t seed = 1;
     std::uint32_t mtu = 1500;
     const char* gateway = nullptr;
+    const char* address6 = nullptr; // with it, IPv6 runs on the link
+    bool slaac = false;
+    unsigned duplicate_probes = 0; // 0: addresses may be used at once
 };
 
 class Host {
@@ -45,7 +48,11 @@ public:
         auto frames = std::make_unique<FrameNetif>(info);
         link = frames.get();
         std::string error;
-        eth = stack.add_interface(std::move(frames), {{ip(o.address), 24}}, error);
+        std::vector<protocols::InterfaceAddress> addresses{{ip(o.address), 24}};
+        if (o.address6 != nullptr) {
+            addresses.push_back({ip(o.address6), 64});
+        }
+        eth = stack.add_interface(std::move(frames), addresses, error, o.slaac);
         REQUIRE(eth != nullptr);
         netmsg::NetifInfo lo;
         lo.name = "lo";
@@ -54,7 +61,7 @@ public:
         lo.loopback = true;
         auto loop = std::make_unique<FrameNetif>(lo);
         loopback = loop.get();
-        REQUIRE(stack.add_interface(std::move(loop), {{ip("127.0.0.1"), 8}}, error) != nullptr);
+        REQUIRE(stack.add_interface(std::move(loop), {{ip("127.0.0.1"), 8}, {ip("::1"), 128}}, error) != nullptr);
         if (o.gateway != nullptr) {
             REQUIRE(stack.add_route({ip("0.0.0.0"), 0}, ip(o.gateway), error));
         }
@@ -102,6 +109,7 @@ private:
         o.seed = h.seed;
         o.connections_per_cpu = 256;
         o.syn_cache_per_cpu = 64;
+        o.duplicate_probes = h.duplicate_probes;
         return o;
     }
 };
@@ -150,8 +158,10 @@ public:
 
 struct Pair {
     explicit Pair(unsigned cpus_a = 1, unsigned cpus_b = 1, std::uint32_t mtu = 1500)
-        : a(world.add(a_, {.cpus = cpus_a, .address = "10.0.0.1", .mac_last = 1, .seed = 11, .mtu = mtu})),
-          b(world.add(b_, {.cpus = cpus_b, .address = "10.0.0.2", .mac_last = 2, .seed = 22, .mtu = mtu}))
+        : a(world.add(a_,
+              {.cpus = cpus_a, .address = "10.0.0.1", .mac_last = 1, .seed = 11, .mtu = mtu, .address6 = "fd00::1"})),
+          b(world.add(b_,
+              {.cpus = cpus_b, .address = "10.0.0.2", .mac_last = 2, .seed = 22, .mtu = mtu, .address6 = "fd00::2"}))
     {
         a.link->peer = b.link;
         b.link->peer = a.link;
@@ -165,7 +175,8 @@ struct Pair {
 // A socket, its slot, its rings and its user in the test's memory.
 class TestSocket final : public protocols::SocketUser {
 public:
-    TestSocket(World& world, Host& host, sockbuf::SlotKind kind, base::CpuId cpu = 0, unsigned shift = 18)
+    TestSocket(World& world, Host& host, sockbuf::SlotKind kind, base::CpuId cpu = 0, unsigned shift = 18,
+        int family = AF_INET)
         : world_(world), host_(host), shift_(shift)
     {
         so.domain = &host.stack.domain(cpu);
@@ -173,7 +184,7 @@ public:
         so.slot = &slot;
         so.lanes = lanes;
         so.kind = kind;
-        so.family = AF_INET;
+        so.family = static_cast<std::uint8_t>(family);
         slot.owner.rcv_end.store(sockbuf::no_offset);
         slot.app.snd_end.store(sockbuf::no_offset);
         slot.share.holders.store(1);
@@ -267,7 +278,9 @@ public:
         ring.copy_out(consumed, &h, sizeof h);
         payload.resize(h.size);
         ring.copy_out(consumed + sizeof h, payload.data(), h.size);
-        lane.consumed.store(consumed + sockbuf::datagram_stride(h.size));
+        bool v4 = base::IpAddr::v6(h.addr).is_v4();
+        lane.consumed.store(consumed + sockbuf::datagram_stride(h.size + (v4 ? 0 : sockbuf::datagram_local_bytes)));
+        header = h;
         if (from != nullptr) {
             *from = {base::IpAddr::v6(h.addr), h.port};
         }
@@ -289,6 +302,7 @@ public:
     sockbuf::DatagramLane lanes[cpus_max] = {};
     netmsg::SocketMsg message;
     std::uint32_t events = 0;
+    sockbuf::DatagramHeader header{}; // of the datagram last received
     int detached = 0;
     int moved = 0;
     int lanes_made = 0;

@@ -1,8 +1,9 @@
 // ARP, IPv4, reassembly and ICMP of one host against hand-made frames, and of two hosts against each other, in virtual
 // time.
-#include "protocols/arp.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/neighbor.hpp"
+#include "protocols/reassembly.hpp"
 #include "tests/protocols/frames.hpp"
 #include "tests/protocols/host.hpp"
 
@@ -63,7 +64,7 @@ TEST_CASE("ARP: a request for us is answered, one for another is not, malformed 
     CHECK(h.counted(&StackCounters::arp_malformed) == 1);
     CHECK(h.counted(&StackCounters::arp_off_link) == 1);
     CHECK(h.counted(&StackCounters::arp_conflicts) == 1);
-    CHECK(h.counted(&StackCounters::arp_learned) == 1);
+    CHECK(h.counted(&StackCounters::neighbor_learned) == 1);
 }
 
 TEST_CASE("ARP: unanswered, three requests a second apart, sixteen packets wait, then they fail")
@@ -77,13 +78,13 @@ TEST_CASE("ARP: unanswered, three requests a second apart, sixteen packets wait,
         s.send(Bytes(10));
     }
     CHECK(h.link->sent.size() == 1);
-    CHECK(h.counted(&StackCounters::arp_queue_dropped) == 4);
+    CHECK(h.counted(&StackCounters::neighbor_queue_dropped) == 4);
     CHECK(h.packets_in_use() == 16);
     world.advance(base::millis(1900));
     CHECK(h.link->sent.size() == 2);
     world.advance(base::millis(1200));
     CHECK(h.counted(&StackCounters::arp_out_requests) == 3);
-    CHECK(h.counted(&StackCounters::arp_failed) == 1);
+    CHECK(h.counted(&StackCounters::neighbor_failed) == 1);
     CHECK(h.counted(&StackCounters::udp_errors_in) == 16);
     CHECK(h.packets_in_use() == 0);
     CHECK(h.link->sent.size() == 3);
@@ -96,14 +97,14 @@ TEST_CASE("ARP: what one CPU learns all use, and a silent neighbour is asked aga
     REQUIRE(s.connect(at("10.0.0.2", 7)) == Error::none);
     s.send(Bytes(10));
     REQUIRE(t.h.link->sent.size() == 1); // the datagram, without a request
-    CHECK(t.h.counted(&StackCounters::arp_updates_in) == 2);
+    CHECK(t.h.counted(&StackCounters::neighbor_updates_in) == 2);
     t.h.link->sent.clear();
     t.world.advance(base::seconds(60)); // stale
     s.send(Bytes(10));
     REQUIRE(t.h.link->sent.size() == 2); // a probe, and the datagram to the old address
     CHECK(std::equal(t.h.link->sent[0].begin(), t.h.link->sent[0].begin() + 6, mac(2).bytes.begin()));
     t.world.advance(base::seconds(5));
-    CHECK(t.h.counted(&StackCounters::arp_failed) == 1);
+    CHECK(t.h.counted(&StackCounters::neighbor_failed) == 1);
 }
 
 TEST_CASE("ARP: a table full of resolutions refuses, and known neighbours stay")
@@ -113,12 +114,12 @@ TEST_CASE("ARP: a table full of resolutions refuses, and known neighbours stay")
         for (std::uint32_t i = 0; i < 1000; ++i) {
             netmsg::Packet* p = d.stack.pool().allocate();
             p->put(40);
-            protocols::arp_resolve(d, *t.h.eth, 0x0a010000 + i, *p);
+            protocols::neighbor_resolve(d, *t.h.eth, base::IpAddr::v4(0x0a010000 + i), *p);
         }
-        CHECK(protocols::arp_lookup(d, *t.h.eth, 0x0a000002) != nullptr);
+        CHECK(protocols::neighbor_lookup(d, *t.h.eth, base::IpAddr::v4(0x0a000002)) != nullptr);
     });
-    CHECK(t.h.counted(&StackCounters::arp_table_full) == 1000 - protocols::arp_resolving_max);
-    CHECK(t.h.counted(&StackCounters::arp_rate_limited) > 0);
+    CHECK(t.h.counted(&StackCounters::neighbor_table_full) == 1000 - protocols::neighbors_resolving_max);
+    CHECK(t.h.counted(&StackCounters::neighbor_rate_limited) > 0);
     t.world.advance(base::seconds(30));
     CHECK(t.h.packets_in_use() == 0);
 }

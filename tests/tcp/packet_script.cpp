@@ -12,6 +12,7 @@
 #include <sstream>
 
 #include "lwkt/clock.hpp"
+#include "tests/family.hpp"
 #include "tests/tcp/script_wire.hpp"
 #include "tests/tcp/tcp_host.hpp"
 
@@ -66,10 +67,10 @@ Host& Runner::host()
 {
     if (!host_) {
         host_ = std::make_unique<Host>(clock_, options_);
-        auto netif = std::make_unique<ScriptNetif>(mtu_, tso_);
+        auto netif = std::make_unique<ScriptNetif>(mtu_ + script_ip_bytes() - 20, tso_);
         netif_ = netif.get();
         std::string error;
-        if (host_->stack->add_interface(std::move(netif), {{base::IpAddr::v4(script_local), 24}}, error) == nullptr) {
+        if (host_->stack->add_interface(std::move(netif), {{script_local(), 24}}, error) == nullptr) {
             fail(error);
         }
         at_ = clock_.now();
@@ -208,7 +209,7 @@ void Runner::establish(const std::string& rest)
 {
     if (listener_ == nullptr) {
         listener_ = &host().make();
-        host().listen(*listener_, {base::IpAddr::any_v4(), script_local_port});
+        host().listen(*listener_, {test::address("0.0.0.0"), script_local_port});
     }
     std::string options = "mss 1460";
     std::string window = "65535";
@@ -250,8 +251,9 @@ void Runner::icmp(std::stringstream& words)
     words >> type >> code >> seq;
     if (words >> word) {
         words >> e.mtu;
+        e.mtu += script_ip_bytes() - 20;
     }
-    e.flow = {{base::IpAddr::v4(script_local), script_local_port}, {base::IpAddr::v4(script_peer), script_peer_port}};
+    e.flow = {{script_local(), script_local_port}, {script_peer(), script_peer_port}};
     e.protocol = 6;
     e.type = static_cast<std::uint8_t>(type);
     e.code = static_cast<std::uint8_t>(code);
@@ -283,9 +285,9 @@ void Runner::action(const std::string& verb, std::stringstream& words)
             app_ = &host().make();
         }
         if (app_->so.flow.local.port == 0) {
-            host().bind(*app_, {base::IpAddr::any_v4(), script_local_port});
+            host().bind(*app_, {test::address("0.0.0.0"), script_local_port});
         }
-        int e = host().connect(*app_, {base::IpAddr::v4(script_peer), script_peer_port});
+        int e = host().connect(*app_, {script_peer(), script_peer_port});
         if (e != EINPROGRESS) {
             fail("connect: errno " + std::to_string(e));
         }
@@ -479,7 +481,7 @@ void Runner::line(const std::string& text)
         int backlog = 128;
         words >> backlog;
         listener_ = &host().make();
-        if (int e = host().listen(*listener_, {base::IpAddr::any_v4(), script_local_port}, backlog); e != 0) {
+        if (int e = host().listen(*listener_, {test::address("0.0.0.0"), script_local_port}, backlog); e != 0) {
             fail("listen: errno " + std::to_string(e));
         }
     } else if (verb == "establish") {
@@ -527,7 +529,9 @@ std::vector<ScriptCase> load_scripts(const std::string& directory)
                 continue;
             }
             if (text.substr(0, 3) == "== ") {
-                cases.push_back({path.filename().string(), text.substr(3), number, {}});
+                cases.push_back({path.filename().string(), text.substr(3), number, {}, 0});
+            } else if (text.substr(0, 14) == "option family " && !cases.empty()) {
+                cases.back().family = std::stoi(text.substr(14));
             } else if (!cases.empty()) {
                 cases.back().lines.emplace_back(number, text);
             }
@@ -538,6 +542,9 @@ std::vector<ScriptCase> load_scripts(const std::string& directory)
 
 std::string run_script(const ScriptCase& c)
 {
+    if (c.family != 0 && test::over_v6() != (c.family == 6)) {
+        return {};
+    }
     Runner runner;
     unsigned at = c.line;
     std::string text;

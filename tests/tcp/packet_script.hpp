@@ -3,14 +3,24 @@
 // on.
 //
 // A file holds cases; a case begins with "== title". "#" starts a comment. Lines:
-//   option NAME VALUE          before anything else: mtu, ring (log2), cookies, syncache, isn (the peer's), tso
-//   listen [backlog]           the application listens on the local port (8080)
-//   establish [win N] [OPTS]   a passive handshake with the peer's SYN options OPTS (default: mss 1460 only), not
-//   compared +T < FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]      the peer sends; numbers are relative to its and our
-//   ISN +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]      we must send exactly this; win and options may be left
-//   out +T connect | close | abort | write N | read N | shut rd|wr|rdwr | set NAME VALUE | unlisten +T icmp TYPE CODE
-//   SEQ [mtu N] +T silence                 nothing comes out until then expect state NAME | error N | counter NAME N |
-//   readable N | eof | detached | gone | connections N
+//
+//   option NAME VALUE
+//       before anything else: mtu, ring (log2), cookies, syncache, isn (the peer's), tso, family (4 or 6: the case says
+//       numbers of that one; every other runs over both, tests/family.hpp)
+//   listen [backlog]
+//       the application listens on the local port (8080)
+//   establish [win N] [OPTS]
+//       a passive handshake with the peer's SYN options OPTS (default: mss 1460 only), not compared
+//   +T < FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
+//       the peer sends; numbers are relative to its and our ISN
+//   +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
+//       we must send exactly this; win and options may be left out
+//   +T connect | close | abort | write N | read N | shut rd|wr|rdwr | set NAME VALUE | unlisten
+//   +T icmp TYPE CODE SEQ [mtu N]
+//   +T silence
+//       nothing comes out until then
+//   expect state NAME | error N | counter NAME N | readable N | eof | detached | gone | connections N
+//
 // FLAGS: S . P F R U as in tcpdump. T: seconds from the line before.
 #pragma once
 
@@ -24,6 +34,7 @@ struct ScriptCase {
     std::string title;
     unsigned line = 0; // of the title
     std::vector<std::pair<unsigned, std::string>> lines;
+    int family = 0; // 4, 6: numbers in it are of one family
 };
 
 // All cases of a directory's *.pkt files, in order of file name.

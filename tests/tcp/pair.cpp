@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "tests/family.hpp"
+
 namespace tcp_test {
 
 namespace {
@@ -17,11 +19,13 @@ HostOptions host_options(const PairOptions& o, std::uint64_t salt)
     h.ring_shift = o.ring_shift;
     h.stack.congestion = o.congestion;
     h.stack.time_wait_per_cpu = o.time_wait_per_cpu;
+    h.stack.duplicate_probes = 0; // the wire is ours: addresses may be used at once
     return h;
 }
 
-const base::IpAddr address_a = base::IpAddr::v4(0x0a000001);
-const base::IpAddr address_b = base::IpAddr::v4(0x0a000002);
+const base::IpAddr address_a = test::address("10.0.0.1");
+const base::IpAddr address_b = test::address("10.0.0.2");
+const std::uint8_t prefix_length = test::over_v6() ? 64 : 24;
 
 } // namespace
 
@@ -38,8 +42,8 @@ Pair::Pair(const PairOptions& o)
     l.seed = o.seed;
     drivers::SimLink link = drivers::make_sim_link(l);
     std::string error;
-    REQUIRE(a.stack->add_interface(std::move(link.a), {{address_a, 24}}, error) != nullptr);
-    REQUIRE(b.stack->add_interface(std::move(link.b), {{address_b, 24}}, error) != nullptr);
+    REQUIRE(a.stack->add_interface(std::move(link.a), {{address_a, prefix_length}}, error) != nullptr);
+    REQUIRE(b.stack->add_interface(std::move(link.b), {{address_b, prefix_length}}, error) != nullptr);
     a.step_world = b.step_world = [this] {
         bool worked = step();
         if (!worked) {
@@ -67,7 +71,7 @@ void Pair::settle()
 App& Pair::listen(std::uint16_t port)
 {
     App& l = b.make();
-    REQUIRE(b.listen(l, {base::IpAddr::any_v4(), port}) == 0);
+    REQUIRE(b.listen(l, {test::address("0.0.0.0"), port}) == 0);
     return l;
 }
 

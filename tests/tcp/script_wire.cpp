@@ -7,6 +7,8 @@
 
 #include "base/endian.hpp"
 #include "protocols/wire/checksum.hpp"
+#include "protocols/wire/ipv6.hpp"
+#include "tests/family.hpp"
 
 namespace tcp_test {
 
@@ -212,6 +214,63 @@ bool parse_segment(const std::string& text, ScriptSegment& out, std::string& err
     return true;
 }
 
+base::IpAddr script_local()
+{
+    return test::over_v6() ? base::parse_ip("fd00::1").value() : IpAddr::v4(0xc0a80001);
+}
+
+base::IpAddr script_peer()
+{
+    return test::over_v6() ? base::parse_ip("fd00::2").value() : IpAddr::v4(0xc0a80002);
+}
+
+std::uint32_t script_ip_bytes()
+{
+    return test::over_v6() ? wire::ipv6_header_bytes : 20;
+}
+
+namespace {
+
+// From the peer, the whole of `b` long.
+void put_ip_header(std::vector<unsigned char>& b, std::uint8_t tos)
+{
+    if (test::over_v6()) {
+        wire::Ipv6Header h;
+        h.traffic_class = tos;
+        h.payload_bytes = static_cast<std::uint16_t>(b.size() - wire::ipv6_header_bytes);
+        h.next_header = 6;
+        h.hop_limit = 64;
+        h.source = script_peer();
+        h.destination = script_local();
+        wire::emit_ipv6(b.data(), h);
+        return;
+    }
+    b[0] = 0x45;
+    b[1] = tos;
+    base::store_be16(&b[2], static_cast<std::uint16_t>(b.size()));
+    b[6] = 0x40;
+    b[8] = 64;
+    b[9] = 6;
+    base::store_be32(&b[12], script_peer().v4());
+    base::store_be32(&b[16], script_local().v4());
+    base::store_be16(&b[10], wire::checksum(b.data(), 20));
+}
+
+// Is it a sound header from us to the peer around all of `b`?
+bool check_ip_header(const unsigned char* b, std::size_t size)
+{
+    if (!test::over_v6()) {
+        return size >= 40 && b[0] == 0x45 && base::load_be16(b + 2) == size && wire::checksum(b, 20) == 0 &&
+               base::load_be32(b + 12) == script_local().v4() && base::load_be32(b + 16) == script_peer().v4();
+    }
+    wire::Ipv6Fault fault{};
+    auto h = wire::parse_ipv6(b, static_cast<std::uint32_t>(size), static_cast<std::uint32_t>(size), fault);
+    return size >= 60 && h && h->total_bytes() == size && h->next_header == 6 && h->flow_label != 0 &&
+           h->source == script_local() && h->destination == script_peer();
+}
+
+} // namespace
+
 std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering& n, std::string& error)
 {
     std::vector<unsigned char> options;
@@ -226,18 +285,10 @@ std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering&
         }
     }
     std::size_t header = 20 + options.size();
-    std::size_t total = 20 + header + s.len;
+    std::size_t total = script_ip_bytes() + header + s.len;
     std::vector<unsigned char> b(total);
-    b[0] = 0x45;
-    b[1] = s.tos.value_or(0);
-    base::store_be16(&b[2], static_cast<std::uint16_t>(total));
-    b[6] = 0x40;
-    b[8] = 64;
-    b[9] = 6;
-    base::store_be32(&b[12], script_peer);
-    base::store_be32(&b[16], script_local);
-    base::store_be16(&b[10], wire::checksum(b.data(), 20));
-    unsigned char* t = &b[20];
+    put_ip_header(b, s.tos.value_or(0));
+    unsigned char* t = &b[script_ip_bytes()];
     base::store_be16(t, script_peer_port);
     base::store_be16(t + 2, script_local_port);
     base::store_be32(t + 4, s.seq + n.theirs);
@@ -250,8 +301,8 @@ std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering&
     for (std::uint32_t i = 0; i < s.len; ++i) {
         t[header + i] = static_cast<unsigned char>(s.seq + i);
     }
-    wire::Checksum sum = wire::pseudo_header(
-        IpAddr::v4(script_peer), IpAddr::v4(script_local), 6, static_cast<std::uint32_t>(header + s.len));
+    wire::Checksum sum =
+        wire::pseudo_header(script_peer(), script_local(), 6, static_cast<std::uint32_t>(header + s.len));
     sum.add(t, header + s.len);
     base::store_be16(t + 16, sum.finish());
     return b;
@@ -271,17 +322,19 @@ Decoded decode(const Captured& c, const Numbering& n)
     Decoded d;
     const unsigned char* b = c.bytes.data();
     std::size_t size = c.bytes.size();
-    if (size < 40 || b[0] != 0x45 || base::load_be16(b + 2) != size || !wire::tcp_parse(b + 20, size - 20, d.h)) {
+    if (!check_ip_header(b, size)) {
         return d;
     }
-    wire::Checksum sum = wire::pseudo_header(
-        IpAddr::v4(script_local), IpAddr::v4(script_peer), 6, static_cast<std::uint32_t>(size - 20));
-    sum.add(b + 20, size - 20);
-    d.len = static_cast<std::uint32_t>(size - 20 - d.h.header_bytes);
-    d.options = options_text(b + 40, d.h.header_bytes - 20U, n);
-    d.sound = wire::checksum(b, 20) == 0 && sum.correct() && base::load_be32(b + 12) == script_local &&
-              base::load_be32(b + 16) == script_peer && d.h.source_port == script_local_port &&
-              d.h.destination_port == script_peer_port;
+    b += script_ip_bytes();
+    size -= script_ip_bytes();
+    if (!wire::tcp_parse(b, size, d.h)) {
+        return d;
+    }
+    wire::Checksum sum = wire::pseudo_header(script_local(), script_peer(), 6, static_cast<std::uint32_t>(size));
+    sum.add(b, size);
+    d.len = static_cast<std::uint32_t>(size - d.h.header_bytes);
+    d.options = options_text(b + 20, d.h.header_bytes - 20U, n);
+    d.sound = sum.correct() && d.h.source_port == script_local_port && d.h.destination_port == script_peer_port;
     return d;
 }
 
@@ -300,6 +353,16 @@ void learn(const Captured& c, Numbering& n)
 
 } // namespace
 
+namespace {
+
+// RFC 8200 3: the traffic class lies across two octets.
+unsigned tos_of(const Captured& c)
+{
+    return test::over_v6() ? (c.bytes[0] & 0xfU) << 4 | c.bytes[1] >> 4 : c.bytes[1];
+}
+
+} // namespace
+
 std::string describe_packet(const Captured& c, const Numbering& n)
 {
     Decoded d = decode(c, n);
@@ -314,7 +377,7 @@ std::string describe_packet(const Captured& c, const Numbering& n)
         s += " ack " + std::to_string(d.h.ack.raw() - n.theirs);
     }
     s += " win " + std::to_string(d.h.window) + " <" + d.options + ">" + (d.sound ? "" : " (bad checksum or address)");
-    return s + " tos " + std::to_string(c.bytes[1]);
+    return s + " tos " + std::to_string(tos_of(c));
 }
 
 std::string compare_packet(const Captured& got, const ScriptSegment& want, Numbering& n)
@@ -322,7 +385,7 @@ std::string compare_packet(const Captured& got, const ScriptSegment& want, Numbe
     learn(got, n);
     Decoded d = decode(got, n);
     std::uint32_t seq = d.h.has(wire::tcp_rst) && d.h.seq.raw() == 0 ? 0 : d.h.seq.raw() - n.ours;
-    bool same = d.sound && (!want.tos || got.bytes[1] == *want.tos) && flags_text(d.h.flags) == want.flags &&
+    bool same = d.sound && (!want.tos || tos_of(got) == *want.tos) && flags_text(d.h.flags) == want.flags &&
                 seq == want.seq && d.len == want.len && d.h.has(wire::tcp_ack) == want.ack.has_value() &&
                 (!want.ack || d.h.ack.raw() - n.theirs == *want.ack) && (!want.win || d.h.window == *want.win) &&
                 (!want.options || d.options == *want.options);

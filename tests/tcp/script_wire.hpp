@@ -63,8 +63,12 @@ std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering&
 std::string compare_packet(const Captured& got, const ScriptSegment& want, Numbering& n);
 std::string describe_packet(const Captured& c, const Numbering& n);
 
-inline constexpr std::uint32_t script_local = 0xc0a80001; // 192.168.0.1
-inline constexpr std::uint32_t script_peer = 0xc0a80002;
+// 192.168.0.1 and 192.168.0.2, or the same over IPv6 (tests/family.hpp).
+base::IpAddr script_local();
+base::IpAddr script_peer();
+// Of the IP header in front of a segment. Over IPv6 the scripts run at an MTU larger by the difference, so that a
+// segment is as long as over IPv4.
+std::uint32_t script_ip_bytes();
 inline constexpr std::uint16_t script_local_port = 8080;
 inline constexpr std::uint16_t script_peer_port = 40000;
 

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "tests/family.hpp"
+
 namespace tcp_test {
 
 using protocols::Socket;
@@ -108,8 +110,8 @@ App& Host::make(base::CpuId cpu)
     a.so.user_ref = &a;
     a.so.slot = &a.slot;
     a.so.kind = sockbuf::SlotKind::stream;
-    a.so.family = AF_INET;
-    a.so.flow.local.addr = a.so.flow.peer.addr = base::IpAddr::any_v4();
+    a.so.family = static_cast<std::uint8_t>(test::family());
+    a.so.flow.local.addr = a.so.flow.peer.addr = test::address("0.0.0.0");
     a.slot.owner.rcv_end.store(sockbuf::no_offset);
     a.slot.owner.rcv_ring_at.store(sockbuf::no_offset);
     a.slot.owner.urgent_mark.store(sockbuf::no_offset);

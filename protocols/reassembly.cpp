@@ -1,9 +1,14 @@
-// Reassembly (RFC 791 3.2, RFC 815's bookkeeping replaced by an ordered list): runs on the CPU that the address pair
-// hashes to. Bounded in datagrams, fragments and bytes per CPU and in time; fragments that overlap condemn their whole
-// datagram (RFC 5722 3), exact duplicates are ignored, tiny first fragments refused (RFC 1858, RFC 3128).
+// See reassembly.hpp. RFC 815's bookkeeping is replaced by an ordered list. Bounded in datagrams, fragments and bytes
+// per CPU and in time; fragments that overlap condemn their whole datagram (RFC 5722 3, RFC 8200 4.5), exact duplicates
+// are ignored, tiny first fragments refused (RFC 1858, RFC 3128).
+#include "protocols/reassembly.hpp"
+
+#include <cstring>
+
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
 
 namespace protocols {
 
@@ -12,8 +17,16 @@ namespace {
 constexpr std::uint32_t first_fragment_min = 8;      // ports, and UDP's whole header
 constexpr std::uint32_t first_fragment_tcp_min = 20; // flags, so that filters on our way saw them
 
+bool is_v6(const netmsg::Packet& p)
+{
+    return std::to_integer<unsigned>(p.l3[0]) >> 4 == 6;
+}
+
 std::uint32_t offset_of(const netmsg::Packet& p)
 {
+    if (is_v6(p)) { // its fragment header stands before the payload
+        return wire::read_ipv6_fragment(p.data - wire::ipv6_fragment_bytes).offset;
+    }
     return (base::load_be16(p.l3 + 6) & 0x1fffU) * 8U;
 }
 
@@ -30,8 +43,8 @@ void free_pieces(Domain& d, Reassembly& r)
         p->next = nullptr;
         p->free();
     }
-    d.ipv4->fragments -= r.count;
-    d.ipv4->fragment_bytes -= r.bytes;
+    d.reassembly->fragments -= r.count;
+    d.reassembly->fragment_bytes -= r.bytes;
     r.count = 0;
     r.bytes = 0;
 }
@@ -41,10 +54,10 @@ void end(Domain& d, Reassembly& r)
     free_pieces(d, r);
     d.wheel.cancel(r);
     r.link.unlink();
-    d.ipv4->unused.push_back(r);
+    d.reassembly->unused.push_back(r);
 }
 
-// RFC 1122 3.3.2: the sender learns of the timeout if its first fragment came.
+// RFC 1122 3.3.2, RFC 8200 4.5: the sender learns of the timeout if its first fragment came.
 void on_timeout(lwkt::Timer& t)
 {
     auto& r = static_cast<Reassembly&>(t);
@@ -52,17 +65,24 @@ void on_timeout(lwkt::Timer& t)
     count(d.counters.frag_timeout);
     if (r.pieces != nullptr && offset_of(*as_packet(r.pieces)) == 0) {
         netmsg::Packet& first = *as_packet(r.pieces);
-        icmp_send_error(
-            d, ipv4_describe(d, first), first, wire::icmp_time_exceeded, wire::exceeded_reassembly, /*rest=*/0);
+        if (is_v6(first)) {
+            icmp6_send_error(d, ipv6_describe(d, first, r.protocol), first, wire::icmp6_time_exceeded,
+                wire::exceeded_reassembly, /*rest=*/0);
+        } else {
+            icmp_send_error(
+                d, ipv4_describe(d, first), first, wire::icmp_time_exceeded, wire::exceeded_reassembly, /*rest=*/0);
+        }
     }
     end(d, r);
 }
 
-Reassembly* find(Domain& d, const wire::Ipv4Header& h)
+Reassembly* find(Domain& d, const Fragment& f)
 {
-    auto& list = d.ipv4->reassembling; // at most reassembly_datagrams_max
+    auto& list = d.reassembly->reassembling; // at most reassembly_datagrams_max
+    bool v4 = f.source.is_v4();
     for (Reassembly* r = list.front(); r != nullptr; r = list.next(*r)) {
-        if (r->id == h.id && r->source == h.source && r->destination == h.destination && r->protocol == h.protocol) {
+        if (r->id == f.id && r->source == f.source && r->destination == f.destination &&
+            (!v4 || r->protocol == f.protocol)) {
             return r;
         }
     }
@@ -70,22 +90,22 @@ Reassembly* find(Domain& d, const wire::Ipv4Header& h)
 }
 
 // A new datagram; the oldest one makes room.
-Reassembly& begin(Domain& d, const wire::Ipv4Header& h)
+Reassembly& begin(Domain& d, const Fragment& f)
 {
-    Ipv4State& s = *d.ipv4;
+    ReassemblyState& s = *d.reassembly;
     if (s.unused.empty()) {
         count(d.counters.frag_limit);
         end(d, *s.reassembling.front());
     }
     Reassembly& r = *s.unused.pop_front();
-    r.source = h.source;
-    r.destination = h.destination;
-    r.id = h.id;
-    r.protocol = h.protocol;
+    r.source = f.source;
+    r.destination = f.destination;
+    r.id = f.id;
+    r.protocol = f.protocol;
     r.poisoned = false;
     r.total = 0;
     s.reassembling.push_back(r);
-    d.wheel.arm(r, d.now() + reassembly_lifetime);
+    d.wheel.arm(r, d.now() + (f.source.is_v4() ? reassembly_lifetime_v4 : reassembly_lifetime_v6));
     return r;
 }
 
@@ -96,18 +116,21 @@ void condemn(Domain& d, Reassembly& r, std::atomic<std::uint64_t>& reason)
     r.poisoned = true; // until its time is over, so that late fragments start no new one
 }
 
-// What a fragment says that cannot be part of an honest datagram; null when it is fine.
-std::atomic<std::uint64_t>* objection(Domain& d, const wire::Ipv4Header& h)
+// What a fragment says that cannot be part of an honest datagram; null when it is fine. (That an IPv6 first fragment
+// holds the whole header chain, RFC 7112, was looked at before.)
+std::atomic<std::uint64_t>* objection(Domain& d, const Fragment& f)
 {
-    std::uint32_t bytes = h.payload_bytes();
-    bool tcp = h.protocol == wire::protocol_tcp;
-    if (bytes == 0 || (h.more_fragments && bytes % 8 != 0)) {
+    bool tcp = f.protocol == wire::protocol_tcp;
+    if (f.bytes == 0 || (f.more && f.bytes % 8 != 0)) {
         return &d.counters.frag_malformed;
     }
-    if (h.fragment_offset == 0 && bytes < (tcp ? first_fragment_tcp_min : first_fragment_min)) {
+    if (!f.source.is_v4()) {
+        return nullptr;
+    }
+    if (f.offset == 0 && f.bytes < (tcp ? first_fragment_tcp_min : first_fragment_min)) {
         return &d.counters.frag_tiny;
     }
-    if (tcp && h.fragment_offset == 8) {
+    if (tcp && f.offset == 8) {
         return &d.counters.frag_tiny; // would rewrite the flags (RFC 1858 3.2)
     }
     return nullptr;
@@ -138,10 +161,10 @@ Placed place(Reassembly& r, netmsg::Packet& p, std::uint32_t offset, std::uint32
 }
 
 // The end of the datagram as this fragment fixes it; false when it contradicts what is known.
-bool fix_total(Reassembly& r, const wire::Ipv4Header& h)
+bool fix_total(Reassembly& r, const Fragment& f)
 {
-    std::uint32_t ends = h.fragment_offset + h.payload_bytes();
-    if (!h.more_fragments) {
+    std::uint32_t ends = f.offset + f.bytes;
+    if (!f.more) {
         if (r.total != 0 && r.total != ends) {
             return false;
         }
@@ -156,6 +179,31 @@ bool fix_total(Reassembly& r, const wire::Ipv4Header& h)
     return r.total == 0 || ends <= r.total;
 }
 
+// The header of the whole datagram: that of the first fragment, without what made it one.
+void put_header(netmsg::Packet& whole, const netmsg::Packet& first, std::uint32_t payload)
+{
+    auto header = static_cast<std::uint32_t>(first.data - first.l3);
+    if (!is_v6(first)) {
+        std::memcpy(whole.put(header), first.l3, header);
+        base::store_be16(whole.data + 2, static_cast<std::uint16_t>(header + payload));
+        base::store_be16(whole.data + 6, 0);
+        return;
+    }
+    auto h = wire::parse_ipv6_quote(first.l3, header);
+    wire::Ipv6Chain chain;
+    INVARIANT(h && wire::walk_ipv6_chain(first.l3, header, *h, chain).fault == wire::ChainFault::none);
+    header -= wire::ipv6_fragment_bytes;
+    std::memcpy(whole.put(header), first.l3, header);
+    whole.data[chain.next_at] = static_cast<std::byte>(chain.protocol);
+    base::store_be16(whole.data + 4, static_cast<std::uint16_t>(header - wire::ipv6_header_bytes + payload));
+}
+
+std::uint32_t header_of_whole(const netmsg::Packet& first)
+{
+    auto header = static_cast<std::uint32_t>(first.data - first.l3);
+    return is_v6(first) ? header - wire::ipv6_fragment_bytes - wire::ipv6_header_bytes : header;
+}
+
 // One packet with the header of the first fragment and all payload, in buffers of its own.
 netmsg::Packet* assemble(Domain& d, Interface& in, Reassembly& r)
 {
@@ -164,16 +212,13 @@ netmsg::Packet* assemble(Domain& d, Interface& in, Reassembly& r)
     if (whole == nullptr) {
         return nullptr;
     }
-    auto header = static_cast<std::uint32_t>(first.data - first.l3);
-    std::memcpy(whole->put(header), first.l3, header);
+    put_header(*whole, first, r.total);
     for (lwkt::Message* m = r.pieces; m != nullptr; m = m->next) {
         if (!d.stack.pool().append(*whole, *as_packet(m), 0, as_packet(m)->total())) {
             whole->free();
             return nullptr;
         }
     }
-    base::store_be16(whole->data + 2, static_cast<std::uint16_t>(header + r.total));
-    base::store_be16(whole->data + 6, 0);
     whole->l3 = whole->data;
     whole->netif = first.netif;
     whole->stamp = first.stamp;
@@ -196,25 +241,19 @@ Reassembly::Reassembly(Domain& d) : lwkt::Timer(on_timeout), domain(d)
 {
 }
 
-Ipv4State::Ipv4State(Domain& d)
+ReassemblyState::ReassemblyState(Domain& d)
 {
     for (unsigned i = 0; i < reassembly_datagrams_max; ++i) {
         unused.push_back(datagrams.emplace_back(d));
     }
-    for (auto& id : next_id) {
-        id = static_cast<std::uint16_t>(d.random.next());
-    }
-    atomic_id = static_cast<std::uint16_t>(d.random.next());
 }
 
-Ipv4State::~Ipv4State() = default;
-
-netmsg::Packet* ipv4_reassemble(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
+netmsg::Packet* reassemble(Domain& d, Interface& in, netmsg::Packet& p, const Fragment& f)
 {
-    Ipv4State& s = *d.ipv4;
+    ReassemblyState& s = *d.reassembly;
     count(d.counters.frag_in);
-    Reassembly* r = find(d, h);
-    if (auto* reason = objection(d, h); reason != nullptr) {
+    Reassembly* r = find(d, f);
+    if (auto* reason = objection(d, f); reason != nullptr) {
         if (r != nullptr && !r->poisoned) {
             condemn(d, *r, *reason);
             return refuse(p, d.counters.frag_refused);
@@ -222,28 +261,29 @@ netmsg::Packet* ipv4_reassemble(Domain& d, Interface& in, netmsg::Packet& p, con
         return refuse(p, *reason);
     }
     if (r == nullptr) {
-        r = &begin(d, h);
+        r = &begin(d, f);
     }
     if (r->poisoned) {
         return refuse(p, d.counters.frag_refused);
     }
-    if (s.fragments >= reassembly_fragments_max || s.fragment_bytes + h.payload_bytes() > reassembly_bytes_max ||
+    if (s.fragments >= reassembly_fragments_max || s.fragment_bytes + f.bytes > reassembly_bytes_max ||
         r->count >= reassembly_per_datagram_max) {
         return refuse(p, d.counters.frag_limit);
     }
     p.l3 = p.data;
-    p.pull(h.header_bytes);
-    Placed placed = place(*r, p, h.fragment_offset, h.payload_bytes());
+    p.pull(f.header_bytes);
+    Placed placed = place(*r, p, f.offset, f.bytes);
     if (placed == Placed::duplicate) {
         return refuse(p, d.counters.frag_duplicate);
     }
     if (placed == Placed::yes) {
         ++r->count;
-        r->bytes += h.payload_bytes();
+        r->bytes += f.bytes;
         ++s.fragments;
-        s.fragment_bytes += h.payload_bytes();
+        s.fragment_bytes += f.bytes;
+        r->protocol = f.offset == 0 ? f.protocol : r->protocol;
     }
-    if (placed == Placed::overlap || !fix_total(*r, h)) {
+    if (placed == Placed::overlap || !fix_total(*r, f)) {
         bool hung = placed == Placed::yes; // then it is freed with the others
         condemn(d, *r, d.counters.frag_overlap);
         return hung ? nullptr : refuse(p, d.counters.frag_refused);
@@ -251,9 +291,8 @@ netmsg::Packet* ipv4_reassemble(Domain& d, Interface& in, netmsg::Packet& p, con
     if (r->total == 0 || r->bytes != r->total) {
         return nullptr; // no overlaps, so enough bytes are all bytes
     }
-    if (offset_of(*as_packet(r->pieces)) != 0 ||
-        static_cast<std::uint32_t>(as_packet(r->pieces)->data - as_packet(r->pieces)->l3) + r->total >
-            wire::ipv4_packet_max) {
+    const netmsg::Packet& first = *as_packet(r->pieces);
+    if (offset_of(first) != 0 || header_of_whole(first) + r->total > wire::ipv4_packet_max) {
         condemn(d, *r, d.counters.frag_malformed); // later fragments had shorter headers than the first
         return nullptr;
     }

@@ -1,0 +1,323 @@
+// The IPv6 addresses of this host as one CPU knows them: configured ones, link-local and autoconfigured ones (RFC 4862)
+// with stable interface identifiers (RFC 7217), and which of them a packet leaves from (RFC 6724). Lifetimes are looked
+// at when an address is used, so nothing has to happen when they end. Owner: the domain's CPU.
+#include <algorithm>
+#include <cstring>
+
+#include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
+
+namespace protocols {
+
+namespace {
+
+constexpr base::Micros two_hours = base::seconds(7200); // RFC 4862 5.5.3 e
+constexpr std::uint8_t attempts_max = 3;                // RFC 7217 7: IDGEN_RETRIES
+constexpr unsigned identifier_bits = 64;                // RFC 2464 4
+
+base::Instant until(base::Instant now, std::uint32_t seconds)
+{
+    return seconds == wire::nd_forever ? base::never : now + base::seconds(seconds);
+}
+
+// RFC 7217 5: F(Prefix, Net_Iface, DAD_Counter, secret). Reserved identifiers (RFC 5453) are too rare to be met and
+// refused by the next counter.
+base::IpAddr stable_address(const Domain& d, const Interface& in, const base::IpAddr& prefix, std::uint8_t attempt)
+{
+    struct {
+        unsigned char prefix[8];
+        char name[16] = {};
+        std::uint64_t counter;
+    } input;
+    std::memcpy(input.prefix, prefix.on_wire().bytes(), sizeof input.prefix);
+    const std::string& name = in.netif->info().name;
+    name.copy(input.name, sizeof input.name);
+    input.counter = attempt;
+    unsigned char bytes[16];
+    std::uint64_t identifier = 0;
+    for (; (identifier >> 7) == 0 || (identifier >> 7) == 0xfdffffffffffff80U >> 7; input.counter += 256) {
+        identifier = base::siphash(d.stack.address_secret(), &input, sizeof input);
+    }
+    std::memcpy(bytes, input.prefix, sizeof input.prefix);
+    std::memcpy(bytes + 8, &identifier, sizeof identifier);
+    return base::IpAddr::v6(bytes).in_zone(in.index);
+}
+
+Ipv6Address* find(Domain& d, const base::IpAddr& a, std::uint32_t interface)
+{
+    for (Ipv6Address& own : d.ipv6->addresses) {
+        if (own.addr == a && own.interface == interface) {
+            return &own;
+        }
+    }
+    return nullptr;
+}
+
+// What is over makes room.
+bool has_room(Domain& d, std::uint32_t interface)
+{
+    std::erase_if(d.ipv6->addresses, [&](const Ipv6Address& a) { return a.valid_until <= d.now(); });
+    auto mine = std::count_if(d.ipv6->addresses.begin(), d.ipv6->addresses.end(),
+        [&](const Ipv6Address& a) { return a.interface == interface; });
+    return static_cast<unsigned>(mine) < addresses_per_interface_max;
+}
+
+void add(Domain& d, const Interface& in, Ipv6Address a)
+{
+    if (find(d, a.addr, in.index) != nullptr) {
+        return;
+    }
+    a.interface = in.index;
+    a.usable_at = ipv6_start_detection(d, in, a.addr);
+    d.ipv6->addresses.push_back(a);
+}
+
+void add_stable(Domain& d, const Interface& in, const base::IpAddr& prefix, std::uint8_t attempt, base::Instant valid,
+    base::Instant preferred)
+{
+    Ipv6Address a;
+    a.addr = stable_address(d, in, prefix, attempt);
+    a.length = identifier_bits;
+    a.autoconf = true;
+    a.attempt = attempt;
+    a.valid_until = valid;
+    a.preferred_until = preferred;
+    add(d, in, a);
+}
+
+base::IpAddr link_local_prefix()
+{
+    static constexpr unsigned char b[16] = {0xfe, 0x80};
+    return base::IpAddr::v6(b);
+}
+
+void take_on_link(Domain& d, const Interface& in, const wire::NdPrefix& p)
+{
+    auto& list = d.ipv6->prefixes;
+    base::Prefix prefix{p.addr, p.length};
+    auto at = std::find_if(list.begin(), list.end(),
+        [&](const OnLinkPrefix& known) { return known.prefix == prefix && known.interface == in.index; });
+    if (at != list.end()) {
+        at->until = until(d.now(), p.valid_s);
+        return;
+    }
+    if (p.valid_s == 0) {
+        return;
+    }
+    std::erase_if(list, [&](const OnLinkPrefix& known) { return known.until <= d.now(); });
+    if (list.size() == prefixes_max) {
+        return count(d.counters.nd_prefixes_refused);
+    }
+    list.push_back({prefix, in.index, until(d.now(), p.valid_s)});
+}
+
+// RFC 4862 5.5.3 e: an unauthenticated advertisement cannot end an address sooner than two hours from now.
+void refresh(Domain& d, Ipv6Address& a, const wire::NdPrefix& p)
+{
+    base::Instant now = d.now();
+    a.preferred_until = until(now, p.preferred_s);
+    base::Instant wanted = until(now, p.valid_s);
+    if (wanted - now > two_hours || wanted > a.valid_until) {
+        a.valid_until = wanted;
+    } else if (a.valid_until - now > two_hours) {
+        a.valid_until = now + two_hours;
+    }
+}
+
+void autoconfigure(Domain& d, const Interface& in, const wire::NdPrefix& p)
+{
+    if (p.preferred_s > p.valid_s || p.length != 128 - identifier_bits) {
+        return count(d.counters.nd_prefixes_refused); // RFC 4862 5.5.3 c, d
+    }
+    bool known = false;
+    for (Ipv6Address& a : d.ipv6->addresses) {
+        if (a.autoconf && a.interface == in.index && base::Prefix{p.addr, p.length}.contains(a.addr)) {
+            refresh(d, a, p);
+            known = true;
+        }
+    }
+    if (known || p.valid_s == 0) {
+        return;
+    }
+    if (!has_room(d, in.index)) {
+        return count(d.counters.nd_prefixes_refused);
+    }
+    add_stable(d, in, p.addr, 0, until(d.now(), p.valid_s), until(d.now(), p.preferred_s));
+}
+
+// RFC 6724 3.1, RFC 4291 2.7: numbers that compare like the sizes of scopes.
+unsigned scope(const base::IpAddr& a)
+{
+    if (a.is_multicast_v6()) {
+        return a.bytes()[1] & 0xf;
+    }
+    return a.is_link_local_v6() || a == base::IpAddr::loopback_v6() ? 2 : 0xe;
+}
+
+// RFC 6724 2.1, those rows of the default table that an address of ours can meet.
+unsigned label(const base::IpAddr& a)
+{
+    const unsigned char* b = a.bytes();
+    if ((b[0] & 0xfe) == 0xfc) {
+        return 13;
+    }
+    std::uint32_t first = base::load_be32(b);
+    return first >> 16 == 0x2002 ? 2 : first == 0x20010000 ? 5 : 1;
+}
+
+unsigned common_bits(const base::IpAddr& a, const base::IpAddr& b, unsigned most)
+{
+    unsigned n = 0;
+    while (n < most && ((a.bytes()[n / 8] ^ b.bytes()[n / 8]) >> (7 - n % 8) & 1) == 0) {
+        ++n;
+    }
+    return n;
+}
+
+// RFC 6724 5: is `a` better than `b`? Rules 4 (home addresses), 5 (all are the outgoing interface's) and 7 (temporary
+// ones) decide nothing here.
+bool better(const Ipv6Address& a, const Ipv6Address& b, const base::IpAddr& to, base::Instant now)
+{
+    if (a.addr == to || b.addr == to) { // rule 1
+        return a.addr == to;
+    }
+    unsigned scope_a = scope(a.addr);
+    unsigned scope_b = scope(b.addr);
+    if (scope_a != scope_b) { // rule 2
+        return scope_a < scope_b ? scope_a >= scope(to) : scope_b < scope(to);
+    }
+    bool deprecated_a = a.preferred_until <= now;
+    bool deprecated_b = b.preferred_until <= now;
+    if (deprecated_a != deprecated_b) { // rule 3
+        return deprecated_b;
+    }
+    bool label_a = label(a.addr) == label(to);
+    bool label_b = label(b.addr) == label(to);
+    if (label_a != label_b) { // rule 6
+        return label_a;
+    }
+    return common_bits(a.addr, to, a.length) > common_bits(b.addr, to, b.length); // rule 8
+}
+
+void duplicate_here(Domain& d, const Interface& in, const base::IpAddr& a)
+{
+    Ipv6Address* own = find(d, a, in.index);
+    if (own == nullptr || !own->tentative(d.now())) {
+        return;
+    }
+    count(d.counters.nd_duplicates);
+    own->duplicate = true;
+    ipv6_stop_detection(d, a);
+    if (own->autoconf && own->attempt + 1 < attempts_max && has_room(d, in.index)) {
+        Ipv6Address old = *own;
+        add_stable(d, in, old.addr, static_cast<std::uint8_t>(old.attempt + 1), old.valid_until, old.preferred_until);
+    }
+}
+
+void duplicate_dispatch(lwkt::Message& m)
+{
+    Domain& d = forwarded_domain(m);
+    auto& p = static_cast<netmsg::Packet&>(m);
+    base::IpAddr a = base::IpAddr::v6(p.data);
+    const Interface& in = received_on(d, p);
+    p.free();
+    duplicate_here(d, in, a);
+}
+
+} // namespace
+
+void ipv6_attach(Domain& d, const Interface& in)
+{
+    d.ipv6->links.resize(in.index);
+    for (const InterfaceAddress& a : in.addresses6) {
+        Ipv6Address own;
+        own.addr = a.addr.in_zone(in.index);
+        own.length = a.length;
+        add(d, in, own);
+    }
+    if (!in.ipv6 || !in.netif->info().ethernet) {
+        return;
+    }
+    auto is_link_local = [](const InterfaceAddress& a) { return a.addr.is_link_local_v6(); };
+    if (std::none_of(in.addresses6.begin(), in.addresses6.end(), is_link_local)) {
+        add_stable(d, in, link_local_prefix(), 0, base::never, base::never); // RFC 4862 5.3
+    }
+    if (in.slaac) {
+        ipv6_start_solicitation(d, in);
+    }
+}
+
+bool ipv6_is_local(Domain& d, const base::IpAddr& a)
+{
+    for (const Ipv6Address& own : d.ipv6->addresses) {
+        if (own.addr == a && own.usable(d.now())) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool is_local(Domain& d, const base::IpAddr& a)
+{
+    return a.is_v4() ? d.stack.is_local_v4(a) : ipv6_is_local(d, a);
+}
+
+const Ipv6Address* ipv6_find_address(Domain& d, const base::IpAddr& a, std::uint32_t interface)
+{
+    return find(d, a, interface);
+}
+
+base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& destination)
+{
+    base::Instant now = d.now();
+    const Ipv6Address* best = nullptr;
+    for (const Ipv6Address& a : d.ipv6->addresses) {
+        if (a.interface == out.index && a.usable(now) && (best == nullptr || better(a, *best, destination, now))) {
+            best = &a;
+        }
+    }
+    return best != nullptr ? best->addr : base::IpAddr{};
+}
+
+base::IpAddr ipv6_link_source(Domain& d, const Interface& out)
+{
+    for (const Ipv6Address& a : d.ipv6->addresses) {
+        if (a.interface == out.index && a.addr.is_link_local_v6() && a.usable(d.now())) {
+            return a.addr;
+        }
+    }
+    return {};
+}
+
+void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p)
+{
+    if (p.addr.is_link_local_v6() || p.addr.is_multicast_v6()) {
+        return; // RFC 4861 6.3.4, RFC 4862 5.5.3 b
+    }
+    if (p.on_link) {
+        take_on_link(d, in, p);
+    }
+    if (p.autonomous && in.slaac) {
+        autoconfigure(d, in, p);
+    }
+}
+
+void ipv6_duplicate(Domain& d, Interface& in, const base::IpAddr& a)
+{
+    netmsg::Packet* p = d.stack.pool().allocate();
+    if (p != nullptr) {
+        std::memcpy(p->put(16), a.bytes(), 16);
+        p->netif = in.netif;
+        tell_all_cpus(d, *p, duplicate_dispatch);
+        p->free();
+    }
+    duplicate_here(d, in, a);
+}
+
+// RFC 6437 3: the same for all packets of a flow, and nobody can tell which flows share one.
+std::uint32_t ipv6_flow_label(const Domain& d, const base::FourTuple& flow)
+{
+    return static_cast<std::uint32_t>(base::siphash(d.ipv6->label_key, &flow, sizeof flow)) & 0xfffff;
+}
+
+} // namespace protocols

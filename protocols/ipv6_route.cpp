@@ -1,0 +1,156 @@
+// Where an IPv6 destination goes (RFC 4861 5.2): this host, the link, a redirect, the longest of configured routes and
+// advertised prefixes, a default router. Owner: the domain's CPU; configured routes are shared and constant.
+#include <algorithm>
+
+#include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
+#include "protocols/neighbor.hpp"
+
+namespace protocols {
+
+namespace {
+
+RedirectEntry& redirect_slot(Domain& d, const base::IpAddr& destination)
+{
+    return d.ipv6->redirects[base::siphash(d.table_key, destination.bytes(), 16) % redirect_slots];
+}
+
+bool fill(Domain& d, const base::IpAddr& destination, Interface& out, const base::IpAddr& next_hop, Route& route)
+{
+    route.interface = &out;
+    route.next_hop = next_hop;
+    route.source = ipv6_source(d, out, destination);
+    std::uint32_t mtu = out.netif->info().mtu;
+    std::uint32_t said = d.ipv6->link(out.index).mtu;
+    route.mtu = pmtu_lookup(d, destination, said != 0 ? std::min(mtu, said) : mtu);
+    return !route.source.is_any();
+}
+
+Interface* of_index(Domain& d, std::uint32_t index)
+{
+    const auto& all = d.stack.interfaces();
+    return index >= 1 && index <= all.size() ? all[index - 1].get() : nullptr;
+}
+
+// Groups leave by their zone's interface, those without a zone by the first link.
+Interface* first_link(Domain& d)
+{
+    for (const auto& in : d.stack.interfaces()) {
+        if (in->ipv6 && !in->netif->info().loopback) {
+            return in.get();
+        }
+    }
+    return nullptr;
+}
+
+// RFC 4861 6.3.6: one that works before one of which nothing is known, among equals the first.
+const DefaultRouter* choose_router(Domain& d)
+{
+    const DefaultRouter* chosen = nullptr;
+    for (const DefaultRouter& r : d.ipv6->routers) {
+        if (r.until <= d.now()) {
+            continue;
+        }
+        if (neighbor_works(d, r.interface, r.addr)) {
+            return &r;
+        }
+        chosen = chosen == nullptr ? &r : chosen;
+    }
+    return chosen;
+}
+
+struct Way {
+    int length = -1; // of the prefix
+    Interface* out = nullptr;
+    base::IpAddr next_hop;
+};
+
+Way longest(Domain& d, const base::IpAddr& destination)
+{
+    Way way;
+    for (const RouteEntry& e : d.stack.routes6()) { // longest first
+        if (e.destination.contains(destination)) {
+            way = {e.destination.length, e.interface, e.gateway.is_any() ? destination : e.gateway};
+            break;
+        }
+    }
+    for (const OnLinkPrefix& p : d.ipv6->prefixes) {
+        if (p.prefix.length > way.length && p.until > d.now() && p.prefix.contains(destination)) {
+            way = {p.prefix.length, of_index(d, p.interface), destination};
+        }
+    }
+    if (way.length < 0) {
+        if (const DefaultRouter* r = choose_router(d); r != nullptr) {
+            way = {0, of_index(d, r->interface), r->addr};
+        }
+    }
+    return way;
+}
+
+} // namespace
+
+bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
+{
+    if (ipv6_is_local(d, destination)) {
+        Interface* lo = d.stack.loopback();
+        if (lo == nullptr) {
+            return false;
+        }
+        out = Route{lo, destination, destination, lo->netif->info().mtu};
+        return true;
+    }
+    if (destination == base::IpAddr::loopback_v6() || destination.is_any()) {
+        return false;
+    }
+    if (destination.is_link_scoped() || destination.is_multicast_v6()) {
+        bool choose = destination.zone() == 0 && destination.is_multicast_v6();
+        Interface* link = choose ? first_link(d) : of_index(d, destination.zone());
+        if (link == nullptr || !link->ipv6) {
+            return false; // RFC 4007 6: without its zone a link-local address means nothing
+        }
+        return fill(d, destination.in_zone(link->index), *link, destination.in_zone(link->index), out);
+    }
+    if (d.ipv6->redirect_count != 0) {
+        const RedirectEntry& r = redirect_slot(d, destination);
+        if (r.interface != 0 && r.destination == destination) {
+            return fill(d, destination, *of_index(d, r.interface), r.next_hop, out);
+        }
+    }
+    Way way = longest(d, destination);
+    return way.out != nullptr && fill(d, destination, *way.out, way.next_hop, out);
+}
+
+// RFC 4861 8.1: believed from the router that the destination goes through now.
+bool nd_redirect_believable(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m)
+{
+    Route route;
+    base::IpAddr destination = m.destination.in_zone(in.index);
+    bool on_link = m.target == m.destination;
+    bool sane = on_link || m.target.is_link_local_v6();
+    return sane && !destination.is_link_scoped() && ipv6_route_lookup(d, destination, route) &&
+           route.interface == &in && route.next_hop == from;
+}
+
+void ipv6_take_redirect(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m)
+{
+    base::IpAddr destination = m.destination;
+    RedirectEntry& r = redirect_slot(d, destination);
+    if (r.interface == 0) {
+        ++d.ipv6->redirect_count;
+    }
+    r = {destination, m.target.in_zone(in.index), from, in.index};
+}
+
+void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    std::erase_if(
+        d.ipv6->routers, [&](const DefaultRouter& r) { return r.interface == interface && r.addr == address; });
+    for (RedirectEntry& r : d.ipv6->redirects) {
+        if (r.interface == interface && (r.router == address || r.next_hop == address)) {
+            r = {};
+            --d.ipv6->redirect_count;
+        }
+    }
+}
+
+} // namespace protocols

@@ -1,0 +1,93 @@
+// What routers say (RFC 4861 6.3.4, 8.3), applied on every CPU to its own copy: default routers, prefixes, addresses,
+// the link's parameters, redirects. Owner: the domain's CPU.
+#include <algorithm>
+
+#include "protocols/ipv6.hpp"
+#include "protocols/neighbor.hpp"
+
+namespace protocols {
+
+namespace {
+
+constexpr std::uint32_t reachable_most_ms = 3'600'000; // RFC 4861 6.2.1
+constexpr std::uint32_t retransmit_least_ms = 100;     // an advertisement must not make us flood the link
+
+void learn_mac(Domain& d, const Interface& in, const base::IpAddr& address, const wire::NdMessage& m, bool router)
+{
+    NeighborNews news;
+    news.interface = in.index;
+    news.address = address;
+    news.has_mac = m.mac.has_value();
+    news.mac = m.mac.value_or(base::MacAddr{});
+    news.create = true;
+    news.confirmed = false;
+    news.says_router = router; // a redirect to a host says nothing about routers
+    news.router = router;
+    neighbor_take(d, news); // every CPU hears the message itself
+}
+
+void take_default_router(Domain& d, const Interface& in, const base::IpAddr& from, std::uint16_t life_s)
+{
+    auto& list = d.ipv6->routers;
+    auto at = std::find_if(
+        list.begin(), list.end(), [&](const DefaultRouter& r) { return r.addr == from && r.interface == in.index; });
+    if (life_s == 0) {
+        if (at != list.end()) {
+            nd_router_lost(d, in.index, from); // RFC 4861 6.3.5: what went through it finds another way
+        }
+        return;
+    }
+    base::Instant until = d.now() + base::seconds(life_s);
+    if (at != list.end()) {
+        at->until = until;
+        return;
+    }
+    std::erase_if(list, [&](const DefaultRouter& r) { return r.until <= d.now(); });
+    if (list.size() < routers_max) {
+        list.push_back({from, in.index, until});
+    }
+}
+
+void take_parameters(Ipv6Link& link, const Interface& in, const wire::NdMessage& m)
+{
+    link.router_seen = true;
+    link.hop_limit = m.hop_limit != 0 ? m.hop_limit : link.hop_limit;
+    if (m.reachable_ms != 0 && m.reachable_ms <= reachable_most_ms) {
+        link.reachable = base::millis(m.reachable_ms);
+    }
+    if (m.retransmit_ms != 0) {
+        link.retransmit = base::millis(std::max(m.retransmit_ms, retransmit_least_ms));
+    }
+    if (m.mtu >= wire::ipv6_mtu_min && m.mtu <= in.netif->info().mtu) { // RFC 4861 6.3.4
+        link.mtu = m.mtu;
+    }
+}
+
+void take_advertisement(Domain& d, const Interface& in, const base::IpAddr& from, const wire::NdMessage& m)
+{
+    if (!in.slaac) {
+        return; // the administrator configures this interface
+    }
+    take_default_router(d, in, from, m.router_life_s);
+    take_parameters(d.ipv6->link(in.index), in, m);
+    learn_mac(d, in, from, m, true);
+    for (unsigned i = 0; i < m.prefix_count; ++i) {
+        ipv6_take_prefix(d, in, m.prefixes[i]);
+    }
+}
+
+} // namespace
+
+void nd_router_message(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m)
+{
+    base::assert_on(d.cpu.owner());
+    if (m.type == wire::nd_router_advertisement) {
+        return take_advertisement(d, in, from, m);
+    }
+    ipv6_take_redirect(d, in, from, m);
+    if (m.mac) {
+        learn_mac(d, in, m.target.in_zone(in.index), m, m.target != m.destination);
+    }
+}
+
+} // namespace protocols

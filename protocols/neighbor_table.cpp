@@ -1,0 +1,350 @@
+// The neighbour table: lookup on the fast path (one hash, one compare), the states of an entry and its retries, the
+// packets that wait. Owner: the domain's CPU.
+#include "protocols/icmp.hpp"
+#include "protocols/ipv4.hpp"
+#include "protocols/ipv6.hpp"
+#include "protocols/neighbor.hpp"
+#include "protocols/wire/ethernet.hpp"
+
+namespace protocols {
+
+namespace {
+
+NeighborEntry*& bucket(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    std::uint64_t hash;
+    if (address.is_v4()) {
+        std::uint32_t key[2] = {address.v4(), interface};
+        hash = base::siphash(d.table_key, key, sizeof key);
+    } else {
+        hash = base::siphash(d.table_key, address.bytes(), 16) + interface;
+    }
+    return d.neighbors->table[hash % NeighborTable::buckets];
+}
+
+Interface& interface_of(Domain& d, const NeighborEntry& e)
+{
+    return *d.stack.interfaces()[e.interface - 1];
+}
+
+netmsg::Packet* pop(netmsg::PacketQueue& q)
+{
+    return static_cast<netmsg::Packet*>(q.pop());
+}
+
+void ask(Domain& d, NeighborEntry& e)
+{
+    bool v4 = e.address.is_v4();
+    d.wheel.arm(e, d.now() + (v4 ? neighbor_retry : d.ipv6->link(e.interface).retransmit));
+    if (!d.neighbors->requests.take(d.now())) {
+        count(d.counters.neighbor_rate_limited); // asked again at the retry
+        return;
+    }
+    ++e.attempts;
+    if (v4) {
+        arp_solicit(d, e);
+    } else {
+        nd_solicit(d, e);
+    }
+}
+
+// Ends the entry; its queue must be empty.
+void end(Domain& d, NeighborEntry& e)
+{
+    INVARIANT(e.waiting.empty());
+    NeighborEntry** at = &bucket(d, e.interface, e.address);
+    while (*at != &e) {
+        at = &(*at)->chain;
+    }
+    *at = e.chain;
+    d.wheel.cancel(e);
+    if (e.status == NeighborStatus::incomplete) {
+        --d.neighbors->resolving_count;
+    }
+    e.status = NeighborStatus::unused;
+    e.link.unlink();
+    d.neighbors->unused.push_back(e);
+}
+
+// Nobody answered: the entry ends and whoever waited hears of it (RFC 1122 2.3.2.2, 3.3.1.4; RFC 4861 7.2.2).
+void fail(Domain& d, NeighborEntry& e)
+{
+    count(d.counters.neighbor_failed);
+    netmsg::PacketQueue orphans;
+    while (netmsg::Packet* p = pop(e.waiting)) {
+        orphans.push(*p);
+    }
+    Interface& out = interface_of(d, e);
+    end(d, e); // first: what a socket sends in answer asks anew
+    while (netmsg::Packet* p = pop(orphans)) {
+        p->netif = out.netif;
+        icmp_local_unreachable(d, *p, wire::unreachable_host);
+        p->free();
+    }
+}
+
+void on_timer(lwkt::Timer& t)
+{
+    auto& e = static_cast<NeighborEntry&>(t);
+    if (e.status == NeighborStatus::delaying) {
+        e.status = NeighborStatus::probing;
+        e.attempts = 0;
+        ask(e.domain, e);
+    } else if (e.attempts >= neighbor_attempts_max) {
+        fail(e.domain, e);
+    } else {
+        ask(e.domain, e);
+    }
+}
+
+// Room for another entry: the neighbour whose confirmation is the oldest goes.
+bool evict(Domain& d)
+{
+    NeighborEntry* oldest = d.neighbors->known.front();
+    if (oldest == nullptr) {
+        return false;
+    }
+    count(d.counters.neighbor_evicted);
+    end(d, *oldest);
+    return true;
+}
+
+// A new entry in state incomplete; null when the table is full of resolutions.
+NeighborEntry* make(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    NeighborTable& s = *d.neighbors;
+    if (s.resolving_count >= neighbors_resolving_max || (s.unused.empty() && !evict(d))) {
+        count(d.counters.neighbor_table_full);
+        return nullptr;
+    }
+    NeighborEntry& e = *s.unused.pop_front();
+    e.address = address;
+    e.interface = interface;
+    e.status = NeighborStatus::incomplete;
+    e.attempts = 0;
+    e.router = false;
+    NeighborEntry*& head = bucket(d, interface, address);
+    e.chain = head;
+    head = &e;
+    s.resolving.push_back(e);
+    ++s.resolving_count;
+    return &e;
+}
+
+// The entry's address is known and, until `fresh_until`, confirmed; what waits is sent.
+void settle(Domain& d, NeighborEntry& e, base::Instant fresh_until)
+{
+    if (e.status == NeighborStatus::incomplete) {
+        --d.neighbors->resolving_count;
+    }
+    e.status = NeighborStatus::reachable;
+    e.attempts = 0;
+    e.fresh_until = fresh_until;
+    d.wheel.cancel(e);
+    e.link.unlink();
+    d.neighbors->known.push_back(e);
+    std::uint16_t type = e.address.is_v4() ? wire::ethertype_ipv4 : wire::ethertype_ipv6;
+    Interface& out = interface_of(d, e);
+    while (netmsg::Packet* p = pop(e.waiting)) {
+        link_transmit(out, e.mac, type, *p);
+    }
+}
+
+void confirm(Domain& d, NeighborEntry& e)
+{
+    // RFC 4861 6.3.2: between 0.5 and 1.5 times the base, so that hosts do not ask in step.
+    base::Micros reachable = e.address.is_v4() ? neighbor_reachable : d.ipv6->link(e.interface).reachable;
+    auto base_us = static_cast<std::uint32_t>(reachable.count());
+    settle(d, e, d.now() + reachable / 2 + base::Micros{d.random.below(base_us)});
+}
+
+void make_stale(Domain& d, NeighborEntry& e)
+{
+    settle(d, e, d.now() - base::Micros{1});
+}
+
+// Pieces may lie in a socket's ring, which does not wait for a neighbour.
+netmsg::Packet* own_bytes(Domain& d, netmsg::Packet& p)
+{
+    if (p.piece_count == 0 || p.large != nullptr) {
+        return &p;
+    }
+    netmsg::Packet* copy = d.stack.pool().clone(p);
+    p.free();
+    return copy;
+}
+
+// RFC 4861 7.2.5, for an entry whose address is known. True when something changed.
+bool revise(Domain& d, NeighborEntry& e, const NeighborNews& n)
+{
+    bool differs = n.has_mac && n.mac != e.mac;
+    if (differs && !n.replaces) {
+        if (e.status != NeighborStatus::reachable || e.fresh_until < d.now()) {
+            return false;
+        }
+        make_stale(d, e); // somebody doubts it
+        return true;
+    }
+    if (differs) {
+        e.mac = n.mac;
+    }
+    if (n.confirmed) {
+        confirm(d, e);
+    } else if (differs) {
+        make_stale(d, e);
+    }
+    return differs;
+}
+
+void news_dispatch(lwkt::Message& m)
+{
+    Domain& d = forwarded_domain(m);
+    auto& p = static_cast<netmsg::Packet&>(m);
+    NeighborNews n;
+    std::memcpy(static_cast<void*>(&n), p.data, sizeof n);
+    p.free();
+    count(d.counters.neighbor_updates_in);
+    neighbor_take(d, n);
+}
+
+} // namespace
+
+NeighborEntry::NeighborEntry(Domain& d) : lwkt::Timer(on_timer), domain(d)
+{
+}
+
+NeighborTable::NeighborTable(Domain& d) : requests(500, 100), updates(1000, 200)
+{
+    for (unsigned i = 0; i < neighbors_max; ++i) {
+        unused.push_back(entries.emplace_back(d));
+    }
+}
+
+NeighborEntry* neighbor_find(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    NeighborEntry* e = bucket(d, interface, address);
+    while (e != nullptr && (e->address != address || e->interface != interface)) {
+        e = e->chain;
+    }
+    return e;
+}
+
+const base::MacAddr* neighbor_lookup(Domain& d, Interface& out, const base::IpAddr& next_hop)
+{
+    NeighborEntry* e = neighbor_find(d, out.index, next_hop);
+    if (e == nullptr || e->status == NeighborStatus::incomplete) {
+        return nullptr;
+    }
+    if (e->fresh_until < d.now() && e->status == NeighborStatus::reachable) {
+        e->attempts = 0;
+        if (next_hop.is_v4()) {
+            e->status = NeighborStatus::probing;
+            ask(d, *e);
+        } else {
+            e->status = NeighborStatus::delaying; // RFC 4861 7.3.3
+            d.wheel.arm(*e, d.now() + neighbor_first_probe);
+        }
+    }
+    return &e->mac;
+}
+
+bool neighbor_works(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    const NeighborEntry* e = neighbor_find(d, interface, address);
+    return e != nullptr && e->status != NeighborStatus::incomplete;
+}
+
+void neighbor_resolve(Domain& d, Interface& out, const base::IpAddr& next_hop, netmsg::Packet& p)
+{
+    NeighborEntry* e = neighbor_find(d, out.index, next_hop);
+    if (e == nullptr) {
+        e = make(d, out.index, next_hop);
+        if (e == nullptr) {
+            p.free();
+            return;
+        }
+        ask(d, *e);
+    }
+    netmsg::Packet* own = own_bytes(d, p);
+    if (own == nullptr) {
+        count(d.counters.neighbor_queue_dropped);
+        return;
+    }
+    count(d.counters.neighbor_queued);
+    e->waiting.push(*own);
+    if (e->waiting.size() > neighbor_queue_max) {
+        count(d.counters.neighbor_queue_dropped);
+        pop(e->waiting)->free(); // RFC 1122 2.3.2.2, RFC 4861 7.2.2: at least the latest packet is kept
+    }
+}
+
+bool neighbor_take(Domain& d, const NeighborNews& n)
+{
+    NeighborEntry* e = neighbor_find(d, n.interface, n.address);
+    if (e == nullptr) {
+        e = n.create && n.has_mac ? make(d, n.interface, n.address) : nullptr;
+        if (e == nullptr) {
+            return false;
+        }
+    }
+    bool waited = e->status == NeighborStatus::incomplete;
+    if (waited && !n.has_mac) {
+        return false; // RFC 4861 7.2.5
+    }
+    if (n.says_router) {
+        if (e->router && !n.router) {
+            nd_router_lost(d, n.interface, n.address);
+        }
+        e->router = n.router;
+    }
+    bool changed = true;
+    if (!waited) {
+        changed = revise(d, *e, n);
+    } else {
+        e->mac = n.mac;
+        n.confirmed ? confirm(d, *e) : make_stale(d, *e);
+    }
+    if (changed) {
+        count(d.counters.neighbor_learned);
+    }
+    if (waited && !n.create) { // the answer to our question came in elsewhere: now everybody may know
+        NeighborNews for_all = n;
+        for_all.create = true;
+        neighbor_tell_others(d, for_all);
+    }
+    return changed;
+}
+
+void neighbor_tell_others(Domain& d, const NeighborNews& n)
+{
+    if (d.stack.cpus() == 1) {
+        return;
+    }
+    if (!d.neighbors->updates.take(d.now())) {
+        count(d.counters.neighbor_updates_shed); // the others ask for themselves when they need it
+        return;
+    }
+    for (std::size_t cpu = 0; cpu < d.stack.cpus(); ++cpu) {
+        if (cpu == d.id()) {
+            continue;
+        }
+        netmsg::Packet* p = d.stack.pool().allocate();
+        if (p == nullptr) {
+            count(d.counters.neighbor_updates_shed);
+            return;
+        }
+        static_assert(std::is_trivially_copyable_v<NeighborNews>);
+        std::memcpy(p->put(sizeof n), &n, sizeof n);
+        ipv4_forward(d, static_cast<base::CpuId>(cpu), *p, news_dispatch, lwkt::Shed::last);
+    }
+}
+
+void link_transmit(Interface& out, const base::MacAddr& to, std::uint16_t type, netmsg::Packet& p)
+{
+    wire::emit_ethernet(p.push(wire::ethernet_header_bytes), {to, out.netif->info().mac, type});
+    p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ethernet_header_bytes);
+    p.netif = out.netif;
+    p.netif->transmit(p);
+}
+
+} // namespace protocols
