@@ -32,9 +32,15 @@ class Differential(SystemTest):
         return seen
 
     def test_same_results_and_errnos(self):
-        on_kernel = self.observe(self.pair.a.prefix, self.pair.a_address)
+        self.compare(self.pair.a_address, self.bed.netd_address)
+
+    def test_same_results_and_errnos_over_ipv6(self):
+        self.compare(self.pair.a_address6, self.bed.netd_address6)
+
+    def compare(self, kernels, netds):
+        on_kernel = self.observe(self.pair.a.prefix, kernels)
         self.assertGreater(len(on_kernel), 60, on_kernel)
-        on_netd = self.observe(self.netd.prefix, self.netd.address)
+        on_netd = self.observe(self.netd.prefix, netds)
         for name, wanted in on_kernel.items():
             with self.subTest(case=name):
                 if name in NOT_YET:

@@ -127,10 +127,17 @@ def _program_of(pid):
 def add_address(space, device, address, prefix_length=24):
     """Gives the device its address, brings it up and makes CUBIC the congestion control of every route over it."""
     network = re.sub(r"\d+$", "0", address)
-    space.run(["sysctl", "-qw", f"net.ipv6.conf.{device}.disable_ipv6=1"], check=False)
     space.run(["ip", "address", "add", f"{address}/{prefix_length}", "dev", device])
     space.run(["ip", "link", "set", "dev", device, "txqueuelen", "1000", "up"])
     space.run(["ip", "route", "replace", f"{network}/{prefix_length}", "dev", device, "proto", "kernel", "scope", "link",
                "src", address, *CONGESTION])
     space.run(["ip", "route", "replace", "local", address, "dev", device, "table", "local", "proto", "kernel", "scope", "host",
                "src", address, *CONGESTION])
+
+
+def add_address6(space, device, address, prefix_length=64):
+    """The same for IPv6, without waiting for duplicates: the link is ours."""
+    network = address[:address.rindex("::")] + "::"
+    space.run(["ip", "-6", "address", "add", f"{address}/{prefix_length}", "dev", device, "nodad", "noprefixroute"])
+    space.run(["ip", "-6", "route", "replace", f"{network}/{prefix_length}", "dev", device, "proto", "kernel", *CONGESTION])
+    space.run(["ip", "-6", "route", "replace", "local", address, "dev", device, "table", "local", "proto", "kernel", *CONGESTION])

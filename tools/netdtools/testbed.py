@@ -16,11 +16,12 @@ import socket
 import subprocess
 
 from . import paths, process
-from .namespace import Namespace, add_address
+from .namespace import Namespace, add_address, add_address6
 from .process import ToolError
 
 DEVICE = "nd0"
-SLOTS = range(77, 250)  # 10.SLOT.0.0/24 belongs to one testbed, 10.SLOT.1.0/24 to one veth pair
+# 10.SLOT.0.0/24 and fd00:SLOT::/64 belong to one testbed, 10.SLOT.1.0/24 and fd00:SLOT:1::/64 to one veth pair.
+SLOTS = range(77, 250)
 
 CONFIG = """\
 socket = "{socket}"
@@ -32,13 +33,17 @@ level = "info"
 [[interface]]
 driver = "{driver}"
 name = "{tap}"
-address = "{addr}"
+address = ["{addr}", "{addr6}"]
 mtu = 1500
 queues = 0
 
 [[route]]
 destination = "0.0.0.0/0"
 gateway = "{gateway}"
+
+[[route]]
+destination = "::/0"
+gateway = "{gateway6}"
 """
 
 
@@ -103,6 +108,8 @@ class Testbed:
         self.log = directory.path / "netd.log"
         self.netd_address = f"10.{state['slot']}.0.2"
         self.peer_address = f"10.{state['slot']}.0.1"
+        self.netd_address6 = f"fd00:{state['slot']}::2"
+        self.peer_address6 = f"fd00:{state['slot']}::1"
 
     @classmethod
     def up(cls, name="default", cpus=None, driver="tap", config=None):
@@ -154,7 +161,7 @@ class Testbed:
 
     def _start_netd(self, text, cpus, driver):
         values = {"socket": self.socket, "cpus": cpus, "driver": driver, "tap": DEVICE, "addr": f"{self.netd_address}/24",
-                  "gateway": self.peer_address}
+                  "gateway": self.peer_address, "addr6": f"{self.netd_address6}/64", "gateway6": self.peer_address6}
         for key, value in values.items():
             text = text.replace("{" + key + "}", value)
         config = self.directory.path / "netd.toml"
@@ -179,12 +186,21 @@ class Testbed:
         if not process.wait_until(device_is_there, 5, step=0.1):
             raise ToolError(f"netd serves, but made no device {DEVICE} (driver '{driver}')")
         add_address(self.peer, DEVICE, self.peer_address)
+        addresses = [self.netd_address]
+        if self.serves_ipv6():
+            add_address6(self.peer, DEVICE, self.peer_address6)
+            addresses.append(self.netd_address6)
 
-        def pings():
-            return self.peer.run(["ping", "-n", "-q", "-c1", "-W1", self.netd_address], check=False).returncode == 0
+        def pings(address):
+            return self.peer.run(["ping", "-n", "-q", "-c1", "-W1", address], check=False).returncode == 0
 
-        if not process.wait_until(pings, 10, step=0.1):
-            raise ToolError(f"netd does not answer ping at {self.netd_address}")
+        for address in addresses:
+            if not process.wait_until(lambda: pings(address), 10, step=0.1):
+                raise ToolError(f"netd does not answer ping at {address}")
+
+    def serves_ipv6(self):
+        """A configuration of the caller's own may have left it out."""
+        return self.netd_address6 in (self.directory.path / "netd.toml").read_text()
 
     def answers(self):
         """Does netd accept on its socket?"""
@@ -212,6 +228,7 @@ class Testbed:
 
     def environment(self):
         return {"NETD_SOCKET": self.socket, "NETD_ADDR": self.netd_address, "PEER_ADDR": self.peer_address,
+                "NETD_ADDR6": self.netd_address6, "PEER_ADDR6": self.peer_address6,
                 "PEER_NS": self.peer.path, "NETRUN": str(paths.program("netrun")), "NETCTL": str(paths.program("netctl"))}
 
 
@@ -223,6 +240,7 @@ class VethPair:
         self.state = state
         self.a, self.b = Namespace.load(state["a"]), Namespace.load(state["b"])
         self.a_address, self.b_address = f"10.{state['slot']}.1.1", f"10.{state['slot']}.1.2"
+        self.a_address6, self.b_address6 = f"fd00:{state['slot']}:1::1", f"fd00:{state['slot']}:1::2"
 
     @classmethod
     def up(cls, name="default"):
@@ -239,6 +257,8 @@ class VethPair:
             a.run(["ip", "link", "add", "veth0", "type", "veth", "peer", "name", "veth0", "netns", target])
             add_address(a, "veth0", pair.a_address)
             add_address(b, "veth0", pair.b_address)
+            add_address6(a, "veth0", pair.a_address6)
+            add_address6(b, "veth0", pair.b_address6)
         except BaseException:
             for space in reversed(made):
                 space.delete()

@@ -40,12 +40,12 @@ class Place:
         return run(self.argv(command), timeout=timeout, env=self.environment, **options)
 
 
-def on_netd(bed, *options):
-    return Place("netd", bed.netrun(*options), bed.netd_address)
+def on_netd(bed, *options, six=False):
+    return Place("netd", bed.netrun(*options), bed.netd_address6 if six else bed.netd_address)
 
 
-def on_peer(bed):
-    return Place("kernel peer", bed.peer.prefix, bed.peer_address)
+def on_peer(bed, six=False):
+    return Place("kernel peer", bed.peer.prefix, bed.peer_address6 if six else bed.peer_address)
 
 
 def on_veth(pair):

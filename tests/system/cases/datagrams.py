@@ -3,7 +3,7 @@
 import os
 import socket
 
-from cases.ground import case, nothing_now, outcome, polled, soon, udp
+from cases.ground import FAMILY, case, nothing_now, outcome, polled, soon, udp
 
 
 @case
@@ -75,7 +75,7 @@ def udp_empty_and_large():
 
 @case
 def udp_bind_in_use():
-    with udp() as a, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as b:
+    with udp() as a, socket.socket(FAMILY, socket.SOCK_DGRAM) as b:
         return outcome(b.bind, a.getsockname())
 
 

@@ -75,7 +75,7 @@ def fork_workers_accept():
             children.append(child)
         answers = 0
         for _ in range(60):
-            with socket.create_connection(door.getsockname(), 3) as s:
+            with socket.create_connection(door.getsockname()[:2], 3) as s:
                 answers += receive_all(s) == b"served"
         for child in children:
             os.kill(child, signal.SIGKILL)
@@ -88,7 +88,7 @@ def exit_of_process_closes():
     with listener() as door:
         child = os.fork()
         if child == 0:
-            s = socket.create_connection(door.getsockname(), 3)
+            s = socket.create_connection(door.getsockname()[:2], 3)
             s.sendall(b"bye")
             os._exit(0)
         far, _ = door.accept()

@@ -9,6 +9,7 @@ import time
 
 
 HERE = sys.argv[1]
+FAMILY = socket.AF_INET6 if ":" in HERE else socket.AF_INET
 CASES = []
 
 
@@ -31,11 +32,11 @@ def outcome(call, *arguments):
 
 
 def tcp():
-    return socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    return socket.socket(FAMILY, socket.SOCK_STREAM)
 
 
 def udp(bound=True):
-    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    s = socket.socket(FAMILY, socket.SOCK_DGRAM)
     s.settimeout(3)
     if bound:
         s.bind((HERE, 0))
@@ -53,7 +54,7 @@ def listener(backlog=16):
 def pair():
     """A connected pair: (the connecting end, the accepted end)."""
     with listener() as door:
-        near = socket.create_connection(door.getsockname(), 3)
+        near = socket.create_connection(door.getsockname()[:2], 3)
         far, _ = door.accept()
     near.settimeout(3)
     far.settimeout(3)
