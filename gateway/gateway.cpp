@@ -54,8 +54,13 @@ struct Gateway::Impl final : protocols::SocketUser {
     }
     Socket* socket_accepted(Listener& l, const base::FourTuple& flow) override
     {
-        SocketRecord* rec = here().accepted(record_of(protocols::listener_socket(l)), flow);
+        SocketRecord* rec =
+            here().accepted(record_of(protocols::listener_socket(l)), protocols::listener_options(l), flow);
         return rec != nullptr ? &rec->so : nullptr;
+    }
+    std::uint32_t socket_ring_default() const override
+    {
+        return 1U << std::clamp(shared.options.receive_ring_shift, RingArena::shift_min, RingArena::shift_max);
     }
     void socket_ready(Listener& l, Socket& child) override
     {

@@ -68,7 +68,8 @@ public:
     bool provide_rings(SocketRecord& rec);
     sockbuf::RingView provide_lane(SocketRecord& rec, std::uint32_t bytes);
     void take_lane_back(SocketRecord& rec, const sockbuf::RingView& ring);
-    SocketRecord* accepted(SocketRecord& listener, const base::FourTuple& flow);
+    SocketRecord* accepted(
+        SocketRecord& listener, const protocols::SocketOptions& options, const base::FourTuple& flow);
     void ready(SocketRecord& listener, SocketRecord& child);
     void join(SocketRecord& active, SocketRecord& passive);
     void moved_here(SocketRecord& rec);

@@ -127,7 +127,8 @@ bool GatewayCpu::may_wait(const SocketRecord& listener) const
            listener.credits->take(me(), waiting, [&](std::uint32_t cpu) { return waiting_in(listener, cpu); });
 }
 
-SocketRecord* GatewayCpu::accepted(SocketRecord& listener, const base::FourTuple& flow)
+SocketRecord* GatewayCpu::accepted(
+    SocketRecord& listener, const protocols::SocketOptions& options, const base::FourTuple& flow)
 {
     base::assert_on(cpu_.owner());
     Client& c = *listener.client;
@@ -139,6 +140,9 @@ SocketRecord* GatewayCpu::accepted(SocketRecord& listener, const base::FourTuple
     mine.free_slots.pop_back();
     reset_slot(c, slot);
     SocketRecord* rec = make_record(c, slot, sockbuf::SlotKind::stream, listener.so.family);
+    if (rec != nullptr) {
+        rec->so.options = options; // as Linux; the ring's size is the one that the SYN-ACK spoke of
+    }
     if (rec == nullptr || !provide_rings(*rec)) {
         if (rec != nullptr) {
             free_record(*rec);

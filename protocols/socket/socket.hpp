@@ -46,6 +46,8 @@ public:
     // publishes its place in so.lanes[CPU] and the bit in so.slot. `bytes`: SO_RCVBUF, 0 = the user's default. Not
     // valid: no memory, the datagram is dropped.
     virtual sockbuf::RingView socket_lane(Socket&, std::uint32_t) { return {}; }
+    // Bytes of a stream's receive ring when nobody asked for a size: what a SYN-ACK may offer.
+    virtual std::uint32_t socket_ring_default() const { return 65535; }
     // The same CPU needs the ring no more (the close walk, or a bind that failed elsewhere).
     virtual void socket_lane_gone(Socket&, const sockbuf::RingView&) {}
     // A connection of listener shard `l` is complete on this CPU: a new socket of the same user with slot and rings;

@@ -6,7 +6,7 @@ namespace protocols::tcp {
 
 namespace {
 
-void answer_with_cookie(Domain& d, const Segment& s, const Negotiated& n, const Route& route)
+void answer_with_cookie(Domain& d, const Listener& l, const Segment& s, const Negotiated& n, const Route& route)
 {
     TcpState& state = *d.tcp;
     Cookie cookie = make_cookie(state, s, n);
@@ -21,7 +21,7 @@ void answer_with_cookie(Domain& d, const Segment& s, const Negotiated& n, const 
     r.header.seq = cookie.iss;
     r.header.ack = s.seq + 1;
     r.header.flags = wire::tcp_syn | wire::tcp_ack | (said.ecn ? wire::tcp_ece : 0);
-    r.header.window = window_unscaled_max;
+    r.header.window = first_window(l);
     r.header.options = syn_options(said, mss_to_announce(route, {}), cookie.ts_val, s.header.options.ts_val);
     send_reply(d, r);
     count(state.counters.cookies_sent);
@@ -53,7 +53,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     if (e == nullptr) {
         count(queue_full ? state.counters.half_open_full : state.counters.syn_cache_full);
         if (d.stack.options().syn_cookies) {
-            answer_with_cookie(d, s, n, route);
+            answer_with_cookie(d, l, s, n, route);
             return;
         }
         if (queue_full) {

@@ -258,7 +258,7 @@ bool arm_window_update(Tcb& t)
         return true;
     }
     std::uint64_t edge = t.rcv.nxt_offset + t.window_open();
-    std::uint64_t ring = t.so->rcv_ring.size();
+    std::uint64_t ring = window_max(t);
     std::uint64_t at = (edge > ring ? edge - ring : 0) + update_threshold(t);
     so_publish_ring_at(*t.so, at);
     if (!so_take_consumed(*t.so)) {
@@ -367,6 +367,13 @@ void ack_now(Tcb& t)
     link_pending(t);
 }
 
+// RFC 7323 2.3: the header can say no more, however large the ring is (a peer without window scaling, a listener whose
+// SO_RCVBUF was small).
+std::uint64_t window_max(const Tcb& t)
+{
+    return std::min<std::uint64_t>(t.so->rcv_ring.size(), std::uint64_t{window_unscaled_max} << t.agreed.rcv_scale);
+}
+
 std::uint32_t receive_window(const Tcb& t)
 {
     if (t.so == nullptr || t.so->rcv_ring.size() == 0) {
@@ -374,7 +381,8 @@ std::uint32_t receive_window(const Tcb& t)
     }
     std::uint64_t held = t.rcv.nxt_offset - t.so->rcv_consumed;
     std::uint64_t size = t.so->rcv_ring.size();
-    return static_cast<std::uint32_t>(held < size ? size - held : 0);
+    std::uint64_t room = held < size ? size - held : 0;
+    return static_cast<std::uint32_t>(std::min(room, window_max(t)));
 }
 
 } // namespace tcp

@@ -5,6 +5,11 @@
 
 namespace protocols {
 
+const SocketOptions& listener_options(const Listener& l)
+{
+    return l.options;
+}
+
 Socket& listener_socket(const Listener& l)
 {
     return *l.so;

@@ -170,6 +170,9 @@ bool send_ack(Tcb& t)
 {
     SegmentOut s;
     s.seq = t.snd.nxt;
+    if (synchronized(t.state)) { // a peer that took window back takes no number beyond it, nor the ACK with it
+        s.seq = base::max(t.snd.una, base::min(t.snd.nxt, t.snd.una + t.snd.wnd));
+    }
     s.flags = wire::tcp_ack;
     if (send_segment(t, s)) {
         return true;

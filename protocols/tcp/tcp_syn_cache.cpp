@@ -27,6 +27,14 @@ void syn_cache_remove(SynEntry& e)
     forget(e);
 }
 
+// No more than the ring that the connection will have: window that is offered is not taken back (RFC 9293 3.8.6).
+std::uint16_t first_window(const Listener& l)
+{
+    std::uint32_t wanted = l.options.receive_ring_bytes;
+    std::uint32_t ring = wanted != 0 ? wanted : l.user->socket_ring_default();
+    return static_cast<std::uint16_t>(std::min<std::uint32_t>(ring, window_unscaled_max));
+}
+
 void send_syn_ack(SynEntry& e)
 {
     const SocketOptions& o = e.listener.options;
@@ -38,8 +46,7 @@ void send_syn_ack(SynEntry& e)
     r.header.seq = e.iss;
     r.header.ack = e.irs + 1;
     r.header.flags = wire::tcp_syn | wire::tcp_ack | (e.agreed.ecn ? wire::tcp_ece : 0);
-    std::uint32_t ring = o.receive_ring_bytes != 0 ? o.receive_ring_bytes : window_unscaled_max;
-    r.header.window = static_cast<std::uint16_t>(std::min<std::uint32_t>(ring, window_unscaled_max));
+    r.header.window = first_window(e.listener);
     r.header.options =
         syn_options(e.agreed, mss_to_announce(e.route, o), timestamp_now(e.domain.now(), e.ts_offset), e.ts_recent);
     send_reply(e.domain, r);

@@ -81,6 +81,7 @@ void output(Tcb& t);                        // retransmissions, new text, FIN, a
 void output_soon(Tcb& t);                   // at the roll-up
 void ack_now(Tcb& t);                       // at the roll-up
 std::uint32_t receive_window(const Tcb& t); // what we could offer now
+std::uint64_t window_max(const Tcb& t);     // ... ever
 struct SegmentOut {
     Seq seq;
     std::uint8_t flags = 0;
@@ -142,6 +143,7 @@ void arm_wheel(Tcb& t);
 void syn_cache_timer(lwkt::Timer& timer);
 void syn_cache_remove(SynEntry& e);
 void send_syn_ack(SynEntry& e);
+std::uint16_t first_window(const Listener& l); // of a SYN-ACK
 struct Cookie {
     Seq iss;
     std::uint32_t ts_val = 0;
