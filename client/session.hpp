@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "base/plant.hpp"
 #include "base/units.hpp"
 #include "sockbuf/admission.hpp"
 #include "sockbuf/segment_view.hpp"
@@ -94,7 +95,8 @@ struct Session {
     // After publishing (sequentially consistent): rings the CPU if it sleeps.
     void look_and_ring(std::uint32_t cpu) const
     {
-        if (sleep_words[std::size_t{cpu} * 16].load(std::memory_order_seq_cst) != 0) {
+        if (sleep_words[std::size_t{cpu} * 16].load(std::memory_order_seq_cst) != 0 &&
+            !base::planted(base::Plant::lost_mark_doorbell)) {
             host->ring(cpu);
         }
     }

@@ -8,10 +8,6 @@
 namespace drivers {
 namespace {
 
-// Posted per receiving CPU, shared out among the sending ones; or per receiving side, where senders share lanes.
-constexpr std::uint32_t posted_small = 1024;
-constexpr std::uint32_t posted_large = 128;
-
 netmsg::NetifInfo side_info(const SimLinkOptions& o, const SimLinkSide& side)
 {
     netmsg::NetifInfo info;
@@ -111,8 +107,8 @@ void SimWire::make_lanes()
         auto share = static_cast<std::uint32_t>(shared_lanes ? sides[1 - from].cpus : sides[from].cpus);
         std::size_t count = (shared_lanes ? 1 : sides[from].cpus) * sides[1 - from].cpus;
         for (std::size_t i = 0; i < count; ++i) {
-            sides[from].lanes.push_back(std::make_unique<SimLane>(
-                std::max(posted_small / share, 32U), large ? std::max(posted_large / share, 4U) : 0U, shared_lanes));
+            sides[from].lanes.push_back(std::make_unique<SimLane>(std::max(options.posted_small / share, 32U),
+                large ? std::max(options.posted_large / share, 4U) : 0U, shared_lanes));
         }
     }
     made.store(true, std::memory_order_release);

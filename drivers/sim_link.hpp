@@ -45,6 +45,10 @@ struct SimLinkOptions {
     bool csum_offload =
         true; // takes Csum::partial, and receivers need not verify; false: sums are finished and unknown
     std::uint32_t held_frames_max = 4096; // per sending CPU, in the sender's pool: delayed, or waiting for the receiver
+    // Empty packets that a receiving CPU keeps posted, of its pool: small ones, and with large buffers where frames
+    // need them. Shared out among the sending CPUs, at least 32 and 4 for each.
+    std::uint32_t posted_small = 1024;
+    std::uint32_t posted_large = 128;
     std::uint64_t seed = 1;
 };
 

@@ -1,5 +1,6 @@
 // Slots and records: granting, resetting, freeing, and what happens to them when a process dies. Owner: this CPU's
 // protocol thread; slots go home to CPU slot % cpus.
+#include "base/plant.hpp"
 #include "gateway/gateway_cpu.hpp"
 #include "sockbuf/side_lock.hpp"
 
@@ -13,7 +14,8 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
     auto& s = c.view().slot(slot);
     auto relaxed = std::memory_order_relaxed;
     // A thread that still waits for the end of the last use reads this word meanwhile.
-    s.info.generation.store(++c.generations[slot], std::memory_order_seq_cst);
+    c.generations[slot] += base::planted(base::Plant::slot_keeps_generation) && c.generations[slot] != 0 ? 0 : 1;
+    s.info.generation.store(c.generations[slot], std::memory_order_seq_cst);
     s.info.so_error.store(0, relaxed);
     s.info.owner_cpu.store(c.home(slot), relaxed);
     s.info.kind = 0;
@@ -168,7 +170,9 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
     listener.lane_produced[me()].store(at + 1, std::memory_order_relaxed);
     lane.produced.store(at + 1, std::memory_order_release);
     c.view().slot(listener.slot).owner.accept_ready.fetch_add(1, std::memory_order_seq_cst);
-    queue_event(c, listener.slot);
+    if (!base::planted(base::Plant::accept_not_told)) {
+        queue_event(c, listener.slot);
+    }
     watch_idle(child);
 }
 

@@ -6,6 +6,7 @@
 
 #include <bit>
 
+#include "base/plant.hpp"
 #include "gateway/gateway_cpu.hpp"
 
 namespace gateway {
@@ -79,6 +80,9 @@ void GatewayCpu::wake_client(Client& c)
             auto& sleeping = c.view().waiter(w).sleeping;
             // The exchange first, then the system call: a waiter that goes to sleep again in between is not missed.
             if (sleeping.load(std::memory_order_seq_cst) == 0 || sleeping.exchange(0, std::memory_order_seq_cst) == 0) {
+                continue;
+            }
+            if (base::planted(base::Plant::wakeup_lost) && w % 3 == 1) {
                 continue;
             }
             if (shared_.wake) {

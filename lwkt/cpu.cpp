@@ -6,6 +6,7 @@
 
 #include <algorithm>
 
+#include "base/plant.hpp"
 #include "lwkt/shard.hpp"
 
 namespace lwkt {
@@ -70,7 +71,7 @@ void CpuImpl::queue_to(CpuId to, Message& m, bool passive)
     INVARIANT(to < outgoing.size());
     Outgoing& out = outgoing[to];
     bump(cpu.counters_.messages_out);
-    if (!out.spill.empty() || !out.ring->ring.push(&m)) {
+    if ((!out.spill.empty() && !base::planted(base::Plant::spill_overtaken)) || !out.ring->ring.push(&m)) {
         out.spill.push(m);
         ++spilled;
         bump(cpu.counters_.spills);
@@ -95,6 +96,9 @@ void CpuImpl::mark_dirty(Outgoing& out)
 
 void CpuImpl::ring_one(Cpu& target)
 {
+    if (base::planted(base::Plant::lost_doorbell)) {
+        return;
+    }
     target.ring();
     bump(cpu.counters_.doorbells_sent);
 }

@@ -91,6 +91,7 @@ struct CpuImpl {
     void yield();
     void sleep();
     bool nothing_to_do();
+    bool settle(Instant& next);
     void watch_pollers();
     void add_poller_fds(std::vector<int>& fds) const;
     void set_sleep_word(std::uint32_t value) { cpu.sleep_word_->store(value, std::memory_order_seq_cst); }

@@ -401,6 +401,23 @@ Instant CpuSet::next_deadline() const
     return next;
 }
 
+bool CpuSet::sleep_one(CpuId id, Instant& until)
+{
+    INVARIANT(!running() && !impl_->locks);
+    CpuImpl& stepped = impl_->at(id);
+    OnCpu here(stepped.cpu);
+    if (stepped.settle(until)) {
+        return true;
+    }
+    stepped.set_sleep_word(0);
+    return false;
+}
+
+bool CpuSet::work_waits(CpuId id) const
+{
+    return impl_->at(id).pollers_pending();
+}
+
 void CpuSet::post(CpuId to, Message& m)
 {
     INVARIANT(m.dispatch != nullptr);

@@ -81,6 +81,12 @@ public:
     // One round of one CPU.
     bool step_one(CpuId id);
     Instant next_deadline() const;
+    // Puts one CPU to sleep as its thread would (not of a set with locks). True: its sleep word stays set, and the
+    // caller gives it its next round once somebody has rung it (the word is 0) or `until` has come. False: there is
+    // something to do.
+    bool sleep_one(CpuId id, Instant& until);
+    // Of one that sleeps: what its pollers have to do. True without its having been rung: a doorbell was lost.
+    bool work_waits(CpuId id) const;
 
     // From any thread that is not one of this set's protocol threads: queue `m` on a CPU (multi-producer, lock-free)
     // and ring it if it sleeps.

@@ -90,24 +90,26 @@ void CpuImpl::yield()
 
 void CpuImpl::sleep()
 {
-    Micros timeout = Micros::max();
-    cpu.sleep_word_->store(1, std::memory_order_seq_cst);
-    bool really = nothing_to_do();
-    if (really) {
-        Instant next = next_deadline();
-        if (next != base::never) {
-            timeout = next - cpu.refresh_now();
-            really = timeout > Micros{0};
-        }
-    }
-    if (really) {
+    Instant next = base::never;
+    if (settle(next)) {
         bump(cpu.counters_.sleeps);
         watch_pollers();
-        waiter->wait(timeout);
+        waiter->wait(next == base::never ? Micros::max() : next - cpu.now());
     }
     cpu.sleep_word_->store(0, std::memory_order_seq_cst);
     patience.slept(cpu.refresh_now() - idle_since, options.spin_max);
     idling = false;
+}
+
+// Announces the sleep and looks once more; true when there is nothing to do before `next`.
+bool CpuImpl::settle(Instant& next)
+{
+    set_sleep_word(1);
+    if (!nothing_to_do()) {
+        return false;
+    }
+    next = next_deadline();
+    return next == base::never || next > cpu.refresh_now();
 }
 
 // Called with the sleep word set: looks at every source of work. What is published after the look finds the word set.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "base/plant.hpp"
 #include "lwkt/cpu_set.hpp"
 
 namespace lwkt {
@@ -162,9 +163,9 @@ void PoolCore::release(Message& m)
         INVARIANT(!home_pool.set->running()); // whoever stopped the set may take its objects apart
         here = home;
     }
-    if (here == home) {
+    if (here == home || base::planted(base::Plant::free_to_wrong_home)) {
         home_pool.push_free(o);
-        home_pool.count_in_use(-1);
+        per_cpu_[here].count_in_use(-1);
         return;
     }
     INVARIANT(here < cpus_);

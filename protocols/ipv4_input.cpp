@@ -2,6 +2,7 @@
 // the flow and delivery there. Forwarding between interfaces is off: what is not for us is dropped and counted. Input
 // never nests: a packet for another CPU is a message, one for this CPU is a direct call.
 #include "base/endian.hpp"
+#include "base/plant.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/reassembly.hpp"
@@ -226,7 +227,7 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
         return deliver(d, p, h); // ICMP and what nobody speaks: any CPU will do
     }
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
-    if (owner != d.id()) {
+    if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
         return ipv4_forward(d, owner, p, resume, shed_of(p, h));
     }
     if (!h.fragment()) {

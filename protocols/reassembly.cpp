@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "base/endian.hpp"
+#include "base/plant.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -151,7 +152,7 @@ Placed place(Reassembly& r, netmsg::Packet& p, std::uint32_t offset, std::uint32
         if (begin_other < offset + bytes && offset < begin_other + other.total()) {
             return Placed::overlap;
         }
-        if (begin_other > offset) {
+        if (begin_other > offset && !base::planted(base::Plant::fragment_misplaced)) {
             break;
         }
     }

@@ -3,6 +3,7 @@
 // private copies. Owner: the socket's CPU.
 #include <cstring>
 
+#include "base/plant.hpp"
 #include "protocols/domain.hpp"
 #include "protocols/socket/socket.hpp"
 
@@ -36,7 +37,8 @@ void so_publish_acked(Socket& so)
         return;
     }
     std::uint64_t used = so.snd_limit - so.snd_acked;
-    if (used * 3 <= so.snd_ring.size() * 2 && so.slot->app.want_space.exchange(0, std::memory_order_seq_cst) != 0) {
+    if (used * 3 <= so.snd_ring.size() * 2 && !base::planted(base::Plant::writer_not_woken) &&
+        so.slot->app.want_space.exchange(0, std::memory_order_seq_cst) != 0) {
         so.user->socket_event(so, so_writable);
     }
 }
@@ -99,7 +101,9 @@ bool so_take_send(Socket& so)
 void so_restart_receive(Socket& so, std::uint64_t offset)
 {
     so.rcv_ring.restart(static_cast<std::uint32_t>(offset));
-    so.slot->owner.rcv_start.store(so.rcv_ring.start(), std::memory_order_relaxed); // rcv_produced follows
+    if (!base::planted(base::Plant::wrong_start_of_ring)) {
+        so.slot->owner.rcv_start.store(so.rcv_ring.start(), std::memory_order_relaxed); // rcv_produced follows
+    }
 }
 
 bool so_take_consumed(Socket& so)

@@ -1,5 +1,6 @@
 // Step 5: the ACK (RFC 9293 3.10.7.4 fifth, RFC 5961 5): ack_in_range, finish_handshake, take_ack, take_sack,
 // update_window, close_by_state. What follows when something is lost is tcp_recovery.cpp. Owner: the Tcb's.
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -118,7 +119,7 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     r.acked = static_cast<std::uint32_t>(s.ack() - t.snd.una);
     measure(t, s);
     bool fin_acked = t.snd.fin_sent && s.ack() > t.snd.fin_seq;
-    std::uint32_t octets = r.acked - (fin_acked ? 1U : 0U);
+    std::uint32_t octets = r.acked - (fin_acked && !base::planted(base::Plant::fin_counted_as_text) ? 1U : 0U);
     t.snd.una = s.ack();
     t.snd.una_offset += octets;
     t.bytes_acked += octets;

@@ -4,6 +4,7 @@
 
 #include <bit>
 
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols {
@@ -201,7 +202,8 @@ IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref)
 {
     base::assert_on(d.cpu.owner());
     // Once more what the application wrote: the rings go.
-    if (!tcp_may_sleep(so) || !so_take_send(so) || !so_take_consumed(so) || !tcp_may_sleep(so)) {
+    if (!tcp_may_sleep(so) || (!base::planted(base::Plant::asleep_with_text_unsent) && !so_take_send(so)) ||
+        !so_take_consumed(so) || !tcp_may_sleep(so)) {
         return nullptr;
     }
     TcpState& s = *d.tcp;

@@ -1,6 +1,7 @@
 // TCP input: validate, demultiplex, dispatch on state (RFC 9293 3.10.7). One lookup finds a connection, a half-open
 // entry or a TIME-WAIT record; else a listener, else the segment belongs to nothing. The packet is freed here and
 // nowhere else. Owner: the CPU of the flow (steering has brought the packet here).
+#include "base/plant.hpp"
 #include "protocols/tcp/idle_connection.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 #include "protocols/wire/checksum.hpp"
@@ -13,7 +14,7 @@ namespace {
 // RFC 9293 3.1 (MUST-3): the checksum is verified unless a layer below did.
 bool checksum_correct(const IpIn& ip, const netmsg::Packet& p)
 {
-    if (p.csum != netmsg::Csum::unknown) {
+    if (p.csum != netmsg::Csum::unknown || base::planted(base::Plant::checksum_ignored)) {
         return true;
     }
     wire::Checksum sum = wire::pseudo_header(ip.source, ip.destination, 6, p.total());

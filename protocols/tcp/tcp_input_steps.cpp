@@ -1,5 +1,6 @@
 // SYN-RECEIVED and later: the steps of RFC 9293 3.10.7.4 in its order, with RFC 7323 5.3 in front and RFC 5961 inside;
 // then what they asked for, done once. Step 5 is tcp_ack.cpp, step 7 tcp_reass.cpp. Owner: the Tcb's.
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -51,7 +52,7 @@ void trim_front(Tcb& t, Segment& s)
     }
     s.seq += cut;
     s.len -= cut;
-    s.text_at += cut;
+    s.text_at += base::planted(base::Plant::old_text_not_trimmed) ? 0 : cut;
 }
 
 void trim_back(Segment& s, Seq edge)
@@ -207,14 +208,16 @@ void publish(Tcb& t, const Actions& a)
         return;
     }
     if (a.acked) {
-        t.so->snd_acked = std::min(t.snd.una_offset, t.so->snd_limit);
+        t.so->snd_acked = base::planted(base::Plant::space_before_ack) ? t.so->snd_limit
+                                                                       : std::min(t.snd.una_offset, t.so->snd_limit);
         so_publish_acked(*t.so);
     }
     if (a.received) {
         t.so->rcv_produced = t.rcv.nxt_offset;
         so_publish_received(*t.so);
     }
-    if (a.eof || (a.received && t.read_shut)) {
+    bool early = base::planted(base::Plant::end_before_last_byte) && t.rcv.fin_known;
+    if (a.eof || (a.received && t.read_shut) || early) {
         so_publish_end(*t.so);
     }
 }

@@ -1,6 +1,7 @@
 // What to send, and when: retransmissions first (RFC 6675 4 (1)), then new text in super-segments, then FIN; Nagle
 // and cork, silly windows (RFC 9293 3.8.6.2.1), persist. Runs at the roll-up, once per batch and connection (rule 8),
 // and from timers. Building is tcp_segment_out.cpp. Owner: the Tcb's.
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols {
@@ -58,9 +59,14 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
     s.len = len;
     if (t.snd.fin_sent && start + len > t.snd.fin_seq) {
         s.len = static_cast<std::uint32_t>(t.snd.fin_seq - start);
-        s.flags |= wire::tcp_fin;
+        if (!base::planted(base::Plant::fin_not_sent_again)) {
+            s.flags |= wire::tcp_fin;
+        }
     }
     s.offset = t.offset_of(start);
+    if (base::planted(base::Plant::sent_again_from_wrong_place) && s.offset != t.so->snd_acked) {
+        --s.offset;
+    }
     if (s.len != 0 && s.offset + s.len == t.so->snd_limit) {
         s.flags |= wire::tcp_psh;
     }
@@ -229,7 +235,7 @@ void set_timers(Tcb& t)
     bool waiting = t.so->snd_limit != t.snd.una_offset || (!may_send(t.state) && !t.snd.fin_sent);
     if (!waiting) {
         clear_deadline(t, Deadline::persist);
-    } else if (!is_set(t, Deadline::persist)) {
+    } else if (!is_set(t, Deadline::persist) && !base::planted(base::Plant::persist_not_armed)) {
         bool corked = t.so->options.cork && window_room(t) != 0;
         set_deadline(t, Deadline::persist, t.domain.now() + (corked ? cork_time : t.rtt.rto()));
     }

@@ -1,6 +1,7 @@
 // Step 7: the text (RFC 9293 3.10.7.4 seventh). Octets are copied once, to their place in the receive ring, in order or
 // not: the reassembly queue is only a bounded list of ranges (SACK blocks come from it, RFC 2018). Then the
 // acknowledgment policy (RFC 5681 4.2, RFC 9293 3.8.6.3). Owner: the Tcb's.
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -83,7 +84,9 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
     }
     if (!t.ack_soon) {
         t.ack_soon = true;
-        set_deadline(t, Deadline::delayed_ack, now + delayed_ack_time);
+        if (!base::planted(base::Plant::delayed_ack_never_sent)) {
+            set_deadline(t, Deadline::delayed_ack, now + delayed_ack_time);
+        }
     }
 }
 
@@ -120,7 +123,8 @@ Verdict take_text(Tcb& t, Segment& s, Actions& a)
     advance_to(t, s.text_end(), a);
     bool filled_hole = !t.out_of_order.empty();
     if (filled_hole) {
-        if (t.out_of_order[0].start <= t.rcv.nxt && t.out_of_order[0].end > t.rcv.nxt) {
+        if ((t.out_of_order[0].start <= t.rcv.nxt || base::planted(base::Plant::hole_skipped)) &&
+            t.out_of_order[0].end > t.rcv.nxt) {
             advance_to(t, t.out_of_order[0].end, a);
         }
         t.out_of_order.trim_below(t.rcv.nxt);

@@ -2,6 +2,7 @@
 // no copy), the window with silly-window avoidance on the receiver's side, the checksum left to the device. Owner: the
 // Tcb's.
 #include "base/endian.hpp"
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 #include "protocols/wire/checksum.hpp"
 
@@ -15,7 +16,7 @@ std::uint16_t window_to_advertise(Tcb& t)
 {
     std::uint8_t scale = synchronized(t.state) ? t.agreed.rcv_scale : 0; // RFC 7323 2.2: never in a SYN
     std::uint32_t open = t.window_open();
-    std::uint32_t could = receive_window(t);
+    std::uint32_t could = receive_window(t) + (base::planted(base::Plant::window_edge_too_far) ? t.mss : 0);
     if (t.so != nullptr && t.so->rcv_ring.size() != 0 && could > open) {
         auto step = std::min<std::uint32_t>(static_cast<std::uint32_t>(t.so->rcv_ring.size() / 2), t.mss);
         if (could - open >= step || t.rcv.adv == t.rcv.irs) {

@@ -1,5 +1,6 @@
 // Half-open connections (RFC 4987): the SYN-ACK and its retransmission, what comes back, and the step from there to a
 // Tcb. Owner: the domain's CPU.
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -15,8 +16,10 @@ namespace {
 void forget(SynEntry& e)
 {
     e.link.unlink();
-    --e.listener.pending;
-    e.domain.tcp->syn_cache.slab.destroy(e);
+    e.listener.pending -= base::planted(base::Plant::credit_leaked) ? 0 : 1;
+    if (!base::planted(base::Plant::half_open_leaked)) {
+        e.domain.tcp->syn_cache.slab.destroy(e);
+    }
 }
 
 } // namespace
@@ -32,6 +35,7 @@ std::uint16_t first_window(const Listener& l)
 {
     std::uint32_t wanted = l.options.receive_ring_bytes;
     std::uint32_t ring = wanted != 0 ? wanted : l.user->socket_ring_default();
+    ring = base::planted(base::Plant::first_window_too_large) ? window_unscaled_max : ring;
     return static_cast<std::uint16_t>(std::min<std::uint32_t>(ring, window_unscaled_max));
 }
 

@@ -1,5 +1,6 @@
 // The timers of a connection: one wheel entry for all of its deadlines, armed for the earliest and re-armed lazily (a
 // deadline that moves back costs nothing until the entry fires early). Owner: the Tcb's.
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -163,7 +164,8 @@ void arm_wheel(Tcb& t)
 void set_deadline(Tcb& t, Deadline which, base::Instant when)
 {
     deadline(t, which) = when;
-    if (!t.armed() || when < static_cast<lwkt::Timer&>(t).deadline()) {
+    if (!t.armed() ||
+        (when < static_cast<lwkt::Timer&>(t).deadline() && !base::planted(base::Plant::timer_lost_at_rearm))) {
         t.domain.wheel.arm(t, when);
     }
 }

@@ -1,0 +1,128 @@
+#include "tests/sim/plants.hpp"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include "base/plant.hpp"
+
+namespace sim {
+
+namespace {
+
+using base::Plant;
+
+constexpr rlim_t cpu_seconds_max = 15;
+
+struct Named {
+    Plant plant;
+    const char* name;
+    const char* what;
+};
+
+constexpr Named plants[] = {
+    {Plant::lost_doorbell, "lost-doorbell", "a CPU that sleeps is not rung for a message"},
+    {Plant::lost_mark_doorbell, "lost-mark-doorbell", "an application does not ring for its marks and requests"},
+    {Plant::mark_cleared_late, "mark-cleared-late", "a mark is cleared after the offset was read"},
+    {Plant::spill_overtaken, "spill-overtaken", "a message overtakes those that found the ring full"},
+    {Plant::free_to_wrong_home, "free-to-wrong-home", "memory goes to the pool of whoever frees it"},
+    {Plant::slot_keeps_generation, "stale-id", "a slot that is given out again keeps its generation"},
+    {Plant::end_before_last_byte, "end-before-data",
+        "the end of the stream shows when the FIN comes, whatever is missing before it"},
+    {Plant::space_before_ack, "space-before-ack", "ring space is free before its bytes are acknowledged"},
+    {Plant::ring_freed_early, "ring-freed-early", "a closed socket's ring goes home with bytes unacknowledged"},
+    {Plant::wrong_start_of_ring, "wrong-start-of-ring", "the reader is not told where the ring starts again"},
+    {Plant::writer_not_woken, "writer-not-woken", "nobody tells a writer of space"},
+    {Plant::accept_not_told, "accept-not-told", "nobody tells of a connection to accept"},
+    {Plant::wakeup_lost, "wakeup-lost", "a waiter in three is not woken"},
+    {Plant::timer_lost_at_rearm, "timer-lost-at-rearm", "an armed timer does not move to an earlier deadline"},
+    {Plant::persist_not_armed, "persist-not-armed", "a closed window is not probed"},
+    {Plant::delayed_ack_never_sent, "delayed-ack-never-sent", "an ACK is put off without a timer"},
+    {Plant::window_edge_too_far, "window-edge-too-far", "the window offered is a segment too large"},
+    {Plant::fin_not_sent_again, "fin-not-sent-again", "a lost FIN is not sent again"},
+    {Plant::sent_again_from_wrong_place, "sent-again-from-wrong-place",
+        "a retransmission carries bytes from one too early"},
+    {Plant::old_text_not_trimmed, "old-text-not-trimmed", "what was received before is taken for what follows"},
+    {Plant::hole_skipped, "hole-skipped", "text out of order is given out without what lies before it"},
+    {Plant::fin_counted_as_text, "fin-counted-as-text", "the ACK of a FIN counts as one of a byte"},
+    {Plant::checksum_ignored, "checksum-ignored", "TCP checksums are not verified"},
+    {Plant::datagram_checksum_ignored, "datagram-checksum-ignored", "UDP checksums are not verified"},
+    {Plant::wrong_owner, "wrong-owner", "a packet is handled on the CPU where it arrived"},
+    {Plant::credit_leaked, "credit-leaked", "what was half open keeps its place in the backlog"},
+    {Plant::half_open_leaked, "half-open-leaked", "half-open connections are not freed"},
+    {Plant::asleep_with_text_unsent, "asleep-with-text-unsent",
+        "a connection falls asleep without a last look at its ring"},
+    {Plant::fragment_misplaced, "fragment-misplaced", "fragments are put together in the order in which they came"},
+    {Plant::first_window_too_large, "first-window-too-large", "a SYN-ACK offers more than the ring holds"},
+};
+
+// True: a seed failed in the child.
+bool found(const Named& p, const PlantTest& test, void (*run_seed)(std::uint64_t, std::uint64_t), std::uint64_t& seeds)
+{
+    for (seeds = 0; seeds < test.seeds; ++seeds) {
+        std::fflush(stdout);
+        pid_t child = fork();
+        if (child == 0) {
+            int quiet = open("/dev/null", O_WRONLY);
+            dup2(quiet, 2);
+            rlimit cpu{cpu_seconds_max, cpu_seconds_max}; // a round without end
+            setrlimit(RLIMIT_CPU, &cpu);
+            switch_on(p.name);
+            run_seed(test.seed + seeds, test.steps);
+            _exit(0);
+        }
+        int status = 0;
+        waitpid(child, &status, 0);
+        if (!WIFEXITED(status) || WEXITSTATUS(status) != 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+} // namespace
+
+bool switch_on([[maybe_unused]] const std::string& plant)
+{
+#ifdef NETD_PLANTS
+    for (const Named& p : plants) {
+        if (plant == p.name) {
+            base::the_plant = p.plant;
+            return true;
+        }
+    }
+#endif
+    return false;
+}
+
+void list_plants()
+{
+    for (const Named& p : plants) {
+        std::printf("%-28s %s\n", p.name, p.what);
+    }
+}
+
+int find_plants(const PlantTest& test, void (*run_seed)(std::uint64_t, std::uint64_t))
+{
+    int missed = 0;
+    unsigned number = 0;
+    for (const Named& p : plants) {
+        if (number++ % test.parts != test.part) {
+            continue;
+        }
+        std::uint64_t seeds = 0;
+        bool good = found(p, test, run_seed, seeds);
+        missed += good ? 0 : 1;
+        if (good) {
+            std::printf("%-28s found by seed %llu\n", p.name, static_cast<unsigned long long>(test.seed + seeds));
+        } else {
+            std::printf("%-28s NOT FOUND in %llu seeds\n", p.name, static_cast<unsigned long long>(seeds));
+        }
+    }
+    return missed;
+}
+
+} // namespace sim

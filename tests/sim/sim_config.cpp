@@ -1,0 +1,164 @@
+#include "tests/sim/sim_config.hpp"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <initializer_list>
+
+#include "base/random.hpp"
+
+namespace sim {
+
+namespace {
+
+template <typename T>
+T pick(base::Random& r, std::initializer_list<T> choices)
+{
+    return choices.begin()[r.below(static_cast<std::uint32_t>(choices.size()))];
+}
+
+drivers::Impairments draw_impairments(base::Random& r, bool rough)
+{
+    drivers::Impairments im;
+    im.delay = base::Micros{pick<std::int64_t>(r, {0, 0, 20, 100, 1000, 5000, 20000, 60000})};
+    if (r.chance(0.3)) {
+        im.rate_bits_per_s = pick<std::uint64_t>(r, {2'000'000, 20'000'000, 200'000'000});
+        im.queue_bytes_max = pick<std::uint32_t>(r, {8192, 65536, 1U << 20});
+    }
+    if (r.chance(0.3)) {
+        im.reorder = pick(r, {0.01, 0.1, 0.3});
+        im.reorder_hold = base::Micros{pick<std::int64_t>(r, {10, 300, 3000})};
+    }
+    if (r.chance(0.3)) {
+        im.duplicate = pick(r, {0.01, 0.1});
+    }
+    if (rough && r.chance(0.7)) {
+        im.loss = pick(r, {0.002, 0.01, 0.05, 0.1});
+    }
+    if (rough && r.chance(0.3)) {
+        im.corrupt = pick(r, {0.002, 0.03});
+    }
+    return im;
+}
+
+LinkConfig draw_link(base::Random& r, unsigned a, unsigned b, unsigned number, bool rough, bool many_cpus)
+{
+    LinkConfig l;
+    l.ends[0] = a;
+    l.ends[1] = b;
+    drivers::SimLinkOptions& w = l.wire;
+    w.a.name = fmt::format("sim{}a", number);
+    w.b.name = fmt::format("sim{}b", number);
+    w.a.mac.bytes[4] = w.b.mac.bytes[4] = static_cast<unsigned char>(number + 1);
+    w.a.send = draw_impairments(r, rough);
+    w.b.send = draw_impairments(r, rough);
+    w.mtu = pick<std::uint32_t>(r, {1500, 1500, 1500, 576, 9000});
+    w.ethernet = r.chance(0.8);
+    w.tso = r.chance(0.7);
+    w.split = many_cpus || r.chance(0.7);
+    w.csum_offload = r.chance(0.6);
+    w.mtu = w.mtu > 1500 && many_cpus ? 1500 : w.mtu;
+    w.posted_small = pick<std::uint32_t>(r, {32, 128, 512});
+    w.posted_large = 16;
+    w.held_frames_max = pick<std::uint32_t>(r, {64, 1024});
+    w.seed = r.next();
+    l.steered[0] = r.chance(0.7);
+    l.steered[1] = r.chance(0.7);
+    return l;
+}
+
+NodeConfig draw_node(base::Random& r, std::uint64_t seed)
+{
+    NodeConfig n;
+    n.cpus.pin.assign(pick<std::size_t>(r, {1, 1, 2, 2, 3, 4, 7, 16}), -1);
+    n.cpus.ring_slots = pick<std::uint32_t>(r, {2, 8, 64, 1024});
+    n.cpus.packets_queued_max = pick<std::uint32_t>(r, {64, 4096, 4096});
+    n.cpus.class_items = pick<std::uint32_t>(r, {16, 64, 64});
+    protocols::StackOptions& p = n.protocols;
+    p.seed = seed;
+    p.packets.packets_per_cpu = pick<std::uint32_t>(r, {2048, 4096});
+    p.packets.large_per_cpu = 64;
+    p.connections_per_cpu = pick<std::uint32_t>(r, {12, 4096, 4096});
+    p.syn_cache_per_cpu = pick<std::uint32_t>(r, {2, 16, 4096});
+    p.syn_cookies = r.chance(0.8);
+    p.ephemeral_high = static_cast<std::uint16_t>(p.ephemeral_low + pick<unsigned>(r, {255, 4095, 28000}));
+    gateway::GatewayOptions& g = n.gateway;
+    g.segment.sockets = pick<std::uint32_t>(r, {128, 256, 512});
+    g.send_ring_shift = pick<unsigned>(r, {12, 13, 14, 16, 18});
+    g.receive_ring_shift = pick<unsigned>(r, {12, 13, 14, 16, 18});
+    g.datagram_ring_shift = pick<unsigned>(r, {14, 16});
+    // Shares of CPUs are multiples of the largest ring.
+    g.segment.ring_memory = (std::uint64_t{n.cpus.pin.size()} << 24) * 2;
+    g.idle_after = base::Micros{pick<std::int64_t>(r, {0, 5'000, 50'000, 2'000'000})};
+    g.join_pairs = r.chance(0.5);
+    n.loopback_checksums = r.chance(0.3);
+    n.loopback_super_segments = r.chance(0.7);
+    n.families = 1 + r.below(3);
+    n.clients = 1 + r.below(6);
+    n.listeners = 1 + r.below(3);
+    n.datagram_servers = r.below(2);
+    n.datagram_clients = r.below(3);
+    return n;
+}
+
+} // namespace
+
+Config draw_config(std::uint64_t seed)
+{
+    base::Random r(seed ^ 0x73696d);
+    Config c;
+    unsigned nodes = r.chance(0.8) ? 2 : 3;
+    bool many_cpus = false;
+    for (unsigned i = 0; i < nodes; ++i) {
+        c.nodes.push_back(draw_node(r, r.next()));
+        many_cpus |= c.nodes.back().cpus.pin.size() > 4;
+    }
+    bool rough = r.chance(0.7);
+    unsigned links = 0;
+    for (unsigned i = 0; i + 1 < nodes; ++i) {
+        for (unsigned n = r.chance(0.3) ? 2 : 1; n != 0; --n) {
+            c.links.push_back(draw_link(r, i, i + 1, links++, rough, many_cpus));
+        }
+    }
+    c.bytes_max = pick<std::uint32_t>(r, {300, 5'000, 50'000, 300'000});
+    c.cpu_pauses = pick(r, {0.0, 0.001, 0.01});
+    c.deaths = pick(r, {0.0, 0.0, 0.0002, 0.001});
+    c.outages = rough ? pick(r, {0.0, 0.0, 0.0005}) : 0.0;
+    c.memory_shortages = rough ? pick(r, {0.0, 0.0, 0.001}) : 0.0;
+    c.time_jitter = pick(r, {0.0, 0.02, 0.3});
+    c.spurious_wakes = pick(r, {0.0, 0.05});
+    c.couriers = pick(r, {0.0, 0.01});
+    c.direct_wakes = r.chance(0.5);
+    c.think_time_us = pick<std::int64_t>(r, {0, 500, 20'000});
+    c.silence_us = pick<std::int64_t>(r, {0, 0, 2'000, 6'000'000});
+    c.loses_nothing = !rough;
+    return c;
+}
+
+std::string Config::text() const
+{
+    std::string s;
+    for (const NodeConfig& n : nodes) {
+        s += fmt::format(
+            "  node: {} cpus, ring slots {}, {} families, {} clients, {} listeners, {}+{} datagram, rings 2^{}/2^{}, "
+            "idle after {} us, joined pairs {}, connections {}, SYN cache {}\n",
+            n.cpus.pin.size(), n.cpus.ring_slots, n.families, n.clients, n.listeners, n.datagram_servers,
+            n.datagram_clients, n.gateway.send_ring_shift, n.gateway.receive_ring_shift, n.gateway.idle_after.count(),
+            n.gateway.join_pairs, n.protocols.connections_per_cpu, n.protocols.syn_cache_per_cpu);
+    }
+    for (const LinkConfig& l : links) {
+        s += fmt::format("  link {}-{}: mtu {}, ethernet {}, tso {}, split {}, csum offload {}", l.ends[0], l.ends[1],
+            l.wire.mtu, l.wire.ethernet, l.wire.tso, l.wire.split, l.wire.csum_offload);
+        for (const auto* im : {&l.wire.a.send, &l.wire.b.send}) {
+            s += fmt::format("; delay {} us, loss {}, corrupt {}, duplicate {}, reorder {}, rate {}", im->delay.count(),
+                im->loss, im->corrupt, im->duplicate, im->reorder, im->rate_bits_per_s);
+        }
+        s += "\n";
+    }
+    return s +
+           fmt::format(
+               "  bytes to {}, pauses {}, deaths {}, outages {}, shortages {}, jitter {}, think {} us, silence {} us\n",
+               bytes_max, cpu_pauses, deaths, outages, memory_shortages, time_jitter, think_time_us, silence_us);
+}
+
+} // namespace sim

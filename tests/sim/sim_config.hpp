@@ -1,0 +1,55 @@
+// What a run is made of, all drawn from its seed: stacks, links, limits, applications, and how rough the world is.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "drivers/sim_link.hpp"
+#include "gateway/gateway.hpp"
+#include "lwkt/cpu_set.hpp"
+#include "protocols/stack.hpp"
+
+namespace sim {
+
+struct NodeConfig {
+    lwkt::CpuSetOptions cpus;
+    protocols::StackOptions protocols;
+    gateway::GatewayOptions gateway;
+    bool loopback_checksums = false;
+    bool loopback_super_segments = true;
+    unsigned families = 1;
+    unsigned clients = 2;   // applications that open connections, over all families
+    unsigned listeners = 1; // ports that are served, over all families
+    unsigned datagram_servers = 0;
+    unsigned datagram_clients = 0;
+};
+
+struct LinkConfig {
+    unsigned ends[2] = {0, 1}; // nodes
+    drivers::SimLinkOptions wire;
+    bool steered[2] = {true, true}; // frames reach the CPU that owns their flow
+};
+
+struct Config {
+    std::vector<NodeConfig> nodes;
+    std::vector<LinkConfig> links;
+    std::uint32_t bytes_max = 0;    // of one direction of a connection
+    double cpu_pauses = 0;          // chances per step
+    double couriers = 0;            //
+    double deaths = 0;              //
+    double outages = 0;             //
+    double memory_shortages = 0;    //
+    double time_jitter = 0;         // that time moves though there is work
+    double spurious_wakes = 0;      // per sleep of an application
+    bool direct_wakes = false;      // applications of a family may wake each other
+    std::int64_t think_time_us = 0; // between connections, at most
+    std::int64_t silence_us = 0;    // between requests of one connection, at most
+    bool loses_nothing = false;     // no loss, corruption, outage or shortage: nothing may time out
+
+    std::string text() const;
+};
+
+Config draw_config(std::uint64_t seed);
+
+} // namespace sim

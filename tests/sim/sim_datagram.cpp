@@ -1,0 +1,164 @@
+// Applications with datagrams: a service that answers what it gets, and clients that check the answers. A datagram's
+// bytes are a keyed function of who sent it and of its number, so a wrong, mixed or foreign one is seen.
+#include <netinet/in.h>
+
+#include <fmt/format.h>
+
+#include <cstring>
+
+#include "tests/sim/sim_world.hpp"
+
+namespace sim {
+
+namespace {
+
+constexpr std::size_t datagram_max = 6000; // fragments on most links
+
+struct DatagramHead {
+    std::uint64_t sender;
+    std::uint64_t number;
+    std::uint64_t bytes;
+};
+
+unsigned char byte_at(const DatagramHead& h, std::size_t i)
+{
+    return static_cast<unsigned char>(mix(h.sender * 77 + h.number + (std::uint64_t{i / 8} << 32)) >> (i % 8 * 8));
+}
+
+std::size_t compose(App& a, const DatagramHead& h)
+{
+    std::memcpy(a.buffer, &h, sizeof h);
+    for (std::size_t i = sizeof h; i < h.bytes; ++i) {
+        a.buffer[i] = byte_at(h, i);
+    }
+    return h.bytes;
+}
+
+void check(App& a, std::size_t got)
+{
+    DatagramHead h;
+    if (got < sizeof h) {
+        a.world.violation(fmt::format("a datagram of {} bytes, which nobody sent", got));
+    }
+    std::memcpy(&h, a.buffer, sizeof h);
+    for (std::size_t i = sizeof h; i < got && h.bytes == got; ++i) {
+        if (a.buffer[i] != byte_at(h, i)) {
+            a.world.violation(fmt::format("datagram {} of {}: byte {} is wrong", h.number, h.sender, i));
+        }
+    }
+    if (h.bytes != got) {
+        a.world.violation(fmt::format("a datagram of {} bytes was sent with {}", got, h.bytes));
+    }
+    ++a.world.result().datagrams;
+    a.world.note("datagram", h.sender, h.number, got);
+}
+
+int open_datagram(App& a, client::Sock& k)
+{
+    return a.control(
+        "socket", [&] { return client::sock_socket(a.session(), AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0, k); });
+}
+
+// Errors of datagram calls: no space now, no memory, what ICMP told.
+bool tolerable(int error)
+{
+    return error == -EAGAIN || error == -ENOBUFS || error == -ECONNREFUSED || error == -EHOSTUNREACH ||
+           error == -ENOMEM;
+}
+
+void exchange_datagrams(App& a, client::Sock k, const base::Endpoint& to, bool connected)
+{
+    Address address(to);
+    for (unsigned n = 1 + a.random.below(10); n != 0; --n) {
+        std::size_t most = a.random.chance(0.2) ? datagram_max : 1000;
+        DatagramHead h{a.number, a.world.step(), sizeof h + a.random.below(static_cast<std::uint32_t>(most))};
+        std::size_t bytes = compose(a, h);
+        ssize_t rc = client::sock_send(
+            a.session(), k, a.buffer, bytes, 0, connected ? nullptr : address.get(), connected ? 0 : address.size);
+        if (rc < 0 ? !tolerable(static_cast<int>(rc)) : static_cast<std::size_t>(rc) != bytes) {
+            a.world.violation(fmt::format("sending a datagram of {} bytes gives {}", bytes, rc));
+        }
+        a.wait_ready(k, EPOLLIN, a.world.now() + base::Micros{a.random.below(20'000)});
+        Address from;
+        rc = client::sock_recv(a.session(), k, a.buffer, sizeof a.buffer, 0, from.get(), &from.size);
+        if (rc < 0 && !tolerable(static_cast<int>(rc))) {
+            a.world.violation(fmt::format("receiving a datagram gives error {}", -rc));
+        }
+        if (rc >= 0) { // perhaps to a datagram of who had the port before
+            check(a, static_cast<std::size_t>(rc));
+        }
+        if (rc >= 0 && connected && !(from.endpoint() == to)) {
+            a.world.violation(fmt::format("an answer came from {}", base::to_string(from.endpoint())));
+        }
+        a.breathe_at_times();
+    }
+}
+
+void one_conversation(App& a)
+{
+    auto& all = a.world.services();
+    Service& s = all[a.random.below(static_cast<std::uint32_t>(all.size()))];
+    base::Endpoint to{{}, s.port};
+    client::Sock k;
+    if (!s.datagrams || !a.world.address_of(*a.family.node, *s.node, a.random, to.addr) || open_datagram(a, k) != 0) {
+        return;
+    }
+    Address address(to);
+    bool connected = a.random.chance(0.5);
+    int rc = connected ? a.control("connect",
+                             [&] { return client::sock_connect(a.session(), k, address.get(), address.size); })
+                       : 0;
+    if (rc == 0) {
+        exchange_datagrams(a, k, to, connected);
+    } else if (rc != -ENOBUFS && rc != -EADDRINUSE && rc != -EADDRNOTAVAIL && rc != -ENOMEM) {
+        a.world.violation(fmt::format("connect of a datagram socket gives error {}", -rc));
+    }
+    client::sock_release(a.session(), k);
+}
+
+} // namespace
+
+void datagram_client(App& a)
+{
+    while (!a.world.draining()) {
+        one_conversation(a);
+        a.rest(base::Micros{1 + a.random.below(static_cast<std::uint32_t>(a.world.config().think_time_us + 1))});
+    }
+}
+
+void datagram_service(App& a, Service& s)
+{
+    while (!a.world.closing()) {
+        client::Sock k;
+        if (open_datagram(a, k) != 0) {
+            a.rest(base::millis(5));
+            continue;
+        }
+        Address at({base::IpAddr::any_v4(), s.port});
+        int rc = a.control("bind", [&] { return client::sock_bind(a.session(), k, at.get(), at.size); });
+        if (rc == -EADDRINUSE) {
+            a.world.violation(fmt::format("datagram port {} is in use though its last holder has closed", s.port));
+        }
+        bool stays = a.random.chance(0.5);
+        base::Instant until = a.world.now() + base::Micros{a.random.below(2'000'000)};
+        while (rc == 0 && !a.world.closing() && (stays || a.world.now() < until || a.world.draining())) {
+            if (a.wait_ready(k, EPOLLIN, a.world.now() + base::seconds(1)) == 0) {
+                continue;
+            }
+            Address from;
+            ssize_t n = client::sock_recv(a.session(), k, a.buffer, sizeof a.buffer, 0, from.get(), &from.size);
+            if (n < 0 && !tolerable(static_cast<int>(n))) {
+                a.world.violation(fmt::format("a datagram service's receive gives error {}", -n));
+            }
+            if (n >= 0) {
+                check(a, static_cast<std::size_t>(n));
+                client::sock_send(a.session(), k, a.buffer, static_cast<std::size_t>(n), 0, from.get(), from.size);
+            }
+            a.breathe_at_times();
+        }
+        client::sock_release(a.session(), k);
+        a.rest(base::Micros{1 + a.random.below(20'000)});
+    }
+}
+
+} // namespace sim

@@ -1,0 +1,181 @@
+// The world of one seed: stacks, links, applications and the scheduler that decides at every step what happens next:
+// one round of one CPU, a turn of one application, time, or a misfortune. Everything is drawn from the seed, so a seed
+// and a number of steps give the same run to the bit; hash() proves it. A violation is printed with the command that
+// replays it and ends the process. One OS thread.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/random.hpp"
+#include "lwkt/clock.hpp"
+#include "tests/sim/fiber.hpp"
+#include "tests/sim/ledger.hpp"
+#include "tests/sim/sim_app.hpp"
+#include "tests/sim/sim_config.hpp"
+#include "tests/sim/sim_node.hpp"
+
+namespace sim {
+
+// A port that is served, now and then.
+struct Service {
+    std::uint32_t number = 0;
+    Node* node = nullptr;
+    std::uint16_t port = 0;
+    bool datagrams = false;
+    bool listening = false;
+    std::uint64_t epoch = 0; // grows when it starts and when it ends
+};
+
+struct RunOptions {
+    std::uint64_t seed = 1;
+    std::uint64_t steps = 20000; // before the drain
+    std::string plant;           // for the replay command
+    bool trace = false;          // at a violation, events and applications
+    bool events = false;         // every event as it happens
+};
+
+struct RunResult {
+    std::uint64_t hash = 0;
+    std::uint64_t steps = 0;       // with the drain
+    std::uint64_t connections = 0; // that were established
+    std::uint64_t bytes = 0;       // that were received and compared
+    std::uint64_t datagrams = 0;
+    std::uint64_t deaths = 0;
+    std::uint64_t timeouts = 0; // of connects
+    base::Micros time{0};
+};
+
+class World {
+public:
+    explicit World(const RunOptions& options);
+    ~World();
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
+
+    RunResult run();
+
+    // ---- for applications, hosts and checks ----
+    const Config& config() const { return config_; }
+    lwkt::VirtualClock& clock() { return clock_; }
+    base::Instant now() const { return clock_.now(); }
+    std::uint64_t step() const { return step_; }
+    bool draining() const { return draining_; }
+    base::Instant drain_began() const { return drain_began_; }
+    // Of the drain: clients are done, so servers stop.
+    bool closing() const { return closing_; }
+    Ledger& ledger() { return ledger_; }
+    RunResult& result() { return result_; }
+    std::vector<std::unique_ptr<Node>>& nodes() { return nodes_; }
+    std::deque<Service>& services() { return services_; }
+    // An address of `to` that `from` can reach; false: there is none.
+    bool address_of(const Node& from, const Node& to, base::Random& r, base::IpAddr& out) const;
+    App& spawn(Family& f, const char* role, std::function<void(App&)> body, bool client);
+    App& running() { return *running_; }
+    void sleep_app(std::uint32_t waiter, base::Instant deadline);
+    unsigned& blocked_apps() { return blocked_apps_; }
+
+    void note(const char* what, std::uint64_t a = 0, std::uint64_t b = 0, std::uint64_t c = 0)
+    {
+        Event& e = events_[event_count_++ % events_.size()];
+        e = {step_, now(), what, a, b, c};
+        if (options_.events) {
+            print_event(e);
+        }
+        for (std::uint64_t v : {static_cast<std::uint64_t>(now().time_since_epoch().count()), a, b, c}) {
+            hash_ = (hash_ ^ v) * 0x100000001b3ULL;
+        }
+    }
+    [[noreturn]] void violation(const std::string& what);
+    // What violation() prints, also when an assertion of the stack ends the process.
+    void print_report(const char* what);
+    static World* current();
+
+private:
+    struct Event {
+        std::uint64_t step = 0;
+        base::Instant at{};
+        const char* what = "";
+        std::uint64_t a = 0, b = 0, c = 0;
+    };
+    struct CpuRef {
+        Node* node;
+        base::CpuId id;
+    };
+    struct Link {
+        LinkConfig config;
+        drivers::SimLink wire;
+        base::Instant cut_until{};
+    };
+
+    static void print_event(const Event& e);
+    void build();
+    void add_applications();
+    void start_roles(Family& f);
+
+    // sim_world.cpp: the scheduler
+    bool one_step();
+    void run_cpu(CpuRef c);
+    void run_app(App& a);
+    bool advance_time();
+    void reap_apps();
+    bool cpu_can_run(CpuRef c) const;
+    bool app_can_run(const App& a) const;
+    void redraw_weights();
+    bool pick_and_run();
+    void run_for(base::Micros time);
+
+    // sim_misfortune.cpp
+    void misfortune();
+    void pause_cpu();
+    void cut_link();
+    void mend_links(bool all);
+    void take_memory();
+    void give_memory_back(bool all);
+    void kill_family();
+    void send_couriers();
+    void kill_apps_of(Family& f);
+    void revive_families(bool all);
+    base::Instant next_mending() const;
+
+    // sim_checks.cpp
+    void check_cpu(CpuRef c);
+    void check_timers(CpuRef c);
+    void check_all();
+    void check_calls();
+    void check_sleepers();
+    void check_nothing_left();
+    void drain();
+
+    RunOptions options_;
+    Config config_;
+    base::Random random_;
+    lwkt::VirtualClock clock_;
+    Ledger ledger_;
+    RunResult result_;
+    std::vector<std::unique_ptr<Link>> links_; // their interfaces belong to the stacks
+    std::vector<std::unique_ptr<Node>> nodes_;
+    std::deque<Service> services_;
+    std::vector<CpuRef> cpus_;
+    std::vector<std::unique_ptr<App>> apps_;
+    std::vector<std::pair<Family*, std::function<void()>>> roles_; // started when their family starts
+    std::vector<std::uint32_t> can_run_;                           // scratch: CPUs, then applications
+    App* running_ = nullptr;
+    unsigned blocked_apps_ = 0;
+    unsigned clients_ = 0; // applications that open connections and live
+    std::uint32_t next_app_ = 0;
+    std::uint64_t step_ = 0;
+    std::uint64_t redraw_at_ = 0;
+    bool draining_ = false;
+    bool closing_ = false;
+    base::Instant drain_began_{};
+    std::uint64_t hash_ = 0xcbf29ce484222325ULL;
+    std::vector<Event> events_;
+    std::uint64_t event_count_ = 0;
+};
+
+} // namespace sim
