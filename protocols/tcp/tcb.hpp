@@ -133,11 +133,12 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     bool ack_now = false;        // an ACK is due at the roll-up
     bool ack_soon = false;       // an ACK is due when the delayed-ACK timer fires
     bool output_due = false;
-    bool push_small = false;   // send a partial segment although Nagle or cork holds it
-    bool cwnd_limited = false; // the last output was stopped by cwnd
-    bool timing = false;       // a round trip is being measured
-    bool probe_due = false;    // new text or an ACK: the probe timer starts again (RFC 8985 7.2)
-    tcp::Seq timed_end;        // ... by the ACK that covers this
+    bool push_small = false;    // send a partial segment although Nagle or cork holds it
+    bool cwnd_limited = false;  // the last output was stopped by cwnd
+    bool timing = false;        // a round trip is being measured
+    bool window_unused = false; // congestion control knows that the application leaves cwnd unused
+    bool probe_due = false;     // new text or an ACK: the probe timer starts again (RFC 8985 7.2)
+    tcp::Seq timed_end;         // ... by the ACK that covers this
     base::Instant timed_at{};
     tcp::SeqRange duplicate; // reported as D-SACK in the next ACK when not empty (RFC 2883)
 

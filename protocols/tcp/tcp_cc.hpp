@@ -62,12 +62,13 @@ struct AckFacts {
 struct CongestionAlgorithm {
     std::string_view name;
     bool needs_ecn = false; // RFC 8257: ECT on every segment, CE told exactly
+    bool every_ack = false; // `observe` wants also ACKs that find the window unused, not just the first of them
     void (*start)(CongestionState&) = nullptr;
     // Congestion avoidance: an ACK arrived while cwnd >= ssthresh and the flight had filled cwnd.
     void (*avoid)(CongestionState&, const AckFacts&) = nullptr;
     // A congestion event; returns the new ssthresh. `flight` = octets outstanding.
     std::uint32_t (*reduce)(CongestionState&, std::uint32_t flight) = nullptr;
-    // Every ACK, whatever the window does with it. Null: not wanted.
+    // ACKs, whatever the window does with them. Null: not wanted.
     void (*observe)(CongestionState&, const AckFacts&) = nullptr;
     // ECE told of a mark, once per window: the new ssthresh, which cwnd follows. Null: as a loss.
     std::uint32_t (*reduce_marked)(CongestionState&) = nullptr;

@@ -55,6 +55,7 @@ std::uint32_t reduce(CongestionState& c, std::uint32_t flight)
 
 constinit const CongestionAlgorithm dctcp_algorithm{.name = "dctcp",
     .needs_ecn = true,
+    .every_ack = true,
     .start = start,
     .avoid = avoid,
     .reduce = reduce,

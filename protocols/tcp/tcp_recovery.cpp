@@ -188,8 +188,13 @@ void grow_window(Tcb& t, const AckRound& r)
         return; // PRR's
     }
     // RFC 7661 / RFC 2861: what the application did not use is not proven
+    bool limited = t.cwnd_limited || (t.cc.cwnd < t.cc.ssthresh && r.flight_before >= t.cc.cwnd / 2);
+    if (!limited && t.window_unused && !t.algorithm().every_ack) {
+        return;
+    }
+    t.window_unused = !limited;
     AckFacts f;
-    f.limited = t.cwnd_limited || (t.cc.cwnd < t.cc.ssthresh && r.flight_before >= t.cc.cwnd / 2);
+    f.limited = limited;
     f.acked = r.acked;
     f.srtt = t.rtt.srtt();
     f.now = t.domain.now();

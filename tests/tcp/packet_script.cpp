@@ -39,6 +39,7 @@ private:
     void expect(std::stringstream& words);
     void establish(const std::string& rest);
     void inject(const std::string& text);
+    std::vector<unsigned char> packet(const std::string& text);
     void must_send(const std::string& text, base::Instant at);
     void icmp(std::stringstream& words);
     void counter(const std::string& name, std::uint64_t want);
@@ -58,7 +59,8 @@ private:
     std::unique_ptr<Host> host_;
     ScriptNetif* netif_ = nullptr;
     Numbering numbers_{0, 0x7ffffff0U, 0, false, false};
-    base::Instant at_{}; // script time
+    base::Instant at_{};                           // script time
+    std::vector<std::vector<unsigned char>> held_; // arrive with the next packet, in one batch
     App* listener_ = nullptr;
     App* app_ = nullptr;
 };
@@ -156,7 +158,7 @@ void Runner::option(std::stringstream& words)
     }
 }
 
-void Runner::inject(const std::string& text)
+std::vector<unsigned char> Runner::packet(const std::string& text)
 {
     ScriptSegment s;
     std::string error;
@@ -167,9 +169,20 @@ void Runner::inject(const std::string& text)
     if (bytes.empty()) {
         fail(error);
     }
+    return bytes;
+}
+
+void Runner::inject(const std::string& text)
+{
+    held_.push_back(packet(text));
     settle();
     silent();
-    host().run(0, [&](protocols::Domain&) { netif_->inject(bytes); });
+    host().run(0, [&](protocols::Domain&) {
+        for (const auto& bytes : held_) {
+            netif_->inject(bytes);
+        }
+    });
+    held_.clear();
     settle();
 }
 
@@ -362,6 +375,9 @@ void Runner::timed(const std::string& text)
     if (verb == "<") {
         std::getline(words, rest);
         inject(rest);
+    } else if (verb == "hold") {
+        std::getline(words, rest);
+        held_.push_back(packet(rest));
     } else {
         action(verb, words);
     }

@@ -5,23 +5,23 @@
 // A file holds cases; a case begins with "== title". "#" starts a comment. Lines:
 //
 //   option NAME VALUE
-//       before anything else: mtu, ring (log2), cookies, syncache, isn (the peer's), tso, family (4 or 6: the case says
-//       numbers of that one; every other runs over both, tests/family.hpp)
+//       before anything else: mtu, ring (log2), cookies, syncache, isn (the peer's), tso, ecn, congestion, family (4 or 6: the
+//       case says numbers of that one; every other runs over both, tests/family.hpp)
 //   listen [backlog]
 //       the application listens on the local port (8080)
-//   establish [win N] [OPTS]
+//   establish [win N] [rtt SECONDS] [OPTS]
 //       a passive handshake with the peer's SYN options OPTS (default: mss 1460 only), not compared
-//   +T < FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
-//       the peer sends; numbers are relative to its and our ISN
+//   +T < FLAGS SEQ:END(LEN) [ack N] [win N] [tos N] [<OPTS>]
+//       the peer sends; numbers are relative to its and our ISN; +T hold ...: it arrives in one batch with the next
 //   +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
-//       we must send exactly this; win and options may be left out
+//       we must send exactly this; win, tos and options may be left out
 //   +T connect | close | abort | write N | read N | shut rd|wr|rdwr | set NAME VALUE | unlisten
 //   +T icmp TYPE CODE SEQ [mtu N]
 //   +T silence
 //       nothing comes out until then
-//   expect state NAME | error N | counter NAME N | readable N | eof | detached | gone | connections N
+//   expect state NAME | error N | counter NAME N | cwnd N | ssthresh N | readable N | eof | detached | gone | connections N
 //
-// FLAGS: S . P F R U as in tcpdump. T: seconds from the line before.
+// FLAGS: of S F R P U E W . in this order. T: seconds from the line before.
 #pragma once
 
 #include <string>
