@@ -7,8 +7,9 @@
 namespace protocols::tcp {
 
 namespace {
-constexpr unsigned spare_runs = 8;                       // for retransmissions, which SACKs may not take
-constexpr unsigned runs_of_new_text = sent_runs_max / 2; // more only when what is there cannot grow
+constexpr unsigned spare_runs = 8;                        // for retransmissions, which SACKs may not take
+constexpr unsigned runs_of_new_text = sent_runs_max - 16; // beyond, the last one is blurred
+constexpr unsigned runs_of_a_span = 24; // each so many runs more, new text shares a time for twice as long
 constexpr std::uint32_t parts_of_round_trip = 32;
 } // namespace
 
@@ -75,7 +76,7 @@ bool Scoreboard::merge_with_previous(unsigned i)
         return false;
     }
     const SentRun& r = at(i);
-    bool same = r.fate() == Fate::sacked || (r.resent() == at(i - 1).resent() && r.time_us() == at(i - 1).time_us());
+    bool same = r.fate() == Fate::sacked || (r.word == at(i - 1).word);
     if (!same) {
         return false;
     }
@@ -92,15 +93,21 @@ void Scoreboard::sent(Seq end, std::uint32_t now_us, std::uint32_t min_rtt_us)
     if (count_ != 0) {
         SentRun& last = run(count_ - 1);
         bool grows = last.fate() == Fate::flying && !last.resent();
-        bool close = last_grows_ && now_us - last_began_us_ <= min_rtt_us / parts_of_round_trip;
+        std::uint32_t span_us = (min_rtt_us / parts_of_round_trip) << (count_ / runs_of_a_span);
+        bool close = last_grows_ && now_us - last_began_us_ <= span_us;
         if (grows && (close || count_ >= runs_of_new_text)) {
+            bool blurred = !close || last.blurred();
             last = r;
+            if (blurred) {
+                last.blur();
+            }
             return;
         }
         if (count_ == sent_runs_max) { // the last is SACKed or was sent again: forgetting that costs a resend at worst
             change(count_ - 1, Fate::flying);
             resent_ -= last.resent() ? static_cast<std::uint32_t>(last.end - start_of(count_ - 1)) : 0;
             last = r;
+            last.blur();
             return;
         }
     }
@@ -137,6 +144,7 @@ bool Scoreboard::move_boundary(unsigned i, Seq end, std::uint32_t now_us)
     account(at(i), octets, false);
     run(i - 1).end = end;
     run(i - 1).set(now_us, Fate::flying, true);
+    run(i - 1).blur();
     account(at(i - 1), octets, true);
     return true;
 }
@@ -195,7 +203,11 @@ void Scoreboard::deliver(unsigned i, Seq end, std::uint32_t octets, Rack& rack, 
     if (static_cast<std::int32_t>(r.time_us() - d.newest_sent_us) > 0 || d.octets == octets) {
         d.newest_sent_us = r.time_us();
     }
-    rack.delivered(d.ack, r.time_us(), end, r.resent());
+    if (r.blurred()) {
+        rack.fack = base::max(rack.fack, end);
+    } else {
+        rack.delivered(d.ack, r.time_us(), end, r.resent());
+    }
 }
 
 void Scoreboard::acked(Seq ack, Rack& rack, Delivery& d)

@@ -3,9 +3,10 @@
 // what is lost; without SACK the NewReno of RFC 6582 does (duplicates stand for octets that arrived).
 //
 // New text sent within a thirty-second of the shortest round trip, and with no retransmission in between, is one run
-// with the time of its last: order is exact, RACK's reordering window errs by an eighth. When the list is full, SACKs
-// that would need one more run are not noted (their octets count as in flight until acknowledged). Owner: that of its
-// Tcb.
+// with the time of its last: order is exact, RACK's reordering window errs by an eighth (more when the list fills).
+// Runs that must grow beyond that are blurred: judged by their last time, no evidence against others. When the list is
+// full, SACKs that would need one more run are not noted (their octets count as in flight until acknowledged). Owner:
+// that of its Tcb.
 #pragma once
 
 #include <array>
@@ -24,12 +25,14 @@ struct SentRun {
     Seq end; // its start is the end of the one before, or una
     std::uint32_t word = 0;
 
-    std::uint32_t time_us() const { return word & ~7U; }
+    std::uint32_t time_us() const { return word & ~15U; }
     Fate fate() const { return static_cast<Fate>(word & 3U); }
     bool resent() const { return (word & 4U) != 0; }
+    bool blurred() const { return (word & 8U) != 0; }
+    void blur() { word |= 8U; }
     void set(std::uint32_t time_us, Fate f, bool resent)
     {
-        word = (time_us & ~7U) | static_cast<std::uint32_t>(f) | (resent ? 4U : 0U);
+        word = (time_us & ~15U) | static_cast<std::uint32_t>(f) | (resent ? 4U : 0U);
     }
     void set_fate(Fate f) { word = (word & ~3U) | static_cast<std::uint32_t>(f); }
 };
