@@ -57,6 +57,10 @@ struct StackOptions {
     std::uint8_t congestion = 0;              // of sockets that did not choose: index of tcp::congestion_by_name
     unsigned duplicate_probes = 1;            // DupAddrDetectTransmits of RFC 4862 5.1; 0 = no detection
     std::uint64_t address_secret[2] = {0, 0}; // of stable IPv6 addresses (RFC 7217); 0, 0 = drawn from the seed
+    // What our SYNs offer and take (the sysctls of these names): off to see how a host does without.
+    bool tcp_window_scaling = true;
+    bool tcp_sack = true;
+    bool tcp_timestamps = true;
 };
 
 class Stack {

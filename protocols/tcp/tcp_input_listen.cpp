@@ -46,7 +46,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     if (!route_lookup(d, s.flow.peer.addr, route)) {
         return;
     }
-    Negotiated n = negotiate(s.header.options, scale_for(l.options.receive_ring_bytes));
+    Negotiated n = negotiate(s.header.options, offer(d, l.options));
     n.ecn = accepts_ecn(d, l.options, s);
     bool queue_full = l.pending >= l.half_open_max; // as inet_csk_reqsk_queue_is_full of Linux
     SynEntry* e = queue_full ? nullptr : state.syn_cache.slab.make(d, s.flow, l);

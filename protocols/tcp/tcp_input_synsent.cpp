@@ -13,8 +13,7 @@ bool ack_acceptable(const Tcb& t, const Segment& s)
 void take_options(Tcb& t, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
-    std::uint8_t ours = t.agreed.rcv_scale;
-    t.agreed = negotiate(o, ours);
+    t.agreed = negotiate(o, t.agreed);
     t.agreed.ecn = asks_for_ecn(t.domain, t.so->options) && s.has(wire::tcp_ack) && s.has(wire::tcp_ece) &&
                    !s.has(wire::tcp_cwr); // RFC 3168 6.1.1
     t.board.use_sack = t.agreed.sack;

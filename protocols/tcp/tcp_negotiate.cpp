@@ -46,16 +46,27 @@ std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o)
     return static_cast<std::uint16_t>(std::max(mss, mss_floor));
 }
 
-Negotiated negotiate(const wire::TcpOptions& theirs, std::uint8_t our_scale)
+Negotiated offer(const Domain& d, const SocketOptions& o)
+{
+    const StackOptions& stack = d.stack.options();
+    Negotiated n;
+    n.scale = stack.tcp_window_scaling;
+    n.rcv_scale = n.scale ? scale_for(o.receive_ring_bytes) : std::uint8_t{0};
+    n.sack = stack.tcp_sack;
+    n.timestamps = stack.tcp_timestamps;
+    return n;
+}
+
+Negotiated negotiate(const wire::TcpOptions& theirs, const Negotiated& ours)
 {
     Negotiated n;
     n.peer_mss = theirs.mss;
-    n.sack = theirs.sack_permitted;
-    n.timestamps = theirs.has_timestamp;
-    n.scale = theirs.has_scale;
+    n.sack = theirs.sack_permitted && ours.sack;
+    n.timestamps = theirs.has_timestamp && ours.timestamps;
+    n.scale = theirs.has_scale && ours.scale;
     if (n.scale) { // RFC 7323 2.2: only when both sides said so
         n.snd_scale = theirs.scale;
-        n.rcv_scale = our_scale;
+        n.rcv_scale = ours.rcv_scale;
     }
     return n;
 }

@@ -69,7 +69,7 @@ bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n)
     }
     n.peer_mss = mss_table[iss & index_mask];
     const wire::TcpOptions& o = ack.header.options;
-    if (o.has_timestamp) {
+    if (o.has_timestamp && s.domain.stack.options().tcp_timestamps) {
         std::uint32_t options = (o.ts_ecr - timestamp_offset(s, ack.flow)) & option_mask;
         n.timestamps = true;
         n.sack = (options & 16U) != 0;

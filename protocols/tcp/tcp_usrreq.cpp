@@ -69,9 +69,7 @@ bool acceptable_peer(const base::Endpoint& peer)
 
 void start_connect(Domain& d, Tcb& t)
 {
-    t.agreed = {};
-    t.agreed.rcv_scale = scale_for(t.so->options.receive_ring_bytes);
-    t.agreed.scale = t.agreed.sack = t.agreed.timestamps = true; // offered
+    t.agreed = offer(d, t.so->options);
     t.ts.offset = timestamp_offset(*d.tcp, t.flow);
     t.snd.iss = t.snd.una = initial_sequence(*d.tcp, t.flow, d.now());
     --t.snd.una_offset; // the SYN stands before the first octet

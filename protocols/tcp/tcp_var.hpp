@@ -36,7 +36,8 @@ std::uint32_t timestamp_offset(const TcpState& s, const base::FourTuple& flow);
 std::uint32_t timestamp_now(base::Instant now, std::uint32_t offset);
 std::uint8_t scale_for(std::uint32_t ring_option_bytes);
 std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o);
-Negotiated negotiate(const wire::TcpOptions& theirs, std::uint8_t our_scale);
+Negotiated offer(const Domain& d, const SocketOptions& o); // what we say in a SYN, or take of a peer's
+Negotiated negotiate(const wire::TcpOptions& theirs, const Negotiated& ours);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
 void set_mss(Tcb& t); // from the route, the peer's MSS, TCP_MAXSEG and the options in use
 

@@ -145,6 +145,12 @@ void Runner::option(std::stringstream& words)
         tso_ = v;
     } else if (name == "ring") {
         options_.ring_shift = v;
+    } else if (name == "scaling") {
+        options_.stack.tcp_window_scaling = v != 0;
+    } else if (name == "sack") {
+        options_.stack.tcp_sack = v != 0;
+    } else if (name == "timestamps") {
+        options_.stack.tcp_timestamps = v != 0;
     } else if (name == "cookies") {
         options_.stack.syn_cookies = v != 0;
     } else if (name == "syncache") {
