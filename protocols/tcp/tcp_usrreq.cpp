@@ -164,6 +164,11 @@ void tcp_usr_rcvd(Domain& d, Socket& so)
     if (t == nullptr || !tcp::synchronized(t->state) || tcp::fin_received(t->state)) {
         return;
     }
+    // An option read or a write is no reason for an ACK, though there may be more room than was ever offered: the
+    // window of a SYN is at most 64 KiB, and the first ACKs with text behind them open it.
+    if (so.rcv_consumed < so.slot->owner.rcv_ring_at.load(std::memory_order_relaxed)) {
+        return;
+    }
     std::uint32_t could = tcp::receive_window(*t);
     std::uint32_t open = t->window_open();
     auto step = std::min<std::uint32_t>(static_cast<std::uint32_t>(so.rcv_ring.size() / 2), 2 * t->mss);
