@@ -15,6 +15,11 @@ Socket& listener_socket(const Listener& l)
     return *l.so;
 }
 
+const SocketOptions& listener_options(const Listener& l)
+{
+    return l.options;
+}
+
 const char* tcp_state_text(const Socket& so)
 {
     if (so.listening) {
