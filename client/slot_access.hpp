@@ -30,7 +30,8 @@ inline constexpr std::uint32_t status_recv_tos = 1U << 30;
 inline constexpr std::uint32_t status_pktinfo6 = 1U << 31;
 inline constexpr std::uint32_t status_recv_hops = 1U << 23;
 inline constexpr std::uint32_t status_recv_class = 1U << 21;
-// A non-blocking connect was posted; until netd has looked at it the slot's state is what it was before.
+// A connect whose success no call of connect has told yet. One that does not block is only posted: until netd has
+// looked at it the slot's state is what it was before.
 inline constexpr std::uint32_t status_connect_posted = 1U << 22;
 
 inline std::uint32_t generation_of(SocketSlot& slot)

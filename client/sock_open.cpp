@@ -119,13 +119,21 @@ int take_accepted(Session& s, SocketSlot& listener, Sock k, Sock& out)
     return 0;
 }
 
+// True for the first call of connect that finds the connection complete (inet_stream_connect: it returns 0).
+bool tell_success(SocketSlot& slot)
+{
+    return (slot.share.status.fetch_and(~status_connect_posted) & status_connect_posted) != 0;
+}
+
 int connect_result(Session& s, SocketSlot& slot)
 {
     SlotState state = state_of(slot);
     if (state == SlotState::connected) {
+        tell_success(slot);
         return 0;
     }
     if (state == SlotState::connecting) {
+        slot.share.status.fetch_or(status_connect_posted);
         return s.host->alive() ? -EINPROGRESS : -ENETDOWN;
     }
     int error = take_error(slot);
@@ -143,7 +151,11 @@ int await_connected(Session& s, SocketSlot& slot, Sock k)
     if (rc == -EPIPE) {
         return -ENETDOWN;
     }
-    return rc == -ETIMEDOUT ? -EINPROGRESS : rc != 0 ? rc : connect_result(s, slot);
+    if (rc != 0 && rc != -ETIMEDOUT) {
+        slot.share.status.fetch_or(status_connect_posted);
+        return rc;
+    }
+    return connect_result(s, slot);
 }
 
 // A non-blocking connect of a socket that is not bound does not wait for netd's look at it: what can still be refused
@@ -165,6 +177,7 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
 {
     switch (state_of(slot)) {
     case SlotState::connected:
+        return tell_success(slot) ? 0 : -EISCONN;
     case SlotState::listening:
         return -EISCONN;
     case SlotState::connecting:
@@ -182,7 +195,7 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
         return rc;
     }
     if (is_nonblocking(slot, 0)) {
-        return state_of(slot) == SlotState::connected ? 0 : -EINPROGRESS;
+        return connect_result(s, slot);
     }
     return await_connected(s, slot, k);
 }
@@ -295,7 +308,11 @@ int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
     }
     if (addr->sa_family == AF_UNSPEC) {
         sockbuf::Request r = make_request(*slot, k, sockbuf::Op::disconnect);
-        return call_netd(s, *slot, k, r);
+        int rc = call_netd(s, *slot, k, r);
+        if (rc == 0) {
+            tell_success(*slot); // to nobody
+        }
+        return rc;
     }
     base::Endpoint to;
     if (int error = parse_sockaddr(addr, len, family_of(*slot), to)) {

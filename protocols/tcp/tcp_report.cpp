@@ -5,11 +5,6 @@
 
 namespace protocols {
 
-const SocketOptions& listener_options(const Listener& l)
-{
-    return l.options;
-}
-
 Socket& listener_socket(const Listener& l)
 {
     return *l.so;
