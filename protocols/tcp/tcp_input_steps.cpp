@@ -55,6 +55,14 @@ void trim_front(Tcb& t, Segment& s)
     s.text_at += base::planted(base::Plant::old_text_not_trimmed) ? 0 : cut;
 }
 
+// Two SYNs crossed (RFC 9293 3.5, figure 8), and this is the peer's SYN again, now with the ACK of ours: that completes
+// the handshake. By its number alone it would be an old duplicate.
+bool answers_crossed_syn(const Tcb& t, const Segment& s)
+{
+    return t.state == State::syn_received && s.has(wire::tcp_syn) && s.has(wire::tcp_ack) && s.seq == t.rcv.irs &&
+           s.ack() == t.snd.nxt;
+}
+
 void trim_back(Segment& s, Seq edge)
 {
     if (s.text_end() > edge) {
@@ -69,6 +77,10 @@ void trim_back(Segment& s, Seq edge)
 // window.
 Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
 {
+    if (answers_crossed_syn(t, s)) {
+        trim_front(t, s);
+        a.ack_now = true;
+    }
     std::uint32_t window = t.window_open();
     std::uint32_t space = s.space();
     bool old = space != 0 ? s.seq + space <= t.rcv.nxt : s.seq < t.rcv.nxt;
