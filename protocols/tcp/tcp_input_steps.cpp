@@ -243,8 +243,9 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
     case Verdict::closed:
         kill(t, a.error);
         return;
-    case Verdict::abort:
-        abort(t, a.error);
+    case Verdict::abort: // RFC 9293 3.5.2: what the segment acknowledges is the number of the reset
+        send_reset_for(t.domain, s);
+        kill(t, a.error);
         return;
     case Verdict::drop_and_reset:
         send_reset_for(t.domain, s);
