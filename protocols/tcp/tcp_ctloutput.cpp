@@ -171,7 +171,8 @@ tcp_info info_of(const Socket& so)
     i.tcpi_pmtu = t->route.mtu;
     i.tcpi_rtt = microseconds(t->rtt.srtt());
     i.tcpi_rttvar = microseconds(t->rtt.rttvar());
-    i.tcpi_snd_ssthresh = t->cc.ssthresh / t->mss;
+    bool unlimited = t->cc.ssthresh == CongestionState{}.ssthresh; // Linux shows the same number for "none yet"
+    i.tcpi_snd_ssthresh = unlimited ? t->cc.ssthresh : t->cc.ssthresh / t->mss;
     i.tcpi_snd_cwnd = t->cc.cwnd / t->mss;
     i.tcpi_advmss = mss_to_announce(t->route, so.options);
     i.tcpi_rcv_space = t->window_open();
