@@ -37,9 +37,8 @@ void Events::close()
     ready_.clear();
 }
 
-void Events::add(const Socket& s, std::uint32_t interest, void* user)
+void Events::add(client::Sock k, std::uint32_t interest, void* user)
 {
-    client::Sock k = s.id();
     Interest& i = by_slot_[k.slot];
     INVARIANT(i.events == 0 && interest != 0);
     bool queued = i.queued;
@@ -49,10 +48,10 @@ void Events::add(const Socket& s, std::uint32_t interest, void* user)
 }
 
 // A slot that is still queued is skipped, or stands for the socket that has the slot by then.
-void Events::remove(const Socket& s)
+void Events::remove(client::Sock k)
 {
-    Interest& i = by_slot_[s.id().slot];
-    INVARIANT(i.events != 0 && i.sock.generation == s.id().generation);
+    Interest& i = by_slot_[k.slot];
+    INVARIANT(i.events != 0 && i.sock.generation == k.generation);
     client::sock_unwatch(*session_, i.sock, waiter_.index);
     i.events = 0;
 }

@@ -32,8 +32,10 @@ public:
     void close();
 
     // The socket must be taken out before it is closed. A socket that is ready already is reported by the next wait().
-    void add(const Socket& s, std::uint32_t interest, void* user);
-    void remove(const Socket& s);
+    void add(client::Sock k, std::uint32_t interest, void* user);
+    void add(const Socket& s, std::uint32_t interest, void* user) { add(s.id(), interest, user); }
+    void remove(client::Sock k);
+    void remove(const Socket& s) { remove(s.id()); }
 
     // Up to out.size() events; sleeps until there is one or the deadline passed. 0 = the deadline; negative errno:
     // -EINTR, in virtual time -EDEADLK.

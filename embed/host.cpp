@@ -169,14 +169,16 @@ std::uint32_t InlineHost::home()
 
 int SimulationHost::sleep(const client::WaiterHandle& w, base::Instant deadline)
 {
+    bool nobody_wakes = false;
+    bool& woken = is_waiter(w) ? woken_[w.index] : nobody_wakes;
     for (;;) {
-        if (is_waiter(w) && std::exchange(woken_[w.index], false)) {
+        if (std::exchange(woken, false)) {
             return 0;
         }
         if (world_.now() >= deadline) {
             return -ETIMEDOUT;
         }
-        if (!world_.step(deadline)) {
+        if (!world_.wait(woken, deadline)) {
             if (deadline == base::never) {
                 return -EDEADLK;
             }

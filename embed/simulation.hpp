@@ -1,6 +1,6 @@
 // A world in virtual time: stacks that share one clock and are stepped by the one thread that uses them, in an order
 // drawn from a seed, so the same seed gives the same run to the bit (design.md rule 17). Blocking calls on a simulated
-// stack step the world until they are done. One OS thread only.
+// stack step the world until they are done. One OS thread only, or several of which one at a time is inside (set_wait).
 #pragma once
 
 #include <cstdint>
@@ -28,6 +28,12 @@ public:
     // Lets virtual time pass.
     void run_for(base::Micros time);
 
+    // How a blocked call waits when another thread moves the world, at most to `limit`; true: look again, else as
+    // step(). That thread and the calls exclude each other. Without it a blocked call steps the world.
+    using Wait = std::function<bool(const bool& woken, base::Instant limit)>;
+    void set_wait(Wait wait) { wait_ = std::move(wait); }
+    bool wait(const bool& woken, base::Instant limit) { return wait_ ? wait_(woken, limit) : step(limit); }
+
     // Stacks come and go (embed/stack.cpp).
     void add(lwkt::CpuSet& set) { sets_.push_back(&set); }
     void remove(lwkt::CpuSet& set) { std::erase(sets_, &set); }
@@ -38,6 +44,7 @@ private:
     lwkt::VirtualClock clock_;
     base::Random order_;
     std::vector<lwkt::CpuSet*> sets_;
+    Wait wait_;
     int stuck_ = 0; // steps without work though a deadline has passed
 };
 
