@@ -61,6 +61,7 @@ struct StackOptions {
     bool tcp_window_scaling = true;
     bool tcp_sack = true;
     bool tcp_timestamps = true;
+    bool tcp_tail_probes = true; // RFC 8985 7; net.ipv4.tcp_early_retrans
 };
 
 class Stack {

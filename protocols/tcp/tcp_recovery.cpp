@@ -280,7 +280,7 @@ bool reorder_timeout(Tcb& t)
 bool may_probe(const Tcb& t)
 {
     return t.board.use_sack && t.board.phase == Recovery::none && t.board.sacked_bytes() == 0 && t.flight() != 0 &&
-           !t.tlp.in_progress && synchronized(t.state);
+           !t.tlp.in_progress && synchronized(t.state) && t.domain.stack.options().tcp_tail_probes;
 }
 
 } // namespace protocols::tcp
