@@ -120,7 +120,8 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     }
     bool unsummed = h->checksum == 0;
     bool wrong = unsummed ? !ip.source.is_v4() : p.csum == netmsg::Csum::unknown && !checksum_correct(ip, p);
-    if (wrong && !base::planted(base::Plant::datagram_checksum_ignored)) { // RFC 8200 8.1: over IPv6 there is always one
+    if (wrong &&
+        !base::planted(base::Plant::datagram_checksum_ignored)) { // RFC 8200 8.1: over IPv6 there is always one
         return drop(p, d.counters.udp_in_bad_checksum);
     }
     p.pull(wire::udp_header_bytes);

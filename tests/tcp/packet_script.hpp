@@ -5,8 +5,9 @@
 // A file holds cases; a case begins with "== title". "#" starts a comment. Lines:
 //
 //   option NAME VALUE
-//       before anything else: mtu, ring (log2), cookies, scaling, sack, timestamps, syncache, isn (the peer's), tso, ecn, congestion,
-//       family (4 or 6: the case says numbers of that one; every other runs over both, tests/family.hpp)
+//       before anything else: mtu, ring (log2), cookies, scaling, sack, timestamps, syncache, isn (the peer's), tso,
+//       ecn, congestion, family (4 or 6: the case says numbers of that one; every other runs over both,
+//       tests/family.hpp)
 //   listen [backlog]
 //       the application listens on the local port (8080)
 //   establish [win N] [rtt SECONDS] [OPTS]
@@ -19,7 +20,8 @@
 //   +T icmp TYPE CODE SEQ [mtu N]
 //   +T silence
 //       nothing comes out until then
-//   expect state NAME | error N | counter NAME N | cwnd N | ssthresh N | readable N | eof | detached | gone | connections N
+//   expect state NAME | error N | counter NAME N | cwnd N | ssthresh N | readable N | eof | detached | gone |
+//   connections N
 //
 // FLAGS: of S F R P U E W . in this order. T: seconds from the line before.
 #pragma once
