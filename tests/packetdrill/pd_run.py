@@ -58,8 +58,8 @@ class Worker:
                 return
             self.inside = True
             result, code = thunk()
+            self.inside = False  # first: once this thread has read the clock, time moves with the other one
             end = self.runner.backend.now()
-            self.inside = False
             try:
                 self.runner.check_end(event, end)
                 self.runner.calls.finish(event.body, result, code, check)
@@ -74,11 +74,14 @@ class Worker:
         with self.wake:
             self.job = (event, thunk, check)
             self.wake.notify_all()
-        asleep = 0
-        while self.job is not None and asleep < 3:
+        asleep, before = 0, None
+        while self.job is not None and asleep < 4:
             time.sleep(0.0005)
-            stat = pathlib.Path(f"/proc/self/task/{self.thread.native_id}/stat").read_text()
-            asleep = asleep + 1 if self.inside and stat.rpartition(")")[2].split()[0] == "S" else 0
+            status = pathlib.Path(f"/proc/self/task/{self.thread.native_id}/status").read_text()
+            # A thread that waits for the interpreter is in state S too, but wakes whenever this one sleeps.
+            switches = status.partition("\nvoluntary_ctxt_switches:")[2]
+            still = self.inside and "State:\tS" in status and switches == before
+            asleep, before = asleep + 1 if still else 0, switches
 
     def finish(self, limit):
         """Lets time pass until the call is over; what this thread does after it takes none of the stack's time."""
