@@ -6,6 +6,21 @@ import sys
 import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
+LEDGER = HERE.parents[1] / "tools/netdtools/ledger.py"
+
+
+def clause(**fields):
+    """A ledger of one clause, sound but for `fields` (and for the page that is not there)."""
+    sound = {"id": "MUST-1", "section": "1", "level": "MUST", "text": "t", "status": "done", "code": ["lwkt/good.hpp:good"],
+             "test": ["tests/a.pkt: title"], "reason": ""}
+    lines = [f"{key} = {value!r}" for key, value in {**sound, **fields}.items()]
+    return "\n".join(["rfc = 1", "title = 'T'", "[[clause]]", *lines]) + "\n"
+
+
+def mutant(before):
+    return "\n".join(["[[mutant]]", "name = 'm'", "clause = '1 MUST-1'", "file = 'lwkt/good.hpp'", f"before = '{before}'",
+                      "after = ''", "test = 'tests/a.pkt: title'"]) + "\n"
+
 
 # (test, file to plant, its text, what the finding says)
 PLANTS = [
@@ -21,6 +36,15 @@ PLANTS = [
     ("test_house.py", "base/path.cpp", '// path\nconst char* p = "/wo' 'rk/main/x";\n', "a path of one machine"),
     ("test_house.py", "protocols/tcp/tcp_ack.cpp", "// ack\nvoid f() { tcb.state = State::closed; }\n", "transition function"),
     ("test_house.py", "base/blank.cpp", "// blank \n", "trailing blank"),
+    ("test_ledger.py", "docs/rfc/rfc1.toml", clause(code=["lwkt/good.hpp:bad"]), "'lwkt/good.hpp:bad' leads nowhere"),
+    ("test_ledger.py", "docs/rfc/rfc1.toml", clause(test=["tests/a.pkt: titl"]), "'tests/a.pkt: titl' leads nowhere"),
+    ("test_ledger.py", "docs/rfc/rfc1.toml", clause(test=[]), "no test is cited"),
+    ("test_ledger.py", "docs/rfc/rfc1.toml", clause(code=[]), "no code is cited"),
+    ("test_ledger.py", "docs/rfc/rfc1.toml", clause(status="exception"), "exception without a reason"),
+    ("test_ledger.py", "docs/rfc/rfc1.toml", clause() + clause().partition("'T'")[2], "MUST-1 is there twice"),
+    ("test_ledger.py", "docs/rfc/rfc1.toml", clause(), "run tools/rfc-ledger"),
+    ("test_ledger.py", "docs/rfc/mutants.toml", mutant("gone"), "found 0 times"),
+    ("test_ledger.py", "docs/rfc/mutants.toml", mutant("good"), "is no MUST of the ledger"),
     ("test_format.py", "base/form.cpp", "// form\nint  main( ){return 0;}\n", "not formatted"),
     ("test_headers.py", "base/alone.hpp", "// alone\n#pragma once\nstd::size_t x();\n", "does not compile alone"),
 ]
@@ -33,6 +57,9 @@ def run(test, plant=None):
         (top / "lwkt").mkdir()
         (top / "lwkt/same.cpp").write_text("// same\n")
         (top / "lwkt/good.hpp").write_text("// good\n#pragma once\n")
+        (top / "tests/a.pkt").write_text("== title\n")
+        (top / "tools/netdtools").mkdir(parents=True)
+        (top / "tools/netdtools/ledger.py").write_text(LEDGER.read_text())
         (top / ".clang-format").write_text("BasedOnStyle: LLVM\n")
         for script in ("lint.py", test):
             (top / "tests/lint" / script).write_text((HERE / script).read_text())
