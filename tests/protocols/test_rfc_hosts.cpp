@@ -144,8 +144,7 @@ TEST_CASE("RFC 9293 MUST-46: connect to a broadcast or multicast address is refu
     CHECK(t.h.link->sent.empty());
 }
 
-TEST_CASE(
-    "RFC 9293 MUST-44: the source of an unbound connect is the address of the route; a bound one is kept (MUST-43)")
+TEST_CASE("RFC 9293 MUST-44: an unbound connect has the address of its route; MUST-43: a bound one keeps its own")
 {
     Tcp t;
     t.connect();
@@ -190,7 +189,7 @@ TEST_CASE("RFC 9293 MUST-42: a listener on the port of a connection that opens; 
     CHECK(t.sent_header(1).flags == (wire::tcp_syn | wire::tcp_ack));
 }
 
-TEST_CASE("RFC 6528 3: two hosts, or two flows of one, have unrelated initial numbers and timestamps; a secret decides")
+TEST_CASE("RFC 6528 3: a secret decides initial numbers and timestamps: other hosts, other flows, other numbers")
 {
     Tcp one(1);
     Tcp two(2);
@@ -260,4 +259,90 @@ TEST_CASE("RFC 6056 3.3.3: ephemeral ports move on, and start elsewhere for anot
     int distance = port_to(one, "10.0.0.3") - first;
     CHECK(std::abs(distance) > 10);
     CHECK(port_to(two, "10.0.0.2") != first);
+}
+
+TEST_CASE("RFC 1122 3.2: another version is dropped, a TTL of 1 is not, ICMP that nobody knows is dropped in silence")
+{
+    Tcp t;
+    IpFields icmp{.protocol = wire::protocol_icmp};
+    Bytes echo = ip_frame(icmp, icmp_message(wire::icmp_echo, 0, 1, Bytes(8, 1)));
+    Bytes other = echo;
+    other[14] = 0x65;
+    t.h.link->inject(other, 0);
+    t.world.settle();
+    CHECK(t.h.counted(&protocols::StackCounters::ip_in_bad_version) == 1);
+    for (unsigned char type : {4, 5, 77}) { // source quench, redirect, nothing
+        t.h.link->inject(ip_frame(icmp, icmp_message(type, 0, 1, Bytes(40, 1))), 0);
+    }
+    t.world.settle();
+    CHECK(t.h.counted(&protocols::StackCounters::icmp_in_ignored) == 3);
+    CHECK(t.h.link->sent.empty());
+    echo[14 + 8] = 1;
+    base::store_be16(&echo[14 + 10], 0);
+    base::store_be16(&echo[14 + 10], wire::checksum(&echo[14], 20));
+    t.h.link->inject(echo, 0);
+    t.world.settle();
+    REQUIRE(t.h.link->sent.size() == 1);
+    CHECK(base::load_be32(t.sent_ip(0) + 12) == 0x0a000001); // 3.2.2.6: the address that was asked
+}
+
+TEST_CASE("RFC 768, RFC 1122 4.1: a sum of zero is sent as all ones; lengths are checked; TTL and TOS are the caller's")
+{
+    Tcp t;
+    TestSocket s(t.world, t.h, SlotKind::datagram);
+    REQUIRE(s.bind(at("10.0.0.1", 6)) == Error::none);
+    REQUIRE(s.set(IPPROTO_IP, IP_TTL, 9) == Error::none);
+    REQUIRE(s.set(IPPROTO_IP, IP_TOS, 0x28) == Error::none);
+    s.send(Bytes(2, 0), at("10.0.0.2", 7));
+    REQUIRE(t.h.link->sent.size() == 1);
+    CHECK((t.sent_ip(0)[8] == 9 && t.sent_ip(0)[1] == 0x28));
+    unsigned sum = base::load_be16(t.sent_ip(0) + 26); // what is missing to all ones
+    REQUIRE(sum != 0);
+    s.send(Bytes{static_cast<unsigned char>(sum >> 8), static_cast<unsigned char>(sum)}, at("10.0.0.2", 7));
+    REQUIRE(t.h.link->sent.size() == 2);
+    CHECK(base::load_be16(t.sent_ip(1) + 26) == 0xffff);
+    Bytes datagram = udp_datagram({}, 5, 6, Bytes(4, 9));
+    datagram[6] = datagram[7] = 0;
+    base::store_be16(&datagram[4], 40); // beyond the packet
+    t.h.link->inject(ip_frame({}, datagram), 0);
+    base::store_be16(&datagram[4], 10); // two octets
+    t.h.link->inject(ip_frame({}, datagram), 0);
+    t.world.settle();
+    CHECK(t.h.counted(&protocols::StackCounters::udp_in_malformed) == 1);
+    Bytes got;
+    REQUIRE(s.receive(got));
+    CHECK(got == Bytes(2, 9));
+}
+
+TEST_CASE("RFC 6864 4.3: with DF nothing is fragmented")
+{
+    Tcp t;
+    TestSocket s(t.world, t.h, SlotKind::datagram);
+    REQUIRE(s.set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO) == Error::none);
+    REQUIRE(s.connect(at("10.0.0.2", 7)) == Error::none);
+    s.send(Bytes(2000, 1));
+    CHECK(t.h.link->sent.empty());
+    CHECK(s.take_error() == EMSGSIZE);
+    REQUIRE(s.set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT) == Error::none);
+    s.send(Bytes(2000, 1));
+    CHECK(t.h.link->sent.size() == 2);
+}
+
+TEST_CASE("RFC 9293 MUST-54: an ICMP error that arrives ends the connect it is about, and no other")
+{
+    Tcp t;
+    t.connect();
+    IpFields icmp{.protocol = wire::protocol_icmp};
+    Bytes quote(t.sent_ip(0), t.sent_ip(0) + 28);
+    Bytes other = quote;
+    other[27] ^= 1; // another sequence number
+    t.h.link->inject(ip_frame(icmp, icmp_message(wire::icmp_unreachable, wire::unreachable_port, 0, other)), 0);
+    other = quote;
+    other[21] ^= 1; // another port
+    t.h.link->inject(ip_frame(icmp, icmp_message(wire::icmp_unreachable, wire::unreachable_port, 0, other)), 0);
+    t.world.settle();
+    CHECK(t.s.take_error() == 0);
+    t.h.link->inject(ip_frame(icmp, icmp_message(wire::icmp_unreachable, wire::unreachable_port, 0, quote)), 0);
+    t.world.settle();
+    CHECK(t.s.take_error() == ECONNREFUSED);
 }

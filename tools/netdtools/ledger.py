@@ -127,7 +127,7 @@ class Ledger:
             return f"== {title}" not in text.splitlines()
         if path.endswith(".py"):
             return not re.search(rf"^\s*(def|class) {re.escape(title)}\b", text, re.MULTILINE)
-        return f'TEST_CASE("{title}"' not in text
+        return not re.search(rf'TEST_CASE\(\s*"{re.escape(title)}"', text)
 
     def _check_clause(self, c):
         where = f"{c.source}: {c.id}"
