@@ -47,7 +47,7 @@ bool is_group_or_limited(std::uint32_t a)
 // RFC 1122 3.2.1.3: addresses that must not be seen as a source, or not on a link.
 bool martian(const Stack& s, const Interface& in, const wire::Ipv4Header& h)
 {
-    bool source_bad = h.source == 0 || is_group_or_limited(h.source);
+    bool source_bad = h.source == 0 || ipv4_is_broadcast(s, h.source);
     if (in.netif->info().loopback) {
         return source_bad;
     }

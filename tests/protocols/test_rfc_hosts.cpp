@@ -346,3 +346,22 @@ TEST_CASE("RFC 9293 MUST-54: an ICMP error that arrives ends the connect it is a
     t.world.settle();
     CHECK(t.s.take_error() == ECONNREFUSED);
 }
+
+TEST_CASE("RFC 1122 3.2.2: no ICMP error about a broadcast or about another error")
+{
+    Tcp t;
+    auto exceeded = [&t] {
+        return std::count_if(t.h.link->sent.begin(), t.h.link->sent.end(),
+            [](const Bytes& b) { return b.size() > 42 && b[23] == wire::protocol_icmp && b[34] == 11; });
+    };
+    IpFields everybody{.destination = 0x0a0000ff, .protocol = 99, .to = base::MacAddr::broadcast()};
+    t.h.link->inject(ip_frame(everybody, Bytes(40, 1)), 0);
+    t.world.settle();
+    CHECK(t.h.link->sent.empty());
+    for (std::uint8_t type : {wire::icmp_unreachable, wire::icmp_echo}) {
+        Bytes first = slice(icmp_message(type, 0, 0, Bytes(40, 1)), 0, 32);
+        t.h.link->inject(ip_frame({.protocol = wire::protocol_icmp, .id = type, .more = true}, first), 0);
+        t.world.advance(base::seconds(31));
+        CHECK(exceeded() == (type == wire::icmp_echo ? 1 : 0));
+    }
+}

@@ -91,6 +91,8 @@ TEST_CASE("options: malformed ones end the list, unknown ones are skipped (RFC 9
     CHECK(!h.options.has_scale);
     CHECK(parse({2, 40, 5, 180}, wire::tcp_syn, h)); // longer than the header
     CHECK(h.options.mss == 0);
+    CHECK(parse({2, 0, 5, 180}, wire::tcp_syn, h)); // length 0
+    CHECK(h.options.mss == 0);
     CHECK(parse({1, 1, 1, 8}, wire::tcp_syn, h)); // a kind without length
     CHECK(!h.options.has_timestamp);
     CHECK(parse({0, 2, 4, 5, 180}, wire::tcp_syn, h)); // behind the end
