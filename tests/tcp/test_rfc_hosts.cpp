@@ -271,7 +271,8 @@ TEST_CASE("RFC 1122 3.2: another version is dropped, a TTL of 1 is not, ICMP tha
     t.h.link->inject(other, 0);
     t.world.settle();
     CHECK(t.h.counted(&protocols::StackCounters::ip_in_bad_version) == 1);
-    for (unsigned char type : {4, 5, 77}) { // source quench, redirect, nothing
+    constexpr std::uint8_t types[] = {4, 5, 77}; // source quench, redirect, nothing
+    for (std::uint8_t type : types) {
         t.h.link->inject(ip_frame(icmp, icmp_message(type, 0, 1, Bytes(40, 1))), 0);
     }
     t.world.settle();
