@@ -172,9 +172,9 @@ TEST_CASE("urgent data and a dead netd")
         w.netd.deliver(p.b.slot, "!", 1);
     }
     CHECK((ready(w, p.b) & EPOLLPRI) != 0);
-    w.netd.die();
     WaiterHandle mine;
-    REQUIRE(thread_waiter(w.session(), mine) == 0);
+    REQUIRE(thread_waiter(w.session(), mine) == 0); // while there is somebody to give one
+    w.netd.die();
     CHECK(w.admission->sleep(mine, base::never) == -EPIPE); // how an idle program learns of it
     CHECK((ready(w, p.a) & (EPOLLERR | EPOLLHUP)) == (EPOLLERR | EPOLLHUP));
 }
