@@ -116,7 +116,7 @@ void Fiber::enter()
     running->body_();
     running->ended_ = true;
     pause();
-    INVARIANT(!"an ended fiber was resumed");
+    base::check_failed("an ended fiber was resumed", __FILE__, __LINE__);
 }
 
 } // namespace sim

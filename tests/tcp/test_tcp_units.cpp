@@ -16,7 +16,6 @@ using namespace protocols::tcp;
 
 namespace {
 
-constexpr std::uint32_t mss = 1000;
 constexpr Seq at(std::uint32_t n)
 {
     return Seq{0xfffff000U + n}; // every range test crosses the wrap
