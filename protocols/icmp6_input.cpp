@@ -21,14 +21,6 @@ void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
     p.free();
 }
 
-bool checksum_correct(const IpIn& ip, const netmsg::Packet& p)
-{
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    wire::Checksum sum = wire::pseudo_header(ip.source, ip.destination, wire::protocol_icmp6, p.total());
-    sum.add(pieces, p.span(0, p.total(), pieces));
-    return sum.correct();
-}
-
 // The reply is the request with another type, in the same packet (RFC 4443 4.2).
 void answer_echo(Domain& d, const IpIn& ip, const wire::IcmpHeader& h, netmsg::Packet& request)
 {
@@ -144,7 +136,7 @@ void icmp6_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     if (!h) {
         return drop(p, d.counters.icmp_in_malformed);
     }
-    if (p.csum != netmsg::Csum::valid && !checksum_correct(ip, p)) {
+    if (p.csum != netmsg::Csum::valid && !checksum_correct(ip, wire::protocol_icmp6, p)) {
         return drop(p, d.counters.icmp_in_bad_checksum);
     }
     switch (h->type) {

@@ -55,5 +55,10 @@ void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p);
 base::Error ipv4_fragment(Domain& d, const Route& route, const wire::Ipv4Header& h, netmsg::Packet& p);
 // Completes Csum::partial over the packet's own bytes. ipv4_output.cpp
 void finish_checksum(netmsg::Packet& p);
+// Whether the sum over the pseudo-header and `p`, which begins with the transport's header, is right. Either family.
+bool checksum_correct(const IpIn& ip, std::uint8_t protocol, const netmsg::Packet& p);
+// What transmitting has in common in both families: the checksum where the device makes none; and where there is no
+// link header the packet leaves. True then.
+bool transmit_without_link(Domain& d, const Route& route, netmsg::Packet& p);
 
 } // namespace protocols

@@ -87,17 +87,33 @@ void finish_checksum(netmsg::Packet& p)
     p.csum = netmsg::Csum::valid;
 }
 
-void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
+bool checksum_correct(const IpIn& ip, std::uint8_t protocol, const netmsg::Packet& p)
+{
+    wire::Checksum sum = wire::pseudo_header(ip.source, ip.destination, protocol, p.total());
+    iovec pieces[netmsg::packet_pieces_max + 1];
+    sum.add(pieces, p.span(0, p.total(), pieces));
+    return sum.correct();
+}
+
+bool transmit_without_link(Domain& d, const Route& route, netmsg::Packet& p)
 {
     const netmsg::NetifInfo& info = route.interface->netif->info();
-    count(d.counters.ip_out);
     if (p.csum == netmsg::Csum::partial && !info.tx_csum) {
         count(d.counters.ip_out_checksum);
         finish_checksum(p);
     }
-    if (!info.ethernet) {
-        p.netif = route.interface->netif;
-        p.netif->transmit(p);
+    if (info.ethernet) {
+        return false;
+    }
+    p.netif = route.interface->netif;
+    p.netif->transmit(p);
+    return true;
+}
+
+void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
+{
+    count(d.counters.ip_out);
+    if (transmit_without_link(d, route, p)) {
         return;
     }
     std::uint32_t next_hop = route.next_hop.v4();

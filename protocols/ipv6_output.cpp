@@ -109,15 +109,8 @@ base::Error ipv6_output(Domain& d, const Route& route, const IpOut& ip, netmsg::
 
 void ipv6_transmit(Domain& d, const Route& route, netmsg::Packet& p)
 {
-    const netmsg::NetifInfo& info = route.interface->netif->info();
     count(d.counters.ip6_out);
-    if (p.csum == netmsg::Csum::partial && !info.tx_csum) {
-        count(d.counters.ip_out_checksum);
-        finish_checksum(p);
-    }
-    if (!info.ethernet) {
-        p.netif = route.interface->netif;
-        p.netif->transmit(p);
+    if (transmit_without_link(d, route, p)) {
         return;
     }
     if (route.next_hop.is_multicast_v6()) {

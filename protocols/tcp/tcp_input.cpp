@@ -2,6 +2,7 @@
 // entry or a TIME-WAIT record; else a listener, else the segment belongs to nothing. The packet is freed here and
 // nowhere else. Owner: the CPU of the flow (steering has brought the packet here).
 #include "base/plant.hpp"
+#include "protocols/ipv4.hpp"
 #include "protocols/tcp/idle_connection.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 #include "protocols/wire/checksum.hpp"
@@ -12,15 +13,10 @@ namespace tcp {
 namespace {
 
 // RFC 9293 3.1 (MUST-3): the checksum is verified unless a layer below did.
-bool checksum_correct(const IpIn& ip, const netmsg::Packet& p)
+bool verify(const IpIn& ip, const netmsg::Packet& p)
 {
-    if (p.csum != netmsg::Csum::unknown || base::planted(base::Plant::checksum_ignored)) {
-        return true;
-    }
-    wire::Checksum sum = wire::pseudo_header(ip.source, ip.destination, 6, p.total());
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    sum.add(pieces, p.span(0, p.total(), pieces));
-    return sum.correct();
+    return p.csum != netmsg::Csum::unknown || base::planted(base::Plant::checksum_ignored) ||
+           checksum_correct(ip, wire::protocol_tcp, p);
 }
 
 // Fills the segment; false (counted) when it must be dropped in silence.
@@ -33,7 +29,7 @@ bool validate(TcpState& state, const IpIn& ip, netmsg::Packet& p, Segment& s)
         count(state.counters.bad_header);
         return false;
     }
-    if (!checksum_correct(ip, p)) {
+    if (!verify(ip, p)) {
         count(state.counters.bad_checksum);
         return false;
     }

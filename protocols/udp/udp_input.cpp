@@ -23,14 +23,6 @@ void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
     p.free();
 }
 
-bool checksum_correct(const IpIn& ip, const netmsg::Packet& p)
-{
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    wire::Checksum sum = wire::pseudo_header(ip.source, ip.destination, wire::protocol_udp, p.total());
-    sum.add(pieces, p.span(0, p.total(), pieces));
-    return sum.correct();
-}
-
 // What the reader has consumed; an offset that no honest reader writes leaves the lane as full as it was.
 void take_consumed(UdpPcb& pcb)
 {
@@ -119,7 +111,8 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
         p.truncate(h->length);
     }
     bool unsummed = h->checksum == 0;
-    bool wrong = unsummed ? !ip.source.is_v4() : p.csum == netmsg::Csum::unknown && !checksum_correct(ip, p);
+    bool wrong =
+        unsummed ? !ip.source.is_v4() : p.csum == netmsg::Csum::unknown && !checksum_correct(ip, wire::protocol_udp, p);
     if (wrong &&
         !base::planted(base::Plant::datagram_checksum_ignored)) { // RFC 8200 8.1: over IPv6 there is always one
         return drop(p, d.counters.udp_in_bad_checksum);
