@@ -55,12 +55,15 @@ struct SocketRecord {
 inline constexpr std::uint16_t in_transit =
     0xffff; // Client::owner: a control message moves the socket, nobody touches it
 
-// Marks that were taken and not looked at within the budget: of one summary word, and of one word of marks in it.
+// Marks that were taken and not looked at within the budget: of one summary word, and of one word of marks in it. And
+// which words had marks lately, so that summary goes on naming them.
 struct MarksLeft {
     std::uint64_t summary = 0;
     std::uint64_t bits = 0;
     std::uint32_t summary_at = 0; // which summary word
     std::uint32_t word = 0;       // which word of marks
+    std::uint32_t rounds = 0;     // polls since `used` was cleared
+    std::uint64_t used[15] = {};  // as MarkLine::summary: words that had marks in these rounds
 
     bool any() const { return (summary | bits) != 0; }
 };

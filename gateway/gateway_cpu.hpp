@@ -92,6 +92,9 @@ private:
     std::uint32_t drain_ring(Client& c, std::uint32_t process, std::uint32_t budget);
     std::uint32_t take_marks(Client& c, std::uint32_t budget);
     std::uint32_t look_at_marks(Client& c, std::uint32_t budget);
+    std::uint64_t marked_words(const Client& c, std::uint32_t i, std::uint64_t named) const;
+    void forget_unused_words(Client& c);
+    void name_marked_words(Client& c);
     void look_here(SocketRecord& rec);
     void look_joined(SocketRecord& rec);
     // gateway_requests.cpp

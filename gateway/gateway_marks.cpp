@@ -1,5 +1,6 @@
 // Marks and request rings: what families say to this CPU. Owner: this CPU's protocol thread. A mark is cleared before
-// the offsets it is about are read, so a publication after the read leaves a new mark.
+// the offsets it is about are read, so a publication after the read leaves a new mark. A summary bit stays while its
+// word is in use: neither side then pays a locked instruction for it, nor takes its line from the other, per mark.
 #include <bit>
 #include <cstring>
 
@@ -9,6 +10,16 @@
 namespace gateway {
 
 namespace {
+
+// Some microseconds of a CPU that has nothing else to do; under load the words are in use.
+constexpr std::uint32_t rounds_until_unused = 64;
+
+// What summary word `i` can name.
+std::uint64_t words_of(const Client& c, std::uint32_t i)
+{
+    std::uint32_t words = c.view().sockets() / 64 - i * 64;
+    return words >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << words) - 1;
+}
 
 // The plant mark_cleared_late: marks are cleared (once more) after the offsets were read, so that one which was set
 // meanwhile is lost.
@@ -54,12 +65,25 @@ bool GatewayCpu::pending() const
             return true;
         }
         for (std::uint32_t i = 0; i * 4096 < c->view().sockets(); ++i) {
-            if (line.summary[i].load(std::memory_order_seq_cst) != 0) {
+            if (marked_words(*c, i, line.summary[i].load(std::memory_order_seq_cst)) != 0) {
                 return true;
             }
         }
     }
     return false;
+}
+
+// Those of the words `named` in summary word `i` that are not 0.
+std::uint64_t GatewayCpu::marked_words(const Client& c, std::uint32_t i, std::uint64_t named) const
+{
+    const auto* bits = c.view().mark_bits(me()) + std::size_t{i} * 64;
+    std::uint64_t marked = 0;
+    for (std::uint64_t left = named & words_of(c, i); left != 0; left &= left - 1) {
+        if (bits[std::countr_zero(left)].load(std::memory_order_seq_cst) != 0) {
+            marked |= left & -left;
+        }
+    }
+    return marked;
 }
 
 std::uint32_t GatewayCpu::poll_client(Client& c, std::uint32_t budget)
@@ -125,32 +149,63 @@ std::uint32_t GatewayCpu::take_marks(Client& c, std::uint32_t budget)
     std::uint32_t done = look_at_marks(c, budget);
     // Every summary word once, starting behind the last one, so that low slots do not starve high ones.
     std::uint32_t summaries = (words + 63) / 64;
-    for (std::uint32_t i = 0; i < summaries && done < budget; ++i) {
+    for (std::uint32_t n = 0; n < summaries && done < budget; ++n) {
         left.summary_at = (left.summary_at + 1) % summaries;
-        if (line.summary[left.summary_at].load(std::memory_order_relaxed) != 0) {
-            left.summary = line.summary[left.summary_at].exchange(0, std::memory_order_seq_cst);
-            done += look_at_marks(c, budget - done);
+        std::uint32_t i = left.summary_at;
+        std::uint64_t named = line.summary[i].load(std::memory_order_relaxed);
+        if ((named & ~words_of(c, i)) != 0) {
+            line.summary[i].fetch_and(words_of(c, i), std::memory_order_seq_cst);
+            fault(c);
         }
+        left.summary = marked_words(c, i, named);
+        left.used[i] |= left.summary;
+        done += look_at_marks(c, budget - done);
+    }
+    if (++left.rounds >= rounds_until_unused) {
+        left.rounds = 0;
+        forget_unused_words(c);
     }
     return done;
+}
+
+// A bit is cleared first and its word looked at afterwards: who marks in between either saw the bit cleared and sets it
+// again, or marked before this look.
+void GatewayCpu::forget_unused_words(Client& c)
+{
+    auto& line = c.view().marks(me());
+    MarksLeft& left = c.cpu[me()].marks_left;
+    for (std::uint32_t i = 0; i * 4096 < c.view().sockets(); ++i) {
+        std::uint64_t unused = line.summary[i].load(std::memory_order_relaxed) & ~left.used[i];
+        left.used[i] = 0;
+        if (unused != 0) {
+            line.summary[i].fetch_and(~unused, std::memory_order_seq_cst);
+            if (std::uint64_t marked = marked_words(c, i, unused); marked != 0) {
+                line.summary[i].fetch_or(marked, std::memory_order_seq_cst);
+            }
+        }
+    }
+}
+
+// A process that dies between the two steps of a mark leaves a word that nobody names.
+void GatewayCpu::name_marked_words(Client& c)
+{
+    for (std::uint32_t i = 0; i * 4096 < c.view().sockets(); ++i) {
+        if (std::uint64_t marked = marked_words(c, i, words_of(c, i)); marked != 0) {
+            c.view().marks(me()).summary[i].fetch_or(marked, std::memory_order_seq_cst);
+        }
+    }
 }
 
 // What has been taken, as far as the budget goes.
 std::uint32_t GatewayCpu::look_at_marks(Client& c, std::uint32_t budget)
 {
     auto* bits = c.view().mark_bits(me());
-    std::uint32_t words = c.view().sockets() / 64;
     MarksLeft& left = c.cpu[me()].marks_left;
     std::uint32_t done = 0;
     while (left.any() && done < budget) {
         if (left.bits == 0) {
             left.word = left.summary_at * 64 + static_cast<std::uint32_t>(std::countr_zero(left.summary));
             left.summary &= left.summary - 1;
-            if (left.word >= words) {
-                fault(c);
-                left.summary = 0;
-                break;
-            }
             left.bits = bits[left.word].exchange(0, std::memory_order_seq_cst);
             if (base::planted(base::Plant::mark_cleared_late)) {
                 late_marks(me()).push_back({left.word, left.bits});

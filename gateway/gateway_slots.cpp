@@ -270,6 +270,7 @@ void GatewayCpu::drain_process(Client& c, std::uint32_t process)
 {
     while (drain_ring(c, process, sockbuf::request_slots) != 0) {
     }
+    name_marked_words(c);
 }
 
 void GatewayCpu::reset_process(Client& c, std::uint32_t process)

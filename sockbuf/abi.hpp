@@ -201,12 +201,13 @@ struct RequestRing {
 // ---- Marks: "look at socket S", collapsed (rule 2)
 // --------------------------------------------------------------------
 
-// One per CPU. The application sets the socket's bit in MarkBits, then its word's bit in summary, then looks at the
-// CPU's sleep word. netd exchanges summary words, then bit words, then reads offsets: a mark is cleared before the
-// offset is read.
+// One per CPU. The application sets the socket's bit in MarkBits, then its word's bit in summary unless that is set,
+// then looks at the CPU's sleep word. netd looks at the words that summary names, exchanges those that are not 0, then
+// reads offsets: a mark is cleared before the offset is read. It clears a summary bit only when its word has been 0 for
+// a while, and looks at the word once more afterwards; both sides sequentially consistent.
 struct alignas(64) MarkLine {
     std::atomic<std::uint64_t> processes;   // u sets, o exchanges: bit p = request ring of process p has entries
-    std::atomic<std::uint64_t> summary[15]; // u sets, o exchanges: bit j of word i = MarkBits word i*64+j is not 0
+    std::atomic<std::uint64_t> summary[15]; // u sets, o clears: bit j of word i = MarkBits word i*64+j may be not 0
 };
 static_assert(sizeof(MarkLine) == 128);
 

@@ -106,7 +106,11 @@ inline bool set_mark(const SegmentView& v, std::uint32_t cpu, std::uint32_t s)
         return false;
     }
     std::uint32_t w = s / 64;
-    v.marks(cpu).summary[w / 64].fetch_or(std::uint64_t{1} << (w % 64), std::memory_order_seq_cst);
+    auto& summary = v.marks(cpu).summary[w / 64];
+    std::uint64_t named = std::uint64_t{1} << (w % 64);
+    if ((summary.load(std::memory_order_seq_cst) & named) == 0) { // netd leaves it set while the word is in use
+        summary.fetch_or(named, std::memory_order_seq_cst);
+    }
     return true;
 }
 

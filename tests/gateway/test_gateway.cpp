@@ -6,85 +6,9 @@
 #include <bit>
 
 #include "base/random.hpp"
-#include "drivers/loopback.hpp"
-#include "tests/gateway/fake_app.hpp"
+#include "tests/gateway/gateway_world.hpp"
 
 using namespace test;
-using sockbuf::Op;
-using sockbuf::SlotState;
-
-namespace {
-
-struct World {
-    explicit World(std::size_t cpus, std::uint64_t seed = 1, bool join_pairs = false)
-        : set(clock, options(cpus)), stack(set, stack_options(seed))
-    {
-        std::string error;
-        INVARIANT(stack.add_interface(
-                      std::make_unique<drivers::Loopback>(), {{base::IpAddr::v4(0x7f000001), 8}}, error) != nullptr);
-        gateway::GatewayOptions o;
-        o.segment.sockets = 1024;
-        o.segment.ring_memory = std::uint64_t{1} << 30;
-        o.send_ring_shift = o.receive_ring_shift = 16;
-        o.join_pairs = join_pairs;
-        gw = std::make_unique<gateway::Gateway>(stack, o);
-    }
-    static lwkt::CpuSetOptions options(std::size_t cpus)
-    {
-        lwkt::CpuSetOptions o;
-        o.pin.assign(cpus, -1);
-        return o;
-    }
-    static protocols::StackOptions stack_options(std::uint64_t seed)
-    {
-        protocols::StackOptions o;
-        o.seed = seed;
-        o.packets.packets_per_cpu = 1024;
-        o.packets.large_per_cpu = 64;
-        return o;
-    }
-
-    lwkt::VirtualClock clock;
-    lwkt::CpuSet set;
-    protocols::Stack stack;
-    std::unique_ptr<gateway::Gateway> gw;
-};
-
-base::Endpoint local(std::uint16_t port)
-{
-    return {base::IpAddr::v4(0x7f000001), port};
-}
-
-// Listens on `port`, connects to it, accepts; all three sockets.
-struct Pair {
-    FakeApp::Sock listener, client, server;
-};
-Pair make_pair(FakeApp& app, std::uint16_t port, std::uint32_t cpu)
-{
-    Pair p;
-    p.listener = app.socket(cpu);
-    REQUIRE(app.call(p.listener, Op::bind, local(port)) == 0);
-    REQUIRE(app.call(p.listener, Op::listen, {}, 16) == 0);
-    REQUIRE(app.state(p.listener) == SlotState::listening);
-    p.client = app.socket((cpu + 1) % app.view.cpus());
-    REQUIRE(app.call(p.client, Op::connect, local(port)) == EINPROGRESS);
-    app.settle();
-    REQUIRE(app.state(p.client) == SlotState::connected);
-    p.server = app.accept(p.listener);
-    REQUIRE(p.server.slot != 0xffffffff);
-    return p;
-}
-
-void close_all(FakeApp& app, const Pair& p)
-{
-    app.close(p.client);
-    app.settle();
-    app.close(p.server);
-    app.close(p.listener);
-    app.settle();
-}
-
-} // namespace
 
 TEST_CASE("connect, accept, bytes both ways, close; nothing is held afterwards")
 {

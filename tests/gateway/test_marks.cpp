@@ -1,0 +1,46 @@
+// Marks: what a summary bit names, when it is forgotten, and what a process leaves that dies in the middle of one.
+#include <catch2/catch.hpp>
+
+#include "tests/gateway/gateway_world.hpp"
+
+using namespace test;
+
+TEST_CASE("a process that dies between the two steps of a mark has written what it published")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    std::uint32_t child = 0;
+    REQUIRE(w.gw->add_process(*app.client, 2, child));
+    Pair p = make_pair(app, 4000, 0);
+    auto& line = app.view.marks(0);
+    for (int i = 0; i < 100 && line.summary[0].load() != 0; ++i) {
+        w.set.step();
+    }
+    REQUIRE(line.summary[0].load() == 0); // unused for a while: forgotten
+    app.send(p.client, "half a mark", 11);
+    line.summary[0].store(0); // as if the child had not come to the second step
+    app.settle();
+    REQUIRE(app.receive(p.server).empty());
+    REQUIRE_FALSE(w.gw->process_gone(*app.client, child));
+    app.settle();
+    REQUIRE(app.receive(p.server) == "half a mark");
+    close_all(app, p);
+}
+
+TEST_CASE("a summary bit that names no word is a fault, once")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp evil(w.set, w.clock, *w.gw);
+    auto& line = evil.view.marks(0);
+    std::uint32_t words = evil.view.sockets() / 64;
+    REQUIRE(words < 64);
+    line.summary[0].store(~std::uint64_t{0} << words);
+    evil.settle();
+    REQUIRE(line.summary[0].load() == 0);
+    Pair p = make_pair(app, 4000, 0);
+    REQUIRE(app.send(p.client, "fine", 4) == 4);
+    app.settle();
+    REQUIRE(app.receive(p.server) == "fine");
+    close_all(app, p);
+}
