@@ -1,5 +1,6 @@
-// See loopback.hpp. A packet whose bytes are all its own is turned round as it is; one with pieces in a send ring is
-// copied, because the ring may be reused once transmit() has returned.
+// See loopback.hpp. A packet whose bytes are all its own is turned round as it is. What lies in a send ring is copied,
+// because the ring may be reused once transmit() has returned: into the packet itself where it has room, else into
+// another.
 #include "drivers/loopback.hpp"
 
 #include "drivers/counters.hpp"
@@ -101,7 +102,7 @@ void Loopback::transmit(netmsg::Packet& p)
     netmsg::Packet* mine = &p;
     if (q.packets.size() >= queue_packets_max_) {
         mine = nullptr;
-    } else if (!netmsg::owns_bytes(p)) {
+    } else if (!netmsg::owns_bytes(p) && !p.pullup(p.total())) {
         mine = q.pool->clone(p);
     }
     if (mine == nullptr) {

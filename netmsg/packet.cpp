@@ -59,11 +59,8 @@ void Packet::copy_out(std::uint32_t offset, void* to, std::uint32_t n) const
     }
 }
 
-bool Packet::pullup(std::uint32_t n)
+bool Packet::pull_pieces_up(std::uint32_t n)
 {
-    if (n <= size) {
-        return true;
-    }
     if (n > total() || n - size > tailroom()) {
         return false;
     }

@@ -54,7 +54,7 @@ struct Packet : lwkt::Message {
     base::Instant stamp{};       // receive: when it came in
     std::byte* l3 = nullptr;     // network header once known
     std::uint32_t flow_hash = 0; // steering hash once known
-    bool broadcast = false;      // link-layer broadcast or multicast
+    bool broadcast = false;      // link-layer broadcast or multicast; from IP input on also IP's
 
     LargeBuffer* large = nullptr; // holds pieces of a received super-frame; goes home with the packet
     PacketPool* pool = nullptr;   // c
@@ -100,10 +100,13 @@ struct Packet : lwkt::Message {
     // The pieces of [offset, offset + n) as an iovec list (at most packet_pieces_max + 1); returns the count.
     unsigned span(std::uint32_t offset, std::uint32_t n, iovec* out) const;
     // Makes the first n bytes contiguous in data; false if the packet is shorter or the buffer too small.
-    bool pullup(std::uint32_t n);
+    bool pullup(std::uint32_t n) { return n <= size || pull_pieces_up(n); }
 
     // Gives the packet back to its pool, from any CPU of the set.
     void free();
+
+private:
+    bool pull_pieces_up(std::uint32_t n);
 };
 
 using PacketQueue = base::Queue<lwkt::Message, &lwkt::Message::next>; // of Packets; cast on pop

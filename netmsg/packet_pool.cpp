@@ -10,15 +10,6 @@ namespace {
 
 constexpr std::size_t header_bytes = (sizeof(Packet) + 63) / 64 * 64; // the buffer starts on a cache line
 
-// The object is raw memory again, except for the Message that the pool needs.
-void go_home(lwkt::PoolCore& core, lwkt::Message& m)
-{
-    base::CpuId home = m.home;
-    auto* raw = ::new (static_cast<void*>(&m)) lwkt::Message;
-    raw->home = home;
-    core.release(*raw);
-}
-
 } // namespace
 
 struct PacketPool::Impl {
@@ -112,12 +103,12 @@ void PacketPool::release(Packet& p)
     if (p.large != nullptr) {
         release_large(*p.large);
     }
-    go_home(impl_->packets, p);
+    impl_->packets.release(p);
 }
 
 void PacketPool::release_large(LargeBuffer& b)
 {
-    go_home(impl_->large, b);
+    impl_->large.release(b);
 }
 
 std::size_t PacketPool::in_use(base::CpuId cpu) const

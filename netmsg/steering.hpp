@@ -26,6 +26,12 @@ public:
 
     // Hash of a received packet's addresses and ports; peer is its source. Both families.
     std::uint32_t hash(const base::FourTuple& flow) const;
+    // The same of an IPv4 flow, from the fields of its header in host order.
+    std::uint32_t hash_v4(
+        std::uint32_t peer, std::uint32_t local, std::uint32_t peer_port, std::uint32_t local_port) const
+    {
+        return word_hash(peer, 0) ^ word_hash(local, 4) ^ word_hash(peer_port << 16 | local_port, 8);
+    }
     // What the local port adds to hash(): for a flow whose local port is 0, hash(flow) ^ of_local_port(p, flow) is its
     // hash with local port p.
     std::uint32_t of_local_port(std::uint16_t port, const base::FourTuple& flow) const;
@@ -44,6 +50,12 @@ public:
 private:
     void build_tables();
     std::uint32_t hash_bytes(const unsigned char* bytes, unsigned n, unsigned position) const;
+    std::uint32_t word_hash(std::uint32_t host_order, unsigned position) const
+    {
+        const std::uint32_t* row = byte_hash_.get() + std::size_t{position} * 256;
+        return row[host_order >> 24] ^ row[256 + (host_order >> 16 & 0xff)] ^ row[512 + (host_order >> 8 & 0xff)] ^
+               row[768 + (host_order & 0xff)];
+    }
 
     unsigned cpus_;                                     // c
     std::array<unsigned char, toeplitz_key_bytes> key_; // c

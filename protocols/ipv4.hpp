@@ -41,7 +41,7 @@ void ipv4_forward(
 // The domain and interface of a packet that was forwarded here.
 Domain& forwarded_domain(lwkt::Message& m);
 Interface& received_on(Domain& d, const netmsg::Packet& p);
-// The IpIn of a packet whose l3 is a header that was validated before.
+// The IpIn of a packet whose l3 is a header that ipv4_input() took.
 IpIn ipv4_describe(Domain& d, const netmsg::Packet& p);
 // Broadcast address of a network of ours, the limited broadcast, or a group.
 bool ipv4_is_broadcast(const Stack& s, std::uint32_t address);

@@ -115,12 +115,25 @@ lwkt::Shed shed_of(const netmsg::Packet& p, const wire::Ipv4Header& h)
     return opens ? lwkt::Shed::late : lwkt::Shed::last;
 }
 
+IpIn describe(const wire::Ipv4Header& h, Interface& in, const netmsg::Packet& p)
+{
+    IpIn ip;
+    ip.source = base::IpAddr::v4(h.source);
+    ip.destination = base::IpAddr::v4(h.destination);
+    ip.interface = &in;
+    ip.protocol = h.protocol;
+    ip.ttl = h.ttl;
+    ip.tos = h.tos;
+    ip.broadcast = p.broadcast;
+    return ip;
+}
+
 // On the owner CPU: to the transport. Data at the IP header.
-void deliver(Domain& d, netmsg::Packet& p, const wire::Ipv4Header& h)
+void deliver(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
 {
     p.l3 = p.data;
     p.pull(h.header_bytes);
-    IpIn ip = ipv4_describe(d, p);
+    IpIn ip = describe(h, in, p);
     switch (h.protocol) {
     case wire::protocol_tcp:
         tcp_input(d, ip, p);
@@ -153,35 +166,15 @@ Interface& received_on(Domain& d, const netmsg::Packet& p)
 
 bool ipv4_is_broadcast(const Stack& s, std::uint32_t address)
 {
-    if (is_group_or_limited(address)) {
-        return true;
-    }
-    for (const auto& interface : s.interfaces()) {
-        for (const InterfaceAddress& a : interface->addresses) {
-            if (a.length < 31 && a.length > 0 && a.addr.is_v4() && !interface->netif->info().loopback) {
-                std::uint32_t host_bits = 0xffffffffU >> a.length;
-                if (address == (a.addr.v4() | host_bits)) {
-                    return true;
-                }
-            }
-        }
-    }
-    return false;
+    return is_group_or_limited(address) ||
+           std::find(s.broadcasts().begin(), s.broadcasts().end(), address) != s.broadcasts().end();
 }
 
 IpIn ipv4_describe(Domain& d, const netmsg::Packet& p)
 {
-    const auto* b = reinterpret_cast<const unsigned char*>(p.l3);
-    IpIn ip;
-    ip.tos = b[1];
-    ip.ttl = b[8];
-    ip.protocol = b[9];
-    std::uint32_t destination = base::load_be32(b + 16);
-    ip.source = base::IpAddr::v4(base::load_be32(b + 12));
-    ip.destination = base::IpAddr::v4(destination);
-    ip.interface = &received_on(d, p);
-    ip.broadcast = p.broadcast || ipv4_is_broadcast(d.stack, destination);
-    return ip;
+    auto h = wire::parse_ipv4_quote(p.l3, static_cast<std::uint32_t>(p.data + p.size - p.l3));
+    INVARIANT(h.has_value());
+    return describe(*h, received_on(d, p), p);
 }
 
 void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
@@ -202,6 +195,7 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
     if (to == Destination::host && p.broadcast) {
         return drop(p, d.counters.ip_in_link_mismatch); // RFC 1122 3.3.6: a broadcast frame around a unicast datagram
     }
+    p.broadcast = to == Destination::broadcast;
     if (p.total() > h->total_bytes) {
         p.truncate(h->total_bytes); // Ethernet's padding
     }
@@ -212,19 +206,17 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
 void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
 {
     const netmsg::Steering& steering = d.stack.steering();
-    base::IpAddr local = base::IpAddr::v4(h.destination);
-    base::IpAddr peer = base::IpAddr::v4(h.source);
     bool ports = !h.fragment() && (h.protocol == wire::protocol_tcp || h.protocol == wire::protocol_udp);
     if (ports) {
         if (h.payload_bytes() < 8 || !p.pullup(h.header_bytes + 8U)) {
             return drop(p, d.counters.ip_in_short_transport);
         }
         const std::byte* at = p.data + h.header_bytes;
-        p.flow_hash = steering.hash({{local, base::load_be16(at + 2)}, {peer, base::load_be16(at)}});
+        p.flow_hash = steering.hash_v4(h.source, h.destination, base::load_be16(at), base::load_be16(at + 2));
     } else if (h.fragment()) {
-        p.flow_hash = steering.hash_pair(local, peer);
+        p.flow_hash = steering.hash_pair(base::IpAddr::v4(h.destination), base::IpAddr::v4(h.source));
     } else {
-        return deliver(d, p, h); // ICMP and what nobody speaks: any CPU will do
+        return deliver(d, in, p, h); // ICMP and what nobody speaks: any CPU will do
     }
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
@@ -232,8 +224,10 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
     }
     if (!h.fragment()) {
         count(d.counters.steer_local);
-        return deliver(d, p, h);
+        return deliver(d, in, p, h);
     }
+    base::IpAddr local = base::IpAddr::v4(h.destination);
+    base::IpAddr peer = base::IpAddr::v4(h.source);
     Fragment f{peer, local, h.id, h.protocol, h.header_bytes, h.fragment_offset, h.payload_bytes(), h.more_fragments};
     netmsg::Packet* whole = reassemble(d, in, p, f);
     if (whole != nullptr) {

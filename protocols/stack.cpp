@@ -61,6 +61,9 @@ Interface* Stack::add_interface(
     }
     for (const InterfaceAddress& a : added->addresses) {
         insert_route(RouteEntry{base::Prefix{a.addr, a.length}, base::IpAddr{}, added});
+        if (a.length < 31 && a.length > 0) { // RFC 3021: two hosts on a /31, and no broadcast
+            broadcasts_.push_back(a.addr.v4() | (0xffffffffU >> a.length));
+        }
     }
     for (const InterfaceAddress& a : added->addresses6) {
         insert_route(RouteEntry{base::Prefix{a.addr, a.length}, base::IpAddr{}, added});

@@ -88,6 +88,7 @@ public:
     const std::vector<RouteEntry>& routes() const { return routes_; }   // IPv4, longest prefix first
     const std::vector<RouteEntry>& routes6() const { return routes6_; } // IPv6, configured ones
     bool is_local_v4(const base::IpAddr& a) const;                      // an address of any interface, or 127/8
+    const std::vector<std::uint32_t>& broadcasts() const { return broadcasts_; } // of the networks on our links
     base::SipKey address_secret() const { return address_secret_; }
     Interface* loopback() const { return loopback_; }
 
@@ -101,6 +102,7 @@ private:
     netmsg::PacketPool pool_;                            // per-CPU inside
     std::vector<std::unique_ptr<netmsg::Netif>> netifs_; // c
     std::vector<std::unique_ptr<Interface>> interfaces_; // c
+    std::vector<std::uint32_t> broadcasts_;              // c
     std::vector<RouteEntry> routes_;                     // c
     std::vector<RouteEntry> routes6_;                    // c
     base::SipKey address_secret_;                        // c

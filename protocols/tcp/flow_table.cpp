@@ -35,7 +35,7 @@ FlowLines::FlowLines() : now_(lines_at_start)
 {
 }
 
-FlowTable::FlowTable(base::SipKey key) : key_(key), port_uses_(65536)
+FlowTable::FlowTable(base::SipKey key) : key_(key), port_uses_(65536), recent_(recent_places)
 {
 }
 
@@ -164,22 +164,31 @@ void FlowLines::move_some()
     }
 }
 
-FlowNode* FlowTable::find(const base::FourTuple& flow) const
+FlowNode* FlowTable::find(const base::FourTuple& flow, std::uint64_t hash) const
 {
-    std::uint64_t hash = hash_of(flow);
     FlowNode* n = active_.find(hash, flow);
     return n != nullptr ? n : resting_.find(hash, flow);
 }
 
 void FlowTable::insert(FlowNode& n)
 {
-    n.hash = hash_of(n.flow);
+    if (n.hash == 0) {
+        n.hash = hash_of(n.flow);
+    }
     lines_for(n.kind).insert(n);
     port_uses_[n.flow.local.port] += n.kind != NodeKind::syn;
 }
 
+void FlowTable::remember(FlowNode& n, std::uint32_t steering_hash)
+{
+    forget(n);
+    n.recent_place = static_cast<std::uint16_t>(steering_hash % recent_places);
+    recent_[n.recent_place] = &n;
+}
+
 void FlowTable::remove(FlowNode& n)
 {
+    forget(n);
     lines_for(n.kind).remove(n);
     port_uses_[n.flow.local.port] -= n.kind != NodeKind::syn;
 }

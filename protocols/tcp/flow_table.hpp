@@ -2,7 +2,8 @@
 // records, in two keyed tables, what packets are expected for and what rests. A line of a table is one cache line: tags
 // and pointers of up to seven nodes, of which only those with the right tag are looked at; what comes on top hangs on
 // the last one. Intrusive; grows by doubling and moves a few lines per insertion or removal, so no operation is long
-// (rule 13). Never iterated where order is visible. Owner: its domain's CPU.
+// (rule 13). Never iterated where order is visible. In front of both, what packets came for lately is found by their
+// steering hash, which is known: whoever makes hashes collide is back at the keyed tables. Owner: its domain's CPU.
 #pragma once
 
 #include <cstddef>
@@ -26,9 +27,10 @@ struct FlowNode {
     FlowNode& operator=(const FlowNode&) = delete;
 
     FlowNode* table_next = nullptr; // o: the next of a full line
-    std::uint64_t hash = 0;         // o
+    std::uint64_t hash = 0;         // o: of `flow`; 0 = not computed yet
     NodeKind kind;                  // c
     base::FourTuple flow;           // c
+    std::uint16_t recent_place = 0; // o: where FlowTable remembers it, if it does
 };
 
 // Lines of nodes by hash; what FlowTable is made of.
@@ -93,14 +95,30 @@ public:
     explicit FlowTable(base::SipKey key);
 
     std::uint64_t hash_of(const base::FourTuple& flow) const;
-    FlowNode* find(const base::FourTuple& flow) const;
-    void insert(FlowNode& n); // its flow must not be there
-    void remove(FlowNode& n); // must be there
+    FlowNode* find(const base::FourTuple& flow) const { return find(flow, hash_of(flow)); }
+    FlowNode* find(const base::FourTuple& flow, std::uint64_t hash) const;
+    // What packets of this flow came for lately, by their steering hash; null says nothing.
+    FlowNode* recent(const base::FourTuple& flow, std::uint32_t steering_hash) const
+    {
+        FlowNode* n = recent_[steering_hash % recent_places];
+        return n != nullptr && n->flow == flow ? n : nullptr;
+    }
+    void remember(FlowNode& n, std::uint32_t steering_hash); // n is in the table
+    void insert(FlowNode& n);                                // its flow must not be there
+    void remove(FlowNode& n);                                // must be there
     std::size_t size() const { return active_.size() + resting_.size(); }
     // Connections and TIME-WAIT records whose local port this is: what a bind without SO_REUSEADDR conflicts with.
     std::uint32_t uses_of_port(std::uint16_t local_port) const { return port_uses_[local_port]; }
 
 private:
+    static constexpr unsigned recent_places = 4096;
+
+    void forget(const FlowNode& n)
+    {
+        if (recent_[n.recent_place] == &n) {
+            recent_[n.recent_place] = nullptr;
+        }
+    }
     FlowLines& lines_for(NodeKind kind) { return kind == NodeKind::tcb || kind == NodeKind::syn ? active_ : resting_; }
 
     base::SipKey key_;                     // c
@@ -108,6 +126,7 @@ private:
     FlowLines resting_;                    // o: by the million, and few packets: looked at second, so that it does not
                                            //    push the lines of the active out of the cache
     std::vector<std::uint32_t> port_uses_; // o: by local port
+    std::vector<FlowNode*> recent_;        // o: all of them in one of the two above
 };
 
 } // namespace protocols::tcp

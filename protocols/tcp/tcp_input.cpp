@@ -45,7 +45,7 @@ bool validate(TcpState& state, const IpIn& ip, netmsg::Packet& p, Segment& s)
 
 void to_listener_or_nobody(Domain& d, const Segment& s)
 {
-    Listener* l = d.tcp->listeners.find(s.flow.local, d.tcp->flows.hash_of(s.flow));
+    Listener* l = d.tcp->listeners.find(s.flow.local, s.flow_hash);
     if (l != nullptr) {
         segment_in_listen(d, *l, s);
     } else {
@@ -53,9 +53,23 @@ void to_listener_or_nobody(Domain& d, const Segment& s)
     }
 }
 
+FlowNode* look_up(FlowTable& flows, Segment& s)
+{
+    if (FlowNode* n = flows.recent(s.flow, s.packet->flow_hash); n != nullptr) {
+        s.flow_hash = n->hash;
+        return n;
+    }
+    s.flow_hash = flows.hash_of(s.flow);
+    FlowNode* n = flows.find(s.flow, s.flow_hash);
+    if (n != nullptr) {
+        flows.remember(*n, s.packet->flow_hash);
+    }
+    return n;
+}
+
 void demultiplex(Domain& d, Segment& s)
 {
-    FlowNode* n = d.tcp->flows.find(s.flow);
+    FlowNode* n = look_up(d.tcp->flows, s);
     if (n == nullptr) {
         to_listener_or_nobody(d, s);
         return;

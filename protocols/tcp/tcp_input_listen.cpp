@@ -71,6 +71,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     e->ts_offset = timestamp_offset(state, s.flow);
     e->ts_recent = s.header.options.ts_val;
     e->sent_at = d.now();
+    e->hash = s.flow_hash;
     state.flows.insert(*e);
     state.syn_cache.entries.push_back(*e);
     ++l.pending;

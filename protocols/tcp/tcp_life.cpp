@@ -31,7 +31,7 @@ void adopt_tcb(Tcb& t, Socket* so)
     }
 }
 
-Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind)
+Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind, std::uint64_t flow_hash)
 {
     // Whoever sleeps can wake: together they stay within the limit.
     bool full = d.tcp->tcbs.in_use() + d.tcp->idle_slab.in_use() >= d.stack.options().connections_per_cpu;
@@ -41,6 +41,7 @@ Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind)
         return nullptr;
     }
     t->kind = kind;
+    t->hash = flow_hash;
     adopt_tcb(*t, so);
     t->opened = t->last_received = d.now();
     return t;
@@ -124,6 +125,7 @@ void enter_time_wait(Tcb& t)
         send_ack(t);
     }
     TimeWaitRecord& r = time_wait_make(d, t.flow);
+    r.hash = t.hash;
     r.snd_nxt = t.snd.nxt;
     r.rcv_nxt = t.rcv.nxt;
     r.window = t.window_open();

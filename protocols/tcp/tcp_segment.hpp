@@ -13,11 +13,12 @@ namespace protocols::tcp {
 
 struct Segment {
     wire::TcpHeader header;
-    base::FourTuple flow;      // as this host sees it
-    Seq seq;                   // of the first octet after trimming; a SYN stands before the text
-    std::uint32_t len = 0;     // text octets
-    std::uint32_t text_at = 0; // offset of the text in the packet
-    bool fin = false;          // cleared when trimmed away
+    base::FourTuple flow;        // as this host sees it
+    std::uint64_t flow_hash = 0; // in the flow table, once it was looked up there
+    Seq seq;                     // of the first octet after trimming; a SYN stands before the text
+    std::uint32_t len = 0;       // text octets
+    std::uint32_t text_at = 0;   // offset of the text in the packet
+    bool fin = false;            // cleared when trimmed away
     const IpIn* ip = nullptr;
     netmsg::Packet* packet = nullptr;
 

@@ -100,7 +100,7 @@ bool paws_rejects(const SynEntry& e, const Segment& s)
 void promote(SynEntry& e, Segment& s)
 {
     Domain& d = e.domain;
-    Opening o{&e.listener, e.iss, e.irs, e.agreed, e.ts_offset, e.ts_recent, e.route};
+    Opening o{&e.listener, e.iss, e.irs, e.agreed, e.ts_offset, e.ts_recent, e.route, e.hash};
     base::Instant sent_at = e.sent_at;
     unsigned retries = e.retries;
     base::FourTuple flow = e.flow;
@@ -125,7 +125,7 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o)
         count(d.tcp->counters.accept_refused);
         return nullptr;
     }
-    Tcb* t = make_tcb(d, flow, so);
+    Tcb* t = make_tcb(d, flow, so, NodeKind::tcb, o.flow_hash);
     if (t == nullptr) {
         so->user->socket_detached(*so);
         return nullptr;

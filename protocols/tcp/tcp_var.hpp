@@ -111,7 +111,8 @@ bool may_challenge(Domain& d);                    // RFC 5961 7
 // ---- life: tcp_life.cpp
 void adopt_tcb(Tcb& t, Socket* so);
 void free_tcb(Tcb& t);
-Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind = NodeKind::tcb);
+Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind = NodeKind::tcb,
+    std::uint64_t flow_hash = 0); // of the flow table, where it is known
 void free_tcb(Tcb& t);
 void publish_over(Socket& so, base::Error why);
 void kill(Tcb& t, base::Error why);  // the connection is over: publishes, frees the Tcb
@@ -161,6 +162,7 @@ struct Opening {
     std::uint32_t ts_offset = 0;
     std::uint32_t ts_recent = 0;
     Route route;
+    std::uint64_t flow_hash = 0; // in the flow table; 0 = not computed yet
 };
 Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o);
 

@@ -30,9 +30,8 @@ bool scan_options(const unsigned char* at, const unsigned char* end, bool& sourc
     return true;
 }
 
-Ipv4Header read_fields(const unsigned char* b)
+void read_fields(const unsigned char* b, Ipv4Header& h)
 {
-    Ipv4Header h;
     h.header_bytes = static_cast<std::uint8_t>((b[0] & 0xf) * 4);
     h.tos = b[1];
     h.total_bytes = base::load_be16(b + 2);
@@ -45,7 +44,19 @@ Ipv4Header read_fields(const unsigned char* b)
     h.protocol = b[9];
     h.source = base::load_be32(b + 12);
     h.destination = base::load_be32(b + 16);
-    return h;
+}
+
+// Of a header without options.
+std::uint16_t plain_checksum(const unsigned char* b)
+{
+    std::uint64_t sum = 0;
+    for (unsigned at = 0; at < ipv4_header_bytes; at += 4) {
+        sum += base::load_be32(b + at);
+    }
+    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<std::uint16_t>(~sum);
 }
 
 // What is wrong with the header in itself, the total length against the packet excepted.
@@ -57,14 +68,15 @@ Ipv4Fault check_header(const unsigned char* b, std::uint32_t size, Ipv4Header& h
     if (b[0] >> 4 != 4) {
         return Ipv4Fault::version;
     }
-    h = read_fields(b);
+    read_fields(b, h);
     if (h.header_bytes < ipv4_header_bytes || h.total_bytes < h.header_bytes) {
         return Ipv4Fault::length;
     }
     if (size < h.header_bytes) {
         return Ipv4Fault::truncated;
     }
-    if (!scan_options(b + ipv4_header_bytes, b + h.header_bytes, h.source_route)) {
+    if (h.header_bytes > ipv4_header_bytes &&
+        !scan_options(b + ipv4_header_bytes, b + h.header_bytes, h.source_route)) {
         return Ipv4Fault::options;
     }
     if (h.header_bytes + h.fragment_offset + h.payload_bytes() > ipv4_packet_max) {
@@ -79,16 +91,17 @@ std::optional<Ipv4Header> parse_ipv4(
     const void* bytes, std::uint32_t size, std::uint32_t available, bool check_sum, Ipv4Fault& fault)
 {
     const auto* b = static_cast<const unsigned char*>(bytes);
-    Ipv4Header h;
-    fault = check_header(b, size, h);
-    if (fault == Ipv4Fault::none && h.total_bytes > available) {
+    std::optional<Ipv4Header> h(std::in_place);
+    fault = check_header(b, size, *h);
+    if (fault == Ipv4Fault::none && h->total_bytes > available) {
         fault = Ipv4Fault::length;
     }
-    if (fault == Ipv4Fault::none && check_sum && checksum(b, h.header_bytes) != 0) {
+    if (fault == Ipv4Fault::none && check_sum &&
+        (h->header_bytes == ipv4_header_bytes ? plain_checksum(b) : checksum(b, h->header_bytes)) != 0) {
         fault = Ipv4Fault::checksum;
     }
     if (fault != Ipv4Fault::none) {
-        return std::nullopt;
+        h.reset();
     }
     return h;
 }
@@ -116,7 +129,7 @@ void emit_ipv4(void* to, const Ipv4Header& h)
     base::store_be16(b + 10, 0);
     base::store_be32(b + 12, h.source);
     base::store_be32(b + 16, h.destination);
-    base::store_be16(b + 10, checksum(b, ipv4_header_bytes));
+    base::store_be16(b + 10, plain_checksum(b));
 }
 
 } // namespace protocols::wire

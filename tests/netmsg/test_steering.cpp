@@ -33,6 +33,10 @@ void check(const netmsg::Steering& steering, const Vector& v)
     flow.local = {base::parse_ip(v.destination).value(), v.destination_port};
     CHECK(steering.hash_pair(flow.local.addr, flow.peer.addr) == v.pair);
     CHECK(steering.hash(flow) == v.with_ports);
+    if (flow.peer.addr.is_v4()) {
+        CHECK(steering.hash_v4(flow.peer.addr.v4(), flow.local.addr.v4(), v.source_port, v.destination_port) ==
+              v.with_ports);
+    }
 }
 
 } // namespace

@@ -204,6 +204,7 @@ TEST_CASE("the flow table against a set: seeded insertions and removals, lines o
         out.push_back(std::make_unique<FlowNode>(NodeKind::tcb, f));
     }
     bool right = true;
+    auto steering_hash = [](const FlowNode& n) { return n.flow.peer.port % 150U; }; // many share a place
     for (unsigned step = 0; step < 40000; ++step) {
         bool grow = step % 8000 < 4000 ? random.below(3) != 0 : random.below(3) == 0;
         auto& from = grow ? out : in;
@@ -216,6 +217,12 @@ TEST_CASE("the flow table against a set: seeded insertions and removals, lines o
         right = right && (table.find(n.flow) == (grow ? nullptr : &n));
         grow ? table.insert(n) : table.remove(n);
         right = right && (table.find(n.flow) == (grow ? &n : nullptr));
+        if (grow && step % 3 != 0) {
+            table.remember(n, steering_hash(n) + step % 2); // a place of its own, and another
+            right = right && table.recent(n.flow, steering_hash(n) + step % 2) == &n;
+        }
+        right = right && (grow || table.recent(n.flow, steering_hash(n)) == nullptr);
+        right = right && (grow || table.recent(n.flow, steering_hash(n) + 1) == nullptr);
         to.push_back(std::move(from.back()));
         from.pop_back();
         const auto& any = in.empty() ? to : in;
