@@ -37,6 +37,15 @@ std::uint32_t find_losses(Tcb& t)
     return lost;
 }
 
+// What congestion control takes for FlightSize. Text above a hole that was sent again and again is no flight, and what
+// limited transmit sent beyond the window is not either (RFC 5681 3.2 step 2, RFC 9438 4.6): the window bounds it, that
+// of before the pipe ran empty.
+std::uint32_t flight_size(const Tcb& t, std::uint32_t flight)
+{
+    std::uint32_t window = t.board.phase == Recovery::fast ? std::max(t.cc.cwnd, t.cc.ssthresh) : t.cc.cwnd;
+    return std::min(flight, window);
+}
+
 void remember(Tcb& t)
 {
     t.cc_before = t.cc;
@@ -47,7 +56,7 @@ void enter_fast(Tcb& t, const AckRound& r)
 {
     count(t.domain.tcp->counters.fast_recoveries);
     remember(t);
-    congestion_on_loss(t.algorithm(), t.cc, t.flight());
+    congestion_on_loss(t.algorithm(), t.cc, flight_size(t, t.flight()));
     std::uint32_t counted = t.board.use_sack ? 0 : (t.board.duplicates - 1) * t.mss;
     t.prr.begin(std::max(r.flight_before, t.flight()), r.sacked_before + counted);
     t.board.enter_fast(t.snd.nxt);
@@ -118,7 +127,7 @@ void take_probe_ack(Tcb& t, const Segment& s, const AckRound& r)
     if (t.tlp.acknowledged(a)) {
         count(t.domain.tcp->counters.probe_repairs);
         if (t.board.phase == Recovery::none) {
-            congestion_on_loss(t.algorithm(), t.cc, r.flight_before);
+            congestion_on_loss(t.algorithm(), t.cc, flight_size(t, r.flight_before));
         }
     }
 }
@@ -253,7 +262,7 @@ void begin_timeout(Tcb& t)
     } else {
         t.undo.frto = Frto::off;
     }
-    congestion_on_timeout(t.algorithm(), t.cc, t.flight(), first);
+    congestion_on_timeout(t.algorithm(), t.cc, flight_size(t, t.flight()), first);
     t.board.enter_timeout(t.rack, clock_us(t), reo_wnd(t), t.mss);
     t.timing = t.tlp.in_progress = false;
     clear_deadline(t, Deadline::reorder);
