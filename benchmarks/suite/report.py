@@ -29,7 +29,7 @@ DEBIAN_PYTHON = "/usr/bin/python3"
 
 
 def require_plots():
-    """Before a run of 40 minutes, not after it. Where another Python comes first in PATH, Debian's takes over."""
+    """Before a run of 46 minutes, not after it. Where another Python comes first in PATH, Debian's takes over."""
     if importlib.util.find_spec("matplotlib"):
         return
     has = [DEBIAN_PYTHON, "-c", "import matplotlib"]

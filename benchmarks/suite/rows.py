@@ -1,7 +1,4 @@
-"""The rows of the goals table: group, unit, goal, what is compared; and the shape of a row in the JSON.
-
-A row that nothing measures yet stands here too; WAITS says for what.
-"""
+"""The rows of the goals table: group, unit, goal, what is compared; and the shape of a row in the JSON."""
 
 import collections
 
@@ -51,12 +48,6 @@ GOALS = [
     Goal("late.control_p999", "starve", "us", "<=", 10000, "latency of control calls while packets flood at 4 times the capacity"),
 ]
 BY_NAME = {goal.name: goal for goal in GOALS}
-
-# No program of the suite prints these yet.
-WAITS = {
-    "goodput.cells_at_least_kernel": "impairments on the kernel's side of the comparison",
-    "goodput.cells_ahead": "impairments on the kernel's side of the comparison",
-}
 
 
 def row(name, unit, value=None, low=None, high=None, runs=0, why="", **more):
