@@ -125,7 +125,19 @@ bool tell_success(SocketSlot& slot)
     return (slot.share.status.fetch_and(~status_connect_posted) & status_connect_posted) != 0;
 }
 
-int connect_result(Session& s, SocketSlot& slot)
+// The connection is over. A connect that failed is told, and then the socket is as new (inet_stream_connect).
+int tell_failure(Session& s, SocketSlot& slot, Sock k)
+{
+    slot.app.snd_end.store(no_offset, std::memory_order_seq_cst);
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::disconnect);
+    if (call_netd(s, slot, k, r) != 0) {
+        return -EISCONN; // it had been connected
+    }
+    int error = take_error(slot);
+    return error != 0 ? -error : -ECONNABORTED;
+}
+
+int connect_result(Session& s, SocketSlot& slot, Sock k)
 {
     SlotState state = state_of(slot);
     if (state == SlotState::connected) {
@@ -136,7 +148,10 @@ int connect_result(Session& s, SocketSlot& slot)
         slot.share.status.fetch_or(status_connect_posted);
         return s.host->alive() ? -EINPROGRESS : -ENETDOWN;
     }
-    int error = take_error(slot);
+    if (state == SlotState::closed) {
+        return tell_failure(s, slot, k);
+    }
+    int error = take_error(slot); // refused before anything was sent
     return error != 0 ? -error : -ECONNABORTED;
 }
 
@@ -155,7 +170,7 @@ int await_connected(Session& s, SocketSlot& slot, Sock k)
         slot.share.status.fetch_or(status_connect_posted);
         return rc;
     }
-    return connect_result(s, slot);
+    return connect_result(s, slot, k);
 }
 
 // A non-blocking connect of a socket that is not bound does not wait for netd's look at it: what can still be refused
@@ -182,6 +197,8 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
         return -EISCONN;
     case SlotState::connecting:
         return is_nonblocking(slot, 0) ? -EALREADY : await_connected(s, slot, k);
+    case SlotState::closed:
+        return tell_failure(s, slot, k);
     default:
         break;
     }
@@ -195,7 +212,7 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
         return rc;
     }
     if (is_nonblocking(slot, 0)) {
-        return connect_result(s, slot);
+        return connect_result(s, slot, k);
     }
     return await_connected(s, slot, k);
 }

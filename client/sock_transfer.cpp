@@ -13,7 +13,7 @@ ssize_t sock_sendmsg(Session& s, Sock k, const msghdr* m, int flags)
     if (is_datagram(*slot)) {
         return datagram_send(s, *slot, k, *m, flags);
     }
-    // An address given for a stream is ignored, as Linux does. MSG_OOB data goes in band: the ABI has no mark for it.
+    // An address given for a stream is ignored, as Linux does.
     return stream_send(s, *slot, k, IovecCursor(m->msg_iov, m->msg_iovlen), flags);
 }
 

@@ -35,8 +35,25 @@ bool ring_empty(Session& s, SocketSlot& slot, const sockbuf::RingView& ring, std
            drained(s, partner - 1, at);
 }
 
+// What flags say about bytes that end at `end`; before they are published. `last`: of this write.
+void announce(Session& s, SocketSlot& slot, int flags, std::uint64_t end, bool last)
+{
+    std::uint32_t more = (flags & MSG_MORE) != 0 ? 1 : 0;
+    if (slot.app.snd_more().load(std::memory_order_relaxed) != more) {
+        slot.app.snd_more().store(more, std::memory_order_relaxed);
+    }
+    if ((flags & MSG_OOB) == 0 || !last) {
+        return;
+    }
+    if (std::uint32_t partner = slot.app.partner.load(std::memory_order_relaxed); partner != 0) {
+        s.view.slot(partner - 1).owner.urgent_mark.store(end, std::memory_order_release);
+    } else {
+        slot.app.snd_urgent().store(static_cast<std::uint32_t>(end), std::memory_order_relaxed);
+    }
+}
+
 // Copies and publishes what fits now; < 0 = errno, else bytes.
-ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
+ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data, int flags)
 {
     SideGuard lock(s, slot.share.snd_lock);
     if (lock.error() != 0) {
@@ -63,6 +80,7 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data)
         }
         data.to_ring(ring, at, n);
         at += n;
+        announce(s, slot, flags, at, data.left() == 0);
         publish(s, slot, k, at);
         done += static_cast<ssize_t>(n);
     }
@@ -129,7 +147,7 @@ ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int 
             return partly(done, error);
         }
         if (state_of(slot) == SlotState::connected) {
-            ssize_t n = fill(s, slot, k, data);
+            ssize_t n = fill(s, slot, k, data, flags);
             if (n < 0) {
                 return partly(done, static_cast<int>(n));
             }

@@ -17,6 +17,7 @@ namespace {
 
 constexpr std::uint32_t first_fragment_min = 8;      // ports, and UDP's whole header
 constexpr std::uint32_t first_fragment_tcp_min = 20; // flags, so that filters on our way saw them
+constexpr std::uint8_t ecn_field = 3;                // all of it: CE
 
 bool is_v6(const netmsg::Packet& p)
 {
@@ -199,6 +200,23 @@ void put_header(netmsg::Packet& whole, const netmsg::Packet& first, std::uint32_
     base::store_be16(whole.data + 4, static_cast<std::uint16_t>(header - wire::ipv6_header_bytes + payload));
 }
 
+// RFC 3168 5.3: one fragment that was marked marks the datagram, unless its sender knows of no marks.
+void put_mark(netmsg::Packet& whole, const Reassembly& r)
+{
+    bool v6 = is_v6(whole);
+    auto traffic_class = [v6](const std::byte* header) {
+        auto first = base::load_be16(header);
+        return static_cast<std::uint8_t>(v6 ? first >> 4 : first);
+    };
+    bool marked = false;
+    for (lwkt::Message* m = r.pieces; m != nullptr; m = m->next) {
+        marked |= (traffic_class(as_packet(m)->l3) & ecn_field) == ecn_field;
+    }
+    if (marked && (traffic_class(whole.data) & ecn_field) != 0) {
+        base::store_be16(whole.data, static_cast<std::uint16_t>(base::load_be16(whole.data) | (v6 ? 0x30 : 0x03)));
+    }
+}
+
 std::uint32_t header_of_whole(const netmsg::Packet& first)
 {
     auto header = static_cast<std::uint32_t>(first.data - first.l3);
@@ -221,6 +239,7 @@ netmsg::Packet* assemble(Domain& d, Interface& in, Reassembly& r)
         }
     }
     whole->l3 = whole->data;
+    put_mark(*whole, r);
     whole->netif = first.netif;
     whole->stamp = first.stamp;
     whole->broadcast = first.broadcast;

@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 5;
+inline constexpr std::uint32_t abi_version = 6;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -111,6 +111,13 @@ struct alignas(64) SlotAppLine {
     std::atomic<std::uint32_t> partner;      // o: joined pair: slot of the other end + 1; 0 = netd carries what is sent
     std::atomic<std::uint32_t> snd_start;    // u: of the send ring; stored before snd_produced
     std::atomic<std::uint32_t> rcv_turn;     // u: datagram, under rcv_lock: the lane that the next read looks at first
+
+    // Of a connection, which accepts nothing and has one lane; stored before snd_produced.
+    std::atomic<std::uint32_t>& snd_urgent()
+    {
+        return accept_taken;
+    }                                                           // u: offset behind the last MSG_OOB byte, low half
+    std::atomic<std::uint32_t>& snd_more() { return rcv_turn; } // u: 1 = the last write announced more (MSG_MORE)
 };
 static_assert(sizeof(SlotAppLine) == 64);
 

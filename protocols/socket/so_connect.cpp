@@ -159,7 +159,7 @@ void so_unconnect(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
     if (is_stream(so)) {
-        return so_complete(m, base::Error::not_supported);
+        return so_complete(m, tcp_unconnect(d, so));
     }
     base::Error error = udp_unconnect(d, so);
     if (error != base::Error::none || so.flow.local.port == 0) {

@@ -17,12 +17,23 @@ void abort_faulty(Domain& d, Socket& so)
 
 constexpr Walk option_walk{so_update_visit, nullptr, [](Domain&, SocketMsg& m) { lwkt::reply(m); }};
 
+base::Error listener_visit(Domain& d, SocketMsg& m)
+{
+    tcp_listener_options_here(d, *m.socket);
+    return base::Error::none;
+}
+
+constexpr Walk listener_walk{listener_visit, nullptr, [](Domain&, SocketMsg& m) { lwkt::reply(m); }};
+
 void set_option(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
     base::Error error = so_set_option(d, so, m.level, m.name, m.option, m.size);
     if (error == base::Error::none && !is_stream(so) && so.bound_port) {
         return so_walk(d, m, option_walk);
+    }
+    if (error == base::Error::none && so.listening) { // as Linux: children take what holds when they are made
+        return so_walk(d, m, listener_walk);
     }
     so_complete(m, error);
 }

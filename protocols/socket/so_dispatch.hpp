@@ -35,12 +35,14 @@ base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer,
 // Does a connection or TIME-WAIT record of this CPU use the local port? (bind without SO_REUSEADDR, man 7 socket)
 bool tcp_port_in_use(Domain& d, std::uint16_t port);
 base::Error tcp_listen_here(Domain& d, Socket& so, int backlog); // this CPU's listener entry
+void tcp_listener_options_here(Domain& d, const Socket& so);     // setsockopt of a listener
 void tcp_unlisten_here(Domain& d, Socket& so);                   // connections not accepted yet are reset
 void tcp_usr_send(Domain& d, Socket& so);                        // snd_limit or snd_end moved: output
 void tcp_usr_rcvd(Domain& d, Socket& so);                        // rcv_consumed moved: window update if due
 void tcp_usr_disconnect(
     Domain& d, Socket& so);                // close(): FIN after snd_end, RST if unread data; ends in socket_detached
 void tcp_usr_abort(Domain& d, Socket& so); // RST now; ends in socket_detached
+base::Error tcp_unconnect(Domain& d, Socket& so); // connect() to AF_UNSPEC: after a connect that failed, as new
 base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how);
 base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);
 base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);

@@ -413,7 +413,11 @@ base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void
     if (level == SOL_SOCKET) {
         return set_socket_level(so.options, name, v);
     }
-    return level == IPPROTO_IP ? set_ip_level(so, name, v) : set_v6_level(so, name, v);
+    base::Error error = level == IPPROTO_IP ? set_ip_level(so, name, v) : set_v6_level(so, name, v);
+    if (error == base::Error::none && is_stream(so)) {
+        error = tcp_set_option(d, so, level, name, value, size); // a connection has its own copy
+    }
+    return error;
 }
 
 base::Error so_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size)

@@ -153,7 +153,9 @@ struct Socket {
     bool bound_port = false;     // an explicit bind holds a reservation on every CPU
     bool listening = false;
     bool rcv_shut = false;       // datagram: shutdown(SHUT_RD), on its way to every CPU's entry
-    bool local_by_route = false; // datagram: connect, not bind, chose the local address
+    bool local_by_route = false; // connect, not bind, chose the local address
+    bool connect_failed = false; // stream: over before it was connected; tcp_unconnect makes it as new
+    bool more = false;           // stream: more is announced (MSG_MORE): what is no full segment waits
     bool app_closed = false;     // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;
 
@@ -166,6 +168,8 @@ struct Socket {
     std::uint64_t snd_acked = 0;
     std::uint64_t snd_limit = 0;
     std::uint64_t snd_end = sockbuf::no_offset; // FIN follows this offset once fixed
+    std::uint64_t snd_urgent = 0;               // stream: offset behind the urgent octet; urgent while above snd_acked
+    std::uint32_t snd_urgent_seen = 0;          // as the application said it last
     std::uint64_t rcv_produced = 0;
     std::uint64_t rcv_consumed = 0;
 
@@ -197,6 +201,7 @@ void so_publish_received(Socket& so);                      // rcv_produced; tell
 void so_publish_end(Socket& so);                           // EOF (or error) stands at rcv_produced; tells so_readable
 void so_publish_error(Socket& so, base::Error error);      // so_error; tells so_error_event
 void so_publish_broken(Socket& so);                        // nothing more can be sent
+void so_publish_as_new(Socket& so);                        // a connect that failed is forgotten
 void so_publish_ring_at(Socket& so, std::uint64_t offset); // tell me when rcv_consumed reaches it
 
 // Reads what the application moved, once, validated against the private copies: an impossible offset is the client's

@@ -67,6 +67,13 @@ void so_publish_broken(Socket& so)
     so.user->socket_event(so, so_writable);
 }
 
+void so_publish_as_new(Socket& so)
+{
+    so.slot->owner.rcv_end.store(sockbuf::no_offset, std::memory_order_seq_cst);
+    so.slot->owner.snd_broken.store(0, std::memory_order_seq_cst);
+    so_publish_state(so, sockbuf::SlotState::open);
+}
+
 void so_publish_ring_at(Socket& so, std::uint64_t offset)
 {
     so.slot->owner.rcv_ring_at.store(offset, std::memory_order_seq_cst);
@@ -93,6 +100,15 @@ bool so_take_send(Socket& so)
         produced = end;
     }
     so.snd_limit = produced;
+    // Both were stored before snd_produced. A position that does not lie in what is unacknowledged is not yet there, or
+    // of an octet long gone.
+    so.more = so.slot->app.snd_more().load(std::memory_order_relaxed) != 0;
+    std::uint32_t urgent = so.slot->app.snd_urgent().load(std::memory_order_relaxed);
+    std::uint32_t behind = static_cast<std::uint32_t>(produced) - urgent;
+    if (urgent != so.snd_urgent_seen && behind < produced - so.snd_acked) {
+        so.snd_urgent_seen = urgent;
+        so.snd_urgent = produced - behind;
+    }
     // Moved only while the ring was empty; whatever a liar says here names a place in its own ring.
     so.snd_ring.restart(so.slot->app.snd_start.load(std::memory_order_relaxed));
     return true;

@@ -58,8 +58,9 @@ struct IdleConnection : tcp::FlowNode {
     std::uint32_t ts_recent_at_s; // seconds of the stack's clock, rounded down
     std::uint32_t last_received_s;
     std::uint32_t last_sent_s; // rounded up; 0 = never
-    std::uint32_t opened_s;
+    std::uint32_t bytes_retransmitted;
     std::uint32_t segments_out;
+    std::uint32_t data_segments_out;
     std::uint32_t segments_in;
     std::uint32_t retransmitted;
     std::uint32_t slot_id;
@@ -68,8 +69,8 @@ struct IdleConnection : tcp::FlowNode {
     std::uint16_t peer_mss;
     std::uint8_t snd_ring_shift; // log2 of the rings' sizes: what was promised holds
     std::uint8_t rcv_ring_shift;
-    std::uint8_t snd_scale;
-    std::uint8_t rcv_scale;
+    std::uint8_t snd_scale : 4;
+    std::uint8_t rcv_scale : 4;
     std::uint8_t family; // AF_INET, AF_INET6
     bool scale : 1;
     bool sack : 1;

@@ -16,7 +16,7 @@ struct Listener {
     Socket* so = nullptr;            // c: identity, and so->user, so->user_ref (c); nothing else on a foreign CPU
     SocketUser* user = nullptr;      // c
     base::Endpoint local;            // c: addr may be unspecified
-    SocketOptions options;           // c: as of listen(); inherited by children
+    SocketOptions options;           // o: of the socket as last set; inherited by children
     std::uint64_t reuse_key = 0;     // c: SO_REUSEPORT (protocols/reuse_group.hpp)
     std::uint32_t half_open_max = 1; // o: this CPU's share of the backlog of the last listen()
     std::uint32_t pending = 0;       // o: SYN cache entries and connections whose handshake is not complete

@@ -145,17 +145,19 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     unsigned retries = 0;          // expiries of the retransmission timer in a row
     unsigned persist_probes = 0;   // zero-window probes in a row
     unsigned keepalive_probes = 0; // unanswered
+    unsigned unanswered = 0;       // expiries of retransmission and persist timer since anything came
     base::Error soft_error =
         base::Error::none;         // ICMP: reported only if the connection then times out (RFC 1122 4.2.3.9)
     base::Instant first_retry{};   // when the first of `retries` happened
     base::Instant last_sent{};     // text
     base::Instant last_received{}; // anything
-    base::Instant opened{};
     std::array<base::Instant, tcp::deadline_count> deadlines; // never = not set
 
     std::uint64_t bytes_acked = 0; // statistics of TCP_INFO
     std::uint64_t bytes_received = 0;
+    std::uint64_t bytes_retransmitted = 0;
     std::uint32_t segments_out = 0;
+    std::uint32_t data_segments_out = 0; // of these, with text
     std::uint32_t segments_in = 0;
     std::uint32_t retransmitted = 0; // segments
     std::uint32_t dsacks = 0;        // received

@@ -37,7 +37,6 @@ void finish_handshake(Tcb& t, const Segment& s, Actions& a)
         t.rtt.handshake_was_slow();
     }
     clear_deadline(t, Deadline::retransmit);
-    t.retries = 0;
     a.connected = true;
     a.output = true;
     connection_opened(t);

@@ -136,6 +136,22 @@ std::uint32_t microseconds(base::Micros d)
     return static_cast<std::uint32_t>(d.count());
 }
 
+// What was sent and arrived, in octets and segments. Nothing counts deliveries: of what was sent for the first time all
+// has arrived but what is in flight and not SACKed, whose segments are full ones but for the last.
+void sent_figures(const Tcb& t, tcp_info& i)
+{
+    bool fin_in_flight = t.snd.fin_sent && t.snd.una <= t.snd.fin_seq;
+    bool syn_in_flight = !synchronized(t.state);
+    std::uint32_t in_flight = t.flight() - (fin_in_flight || syn_in_flight ? 1U : 0U);
+    std::uint32_t missing = in_flight - std::min(in_flight, t.board.sacked_bytes());
+    std::uint32_t fresh = t.data_segments_out - std::min(t.data_segments_out, t.retransmitted);
+    std::uint32_t late = std::min(fresh, (missing + t.mss - 1) / t.mss);
+    i.tcpi_bytes_sent = t.bytes_acked + in_flight + t.bytes_retransmitted;
+    i.tcpi_bytes_retrans = t.bytes_retransmitted;
+    i.tcpi_data_segs_out = t.data_segments_out;
+    i.tcpi_delivered = fresh - late + (syn_in_flight ? 0U : 1U) + (t.snd.fin_sent && !fin_in_flight ? 1U : 0U);
+}
+
 tcp_info info_of(const Socket& so)
 {
     tcp_info i{};
@@ -180,6 +196,7 @@ tcp_info info_of(const Socket& so)
     i.tcpi_bytes_acked = t->bytes_acked;
     i.tcpi_bytes_received = t->bytes_received;
     i.tcpi_segs_out = t->segments_out;
+    sent_figures(*t, i);
     i.tcpi_segs_in = t->segments_in;
     i.tcpi_notsent_bytes = static_cast<std::uint32_t>(so.snd_limit - std::min(so.snd_limit, t->offset_of(t->snd.nxt)));
     if (t->joined != nullptr) {
@@ -246,6 +263,13 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
     if (level == SOL_SOCKET && name == SO_KEEPALIVE) { // so.options.keepalive is the socket layer's; the timer is ours
         if (so.tcb != nullptr && so.tcb->joined == nullptr) {
             tcp::restart_keepalive(*so.tcb);
+        }
+        return base::Error::none;
+    }
+    if (level == IPPROTO_IP || level == IPPROTO_IPV6) { // RFC 9293 3.9.1.9 (SHLD-21): also while the connection lives
+        if (so.tcb != nullptr) {
+            so.tcb->ttl = so.options.ttl;
+            so.tcb->tos = so.options.tos;
         }
         return base::Error::none;
     }

@@ -57,8 +57,8 @@ bool is_plain(const Tcb& t)
     const Socket& so = *t.so;
     return t.state == State::established && t.joined == nullptr && t.listener == nullptr && !t.pending_link.linked() &&
            !t.app_closed && !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent && so.snd_end == sockbuf::no_offset &&
-           !so.bound_port && !so.app_closed && t.mss <= 0xffff && t.rcv.mss_seen <= 0xffff && t.ttl == so.options.ttl &&
-           t.tos == so.options.tos;
+           !so.bound_port && !so.app_closed && t.mss <= 0xffff && t.rcv.mss_seen <= 0xffff &&
+           t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl && t.tos == so.options.tos;
 }
 
 SharedOptions* share_options(TcpState& s, const SocketOptions& o)
@@ -157,11 +157,12 @@ void restore(const IdleConnection& i, Tcb& t)
     }
     t.rtt.restore(base::Micros{i.srtt_us}, base::Micros{i.rttvar_us}, base::Micros{i.rtt_min_us});
     t.last_sent = i.last_sent_s != 0 ? std::min(now, instant_of(i.last_sent_s)) : base::Instant{};
-    t.opened = instant_of(i.opened_s);
     t.bytes_acked = i.snd_offset;
     t.bytes_received = i.rcv_offset;
     t.segments_out = i.segments_out;
     t.segments_in = i.segments_in;
+    t.data_segments_out = i.data_segments_out;
+    t.bytes_retransmitted = i.bytes_retransmitted;
     t.retransmitted = i.retransmitted;
     restart_keepalive(t);
 }
@@ -183,13 +184,14 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
       rtt_min_us(tcp::micros_of(t.rtt.min())), ts_recent_at_s(tcp::seconds_of(t.ts.recent_at)),
       last_received_s(tcp::seconds_of(t.last_received)),
       last_sent_s(tcp::seconds_of(t.last_sent, base::seconds(1) - base::Micros{1})),
-      opened_s(tcp::seconds_of(t.opened)), segments_out(t.segments_out), segments_in(t.segments_in),
-      retransmitted(t.retransmitted), slot_id(t.so->slot_id), mss(static_cast<std::uint16_t>(t.mss)),
+      bytes_retransmitted(static_cast<std::uint32_t>(t.bytes_retransmitted)), segments_out(t.segments_out),
+      data_segments_out(t.data_segments_out), segments_in(t.segments_in), retransmitted(t.retransmitted),
+      slot_id(t.so->slot_id), mss(static_cast<std::uint16_t>(t.mss)),
       mss_seen(static_cast<std::uint16_t>(t.rcv.mss_seen)), peer_mss(t.agreed.peer_mss),
       snd_ring_shift(tcp::shift_of(t.so->snd_ring)), rcv_ring_shift(tcp::shift_of(t.so->rcv_ring)),
-      snd_scale(t.agreed.snd_scale), rcv_scale(t.agreed.rcv_scale), family(t.so->family), scale(t.agreed.scale),
-      sack(t.agreed.sack), timestamps(t.agreed.timestamps), ecn(t.agreed.ecn), interactive(t.rcv.interactive),
-      quick_acks(t.rcv.quick_acks)
+      snd_scale(t.agreed.snd_scale & 15), rcv_scale(t.agreed.rcv_scale & 15), family(t.so->family),
+      scale(t.agreed.scale), sack(t.agreed.sack), timestamps(t.agreed.timestamps), ecn(t.agreed.ecn),
+      interactive(t.rcv.interactive), quick_acks(t.rcv.quick_acks)
 {
 }
 

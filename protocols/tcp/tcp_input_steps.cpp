@@ -287,6 +287,7 @@ void segment_in_connection(Tcb& t, Segment& s)
             break;
         }
     }
+    t.unanswered = 0;
     t.keepalive_probes = 0; // its timer finds last_received moved when it fires
     apply_actions(t, s, v, a);
 }

@@ -43,7 +43,7 @@ Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind,
     t->kind = kind;
     t->hash = flow_hash;
     adopt_tcb(*t, so);
-    t->opened = t->last_received = d.now();
+    t->last_received = d.now();
     return t;
 }
 
@@ -78,6 +78,7 @@ void kill(Tcb& t, base::Error why)
     if (why != base::Error::none) {
         count(t.domain.tcp->counters.drops);
     }
+    bool opening = t.state == State::syn_sent || t.state == State::syn_received;
     t.state.apply(t.state == State::last_ack ? Event::fin_acked : Event::dead);
     Socket* so = t.so;
     bool release = t.app_closed || t.listener != nullptr; // closed, or never shown to its application
@@ -90,6 +91,7 @@ void kill(Tcb& t, base::Error why)
         so->user->socket_detached(*so);
     } else {
         so->tcb = nullptr;
+        so->connect_failed = opening;
         publish_over(*so, why);
     }
 }
@@ -112,8 +114,13 @@ void release_socket(Tcb& t)
 
 void release_if_done(Tcb& t)
 {
-    if (t.app_closed && t.so != nullptr && t.snd.fin_sent &&
-        (t.snd.una_offset >= t.so->snd_end || base::planted(base::Plant::ring_freed_early))) {
+    if (!t.app_closed || t.so == nullptr || !t.snd.fin_sent) {
+        return;
+    }
+    // A close that lingers ends with the FIN's acknowledgement (socket(7), SO_LINGER): the application waits for the
+    // slot.
+    bool lingers = t.so->options.linger && t.snd.una <= t.snd.fin_seq;
+    if ((t.snd.una_offset >= t.so->snd_end && !lingers) || base::planted(base::Plant::ring_freed_early)) {
         release_socket(t);
     }
 }
@@ -155,7 +162,6 @@ void connection_opened(Tcb& t)
     t.snd.small_end = t.snd.una;
     t.rcv.quick_acks = quick_acks_at_start;
     t.retries = 0;
-    t.opened = d.now();
     restart_keepalive(t);
     if (t.so->snd_end != sockbuf::no_offset) {
         t.state.apply(Event::close); // closed during the handshake

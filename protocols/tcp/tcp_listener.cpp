@@ -106,6 +106,14 @@ base::Error tcp_listen_here(Domain& d, Socket& so, int backlog)
     return base::Error::none;
 }
 
+void tcp_listener_options_here(Domain& d, const Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    if (Listener* l = d.tcp->listeners.of_socket(so, so.flow.local.port); l != nullptr) {
+        l->options = so.options;
+    }
+}
+
 void tcp_unlisten_here(Domain& d, Socket& so)
 {
     base::assert_on(d.cpu.owner());

@@ -41,6 +41,9 @@ std::uint32_t super_bytes(const Tcb& t)
 {
     std::uint32_t most = std::min(t.route.interface->netif->info().tso_max_bytes, 65535U);
     std::uint32_t headers = ip_header_bytes(t.flow.peer.addr) + wire::tcp_header_max_bytes;
+    if (in_urgent_mode(t)) { // a device would copy one pointer into every segment
+        return t.mss;
+    }
     if (std::uint64_t rate = pacing_rate(t); rate != 0) {
         most = std::min(most, Pacer::burst(rate, t.mss) + headers);
     }
@@ -71,7 +74,8 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
         s.flags |= wire::tcp_psh;
     }
     t.timing = false; // Karn: its ACK would be ambiguous
-    ++t.retransmitted;
+    t.retransmitted += s.len > t.mss ? (s.len + t.mss - 1) / t.mss : 1;
+    t.bytes_retransmitted += s.len;
     count(t.domain.tcp->counters.retransmits);
     return send_segment(t, s);
 }
@@ -107,10 +111,10 @@ bool resend_lost(Tcb& t)
 bool may_send_tail(const Tcb& t, bool fin_follows)
 {
     const SocketOptions& o = t.so->options;
-    if (fin_follows || t.push_small) {
+    if (fin_follows || t.push_small || in_urgent_mode(t)) {
         return true;
     }
-    if (o.cork) {
+    if (o.cork || t.so->more) {
         return false;
     }
     return o.no_delay || t.snd.nxt == t.snd.una || t.snd.small_end <= t.snd.una;
@@ -236,7 +240,7 @@ void set_timers(Tcb& t)
     if (!waiting) {
         clear_deadline(t, Deadline::persist);
     } else if (!is_set(t, Deadline::persist) && !base::planted(base::Plant::persist_not_armed)) {
-        bool corked = t.so->options.cork && window_room(t) != 0;
+        bool corked = (t.so->options.cork || t.so->more) && window_room(t) != 0;
         set_deadline(t, Deadline::persist, t.domain.now() + (corked ? cork_time : t.rtt.rto()));
     }
 }

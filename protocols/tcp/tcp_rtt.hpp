@@ -55,8 +55,8 @@ public:
     unsigned shift() const { return shift_; }
 
 private:
-    // K = 4, G = the wheel's 256 us
-    void set_rto() { rto_ = std::clamp(srtt_ + std::max(base::Micros{256}, 4 * rttvar_), rto_min, rto_max); }
+    // K = 4. As Linux, the minimum is one of the variance: the round trip comes on top of it.
+    void set_rto() { rto_ = std::min(srtt_ + std::max(rto_min, 4 * rttvar_), rto_max); }
 
     base::Micros srtt_{0}; // 0 = no sample yet
     base::Micros rttvar_{0};

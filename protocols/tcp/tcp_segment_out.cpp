@@ -131,11 +131,28 @@ wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
     return h;
 }
 
+// RFC 9293 3.8.5 with the pointer behind the urgent octet, as everybody has it (RFC 6093 3.1); far ahead it says what a
+// field of 16 bits can.
+void mark_urgent(const Tcb& t, wire::TcpHeader& h)
+{
+    auto ahead = static_cast<std::int64_t>(t.so->snd_urgent - t.snd.una_offset) - (h.seq - t.snd.una);
+    if (ahead > 0) {
+        h.flags |= wire::tcp_urg;
+        h.urgent = static_cast<std::uint16_t>(std::min<std::int64_t>(ahead, 0xffff));
+    }
+}
+
 } // namespace
 
 bool send_segment(Tcb& t, const SegmentOut& s)
 {
     wire::TcpHeader h = header_of(t, s.seq, s.flags);
+    if (in_urgent_mode(t)) {
+        mark_urgent(t, h);
+    }
+    if (s.len > t.mss) {
+        h.flags |= wire::tcp_psh; // as Linux: a burst handed down as one need not wait for what follows it
+    }
     if (t.agreed.ecn) {
         h.flags |= ecn_flags(t, s.new_text && s.len != 0);
     }
@@ -161,7 +178,9 @@ bool send_segment(Tcb& t, const SegmentOut& s)
             p->gso_size = static_cast<std::uint16_t>(t.mss);
         }
     }
-    ++t.segments_out;
+    std::uint32_t segments = s.len > t.mss ? (s.len + t.mss - 1) / t.mss : 1;
+    t.segments_out += segments;
+    t.data_segments_out += s.len != 0 ? segments : 0;
     launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0), t.ts.offset}, h, *p);
     note_acknowledged(t);
     return true;

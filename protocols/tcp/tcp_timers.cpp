@@ -12,14 +12,35 @@ base::Instant& deadline(Tcb& t, Deadline which)
     return t.deadlines[static_cast<unsigned>(which)];
 }
 
-// TCP_USER_TIMEOUT (RFC 5482), else R2 as a count of retransmissions (RFC 9293 3.8.3, MUST-20).
+// TCP_USER_TIMEOUT (RFC 5482): how long text may stay unacknowledged; 0 = not set.
+base::Micros patience(const Tcb& t)
+{
+    return base::millis(t.so != nullptr ? t.so->options.user_timeout_ms : 0);
+}
+
+bool out_of_patience(const Tcb& t)
+{
+    return patience(t).count() != 0 && t.domain.now() - t.first_retry >= patience(t);
+}
+
+// `wait` of a series that began at first_retry, cut so that the user's patience ends on time.
+base::Micros within_patience(const Tcb& t, base::Micros wait)
+{
+    base::Micros left = t.first_retry + patience(t) - t.domain.now();
+    return patience(t).count() == 0 ? wait : std::clamp(left, base::Micros{0}, wait);
+}
+
+// The user's patience, else R2 as a count of retransmissions (RFC 9293 3.8.3, MUST-20).
 bool given_up(const Tcb& t)
 {
-    std::uint32_t user_ms = t.so != nullptr ? t.so->options.user_timeout_ms : 0;
-    if (user_ms != 0) {
-        return t.domain.now() - t.first_retry >= base::millis(user_ms);
+    if (patience(t).count() != 0) {
+        return out_of_patience(t);
     }
-    return t.retries > (t.app_closed ? retries_orphan : retries_data);
+    if (t.app_closed) {
+        return t.retries > retries_orphan;
+    }
+    // RFC 9293 3.8.6 (SHLD-17): text beyond a window that was taken back ends nothing while the peer answers
+    return (t.snd.wnd == 0 ? t.unanswered : t.retries) > retries_data;
 }
 
 base::Error why(const Tcb& t)
@@ -31,7 +52,10 @@ base::Error why(const Tcb& t)
 bool retry_handshake(Tcb& t)
 {
     unsigned most = t.listener != nullptr ? retries_syn_ack : t.so->options.syn_count;
-    if (++t.retries > most) {
+    if (t.retries++ == 0) {
+        t.first_retry = t.domain.now() - t.rtt.rto();
+    }
+    if (t.retries > most || out_of_patience(t)) {
         kill(t, why(t));
         return false;
     }
@@ -70,6 +94,7 @@ bool retransmit_timeout(Tcb& t)
     if (t.retries++ == 0) {
         t.first_retry = t.domain.now() - t.rtt.rto();
     }
+    ++t.unanswered;
     if (given_up(t)) {
         kill(t, why(t));
         return false;
@@ -82,17 +107,15 @@ bool retransmit_timeout(Tcb& t)
     return true;
 }
 
-// RFC 9293 3.8.6.1 (MUST-35 - 37): a closed window is probed for ever, with growing distance, unless the user's
-// patience ends.
+// RFC 9293 3.8.6.1 (MUST-35 - 37): a closed window is probed for ever, with growing distance, while the peer answers
+// and unless the user's patience ends.
 bool persist_timeout(Tcb& t)
 {
     if (t.persist_probes++ == 0) {
         t.first_retry = t.domain.now();
     }
-    std::uint32_t user_ms = t.so != nullptr ? t.so->options.user_timeout_ms : 0;
-    bool impatient = user_ms != 0 && t.domain.now() - t.first_retry >= base::millis(user_ms);
     bool orphan_limit = t.app_closed && t.persist_probes > retries_orphan;
-    if (impatient || orphan_limit) {
+    if (out_of_patience(t) || orphan_limit || ++t.unanswered > retries_data) {
         kill(t, base::Error::timed_out);
         return false;
     }
@@ -103,7 +126,7 @@ bool persist_timeout(Tcb& t)
         count(t.domain.tcp->counters.persist_probes);
         send_probe(t);
         t.rtt.back_off();
-        set_deadline(t, Deadline::persist, t.domain.now() + t.rtt.rto());
+        set_deadline(t, Deadline::persist, t.domain.now() + within_patience(t, t.rtt.rto()));
     }
     return true;
 }
@@ -195,7 +218,8 @@ void timer_fired(lwkt::Timer& timer)
 
 void restart_retransmit(Tcb& t)
 {
-    set_deadline(t, Deadline::retransmit, t.domain.now() + t.rtt.rto());
+    base::Micros wait = t.rtt.rto();
+    set_deadline(t, Deadline::retransmit, t.domain.now() + (t.retries == 0 ? wait : within_patience(t, wait)));
 }
 
 void restart_keepalive(Tcb& t)

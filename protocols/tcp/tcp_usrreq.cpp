@@ -1,5 +1,7 @@
 // What the application asks for (the pru_* roles): connect, send, rcvd, shutdown, disconnect, abort. Owner: the
 // socket's. After disconnect and abort the socket may be gone: callers must not touch it.
+#include <sys/socket.h>
+
 #include "protocols/home_port.hpp"
 #include "protocols/port_table.hpp"
 #include "protocols/tcp/tcp_var.hpp"
@@ -93,6 +95,7 @@ base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer,
     }
     if (flow.local.addr.is_any()) {
         flow.local.addr = route.source;
+        so.local_by_route = true;
     }
     if (flow.local.port == 0 && !tcp::choose_port(d, flow)) {
         return base::Error::address_not_available;
@@ -139,6 +142,29 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     so_publish_state(so, sockbuf::SlotState::connecting);
     tcp::start_connect(d, *t);
     return base::Error::in_progress;
+}
+
+// As inet_stream_connect: a socket whose connect failed may try again. A connection that was one stays what it is.
+base::Error tcp_unconnect(Domain& d, Socket& so)
+{
+    base::assert_on(d.cpu.owner());
+    bool fresh = so.tcb == nullptr && !so.listening && so.flow.peer.port == 0;
+    if (!so.connect_failed) {
+        return fresh ? base::Error::none : base::Error::not_supported;
+    }
+    so.connect_failed = false;
+    so.flow.peer = {};
+    if (!so.bound_port) {
+        so.flow.local.port = 0;
+    }
+    if (so.local_by_route) {
+        so.flow.local.addr = so.family == AF_INET ? base::IpAddr::any_v4() : base::IpAddr{};
+        so.local_by_route = false;
+    }
+    so.snd_end = sockbuf::no_offset; // the application has taken its own back
+    so_publish_addresses(so);
+    so_publish_as_new(so);
+    return base::Error::none;
 }
 
 void tcp_usr_send(Domain& d, Socket& so)

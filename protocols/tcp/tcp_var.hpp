@@ -91,6 +91,11 @@ struct SegmentOut {
     bool new_text = false; // sent for the first time
 };
 bool send_segment(Tcb& t, const SegmentOut& s);
+// Urgent text is not acknowledged yet (RFC 9293 3.8.5): it is not held back, and goes segment by segment.
+inline bool in_urgent_mode(const Tcb& t)
+{
+    return t.so != nullptr && t.so->snd_urgent > t.snd.una_offset;
+}
 bool send_ack(Tcb& t);
 void send_syn(Tcb& t); // SYN, or SYN-ACK in SYN-RECEIVED (simultaneous open)
 void send_reset(Tcb& t);

@@ -33,6 +33,7 @@ struct IpFields {
     std::uint16_t id = 77;
     std::uint16_t offset = 0;
     bool more = false;
+    std::uint8_t tos = 0;
     base::MacAddr to = mac(1);
 };
 
@@ -43,6 +44,7 @@ inline Bytes ip_frame(const IpFields& f, const Bytes& payload)
     h.id = f.id;
     h.fragment_offset = f.offset;
     h.more_fragments = f.more;
+    h.tos = f.tos;
     h.ttl = 64;
     h.protocol = f.protocol;
     h.source = f.source;

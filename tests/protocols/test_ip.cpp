@@ -283,6 +283,21 @@ TEST_CASE("fragments come in any order, with duplicates, and make one datagram")
     CHECK(f.t.h.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 3168 5.3: a mark on any fragment marks the datagram, where the sender knows of marks")
+{
+    Fragments f;
+    auto [others, whole] =
+        GENERATE(std::pair<std::uint8_t, std::uint8_t>{2, 3}, std::pair<std::uint8_t, std::uint8_t>{0, 0});
+    auto in = [&](std::uint16_t at, std::size_t size, bool more, std::uint8_t tos) {
+        f.t.in(ip_frame({.offset = at, .more = more, .tos = tos}, slice(f.datagram, at, size)));
+    };
+    in(0, 32, true, others);
+    in(32, 32, true, 3);
+    in(64, 36, false, others);
+    CHECK(f.received());
+    CHECK(f.s.header.tos == whole);
+}
+
 TEST_CASE("RFC 5722: fragments that overlap condemn their datagram, late ones included")
 {
     Fragments f;

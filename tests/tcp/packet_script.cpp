@@ -292,6 +292,7 @@ const std::map<std::string, std::pair<int, int>> option_names{
     {"syncnt", {IPPROTO_TCP, TCP_SYNCNT}},
     {"linger2", {IPPROTO_TCP, TCP_LINGER2}},
     {"user_timeout", {IPPROTO_TCP, TCP_USER_TIMEOUT}},
+    {"tos", {IPPROTO_IP, IP_TOS}},
     {"keepalive", {SOL_SOCKET, SO_KEEPALIVE}},
     {"rcvbuf", {SOL_SOCKET, SO_RCVBUF}},
     {"pacing", {SOL_SOCKET, SO_MAX_PACING_RATE}},
@@ -326,11 +327,17 @@ void Runner::action(const std::string& verb, std::stringstream& words)
     } else if (verb == "linger0") {
         app().so.options.linger = true;
         app().so.options.linger_s = 0;
-    } else if (verb == "write" || verb == "read") {
+    } else if (verb == "write" || verb == "more" || verb == "oob" || verb == "read") {
         std::size_t n = 0;
         words >> n;
+        if (verb == "oob") {
+            app().slot.app.snd_urgent().store(static_cast<std::uint32_t>(app().written + n));
+        }
+        if (verb != "read") {
+            app().slot.app.snd_more().store(verb == "more" ? 1 : 0);
+        }
         std::vector<char> buffer(n, 'd');
-        std::uint64_t done = verb == "write" ? app().write(buffer.data(), n) : app().take(buffer.data(), n);
+        std::uint64_t done = verb != "read" ? app().write(buffer.data(), n) : app().take(buffer.data(), n);
         if (done != n) {
             fail(verb + ": only " + std::to_string(done));
         }
@@ -338,7 +345,7 @@ void Runner::action(const std::string& verb, std::stringstream& words)
         std::string how;
         words >> how;
         host().shutdown(app(), how == "rd" ? SHUT_RD : how == "wr" ? SHUT_WR : SHUT_RDWR);
-    } else if (verb == "set") {
+    } else if (verb == "set" || verb == "listener") {
         std::string name;
         int v = 0;
         words >> name >> v;
@@ -346,7 +353,8 @@ void Runner::action(const std::string& verb, std::stringstream& words)
         if (o == option_names.end()) {
             fail("unknown option " + name);
         }
-        if (int e = host().set_option(app(), o->second.first, o->second.second, v); e != 0) {
+        App& of = verb == "set" ? app() : *listener_;
+        if (int e = host().set_option(of, o->second.first, o->second.second, v); e != 0) {
             fail("setsockopt: errno " + std::to_string(e));
         }
     } else if (verb == "icmp") {

@@ -16,7 +16,8 @@
 //       the peer sends; numbers are relative to its and our ISN; +T hold ...: it arrives in one batch with the next
 //   +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
 //       we must send exactly this; win, tos and options may be left out
-//   +T connect | close | abort | write N | read N | shut rd|wr|rdwr | set NAME VALUE | unlisten
+//   +T connect | close | abort | write N | more N (MSG_MORE) | oob N (MSG_OOB) | read N | shut rd|wr|rdwr |
+//      set NAME VALUE | listener NAME VALUE | unlisten
 //   +T icmp TYPE CODE SEQ [mtu N]
 //   +T silence
 //       nothing comes out until then
