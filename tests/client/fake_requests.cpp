@@ -100,6 +100,7 @@ std::int32_t Netd::perform(const Request& r, std::vector<unsigned char>& data)
     }
     case Op::disconnect:
         so.peer_port = 0;
+        s.owner.rcv_end.store(sockbuf::no_offset);
         set_state(s, SlotState::open);
         return 0;
     default:

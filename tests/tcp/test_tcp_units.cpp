@@ -156,7 +156,7 @@ TEST_CASE("RFC 6298: estimator and back-off")
     for (int i = 0; i < 200; ++i) {
         r.sample(base::millis(1));
     }
-    CHECK(r.rto() == rto_min);
+    CHECK(r.rto() - r.srtt() == rto_min); // as Linux: a minimum of what the round trip varies by
     RttEstimator slow;
     slow.handshake_was_slow(); // 5.7
     CHECK(slow.rto() == base::seconds(3));
