@@ -20,6 +20,7 @@ using sockbuf::SocketSlot;
 // What fcntl(F_SETFL) may change.
 inline constexpr std::uint32_t status_settable = O_NONBLOCK | O_APPEND | O_ASYNC;
 // Private bits of SlotShare::status, beside the O_* flags that fcntl shows.
+inline constexpr std::uint32_t status_fast_connect = 1U << 20; // TCP_FASTOPEN_CONNECT: connect waits for netd's word
 inline constexpr std::uint32_t status_datagram = 1U << 24;
 inline constexpr std::uint32_t status_inet6 = 1U << 25;
 inline constexpr std::uint32_t status_oob_inline = 1U << 26;

@@ -188,7 +188,8 @@ int post_connect(Session& s, SocketSlot& slot, sockbuf::Request& r)
     return error != 0 ? error : -EINPROGRESS;
 }
 
-int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to)
+// With Fast Open the SYN may wait for the first text: then connect is over at once, as on Linux.
+int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to, int flags, bool fast)
 {
     switch (state_of(slot)) {
     case SlotState::connected:
@@ -196,22 +197,22 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
     case SlotState::listening:
         return -EISCONN;
     case SlotState::connecting:
-        return is_nonblocking(slot, 0) ? -EALREADY : await_connected(s, slot, k);
+        return is_nonblocking(slot, flags) ? -EALREADY : await_connected(s, slot, k);
     case SlotState::closed:
         return tell_failure(s, slot, k);
     default:
         break;
     }
-    sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect);
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect, fast ? 1 : 0);
     set_endpoint(r, to);
-    if (is_nonblocking(slot, 0) && slot.info.local_port == 0 && to.port != 0) {
+    if (!fast && is_nonblocking(slot, flags) && slot.info.local_port == 0 && to.port != 0) {
         return post_connect(s, slot, r);
     }
     int rc = call_netd(s, slot, k, r);
-    if (rc != 0 && rc != -EINPROGRESS) {
+    if (rc != -EINPROGRESS) {
         return rc;
     }
-    if (is_nonblocking(slot, 0)) {
+    if (is_nonblocking(slot, flags)) {
         return connect_result(s, slot, k);
     }
     return await_connected(s, slot, k);
@@ -314,6 +315,20 @@ int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, S
     }
 }
 
+// sendto with MSG_FASTOPEN: what the connect before the send comes to.
+int connect_for_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags)
+{
+    const auto* addr = static_cast<const sockaddr*>(m.msg_name);
+    if (addr != nullptr && m.msg_namelen >= sizeof addr->sa_family && addr->sa_family == AF_UNSPEC) {
+        return -EOPNOTSUPP;
+    }
+    base::Endpoint to;
+    if (int error = parse_sockaddr(addr, m.msg_namelen, family_of(slot), to)) {
+        return error;
+    }
+    return connect_stream(s, slot, k, to, flags, true);
+}
+
 int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
 {
     SocketSlot* slot = find_slot(s, k);
@@ -336,7 +351,7 @@ int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
         return error;
     }
     if (!is_datagram(*slot)) {
-        return connect_stream(s, *slot, k, to);
+        return connect_stream(s, *slot, k, to, 0, has_status(*slot, status_fast_connect));
     }
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::connect);
     set_endpoint(r, to);

@@ -1,6 +1,7 @@
 // getsockopt and setsockopt. Options about how calls wait, and which control messages a datagram read builds, live in
 // the slot (the client is the one that acts on them); everything else is asked of netd, one round trip each.
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/time.h>
 
 #include <algorithm>
@@ -179,10 +180,13 @@ bool set_locally(SocketSlot& slot, int level, int name, const void* value, sockl
 // Options that netd keeps and that change what the client does as well.
 void remember(SocketSlot& slot, int level, int name, const void* value, socklen_t len)
 {
+    int number = 0;
+    if (level == IPPROTO_TCP && name == TCP_FASTOPEN_CONNECT && first_int(value, len, number)) {
+        set_status(slot, status_fast_connect, number != 0);
+    }
     if (level != SOL_SOCKET) {
         return;
     }
-    int number = 0;
     if (name == SO_OOBINLINE && first_int(value, len, number)) {
         set_status(slot, status_oob_inline, number != 0);
     }

@@ -13,6 +13,11 @@ ssize_t sock_sendmsg(Session& s, Sock k, const msghdr* m, int flags)
     if (is_datagram(*slot)) {
         return datagram_send(s, *slot, k, *m, flags);
     }
+    if ((flags & MSG_FASTOPEN) != 0) {
+        if (int rc = connect_for_send(s, *slot, k, *m, flags)) {
+            return rc;
+        }
+    }
     // An address given for a stream is ignored, as Linux does.
     return stream_send(s, *slot, k, IovecCursor(m->msg_iov, m->msg_iovlen), flags);
 }

@@ -30,6 +30,7 @@ bool ask_for_space(SocketSlot& slot, Writable writable)
 
 ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags);
 ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags);
+int connect_for_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags); // MSG_FASTOPEN
 // The urgent byte (MSG_OOB).
 ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into);
 

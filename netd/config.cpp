@@ -11,6 +11,8 @@
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
+#include "protocols/tcp/fastopen.hpp"
+#include "protocols/tcp/tcp_cc.hpp"
 #include "sockbuf/abi.hpp"
 
 namespace netd {
@@ -257,6 +259,31 @@ AdmissionConfig parse_admission(Section s)
     return a;
 }
 
+TcpConfig parse_tcp(Section s)
+{
+    TcpConfig t;
+    if (const toml::node* node = s.find("congestion_control")) {
+        std::string name = s.text_of(*node, "congestion_control");
+        int index = protocols::tcp::congestion_by_name(name);
+        if (index < 0) {
+            s.fail(*node, "congestion_control",
+                fmt::format("\"{}\" is not an algorithm; there are {}", name,
+                    fmt::join(protocols::tcp::congestion_names(), ", ")));
+        }
+        t.congestion = static_cast<std::uint8_t>(index);
+    }
+    t.ecn = static_cast<protocols::Ecn>(s.number("ecn", 0, 2, static_cast<std::uint64_t>(t.ecn)));
+    if (const toml::node* node = s.find("fastopen")) {
+        using namespace protocols::tcp;
+        t.fastopen = static_cast<unsigned>(s.number_of(*node, "fastopen", 0, fastopen_bits));
+        if ((t.fastopen & ~fastopen_bits) != 0) {
+            s.fail(*node, "fastopen", fmt::format("{:#x} has bits besides 1, 2, 4, 0x200 and 0x400", t.fastopen));
+        }
+    }
+    s.finish();
+    return t;
+}
+
 class FileParser {
 public:
     FileParser(const std::string& file, const toml::table& root) : file_(file), root_(file, "", root) {}
@@ -282,6 +309,9 @@ public:
         }
         if (const toml::node* node = root_.find("admission")) {
             c.admission = parse_admission(section(*node, "admission"));
+        }
+        if (const toml::node* node = root_.find("tcp")) {
+            c.tcp = parse_tcp(section(*node, "tcp"));
         }
         tables("interface", [&](Section s) { add_interface(c, std::move(s)); });
         tables("route", [&](Section s) { c.routes.push_back(parse_route(std::move(s))); });

@@ -48,6 +48,13 @@ struct AdmissionConfig {
     bool share = true; // netrun --share: programs of one user may ask to be one family
 };
 
+// As the sysctls of Linux below net.ipv4 mean them.
+struct TcpConfig {
+    std::uint8_t congestion = 0; // tcp_congestion_control: index of protocols::tcp::congestion_by_name
+    protocols::Ecn ecn = protocols::Ecn::accept;
+    unsigned fastopen = 1;
+};
+
 struct Config {
     std::string socket; // empty = default_socket_path()
     std::string cpus;   // empty = every CPU we may use
@@ -56,6 +63,7 @@ struct Config {
     bool join_pairs = true;     // loopback connections inside a family bypass netd
     LimitsConfig limits;
     AdmissionConfig admission;
+    TcpConfig tcp;
     std::vector<InterfaceConfig> interfaces;
     std::vector<RouteConfig> routes;
 };

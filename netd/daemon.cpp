@@ -110,6 +110,9 @@ Daemon::Daemon(const Config& config)
     set_ = std::make_unique<lwkt::CpuSet>(clock_, options);
     protocols::StackOptions stack_options;
     stack_options.seed = random_seed();
+    stack_options.congestion = config_.tcp.congestion;
+    stack_options.ecn = config_.tcp.ecn;
+    stack_options.fastopen = config_.tcp.fastopen;
     derive_address_secret(config_, stack_options.address_secret);
     stack_ = std::make_unique<protocols::Stack>(*set_, stack_options);
     add_interfaces();

@@ -21,6 +21,8 @@ Stack::Stack(lwkt::CpuSet& set, const StackOptions& options)
         address_secret_.k0 = random_.next();
         address_secret_.k1 = random_.next();
     }
+    fastopen_secret_.k0 = random_.next();
+    fastopen_secret_.k1 = random_.next();
 }
 
 Stack::~Stack()

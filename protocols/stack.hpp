@@ -54,6 +54,7 @@ struct StackOptions {
     std::uint16_t ephemeral_high = 60999;
     bool syn_cookies = true;
     Ecn ecn = Ecn::accept;
+    unsigned fastopen = 1;                    // net.ipv4.tcp_fastopen of Linux, bits in protocols/tcp/fastopen.hpp
     std::uint8_t congestion = 0;              // of sockets that did not choose: index of tcp::congestion_by_name
     unsigned duplicate_probes = 1;            // DupAddrDetectTransmits of RFC 4862 5.1; 0 = no detection
     std::uint64_t address_secret[2] = {0, 0}; // of stable IPv6 addresses (RFC 7217); 0, 0 = drawn from the seed
@@ -90,6 +91,7 @@ public:
     bool is_local_v4(const base::IpAddr& a) const;                      // an address of any interface, or 127/8
     const std::vector<std::uint32_t>& broadcasts() const { return broadcasts_; } // of the networks on our links
     base::SipKey address_secret() const { return address_secret_; }
+    base::SipKey fastopen_secret() const { return fastopen_secret_; }
     Interface* loopback() const { return loopback_; }
 
 private:
@@ -106,6 +108,7 @@ private:
     std::vector<RouteEntry> routes_;                     // c
     std::vector<RouteEntry> routes6_;                    // c
     base::SipKey address_secret_;                        // c
+    base::SipKey fastopen_secret_;                       // c: keys of Fast Open cookies are made from it
     Interface* loopback_ = nullptr;                      // c
     std::vector<std::unique_ptr<Domain>> domains_;       // element i: owner = CPU i; destroyed first
 };

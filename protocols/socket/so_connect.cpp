@@ -139,6 +139,7 @@ void so_connect(Domain& d, SocketMsg& m)
         return so_complete(m, is_stream(so) ? base::Error::address_not_available : base::Error::invalid);
     }
     if (is_stream(so)) {
+        so.fast_connect = m.value != 0;
         return connect_stream(d, m);
     }
     if (so.flow.local.port == 0) {

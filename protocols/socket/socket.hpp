@@ -6,6 +6,7 @@
 // fields o unless marked.
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 
@@ -125,6 +126,11 @@ struct SocketOptions {
     std::uint32_t defer_accept_s = 0;  // TCP_DEFER_ACCEPT
     std::int32_t linger2_s = 60;       // TCP_LINGER2: FIN_WAIT_2 lifetime after close
     std::uint32_t not_sent_lowat = 0;  // TCP_NOTSENT_LOWAT
+    std::uint32_t fastopen_queue = 0;  // TCP_FASTOPEN: half-open connections with text at most, 0 = none
+    bool fastopen_connect = false;     // TCP_FASTOPEN_CONNECT
+    bool fastopen_no_cookie = false;   // TCP_FASTOPEN_NO_COOKIE
+    std::uint8_t fastopen_keys = 0;    // TCP_FASTOPEN_KEY: how many, 0 = the stack's own
+    std::array<unsigned char, 32> fastopen_key{};
 
     bool operator==(const SocketOptions&) const = default;
 };
@@ -155,6 +161,7 @@ struct Socket {
     bool rcv_shut = false;       // datagram: shutdown(SHUT_RD), on its way to every CPU's entry
     bool local_by_route = false; // connect, not bind, chose the local address
     bool connect_failed = false; // stream: over before it was connected; tcp_unconnect makes it as new
+    bool fast_connect = false;   // stream: this connect may wait for text to go with its SYN (RFC 7413)
     bool more = false;           // stream: more is announced (MSG_MORE): what is no full segment waits
     bool app_closed = false;     // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;

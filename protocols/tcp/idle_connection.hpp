@@ -76,6 +76,7 @@ struct IdleConnection : tcp::FlowNode {
     bool sack : 1;
     bool timestamps : 1;
     bool ecn : 1;
+    bool fast_done : 1;
     bool interactive : 1;
     std::uint8_t quick_acks;
 };

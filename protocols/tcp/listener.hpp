@@ -8,6 +8,7 @@
 #include "base/list.hpp"
 #include "base/net_addr.hpp"
 #include "protocols/socket/socket.hpp"
+#include "protocols/tcp/fastopen.hpp"
 
 namespace protocols {
 
@@ -20,6 +21,8 @@ struct Listener {
     std::uint64_t reuse_key = 0;     // c: SO_REUSEPORT (protocols/reuse_group.hpp)
     std::uint32_t half_open_max = 1; // o: this CPU's share of the backlog of the last listen()
     std::uint32_t pending = 0;       // o: SYN cache entries and connections whose handshake is not complete
+    std::uint32_t fast_pending = 0;  // o: of these, connections with Fast Open
+    tcp::FastOpenResets fast_resets; // o
     base::ListLink link;             // o
 };
 

@@ -32,6 +32,7 @@ struct SynEntry : FlowNode, lwkt::Timer {
     std::uint32_t peer_window = 0; // c: unscaled, from the SYN
     Route route;                   // c
     base::Instant sent_at{};       // o: first SYN-ACK, for the round trip
+    bool give_cookie = false;      // c: of Fast Open, in the SYN-ACK
     unsigned retries = 0;          // o: SYN-ACKs sent again
 };
 

@@ -137,6 +137,11 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     bool cwnd_limited = false;  // the last output was stopped by cwnd
     bool timing = false;        // a round trip is being measured
     bool window_unused = false; // congestion control knows that the application leaves cwnd unused
+    bool deferred = false;      // CLOSED: the SYN waits for text to carry (RFC 7413)
+    bool fast_active = false;   // our SYN had the Fast Open option
+    bool fast_passive = false;  // SYN-RECEIVED, and the application has it already
+    bool fast_cookie = false;   // our SYN-ACK has a cookie
+    bool fast_done = false;     // the SYN's text was taken
     bool probe_due = false;     // new text or an ACK: the probe timer starts again (RFC 8985 7.2)
     tcp::Seq timed_end;         // ... by the ACK that covers this
     base::Instant timed_at{};

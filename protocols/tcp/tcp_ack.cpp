@@ -31,6 +31,7 @@ void finish_handshake(Tcb& t, const Segment& s, Actions& a)
     t.snd.wl2 = s.ack();
     t.snd.wnd = std::uint32_t{s.header.window} << t.agreed.snd_scale;
     t.snd.wnd_max = std::max(t.snd.wnd_max, t.snd.wnd);
+    t.timing = false;
     if (t.retries == 0 && t.timed_at != base::Instant{}) {
         t.rtt.sample(t.domain.now() - t.timed_at);
     } else if (t.retries != 0) {

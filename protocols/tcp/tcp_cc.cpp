@@ -54,6 +54,15 @@ int congestion_by_name(std::string_view name)
     return -1;
 }
 
+std::vector<std::string_view> congestion_names()
+{
+    std::vector<std::string_view> names;
+    for (const CongestionAlgorithm* a : algorithms) {
+        names.push_back(a->name);
+    }
+    return names;
+}
+
 const CongestionAlgorithm& congestion_algorithm(unsigned index)
 {
     return *algorithms[index < algorithms.size() ? index : 0];

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <string_view>
+#include <vector>
 
 #include "base/units.hpp"
 #include "protocols/tcp/hystart.hpp"
@@ -81,6 +82,7 @@ extern const CongestionAlgorithm dctcp_algorithm;
 
 // TCP_CONGESTION by name: the index for SocketOptions::congestion, -1 if unknown. 0 is CUBIC.
 int congestion_by_name(std::string_view name);
+std::vector<std::string_view> congestion_names();
 const CongestionAlgorithm& congestion_algorithm(unsigned index);
 
 void congestion_start(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t mss);

@@ -52,6 +52,12 @@ namespace protocols {
     X(slept, "tcp.idle_slept")                                                                                         \
     X(woken, "tcp.idle_woken")                                                                                         \
     X(no_ring, "tcp.in_no_ring_memory")                                                                                \
+    X(fastopen_active, "tcp.fastopen_active")                                                                          \
+    X(fastopen_active_fail, "tcp.fastopen_active_fail")                                                                \
+    X(fastopen_passive, "tcp.fastopen_passive")                                                                        \
+    X(fastopen_passive_fail, "tcp.fastopen_passive_fail")                                                              \
+    X(fastopen_overflow, "tcp.fastopen_listen_overflow")                                                               \
+    X(fastopen_requests, "tcp.fastopen_cookie_requests")                                                               \
     X(joins, "tcp.joins")                                                                                              \
     X(joined_ignored, "tcp.in_joined")
 

@@ -53,6 +53,40 @@ Error set_linger2(SocketOptions& o, int v)
     return Error::none;
 }
 
+// Before there is a connection; 16 octets a key, of which a second still opens old cookies (as Linux).
+Error set_fastopen_key(Socket& so, const void* value, std::uint32_t size)
+{
+    if (so.tcb != nullptr || (size != 16 && size != 32)) {
+        return Error::invalid;
+    }
+    std::memcpy(so.options.fastopen_key.data(), value, size);
+    so.options.fastopen_keys = static_cast<std::uint8_t>(size / 16);
+    return Error::none;
+}
+
+bool is_fastopen(int name)
+{
+    return name == TCP_FASTOPEN || name == TCP_FASTOPEN_CONNECT || name == TCP_FASTOPEN_NO_COOKIE;
+}
+
+Error set_fastopen(const Domain& d, Socket& so, int name, int v)
+{
+    SocketOptions& o = so.options;
+    bool is_queue = name == TCP_FASTOPEN;
+    if (name == TCP_FASTOPEN_CONNECT && (d.stack.options().fastopen & fastopen_client) == 0) {
+        return Error::not_supported;
+    }
+    if (so.tcb != nullptr || v < 0 || (!is_queue && v > 1)) {
+        return Error::invalid;
+    }
+    if (is_queue) {
+        o.fastopen_queue = std::min(static_cast<std::uint32_t>(v), listen_backlog_max);
+    } else {
+        (name == TCP_FASTOPEN_CONNECT ? o.fastopen_connect : o.fastopen_no_cookie) = v != 0;
+    }
+    return Error::none;
+}
+
 Error set_by_name(SocketOptions& o, int name, int v)
 {
     switch (name) {
@@ -166,9 +200,10 @@ tcp_info info_of(const Socket& so)
     i.tcpi_retransmits = static_cast<std::uint8_t>(std::min(t->retries, 255U));
     i.tcpi_probes = static_cast<std::uint8_t>(std::min(t->keepalive_probes + t->persist_probes, 255U));
     i.tcpi_backoff = static_cast<std::uint8_t>(t->rtt.shift());
-    i.tcpi_options = static_cast<std::uint8_t>(
-        (t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (t->agreed.sack ? TCPI_OPT_SACK : 0) |
-        (t->agreed.scale ? TCPI_OPT_WSCALE : 0) | (t->agreed.ecn ? TCPI_OPT_ECN : 0));
+    i.tcpi_options =
+        static_cast<std::uint8_t>((t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) |
+                                  (t->agreed.sack ? TCPI_OPT_SACK : 0) | (t->agreed.scale ? TCPI_OPT_WSCALE : 0) |
+                                  (t->agreed.ecn ? TCPI_OPT_ECN : 0) | (t->fast_done ? TCPI_OPT_SYN_DATA : 0));
     i.tcpi_snd_wscale = t->agreed.snd_scale & 15;
     i.tcpi_rcv_wscale = t->agreed.rcv_scale & 15;
     i.tcpi_rto = microseconds(t->rtt.rto());
@@ -242,6 +277,12 @@ int int_option(const Socket& so, int name, Error& error)
         return static_cast<int>(o.defer_accept_s);
     case TCP_NOTSENT_LOWAT:
         return static_cast<int>(o.not_sent_lowat);
+    case TCP_FASTOPEN:
+        return static_cast<int>(o.fastopen_queue);
+    case TCP_FASTOPEN_CONNECT:
+        return o.fastopen_connect;
+    case TCP_FASTOPEN_NO_COOKIE:
+        return o.fastopen_no_cookie;
     default:
         error = Error::no_protocol_option;
         return 0;
@@ -285,10 +326,13 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
         }
         return e;
     }
+    if (name == TCP_FASTOPEN_KEY) {
+        return tcp::set_fastopen_key(so, value, size);
+    }
     int v = 0;
     base::Error e = tcp::take_int(value, size, v);
     if (e == base::Error::none) {
-        e = tcp::set_by_name(so.options, name, v);
+        e = tcp::is_fastopen(name) ? tcp::set_fastopen(d, so, name, v) : tcp::set_by_name(so.options, name, v);
     }
     if (e == base::Error::none) {
         tcp::act_on(so, name);
@@ -305,6 +349,10 @@ base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* val
     if (name == TCP_INFO) {
         tcp_info i = tcp::info_of(so);
         tcp::give(&i, sizeof i, value, size);
+        return base::Error::none;
+    }
+    if (name == TCP_FASTOPEN_KEY) {
+        tcp::give(so.options.fastopen_key.data(), so.options.fastopen_keys * 16U, value, size);
         return base::Error::none;
     }
     if (name == TCP_CONGESTION) {

@@ -11,6 +11,7 @@
 #include "lwkt/poller.hpp"
 #include "protocols/domain.hpp"
 #include "protocols/stack_counters.hpp"
+#include "protocols/tcp/fastopen.hpp"
 #include "protocols/tcp/flow_table.hpp"
 #include "protocols/tcp/idle_connection.hpp"
 #include "protocols/tcp/joined_end.hpp"
@@ -52,6 +53,8 @@ struct TcpState final : lwkt::Rollup {
     tcp::Slab<tcp::IdleTimer> idle_timer_slab;
     base::List<tcp::SharedOptions, &tcp::SharedOptions::link> shared_options;
     base::List<tcp::IdleTimer, &tcp::IdleTimer::link> idle_timers;
+
+    tcp::FastOpenCache fastopen; // cookies that servers gave us
 
     std::uint16_t ephemeral_next = 0; // RFC 6056: moving start of the port search
     base::Instant limit_second{};     // start of the second that the two budgets below belong to

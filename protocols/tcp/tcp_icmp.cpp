@@ -80,6 +80,7 @@ void tcp_icmp_error(Domain& d, const IcmpError& e)
         return;
     }
     if (t.state == tcp::State::syn_sent && e.type == tcp::icmp_unreachable) {
+        tcp::fastopen_unanswered(t);
         tcp::kill(t, tcp::error_of(e)); // as Linux: a connect hears of it at once
     } else {
         t.soft_error = tcp::error_of(e);

@@ -161,6 +161,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.bytes_received = i.rcv_offset;
     t.segments_out = i.segments_out;
     t.segments_in = i.segments_in;
+    t.fast_done = i.fast_done;
     t.data_segments_out = i.data_segments_out;
     t.bytes_retransmitted = i.bytes_retransmitted;
     t.retransmitted = i.retransmitted;
@@ -191,7 +192,7 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
       snd_ring_shift(tcp::shift_of(t.so->snd_ring)), rcv_ring_shift(tcp::shift_of(t.so->rcv_ring)),
       snd_scale(t.agreed.snd_scale & 15), rcv_scale(t.agreed.rcv_scale & 15), family(t.so->family),
       scale(t.agreed.scale), sack(t.agreed.sack), timestamps(t.agreed.timestamps), ecn(t.agreed.ecn),
-      interactive(t.rcv.interactive), quick_acks(t.rcv.quick_acks)
+      fast_done(t.fast_done), interactive(t.rcv.interactive), quick_acks(t.rcv.quick_acks)
 {
 }
 

@@ -80,6 +80,8 @@ void demultiplex(Domain& d, Segment& s)
         ++t.segments_in;
         if (t.state == State::syn_sent) {
             segment_in_syn_sent(t, s);
+        } else if (t.deferred) { // its SYN was not sent yet
+            segment_in_closed(d, s);
         } else {
             segment_in_connection(t, s);
         }

@@ -1,5 +1,5 @@
 // LISTEN (RFC 9293 3.10.7.2): RST, ACK, SYN are looked at in that order. A SYN becomes a SYN cache entry; an ACK may
-// bring back a cookie. Text in a SYN is not kept: the peer sends it again (no TCP Fast Open).
+// bring back a cookie. Text in a SYN is not kept, the peer sends it again, but with TCP Fast Open (tcp_fastopen.cpp).
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -48,6 +48,12 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     }
     Negotiated n = negotiate(s.header.options, offer(d, l.options));
     n.ecn = accepts_ecn(d, l.options, s);
+    FastOpenVerdict fast = judge_fastopen(d, l, s);
+    Opening o{&l, initial_sequence(state, s.flow, d.now()), s.seq, n, timestamp_offset(state, s.flow),
+        s.header.options.ts_val, route};
+    if (fast.take && open_fast(d, s, o, fast.give_cookie)) {
+        return;
+    }
     bool queue_full = l.pending >= l.half_open_max; // as inet_csk_reqsk_queue_is_full of Linux
     SynEntry* e = queue_full ? nullptr : state.syn_cache.slab.make(d, s.flow, l);
     if (e == nullptr) {
@@ -67,9 +73,10 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     e->agreed = n;
     e->route = route;
     e->irs = s.seq;
-    e->iss = initial_sequence(state, s.flow, d.now());
-    e->ts_offset = timestamp_offset(state, s.flow);
-    e->ts_recent = s.header.options.ts_val;
+    e->iss = o.iss;
+    e->ts_offset = o.ts_offset;
+    e->ts_recent = o.ts_recent;
+    e->give_cookie = fast.give_cookie;
     e->sent_at = d.now();
     e->hash = s.flow_hash;
     state.flows.insert(*e);

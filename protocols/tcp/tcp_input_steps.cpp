@@ -89,6 +89,10 @@ Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
         beyond = false; // a pure ACK at the right edge: the peer has filled the window we offered
     }
     if (old || beyond) {
+        if (t.fast_passive && s.has(wire::tcp_syn) && s.seq == t.rcv.irs && !s.has(wire::tcp_ack)) {
+            send_syn(t); // our SYN-ACK was lost
+            return Verdict::drop;
+        }
         count(t.domain.tcp->counters.out_of_window);
         if (old && s.len != 0) {
             t.duplicate = {s.seq, s.text_end(), 0};
@@ -124,6 +128,12 @@ Verdict check_reset(Tcb& t, Segment& s, Actions& a)
     switch (t.state) {
     case State::syn_received:
         a.error = base::Error::connection_refused; // a passive open goes back to LISTEN: no socket hears of it
+        if (t.fast_passive) {                      // but of this one
+            a.error = base::Error::connection_reset;
+            if (t.listener != nullptr) {
+                t.listener->fast_resets.add(t.domain.now());
+            }
+        }
         break;
     case State::close_wait:
         a.error = base::Error::broken_pipe; // as Linux: the peer had already said that it sends no more

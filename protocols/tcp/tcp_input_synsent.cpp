@@ -40,9 +40,14 @@ void synchronize(Tcb& t, const Segment& s)
 void finish_open(Tcb& t, Segment& s)
 {
     synchronize(t, s);
-    bool measured = t.retries == 0; // Karn
-    t.snd.una = t.snd.iss + 1;
-    ++t.snd.una_offset; // the SYN has no offset
+    bool measured = t.retries == 0;                                  // Karn
+    auto text = static_cast<std::uint32_t>(s.ack() - t.snd.iss) - 1; // of ours that was taken with the SYN
+    if (t.fast_active) {
+        fastopen_answered(t, s, text);
+    }
+    t.snd.una = t.snd.nxt = s.ack(); // RFC 7413 4.2.1: what was not taken goes once more, as new
+    t.snd.una_offset += 1 + text;    // the SYN has no offset
+    t.bytes_acked += text;
     t.state.apply(Event::got_syn_ack);
     if (measured) {
         t.rtt.sample(t.domain.now() - t.timed_at);
@@ -56,6 +61,7 @@ void finish_open(Tcb& t, Segment& s)
     Actions a;
     a.ack_now = true;
     a.output = true;
+    a.acked = text != 0;
     Verdict v = check_urgent(t, s, a);
     if (v == Verdict::next) {
         v = take_text(t, s, a);
@@ -93,6 +99,7 @@ void segment_in_syn_sent(Tcb& t, Segment& s)
     }
     synchronize(t, s); // simultaneous open
     t.state.apply(Event::got_syn);
+    t.snd.nxt = t.snd.iss + 1; // text of the SYN goes again
     send_syn(t);
     restart_retransmit(t);
 }

@@ -53,6 +53,7 @@ void free_tcb(Tcb& t)
     if (t.listener != nullptr) {
         --t.listener->pending;
     }
+    fastopen_ended(t);
     s.flows.remove(t);
     t.all_link.unlink();
     if (t.pending_link.linked()) {
@@ -78,10 +79,10 @@ void kill(Tcb& t, base::Error why)
     if (why != base::Error::none) {
         count(t.domain.tcp->counters.drops);
     }
-    bool opening = t.state == State::syn_sent || t.state == State::syn_received;
+    bool opening = t.state <= State::syn_received && !t.fast_passive;
     t.state.apply(t.state == State::last_ack ? Event::fin_acked : Event::dead);
     Socket* so = t.so;
-    bool release = t.app_closed || t.listener != nullptr; // closed, or never shown to its application
+    bool release = t.app_closed || (t.listener != nullptr && !t.fast_passive); // closed, or never shown
     free_tcb(t);
     if (so == nullptr) {
         return;
@@ -98,7 +99,7 @@ void kill(Tcb& t, base::Error why)
 
 void abort(Tcb& t, base::Error why)
 {
-    if (t.state != State::syn_sent) {
+    if (t.state > State::syn_sent) {
         send_reset(t);
     }
     kill(t, why);
@@ -146,27 +147,41 @@ void enter_time_wait(Tcb& t)
     time_wait_insert(d, r);
 }
 
-void connection_opened(Tcb& t)
+void begin_sending(Tcb& t, Seq first)
 {
-    Domain& d = t.domain;
     set_mss(t);
     t.congestion = algorithm_index(t.domain, t.so->options);
     congestion_start(t.algorithm(), t.cc, t.mss);
     if (t.retries > 1) { // RFC 5681 3.1: a lost SYN or SYN-ACK
         t.cc.cwnd = t.mss;
     }
-    t.board.reset(t.snd.una);
+    t.board.reset(first);
     t.board.recover = t.snd.iss;
-    t.rack.reset(t.snd.una);
+    t.rack.reset(first);
     t.board.use_sack = t.agreed.sack;
-    t.snd.small_end = t.snd.una;
+    t.snd.small_end = base::min(first, t.snd.una); // a SYN in flight holds nothing back
     t.rcv.quick_acks = quick_acks_at_start;
+}
+
+void connection_opened(Tcb& t)
+{
+    Domain& d = t.domain;
+    bool shown = t.fast_passive; // to its application, with the SYN
+    if (shown) {
+        fastopen_ended(t);
+    } else {
+        begin_sending(t, t.snd.una);
+    }
     t.retries = 0;
     restart_keepalive(t);
     if (t.so->snd_end != sockbuf::no_offset) {
         t.state.apply(Event::close); // closed during the handshake
     }
-    if (t.app_closed) {
+    if (shown && t.listener != nullptr) {
+        --t.listener->pending;
+        t.listener = nullptr;
+    }
+    if (shown || t.app_closed) {
         return;
     }
     so_publish_addresses(*t.so);

@@ -72,7 +72,9 @@ void drop_half_open(Domain& d, const Listener& l)
     auto& all = d.tcp->all;
     for (Tcb* t = all.front(); t != nullptr;) {
         Tcb* after = all.next(*t);
-        if (t->listener == &l) {
+        if (t->listener == &l && t->fast_passive) { // its application has it, or its user resets it
+            t->listener = nullptr;
+        } else if (t->listener == &l) {
             abort(*t, base::Error::connection_aborted);
         }
         t = after;

@@ -173,12 +173,15 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
 
 bool send_new(Tcb& t)
 {
-    if (t.so == nullptr || t.snd.fin_sent || !synchronized(t.state)) {
+    // RFC 7413 4.2.2: behind a SYN-ACK that took a SYN's text goes text at once, but no FIN
+    bool complete = synchronized(t.state);
+    if (t.so == nullptr || t.snd.fin_sent || (!complete && !t.fast_passive)) {
         return false;
     }
     std::uint64_t offset = t.offset_of(t.snd.nxt);
     std::uint64_t available = t.so->snd_limit - offset;
-    bool fin_follows = t.so->snd_end != sockbuf::no_offset && t.so->snd_limit == t.so->snd_end && !may_send(t.state);
+    bool fin_follows =
+        complete && t.so->snd_end != sockbuf::no_offset && t.so->snd_limit == t.so->snd_end && !may_send(t.state);
     if ((available == 0 && !fin_follows) || waits_for_pace(t)) {
         return false;
     }
@@ -303,7 +306,7 @@ void flush(Tcb& t)
 void output(Tcb& t)
 {
     t.output_due = false;
-    if (t.state == State::syn_sent || t.state == State::syn_received) {
+    if (!synchronized(t.state) && !t.fast_passive) {
         return;
     }
     base::Instant now = t.domain.now();

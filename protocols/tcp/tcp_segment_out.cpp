@@ -12,9 +12,9 @@ namespace {
 
 // RFC 9293 3.8.6.2.2: the right edge moves by at least min(ring / 2, MSS) or not at all; it never moves back (MUST-34
 // for the peer). Updates rcv.adv; returns the field.
-std::uint16_t window_to_advertise(Tcb& t)
+std::uint16_t window_to_advertise(Tcb& t, bool syn)
 {
-    std::uint8_t scale = synchronized(t.state) ? t.agreed.rcv_scale : 0; // RFC 7323 2.2: never in a SYN
+    std::uint8_t scale = syn ? 0 : t.agreed.rcv_scale; // RFC 7323 2.2: never in a SYN
     std::uint32_t open = t.window_open();
     std::uint32_t could = receive_window(t) + (base::planted(base::Plant::window_edge_too_far) ? t.mss : 0);
     if (t.so != nullptr && t.so->rcv_ring.size() != 0 && could > open) {
@@ -121,7 +121,7 @@ wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
         h.ack = t.rcv.nxt;
     }
     if ((flags & wire::tcp_rst) == 0) {
-        h.window = window_to_advertise(t);
+        h.window = window_to_advertise(t, (flags & wire::tcp_syn) != 0);
     }
     if (t.agreed.timestamps) {
         h.options.has_timestamp = true;
@@ -129,6 +129,16 @@ wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
         h.options.ts_ecr = (flags & wire::tcp_ack) != 0 ? t.ts.recent : 0;
     }
     return h;
+}
+
+void add_text(const Tcb& t, std::uint64_t offset, std::uint32_t len, netmsg::Packet& p)
+{
+    INVARIANT(t.so != nullptr && offset >= t.so->snd_acked && offset + len <= t.so->snd_limit);
+    iovec pieces[2];
+    unsigned n = t.so->snd_ring.pieces(offset, len, pieces);
+    for (unsigned i = 0; i < n; ++i) {
+        p.add_piece(pieces[i].iov_base, pieces[i].iov_len);
+    }
 }
 
 // RFC 9293 3.8.5 with the pointer behind the urgent octet, as everybody has it (RFC 6093 3.1); far ahead it says what a
@@ -167,12 +177,7 @@ bool send_segment(Tcb& t, const SegmentOut& s)
         return false;
     }
     if (s.len != 0) {
-        INVARIANT(t.so != nullptr && s.offset >= t.so->snd_acked && s.offset + s.len <= t.so->snd_limit);
-        iovec pieces[2];
-        unsigned n = t.so->snd_ring.pieces(s.offset, s.len, pieces);
-        for (unsigned i = 0; i < n; ++i) {
-            p->add_piece(pieces[i].iov_base, pieces[i].iov_len);
-        }
+        add_text(t, s.offset, s.len, *p);
         if (s.len > t.mss) {
             p->gso = t.flow.peer.addr.is_v4() ? netmsg::Gso::tcp4 : netmsg::Gso::tcp6;
             p->gso_size = static_cast<std::uint16_t>(t.mss);
@@ -203,6 +208,31 @@ bool send_ack(Tcb& t)
     return false;
 }
 
+namespace {
+
+// The option of RFC 7413 in our SYN or SYN-ACK; returns how much text goes with it: none in a SYN that is sent again
+// (4.2.1), so that a middlebox that dislikes it costs one timeout.
+std::uint32_t add_fastopen(Tcb& t, bool answer, wire::TcpOptions& o, FastOpenCookie& cookie)
+{
+    if (answer ? !t.fast_cookie : !t.fast_active || t.retries != 0) {
+        return 0;
+    }
+    o.cookie = cookie.value.data();
+    if (answer) {
+        cookie = cookie_for(t.domain, t.so->options, t.flow);
+        o.cookie_bytes = cookie.bytes;
+        return 0;
+    }
+    const FastOpenPeer* p = t.domain.tcp->fastopen.find(t.flow.peer.addr, t.domain.now());
+    if (p != nullptr) {
+        cookie = p->cookie;
+        o.cookie_bytes = cookie.bytes;
+    }
+    return may_open_fast(t.domain, *t.so, t.flow.peer.addr) ? fastopen_text(t, p) : 0;
+}
+
+} // namespace
+
 void send_syn(Tcb& t)
 {
     bool answer = t.state == State::syn_received;
@@ -211,14 +241,25 @@ void send_syn(Tcb& t)
     if (!answer && t.retries == 0 && asks_for_ecn(t.domain, o)) { // RFC 3168 6.1.1.1: not when it got no answer
         h.flags |= wire::tcp_ece | wire::tcp_cwr;
     }
+    if (answer && t.agreed.ecn) {
+        h.flags |= wire::tcp_ece;
+    }
     h.options = syn_options(
         t.agreed, mss_to_announce(t.route, o), timestamp_now(t.domain.now(), t.ts.offset), answer ? t.ts.recent : 0);
+    FastOpenCookie cookie;
+    std::uint32_t text = add_fastopen(t, answer, h.options, cookie);
     if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
         ++t.segments_out;
+        if (text != 0) {
+            ++t.data_segments_out;
+            add_text(t, t.so->snd_acked, text, *p);
+        }
         launch(t.domain, {t.flow, t.route, t.ttl, t.tos, t.ts.offset}, h, *p);
         note_acknowledged(t);
     }
-    t.snd.nxt = t.snd.iss + 1;
+    if (t.retries == 0 && !t.fast_passive) {
+        t.snd.nxt = t.snd.iss + 1 + text;
+    }
 }
 
 void send_reset(Tcb& t)

@@ -53,6 +53,12 @@ void send_syn_ack(SynEntry& e)
     r.header.window = first_window(e.listener);
     r.header.options =
         syn_options(e.agreed, mss_to_announce(e.route, o), timestamp_now(e.domain.now(), e.ts_offset), e.ts_recent);
+    FastOpenCookie cookie;
+    if (e.give_cookie) {
+        cookie = cookie_for(e.domain, o, e.flow);
+        r.header.options.cookie = cookie.value.data();
+        r.header.options.cookie_bytes = cookie.bytes;
+    }
     send_reply(e.domain, r);
 }
 

@@ -51,8 +51,9 @@ base::Error why(const Tcb& t)
 // SYN or SYN-ACK unanswered. False: the connection is gone.
 bool retry_handshake(Tcb& t)
 {
-    unsigned most = t.listener != nullptr ? retries_syn_ack : t.so->options.syn_count;
+    unsigned most = t.listener != nullptr || t.fast_passive ? retries_syn_ack : t.so->options.syn_count;
     if (t.retries++ == 0) {
+        fastopen_unanswered(t);
         t.first_retry = t.domain.now() - t.rtt.rto();
     }
     if (t.retries > most || out_of_patience(t)) {

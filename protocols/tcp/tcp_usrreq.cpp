@@ -55,9 +55,19 @@ bool choose_port(Domain& d, base::FourTuple& flow)
     return false;
 }
 
+// There is text, or there will be none: a SYN that waited for it goes.
+void end_deferral(Tcb& t)
+{
+    if (t.deferred && (t.so->snd_limit > t.so->snd_acked || t.so->snd_end != sockbuf::no_offset)) {
+        t.deferred = false;
+        start_connect(t.domain, t);
+    }
+}
+
 // The application has said where its stream ends.
 void close_sending(Tcb& t)
 {
+    end_deferral(t);
     if (t.so->snd_end != sockbuf::no_offset && may_send(t.state)) {
         t.state.apply(Event::close);
     }
@@ -68,6 +78,8 @@ bool acceptable_peer(const base::Endpoint& peer)
 {
     return !peer.addr.is_multicast() && peer.addr != base::IpAddr::v4(0xffffffff);
 }
+
+} // namespace
 
 void start_connect(Domain& d, Tcb& t)
 {
@@ -82,7 +94,6 @@ void start_connect(Domain& d, Tcb& t)
     restart_retransmit(t);
 }
 
-} // namespace
 } // namespace tcp
 
 base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner)
@@ -119,6 +130,9 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     if (so.tcb != nullptr) {
         return so.tcb->state == tcp::State::syn_sent ? base::Error::already : base::Error::is_connected;
     }
+    if (so.fast_connect && (d.stack.options().fastopen & tcp::fastopen_client) == 0) {
+        return base::Error::not_supported;
+    }
     base::FourTuple flow{so.flow.local, peer};
     Route route;
     if (!route_lookup(d, flow.peer.addr, route)) {
@@ -139,6 +153,12 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     }
     t->route = route;
     so_publish_addresses(so);
+    if (so.fast_connect && tcp::may_open_fast(d, so, flow.peer.addr)) { // as Linux: the SYN goes with the first text
+        t->fast_active = t->deferred = true;
+        so_publish_state(so, sockbuf::SlotState::connected);
+        return base::Error::none;
+    }
+    t->fast_active = so.fast_connect && tcp::wants_cookie(d, flow.peer.addr);
     so_publish_state(so, sockbuf::SlotState::connecting);
     tcp::start_connect(d, *t);
     return base::Error::in_progress;
@@ -249,7 +269,7 @@ void tcp_usr_disconnect(Domain& d, Socket& so)
     }
     t->app_closed = true;
     bool honest = so_take_send(so) && so_take_consumed(so);
-    if (t->state == tcp::State::syn_sent || !honest) {
+    if (t->state <= tcp::State::syn_sent || !honest) {
         tcp::abort(*t, base::Error::none);
         return;
     }

@@ -120,12 +120,13 @@ Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind 
     std::uint64_t flow_hash = 0); // of the flow table, where it is known
 void free_tcb(Tcb& t);
 void publish_over(Socket& so, base::Error why);
-void kill(Tcb& t, base::Error why);  // the connection is over: publishes, frees the Tcb
-void abort(Tcb& t, base::Error why); // the same with a RST
-void release_socket(Tcb& t);         // rings are not needed any more: the socket goes back to its user
-void release_if_done(Tcb& t);        // ... when closed and everything is acknowledged
-void enter_time_wait(Tcb& t);        // frees the Tcb
-void connection_opened(Tcb& t);      // handshake complete: mss, cc, timers, state for the application
+void kill(Tcb& t, base::Error why);    // the connection is over: publishes, frees the Tcb
+void abort(Tcb& t, base::Error why);   // the same with a RST
+void release_socket(Tcb& t);           // rings are not needed any more: the socket goes back to its user
+void release_if_done(Tcb& t);          // ... when closed and everything is acknowledged
+void enter_time_wait(Tcb& t);          // frees the Tcb
+void begin_sending(Tcb& t, Seq first); // the peer's options are known: mss, congestion control, scoreboard
+void connection_opened(Tcb& t);        // handshake complete: mss, cc, timers, state for the application
 
 // ---- joined pairs: tcp_joined.cpp. After disconnect and abort the socket may be gone.
 void joined_look(Tcb& t); // a mark: the application sent something while nobody is joined to it any more
@@ -170,6 +171,22 @@ struct Opening {
     std::uint64_t flow_hash = 0; // in the flow table; 0 = not computed yet
 };
 Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o);
+
+// ---- Fast Open: tcp_fastopen.cpp
+struct FastOpenVerdict {
+    bool take = false;        // the SYN's text, and the connection begins with it
+    bool give_cookie = false; // in the SYN-ACK
+};
+FastOpenVerdict judge_fastopen(Domain& d, Listener& l, const Segment& syn);
+FastOpenCookie cookie_for(const Domain& d, const SocketOptions& o, const base::FourTuple& flow); // server's side
+bool open_fast(Domain& d, const Segment& syn, const Opening& o, bool give_cookie);               // false: refused
+void fastopen_ended(Tcb& t); // the handshake is complete, or the connection over
+bool may_open_fast(Domain& d, const Socket& so, const base::IpAddr& peer);
+bool wants_cookie(Domain& d, const base::IpAddr& peer);
+std::uint32_t fastopen_text(const Tcb& t, const FastOpenPeer* p); // octets to go with our SYN
+void fastopen_unanswered(Tcb& t);
+void fastopen_answered(Tcb& t, const Segment& syn_ack, std::uint32_t text_acked);
+void start_connect(Domain& d, Tcb& t); // tcp_usrreq.cpp: the SYN
 
 // ---- TIME-WAIT: tcp_time_wait.cpp
 void time_wait_timer(lwkt::Timer& timer);

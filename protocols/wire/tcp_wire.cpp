@@ -18,6 +18,7 @@ constexpr unsigned char kind_scale = 3;
 constexpr unsigned char kind_sack_permitted = 4;
 constexpr unsigned char kind_sack = 5;
 constexpr unsigned char kind_timestamp = 8;
+constexpr unsigned char kind_fastopen = 34;
 
 void take_sack(const unsigned char* p, unsigned length, TcpOptions& o)
 {
@@ -26,6 +27,16 @@ void take_sack(const unsigned char* p, unsigned length, TcpOptions& o)
         o.sack[i] = {base::Seq{base::load_be32(p + 2 + i * 8)}, base::Seq{base::load_be32(p + 6 + i * 8)}};
     }
     o.sack_count = static_cast<std::uint8_t>(blocks);
+}
+
+// RFC 7413 4.1.1: a length that no cookie has makes it no option.
+void take_cookie(const unsigned char* p, unsigned bytes, TcpOptions& o)
+{
+    bool request = bytes == 0;
+    if (request || (bytes >= tcp_cookie_min_bytes && bytes <= tcp_cookie_max_bytes && bytes % 2 == 0)) {
+        o.cookie = p + 2;
+        o.cookie_bytes = static_cast<std::uint8_t>(bytes);
+    }
 }
 
 // One option of known kind and length >= 2; unknown ones and wrong lengths are skipped (RFC 9293 3.1, MUST-6).
@@ -58,6 +69,11 @@ void take_option(const unsigned char* p, unsigned length, bool syn, TcpOptions& 
             o.has_timestamp = true;
             o.ts_val = base::load_be32(p + 2);
             o.ts_ecr = base::load_be32(p + 6);
+        }
+        break;
+    case kind_fastopen:
+        if (syn) {
+            take_cookie(p, length - 2, o);
         }
         break;
     default:
@@ -111,6 +127,11 @@ public:
         base::store_be32(at_, v);
         at_ += 4;
     }
+    void copy(const unsigned char* from, unsigned n)
+    {
+        std::memcpy(at_, from, n);
+        at_ += n;
+    }
     std::uint32_t bytes() const { return static_cast<std::uint32_t>(at_ - start_); }
 
 private:
@@ -144,6 +165,11 @@ void emit_syn_options(const TcpOptions& o, OptionWriter& w)
         w.nops(1);
         w.head(kind_scale, 3);
         w.u8(o.scale);
+    }
+    if (o.cookie != nullptr) {
+        w.head(kind_fastopen, 2U + o.cookie_bytes);
+        w.copy(o.cookie, o.cookie_bytes);
+        w.nops((4U - (2U + o.cookie_bytes) % 4U) % 4U);
     }
 }
 
@@ -197,7 +223,7 @@ std::uint32_t tcp_emit_bytes(const TcpHeader& h)
                  (o.has_timestamp       ? 12U
                      : o.sack_permitted ? 4U
                                         : 0U) +
-                 (o.has_scale ? 4U : 0U);
+                 (o.has_scale ? 4U : 0U) + (o.cookie != nullptr ? (2U + o.cookie_bytes + 3U) / 4U * 4U : 0U);
     } else {
         bytes += (o.has_timestamp ? 12U : 0U) + (o.sack_count != 0 ? 4U + o.sack_count * 8U : 0U);
     }

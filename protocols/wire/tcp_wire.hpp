@@ -23,6 +23,8 @@ inline constexpr std::uint32_t tcp_header_min_bytes = 20;
 inline constexpr std::uint32_t tcp_header_max_bytes = 60;
 inline constexpr std::uint32_t tcp_checksum_at = 16; // offset of the checksum field
 inline constexpr unsigned tcp_sack_blocks_max = 4;
+inline constexpr unsigned tcp_cookie_min_bytes = 4; // RFC 7413 4.1.1
+inline constexpr unsigned tcp_cookie_max_bytes = 16;
 inline constexpr std::uint8_t tcp_scale_max = 14; // RFC 7323 2.3
 
 struct SackBlock {
@@ -39,6 +41,8 @@ struct TcpOptions {
     bool has_timestamp = false;
     std::uint32_t ts_val = 0;
     std::uint32_t ts_ecr = 0;
+    const unsigned char* cookie = nullptr; // Fast Open; in the segment, or where its writer has it; null = no option
+    std::uint8_t cookie_bytes = 0;         // 0: asks for one
     std::uint8_t sack_count = 0;
     SackBlock sack[tcp_sack_blocks_max];
 };
@@ -62,8 +66,9 @@ bool tcp_parse(const void* data, std::size_t size, TcpHeader& out);
 
 // Bytes that tcp_emit will write, a multiple of 4 and at most tcp_header_max_bytes.
 std::uint32_t tcp_emit_bytes(const TcpHeader& h);
-// Writes header and options in Linux's order (a SYN: mss, sackOK, TS, nop, wscale; without TS: mss, nop, nop, sackOK,
-// nop, wscale; else nop, nop, TS and nop, nop, SACK), the checksum field zero. Returns the bytes written.
+// Writes header and options in Linux's order (a SYN: mss, sackOK, TS, nop, wscale, cookie; without TS: mss, nop, nop,
+// sackOK, nop, wscale, cookie; else nop, nop, TS and nop, nop, SACK), the checksum field zero. Returns the bytes
+// written.
 std::uint32_t tcp_emit(const TcpHeader& h, void* to);
 
 } // namespace protocols::wire

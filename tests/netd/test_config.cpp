@@ -74,6 +74,29 @@ gateway = "10.1.2.1"
     CHECK(base::to_string(c->routes[0].gateway) == "10.1.2.1");
 }
 
+TEST_CASE("[tcp]: what Linux's sysctls say, or why not")
+{
+    std::string error;
+    auto c = parse_config("[tcp]\ncongestion_control = \"dctcp\"\necn = 1\nfastopen = 0x403\n", "f.toml", error);
+    REQUIRE(error == "");
+    CHECK(c->tcp.congestion == 2);
+    CHECK(c->tcp.ecn == protocols::Ecn::on);
+    CHECK(c->tcp.fastopen == 0x403);
+    c = parse_config("[tcp]\n", "f.toml", error);
+    REQUIRE(error == "");
+    CHECK(c->tcp.congestion == 0);
+    CHECK(c->tcp.ecn == protocols::Ecn::accept);
+    CHECK(c->tcp.fastopen == 1);
+    CHECK(complaint("[tcp]\ncongestion_control = \"vegas\"\n")
+              .starts_with(
+                  "f.toml:2: tcp.congestion_control: \"vegas\" is not an algorithm; there are cubic, reno, dctcp"));
+    CHECK(complaint("[tcp]\ncongestion_control = 1\n") == "f.toml:2: tcp.congestion_control: must be a string");
+    CHECK(complaint("[tcp]\necn = 3\n") == "f.toml:2: tcp.ecn: 3 is not between 0 and 2");
+    CHECK(
+        complaint("[tcp]\nfastopen = 8\n") == "f.toml:2: tcp.fastopen: 0x8 has bits besides 1, 2, 4, 0x200 and 0x400");
+    CHECK(complaint("[tcp]\necm = 1\n") == "f.toml:2: tcp.ecm: is not a key netd knows");
+}
+
 TEST_CASE("an empty file is the default configuration")
 {
     std::string error;

@@ -42,6 +42,7 @@ embed::StackConfig config_of(const Settings& settings, embed::Simulation* simula
     c.protocols.tcp_window_scaling = settings.on("net.ipv4.tcp_window_scaling", true);
     c.protocols.tcp_tail_probes = settings.on("net.ipv4.tcp_early_retrans", true);
     c.protocols.ecn = ecn_of(settings.number("net.ipv4.tcp_ecn").value_or(2));
+    c.protocols.fastopen = static_cast<unsigned>(settings.number("net.ipv4.tcp_fastopen").value_or(1));
     c.protocols.syn_cookies = settings.on("net.ipv4.tcp_syncookies", true);
     return c;
 }

@@ -13,7 +13,6 @@ SCRIPT = pathlib.Path(__file__).with_name("socket_script.py")
 NOT_YET = {
     "exec_inherits_descriptor": "the process model: sockets that live on over exec",
     "passed_over_unix_socket": "the process model: SCM_RIGHTS of netd sockets",
-    "urgent_byte": "MSG_OOB: the ABI has no urgent mark for sending",
 }
 
 

@@ -58,7 +58,7 @@ private:
     lwkt::VirtualClock clock_;
     std::unique_ptr<Host> host_;
     ScriptNetif* netif_ = nullptr;
-    Numbering numbers_{0, 0x7ffffff0U, 0, false, false};
+    Numbering numbers_{0, 0x7ffffff0U, 0, false, false, {}};
     base::Instant at_{};                           // script time
     std::vector<std::vector<unsigned char>> held_; // arrive with the next packet, in one batch
     App* listener_ = nullptr;
@@ -157,6 +157,8 @@ void Runner::option(std::stringstream& words)
         options_.stack.syn_cache_per_cpu = v;
     } else if (name == "ecn") {
         options_.stack.ecn = static_cast<protocols::Ecn>(v);
+    } else if (name == "fastopen") {
+        options_.stack.fastopen = v;
     } else if (name == "isn") {
         numbers_.theirs = v;
     } else {
@@ -293,6 +295,7 @@ const std::map<std::string, std::pair<int, int>> option_names{
     {"linger2", {IPPROTO_TCP, TCP_LINGER2}},
     {"user_timeout", {IPPROTO_TCP, TCP_USER_TIMEOUT}},
     {"tos", {IPPROTO_IP, IP_TOS}},
+    {"fastopen", {IPPROTO_TCP, TCP_FASTOPEN}},
     {"keepalive", {SOL_SOCKET, SO_KEEPALIVE}},
     {"rcvbuf", {SOL_SOCKET, SO_RCVBUF}},
     {"pacing", {SOL_SOCKET, SO_MAX_PACING_RATE}},
@@ -307,8 +310,11 @@ void Runner::action(const std::string& verb, std::stringstream& words)
         if (app_->so.flow.local.port == 0) {
             host().bind(*app_, {test::address("0.0.0.0"), script_local_port});
         }
-        int e = host().connect(*app_, {script_peer(), script_peer_port});
-        if (e != EINPROGRESS) {
+        std::string how;
+        words >> how;
+        bool fast = how == "fast"; // TCP_FASTOPEN_CONNECT
+        int e = host().connect(*app_, {script_peer(), script_peer_port}, fast);
+        if (e != EINPROGRESS && !(fast && e == 0)) {
             fail("connect: errno " + std::to_string(e));
         }
     } else if (verb == "socket") {
@@ -420,6 +426,12 @@ void Runner::counter(const std::string& name, std::uint64_t want)
         {"undos_frto", &c.undos_frto},
         {"icmp_ignored", &c.icmp_ignored},
         {"accept_refused", &c.accept_refused},
+        {"fastopen_active", &c.fastopen_active},
+        {"fastopen_active_fail", &c.fastopen_active_fail},
+        {"fastopen_passive", &c.fastopen_passive},
+        {"fastopen_passive_fail", &c.fastopen_passive_fail},
+        {"fastopen_overflow", &c.fastopen_overflow},
+        {"fastopen_requests", &c.fastopen_requests},
     };
     auto n = names.find(name);
     if (n == names.end()) {

@@ -6,7 +6,7 @@
 //
 //   option NAME VALUE
 //       before anything else: mtu, ring (log2), cookies, scaling, sack, timestamps, syncache, isn (the peer's), tso,
-//       ecn, congestion, family (4 or 6: the case says numbers of that one; every other runs over both,
+//       ecn, congestion, fastopen, family (4 or 6: the case says numbers of that one; every other runs over both,
 //       tests/family.hpp)
 //   listen [backlog]
 //       the application listens on the local port (8080)
@@ -16,7 +16,7 @@
 //       the peer sends; numbers are relative to its and our ISN; +T hold ...: it arrives in one batch with the next
 //   +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
 //       we must send exactly this; win, tos and options may be left out
-//   +T connect | close | abort | write N | more N (MSG_MORE) | oob N (MSG_OOB) | read N | shut rd|wr|rdwr |
+//   +T connect [fast] | close | abort | write N | more N (MSG_MORE) | oob N (MSG_OOB) | read N | shut rd|wr|rdwr |
 //      set NAME VALUE | listener NAME VALUE | unlisten
 //   +T icmp TYPE CODE SEQ [mtu N]
 //   +T silence

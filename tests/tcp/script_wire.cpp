@@ -69,6 +69,25 @@ std::string flags_text(std::uint8_t flags)
     return s.empty() ? "-" : s;
 }
 
+std::string hex(const unsigned char* p, std::size_t size)
+{
+    std::string s;
+    char text[3];
+    for (std::size_t i = 0; i < size; ++i) {
+        std::snprintf(text, sizeof text, "%02x", p[i]);
+        s += text;
+    }
+    return s;
+}
+
+void emit_cookie(const std::string& text, std::vector<unsigned char>& out)
+{
+    out.insert(out.end(), {34, static_cast<unsigned char>(2 + text.size() / 2)});
+    for (std::size_t i = 0; i + 1 < text.size(); i += 2) {
+        out.push_back(static_cast<unsigned char>(std::stoul(text.substr(i, 2), nullptr, 16)));
+    }
+}
+
 std::string options_text(const unsigned char* p, unsigned size, const Numbering& n)
 {
     std::string s;
@@ -106,6 +125,11 @@ std::string options_text(const unsigned char* p, unsigned size, const Numbering&
                 text, sizeof text, "TS %u %u", base::load_be32(p + at + 2) - n.our_clock, base::load_be32(p + at + 6));
             s += text;
             break;
+        case 34: {
+            std::string cookie = hex(p + at + 2, p[at + 1] - 2U);
+            s += cookie.empty() ? "FO" : cookie == n.cookie ? "FO cookie" : "FO " + cookie;
+            break;
+        }
         default:
             s += "?";
         }
@@ -155,6 +179,9 @@ bool emit_options(const std::string& text, const Numbering& n, std::vector<unsig
                 u32(w + n.ours);
                 out[at + 1] = static_cast<unsigned char>(out[at + 1] + 8);
             }
+        } else if (name == "FO") { // alone: a request
+            words >> name;
+            emit_cookie(name == "FO" ? "" : name == "cookie" ? n.cookie : name, out);
         } else if (name == "raw") {
             while (words >> v) {
                 out.push_back(static_cast<unsigned char>(v));
@@ -345,6 +372,10 @@ void learn(const Captured& c, Numbering& n)
         n.ours = d.h.seq.raw();
         n.ours_known = true;
     }
+    const wire::TcpOptions& o = d.h.options;
+    if (d.sound && d.h.has(wire::tcp_syn) && d.h.has(wire::tcp_ack) && o.cookie_bytes != 0) {
+        n.cookie = hex(o.cookie, o.cookie_bytes);
+    }
     if (d.sound && d.h.options.has_timestamp && !n.clock_known) {
         n.our_clock = d.h.options.ts_val;
         n.clock_known = true;
@@ -388,7 +419,7 @@ std::string compare_packet(const Captured& got, const ScriptSegment& want, Numbe
     bool same = d.sound && (!want.tos || tos_of(got) == *want.tos) && flags_text(d.h.flags) == want.flags &&
                 seq == want.seq && d.len == want.len && d.h.has(wire::tcp_ack) == want.ack.has_value() &&
                 (!want.ack || d.h.ack.raw() - n.theirs == *want.ack) && (!want.win || d.h.window == *want.win) &&
-                (!want.options || d.options == *want.options);
+                (!want.urg || d.h.urgent == *want.urg) && (!want.options || d.options == *want.options);
     return same ? "" : "sent " + describe_packet(got, n);
 }
 

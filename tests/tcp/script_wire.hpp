@@ -54,6 +54,7 @@ struct Numbering {
     std::uint32_t our_clock = 0; // first timestamp value we sent
     bool ours_known = false;
     bool clock_known = false;
+    std::string cookie; // of Fast Open, the one that we gave last, in hex
 };
 
 bool parse_segment(const std::string& text, ScriptSegment& out, std::string& error);

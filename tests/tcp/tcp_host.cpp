@@ -160,9 +160,10 @@ int Host::listen(App& a, const base::Endpoint& at, int backlog)
     auto m = message(netmsg::SocketOp::listen, {}, backlog);
     return control(a, m);
 }
-int Host::connect(App& a, const base::Endpoint& to)
+int Host::connect(App& a, const base::Endpoint& to, bool fast)
 {
     auto m = message(netmsg::SocketOp::connect, to);
+    m.value = fast ? 1 : 0;
     return control(a, m);
 }
 int Host::close(App& a)

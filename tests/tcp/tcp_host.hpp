@@ -61,7 +61,7 @@ public:
     // One control operation to its end (steps); returns the result.
     int control(App& a, netmsg::SocketMsg& m);
     int listen(App& a, const base::Endpoint& at, int backlog = 128);
-    int connect(App& a, const base::Endpoint& to);
+    int connect(App& a, const base::Endpoint& to, bool fast = false);
     int bind(App& a, const base::Endpoint& at);
     int close(App& a);
     int abort(App& a);
