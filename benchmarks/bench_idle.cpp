@@ -30,11 +30,12 @@ constexpr std::uint32_t sockets_each = sockbuf::max_sockets; // slots of a famil
 constexpr std::uint32_t connections_each = sockets_each - 1024;
 constexpr std::uint32_t per_address = 20000; // connections to one address: ephemeral ports
 constexpr std::size_t message_bytes = 64;
-constexpr std::uint64_t wave = 100; // connections made before the next pause, in which they fall asleep
+constexpr std::uint64_t wave =
+    32; // connections made before the next pause, in which they fall asleep; their rings stay warm
 constexpr double free_memory_part = 0.6;
 constexpr double hold_part = 0.8; // of the time; what remains is for the active ones
-// Per slot, private: record, sleeper, generation, position in its lane, granted, owner, entry in free_slots.
-constexpr std::size_t arrays_bytes = 8 + 8 + 4 + 4 + 1 + 2 + 4;
+// Per slot, private: record or sleeper, generation, place (in a lane, among the free), granted, owner.
+constexpr std::size_t arrays_bytes = 8 + 4 + 4 + 1 + 2;
 
 struct Plan {
     std::uint64_t connections = ~std::uint64_t{0};

@@ -52,6 +52,45 @@ struct SocketRecord {
     std::uint64_t accept_lane = 0; // accepted: offset of the lane it was put into, for requeueing claims of the dead
 };
 
+// What a slot holds: nothing, a record, or what sleeps in a record's place. One word, told apart by its lowest bit.
+class Holding {
+public:
+    SocketRecord* record() const { return sleeps() ? nullptr : reinterpret_cast<SocketRecord*>(word_); }
+    protocols::IdleConnection* asleep() const
+    {
+        return sleeps() ? reinterpret_cast<protocols::IdleConnection*>(word_ - 1) : nullptr;
+    }
+    bool empty() const { return word_ == 0; }
+    void hold(SocketRecord* rec) { word_ = reinterpret_cast<std::uintptr_t>(rec); }
+    void hold(protocols::IdleConnection* idle) { word_ = reinterpret_cast<std::uintptr_t>(idle) + 1; }
+    void clear() { word_ = 0; }
+
+private:
+    bool sleeps() const { return (word_ & 1) != 0; }
+    std::uintptr_t word_ = 0;
+};
+
+// The free slots of a CPU, the last one freed on top; the links are in Client::places.
+class SlotStack {
+public:
+    bool empty() const { return top_ == none; }
+    void push(std::uint32_t* places, std::uint32_t slot)
+    {
+        places[slot] = top_;
+        top_ = slot;
+    }
+    std::uint32_t pop(const std::uint32_t* places) // not when empty
+    {
+        std::uint32_t slot = top_;
+        top_ = places[slot];
+        return slot;
+    }
+
+private:
+    static constexpr std::uint32_t none = 0xffffffff;
+    std::uint32_t top_ = none;
+};
+
 inline constexpr std::uint16_t in_transit =
     0xffff; // Client::owner: a control message moves the socket, nobody touches it
 
@@ -71,7 +110,7 @@ struct MarksLeft {
 // What a CPU keeps of a family. Owner: that CPU.
 struct ClientCpu {
     RingArena arena;                                              // o
-    std::vector<std::uint32_t> free_slots;                        // o: slots whose home is this CPU
+    SlotStack free_slots;                                         // o: slots whose home is this CPU
     std::uint32_t grants = sockbuf::grant_lane_entries;           // c: capacity of the grant lane
     std::uint32_t grants_produced = 0;                            // o: the truth of the grant lane's index
     std::uint64_t processes_left = 0;                             // o: request rings not drained within the budget
@@ -100,10 +139,10 @@ struct Client {
     GatewayCpu* const* gateway_cpus = nullptr;            // c: element i runs on CPU i
     std::uint64_t processes = 0;                          // control thread: indices in use
     std::unique_ptr<ClientCpu[]> cpu;                     // element i: owner CPU i
-    std::unique_ptr<SocketRecord*[]> records;             // element s: owner[s]
-    std::unique_ptr<protocols::IdleConnection*[]> asleep; // element s: owner[s]: in place of a record
+    std::unique_ptr<Holding[]> slots;                     // element s: owner[s]
     std::unique_ptr<std::uint32_t[]> generations;         // element s: home CPU (current use of the slot)
-    std::unique_ptr<std::uint32_t[]> granted_at;          // element s: home CPU: position in the grant lane
+    std::unique_ptr<std::uint32_t[]> places;              // element s: home CPU: of a granted slot its position in the
+                                                          //    grant lane, of a free one the free slot below it
     std::unique_ptr<std::atomic<std::uint8_t>[]> granted; // element s: home CPU writes: 1 = handed out, no record
     std::unique_ptr<std::atomic<std::uint16_t>[]> owner;  // element s: the owner stores (release), anyone loads
     WaiterRecord waiters[sockbuf::max_waiters];

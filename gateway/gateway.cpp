@@ -146,10 +146,9 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error, std::uint32_t uid
     c->gateway_cpus = impl_->cpus.data();
     c->processes = 1;
     std::uint32_t sockets = c->view().sockets();
-    c->records = std::make_unique<SocketRecord*[]>(sockets);
-    c->asleep = std::make_unique<protocols::IdleConnection*[]>(sockets);
+    c->slots = std::make_unique<Holding[]>(sockets);
     c->generations = std::make_unique<std::uint32_t[]>(sockets);
-    c->granted_at = std::make_unique<std::uint32_t[]>(sockets);
+    c->places = std::make_unique<std::uint32_t[]>(sockets);
     c->granted = std::make_unique<std::atomic<std::uint8_t>[]>(sockets);
     c->owner = std::make_unique<std::atomic<std::uint16_t>[]>(sockets);
     for (std::uint32_t s = 0; s < sockets; ++s) {

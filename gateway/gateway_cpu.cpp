@@ -34,7 +34,7 @@ void GatewayCpu::add_client(Client& c)
     c.cpu[me()].arena = RingArena{begin, begin + share};
     for (std::uint32_t s = c.view().sockets(); s-- > 0;) {
         if (c.home(s) == me()) {
-            c.cpu[me()].free_slots.push_back(s);
+            c.cpu[me()].free_slots.push(c.places.get(), s);
         }
     }
     // At most a quarter of the slots waits to be granted: the others are for connections to be accepted.
@@ -64,20 +64,20 @@ void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
         if (c.owner[slot].load(std::memory_order_acquire) != me()) {
             continue;
         }
-        if (c.asleep[slot] != nullptr) {
+        if (c.slots[slot].asleep() != nullptr) {
             SocketReport r;
             r.client = c.id;
             r.slot = slot;
             r.cpu = me();
             r.state = "ESTABLISHED";
-            r.flow = protocols::tcp_idle_flow(*c.asleep[slot]);
+            r.flow = protocols::tcp_idle_flow(*c.slots[slot].asleep());
             r.holders = c.view().slot(slot).share.holders.load(std::memory_order_relaxed);
             out.push_back(r);
         }
-        if (c.records[slot] == nullptr) {
+        if (c.slots[slot].record() == nullptr) {
             continue;
         }
-        SocketRecord& rec = *c.records[slot];
+        SocketRecord& rec = *c.slots[slot].record();
         SocketReport r;
         r.client = c.id;
         r.slot = slot;

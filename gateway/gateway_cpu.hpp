@@ -129,6 +129,7 @@ private:
     void look_at_want(SocketRecord& rec);
     // gateway_idle.cpp
     SocketRecord* wake(Client& c, std::uint32_t slot);
+    SocketRecord* record_of(Client& c, std::uint32_t slot); // woken if it sleeps; null: nothing there, or no memory
     enum class Idleness : std::uint8_t { moving, never, asleep }; // never: not by waiting for it
     void watch_idle(SocketRecord& rec);
     void list_awake(SocketRecord& rec);

@@ -146,18 +146,21 @@ bool GatewayCpu::let_sleep(SocketRecord& rec)
     info.rcv_ring.store(sockbuf::no_page, std::memory_order_seq_cst);
     give_rings(rec, !hurry_);
     forget_idle(rec);
-    c.records[rec.slot] = nullptr;
-    c.asleep[rec.slot] = idle;
+    c.slots[rec.slot].hold(idle);
     delete &rec;
     return true;
 }
 
 SocketRecord* GatewayCpu::wake(Client& c, std::uint32_t slot)
 {
-    if (c.asleep[slot] == nullptr) {
-        return nullptr;
-    }
-    return protocols::tcp_wake(domain(), *c.asleep[slot]) != nullptr ? c.records[slot] : nullptr;
+    protocols::IdleConnection* idle = c.slots[slot].asleep();
+    return idle != nullptr && protocols::tcp_wake(domain(), *idle) != nullptr ? c.slots[slot].record() : nullptr;
+}
+
+SocketRecord* GatewayCpu::record_of(Client& c, std::uint32_t slot)
+{
+    SocketRecord* rec = c.slots[slot].record();
+    return rec != nullptr ? rec : wake(c, slot);
 }
 
 // In the middle of tcp_wake: the socket is filled when it returns.
@@ -168,7 +171,6 @@ SocketRecord* GatewayCpu::woken(Client& c, std::uint32_t slot)
     if (rec == nullptr) {
         return nullptr;
     }
-    c.asleep[slot] = nullptr;
     list_awake(*rec);
     return rec;
 }

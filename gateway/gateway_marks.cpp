@@ -232,7 +232,7 @@ void GatewayCpu::look(Client& c, std::uint32_t slot)
         }
         return;
     }
-    SocketRecord* rec = c.records[slot] != nullptr ? c.records[slot] : wake(c, slot);
+    SocketRecord* rec = record_of(c, slot);
     if (rec != nullptr && !rec->closing && !rec->detached) {
         look_here(*rec);
     }

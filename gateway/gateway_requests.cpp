@@ -73,8 +73,8 @@ bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request&
 // The record that the request is about; made on the first request for a granted slot. Null: the request is over.
 SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
 {
-    SocketRecord* rec = c.records[r.slot] != nullptr ? c.records[r.slot] : wake(c, r.slot);
-    if (rec == nullptr && c.asleep[r.slot] != nullptr) {
+    SocketRecord* rec = record_of(c, r.slot);
+    if (rec == nullptr && c.slots[r.slot].asleep() != nullptr) {
         refuse(c, r, ENOMEM);
         return nullptr;
     }

@@ -55,12 +55,11 @@ void GatewayCpu::fill_grants(Client& c)
         return;
     }
     for (; waiting < mine.grants && !mine.free_slots.empty(); ++waiting) {
-        std::uint32_t slot = mine.free_slots.back();
-        mine.free_slots.pop_back();
+        std::uint32_t slot = mine.free_slots.pop(c.places.get());
         reset_slot(c, slot);
         c.view().slot(slot).info.state.store(static_cast<std::uint32_t>(SlotState::granted), std::memory_order_relaxed);
         c.granted[slot].store(1, std::memory_order_relaxed);
-        c.granted_at[slot] = mine.grants_produced;
+        c.places[slot] = mine.grants_produced;
         entries[mine.grants_produced % mine.grants].store(
             slot | std::uint64_t{c.generations[slot]} << 32, std::memory_order_relaxed);
         ++mine.grants_produced;
@@ -94,7 +93,7 @@ SocketRecord* GatewayCpu::new_record(Client& c, std::uint32_t slot, sockbuf::Slo
             rec->so.lanes[i].consumed.store(0, std::memory_order_relaxed);
         }
     }
-    c.records[slot] = rec;
+    c.slots[slot].hold(rec);
     return rec;
 }
 
@@ -138,8 +137,7 @@ SocketRecord* GatewayCpu::accepted(
     if (mine.free_slots.empty() || !may_wait(listener)) {
         return nullptr;
     }
-    std::uint32_t slot = mine.free_slots.back();
-    mine.free_slots.pop_back();
+    std::uint32_t slot = mine.free_slots.pop(c.places.get());
     reset_slot(c, slot);
     SocketRecord* rec = make_record(c, slot, sockbuf::SlotKind::stream, listener.so.family);
     if (rec != nullptr) {
@@ -149,7 +147,7 @@ SocketRecord* GatewayCpu::accepted(
         if (rec != nullptr) {
             free_record(*rec);
         } else {
-            mine.free_slots.push_back(slot);
+            mine.free_slots.push(c.places.get(), slot);
         }
         return nullptr;
     }
@@ -248,7 +246,7 @@ void GatewayCpu::record_home_dispatch(lwkt::Message& m)
     Client& c = *rec->client;
     GatewayCpu& here = *c.gateway_cpus[base::current_cpu];
     std::uint32_t slot = rec->slot;
-    c.records[slot] = nullptr;
+    c.slots[slot].clear();
     delete rec;
     c.owner[slot].store(here.me(), std::memory_order_release);
     here.slot_home(c, slot);
@@ -260,7 +258,7 @@ void GatewayCpu::slot_home(Client& c, std::uint32_t slot)
 {
     c.view().slot(slot).info.state.store(static_cast<std::uint32_t>(SlotState::free), std::memory_order_relaxed);
     c.view().slot(slot).share.holders.store(0, std::memory_order_relaxed);
-    c.cpu[me()].free_slots.push_back(slot);
+    c.cpu[me()].free_slots.push(c.places.get(), slot);
 }
 
 // ---- Death of a process
@@ -300,13 +298,13 @@ void GatewayCpu::release_locks(Client& c, std::uint32_t slot, std::uint32_t proc
 {
     auto& share = c.view().slot(slot).share;
     bool held = ((share.holders.load(std::memory_order_seq_cst) >> process) & 1) != 0;
-    if (SocketRecord* joined = c.records[slot]; held && joined != nullptr && joined->partner != 0) {
+    if (SocketRecord* joined = c.slots[slot].record(); held && joined != nullptr && joined->partner != 0) {
         finish_joined(c, *joined, process);
     }
     sockbuf::side_lock_release_dead(share.snd_lock, process);
     sockbuf::side_lock_release_dead(share.rcv_lock, process);
     sockbuf::side_lock_release_dead(share.ctl_lock, process);
-    SocketRecord* rec = c.records[slot];
+    SocketRecord* rec = c.slots[slot].record();
     if (rec != nullptr && rec->lanes != 0) {
         for (std::uint32_t i = 0; i < c.cpus; ++i) {
             sockbuf::side_lock_release_dead(c.view().accept_lane(rec->lanes, rec->lane_entries, i).lock, process);
@@ -326,9 +324,9 @@ bool GatewayCpu::still_in_lane(Client& c, const SocketRecord& rec) const
 
 void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process)
 {
-    SocketRecord* rec = c.records[slot];
+    SocketRecord* rec = c.slots[slot].record();
     bool granted = c.granted[slot].load(std::memory_order_relaxed) != 0;
-    if (rec == nullptr && !granted && c.asleep[slot] == nullptr) {
+    if (c.slots[slot].empty() && !granted) {
         return;
     }
     release_locks(c, slot, process);
@@ -338,7 +336,7 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
     if ((left & bit) != 0) {
         left = holders.fetch_and(~bit, std::memory_order_seq_cst) & ~bit;
     }
-    if (c.asleep[slot] != nullptr) {
+    if (c.slots[slot].asleep() != nullptr) {
         rec = (left & ~sockbuf::lane_holder) == 0 ? wake(c, slot)
                                                   : nullptr; // to be closed; nobody's claim of it can be pending
         if (rec == nullptr) {
@@ -347,7 +345,7 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
     }
     if (rec == nullptr) {
         std::uint32_t consumed = c.view().grant_lane(me()).consumed.load(std::memory_order_acquire);
-        bool in_lane = static_cast<std::int32_t>(c.granted_at[slot] - consumed) >= 0;
+        bool in_lane = static_cast<std::int32_t>(c.places[slot] - consumed) >= 0;
         if (!in_lane && (left & ~sockbuf::lane_holder) == 0) {
             c.granted[slot].store(0, std::memory_order_relaxed);
             slot_home(c, slot);
@@ -365,7 +363,7 @@ void GatewayCpu::close_all(Client& c, bool abort)
         if (c.owner[slot].load(std::memory_order_acquire) != me()) {
             continue;
         }
-        SocketRecord* rec = c.records[slot] != nullptr ? c.records[slot] : wake(c, slot);
+        SocketRecord* rec = record_of(c, slot);
         if (rec != nullptr) {
             close(*rec, abort);
         }

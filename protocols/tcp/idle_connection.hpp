@@ -15,9 +15,10 @@ namespace protocols {
 
 namespace tcp {
 
-// Socket options that sleeping sockets share while they are equal (most programs know one set, or two).
+// User and options that sleeping sockets share while they are equal (most programs know one set of options, or two).
 struct SharedOptions {
-    explicit SharedOptions(const SocketOptions& o) : value(o) {}
+    SharedOptions(SocketUser* u, const SocketOptions& o) : user(u), value(o) {}
+    SocketUser* user;
     SocketOptions value;
     std::uint32_t uses = 0;
     base::ListLink link; // in TcpState::shared_options, the last ones used in front
@@ -25,9 +26,10 @@ struct SharedOptions {
 
 // Of connections with SO_KEEPALIVE only.
 struct IdleTimer : lwkt::Timer {
-    IdleTimer(Domain& d, IdleConnection& i);
+    IdleTimer(Domain& d, IdleConnection& i, SharedOptions& o);
     Domain* domain; // c
     IdleConnection& idle;
+    SharedOptions* options;
     base::ListLink link; // in TcpState::idle_timers
 };
 
@@ -36,10 +38,11 @@ struct IdleTimer : lwkt::Timer {
 struct IdleConnection : tcp::FlowNode {
     IdleConnection(const Tcb& t, void* ref);
 
-    SocketUser* user;
     void* user_ref; // what the user knows the socket by, with slot_id
-    tcp::SharedOptions* options = nullptr;
-    tcp::IdleTimer* timer = nullptr;
+    union {         // by `keepalive`
+        tcp::SharedOptions* options = nullptr;
+        tcp::IdleTimer* timer; // which has the options
+    };
     std::uint64_t snd_offset; // ring offsets of snd_nxt and rcv_nxt
     std::uint64_t rcv_offset;
     tcp::Seq snd_nxt;
@@ -78,8 +81,9 @@ struct IdleConnection : tcp::FlowNode {
     bool ecn : 1;
     bool fast_done : 1;
     bool interactive : 1;
+    bool keepalive : 1 = false;
     std::uint8_t quick_acks;
 };
-static_assert(sizeof(IdleConnection) <= 208, "what an idle connection costs beside its slot: bytes.idle_connection");
+static_assert(sizeof(IdleConnection) <= 192, "what an idle connection costs beside its slot: bytes.idle_connection");
 
 } // namespace protocols

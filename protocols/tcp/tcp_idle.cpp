@@ -61,12 +61,12 @@ bool is_plain(const Tcb& t)
            t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl && t.tos == so.options.tos;
 }
 
-SharedOptions* share_options(TcpState& s, const SocketOptions& o)
+SharedOptions* share_options(TcpState& s, SocketUser* user, const SocketOptions& o)
 {
     SharedOptions* found = nullptr;
     unsigned looked = 0;
     for (SharedOptions* e = s.shared_options.front(); e != nullptr && looked != options_looked_at; ++looked) {
-        if (e->value == o) {
+        if (e->user == user && e->value == o) {
             found = e;
             found->link.unlink();
             break;
@@ -74,7 +74,7 @@ SharedOptions* share_options(TcpState& s, const SocketOptions& o)
         e = s.shared_options.next(*e);
     }
     if (found == nullptr) {
-        found = s.shared_options_slab.make(o);
+        found = s.shared_options_slab.make(user, o);
     }
     if (found != nullptr) {
         s.shared_options.push_front(*found);
@@ -91,6 +91,11 @@ void unshare_options(TcpState& s, SharedOptions& o)
     }
 }
 
+SharedOptions& options_of(const IdleConnection& i)
+{
+    return i.keepalive ? *i.timer->options : *i.options;
+}
+
 void idle_timer_fired(lwkt::Timer& timer)
 {
     IdleConnection& i = static_cast<IdleTimer&>(timer).idle;
@@ -103,18 +108,18 @@ void idle_timer_fired(lwkt::Timer& timer)
 void free_idle(Domain& d, IdleConnection& i)
 {
     TcpState& s = *d.tcp;
-    if (i.timer != nullptr) {
+    unshare_options(s, options_of(i));
+    if (i.keepalive) {
         i.timer->link.unlink();
         s.idle_timer_slab.destroy(*i.timer);
     }
-    unshare_options(s, *i.options);
     s.idle_slab.destroy(i);
 }
 
 void restore_socket(const IdleConnection& i, Socket& so)
 {
     so.family = i.family;
-    so.options = i.options->value;
+    so.options = options_of(i).value;
     so.flow = i.flow;
     so.snd_ring = {nullptr, i.snd_ring_shift};
     so.rcv_ring = {nullptr, i.rcv_ring_shift};
@@ -170,20 +175,20 @@ void restore(const IdleConnection& i, Tcb& t)
 
 } // namespace
 
-IdleTimer::IdleTimer(Domain& d, IdleConnection& i) : lwkt::Timer(idle_timer_fired), domain(&d), idle(i)
+IdleTimer::IdleTimer(Domain& d, IdleConnection& i, SharedOptions& o)
+    : lwkt::Timer(idle_timer_fired), domain(&d), idle(i), options(&o)
 {
 }
 
 } // namespace tcp
 
 IdleConnection::IdleConnection(const Tcb& t, void* ref)
-    : FlowNode(tcp::NodeKind::idle, t.flow), user(t.so->user), user_ref(ref), snd_offset(t.snd.una_offset),
-      rcv_offset(t.rcv.nxt_offset), snd_nxt(t.snd.nxt), rcv_nxt(t.rcv.nxt), rcv_adv(t.rcv.adv), snd_wnd(t.snd.wnd),
-      snd_wnd_max(t.snd.wnd_max), ts_recent(t.ts.recent), ts_offset(t.ts.offset), cwnd(t.cc.cwnd),
-      ssthresh(t.cc.ssthresh), w_max(&t.algorithm() == &tcp::cubic_algorithm ? t.cc.cubic.w_max : 0),
-      srtt_us(tcp::micros_of(t.rtt.srtt())), rttvar_us(tcp::micros_of(t.rtt.rttvar())),
-      rtt_min_us(tcp::micros_of(t.rtt.min())), ts_recent_at_s(tcp::seconds_of(t.ts.recent_at)),
-      last_received_s(tcp::seconds_of(t.last_received)),
+    : FlowNode(tcp::NodeKind::idle, t.flow), user_ref(ref), snd_offset(t.snd.una_offset), rcv_offset(t.rcv.nxt_offset),
+      snd_nxt(t.snd.nxt), rcv_nxt(t.rcv.nxt), rcv_adv(t.rcv.adv), snd_wnd(t.snd.wnd), snd_wnd_max(t.snd.wnd_max),
+      ts_recent(t.ts.recent), ts_offset(t.ts.offset), cwnd(t.cc.cwnd), ssthresh(t.cc.ssthresh),
+      w_max(&t.algorithm() == &tcp::cubic_algorithm ? t.cc.cubic.w_max : 0), srtt_us(tcp::micros_of(t.rtt.srtt())),
+      rttvar_us(tcp::micros_of(t.rtt.rttvar())), rtt_min_us(tcp::micros_of(t.rtt.min())),
+      ts_recent_at_s(tcp::seconds_of(t.ts.recent_at)), last_received_s(tcp::seconds_of(t.last_received)),
       last_sent_s(tcp::seconds_of(t.last_sent, base::seconds(1) - base::Micros{1})),
       bytes_retransmitted(static_cast<std::uint32_t>(t.bytes_retransmitted)), segments_out(t.segments_out),
       data_segments_out(t.data_segments_out), segments_in(t.segments_in), retransmitted(t.retransmitted),
@@ -211,7 +216,7 @@ IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref)
     }
     TcpState& s = *d.tcp;
     Tcb& t = *so.tcb;
-    tcp::SharedOptions* options = tcp::share_options(s, so.options);
+    tcp::SharedOptions* options = tcp::share_options(s, so.user, so.options);
     IdleConnection* i = options != nullptr ? s.idle_slab.make(t, user_ref) : nullptr;
     if (i == nullptr) {
         if (options != nullptr) {
@@ -221,14 +226,16 @@ IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref)
     }
     i->options = options;
     if (so.options.keepalive) {
-        i->timer = s.idle_timer_slab.make(d, *i);
-        if (i->timer == nullptr) {
+        tcp::IdleTimer* timer = s.idle_timer_slab.make(d, *i, *options);
+        if (timer == nullptr) {
             tcp::unshare_options(s, *options);
             s.idle_slab.destroy(*i);
             return nullptr;
         }
-        s.idle_timers.push_back(*i->timer);
-        d.wheel.arm(*i->timer, t.last_received + base::seconds(so.options.keep_idle_s));
+        i->keepalive = true;
+        i->timer = timer;
+        s.idle_timers.push_back(*timer);
+        d.wheel.arm(*timer, t.last_received + base::seconds(so.options.keep_idle_s));
     }
     so.tcb = nullptr;
     tcp::free_tcb(t);
@@ -243,7 +250,7 @@ Tcb* tcp_wake(Domain& d, IdleConnection& i)
     TcpState& s = *d.tcp;
     Route route;
     Tcb* t = route_lookup(d, i.flow.peer.addr, route) ? s.tcbs.make(d, i.flow) : nullptr;
-    Socket* so = t != nullptr ? i.user->socket_wakes(i.user_ref, i.slot_id) : nullptr;
+    Socket* so = t != nullptr ? tcp::options_of(i).user->socket_wakes(i.user_ref, i.slot_id) : nullptr;
     if (so == nullptr) {
         count(s.counters.no_memory);
         if (t != nullptr) {
