@@ -21,6 +21,7 @@ enum class Error : std::int32_t {
     not_socket = ENOTSOCK,
     destination_required = EDESTADDRREQ,
     message_size = EMSGSIZE,
+    protocol = EPROTO,
     protocol_type = EPROTOTYPE,
     no_protocol_option = ENOPROTOOPT,
     protocol_not_supported = EPROTONOSUPPORT,
@@ -39,6 +40,8 @@ enum class Error : std::int32_t {
     timed_out = ETIMEDOUT,
     connection_refused = ECONNREFUSED,
     host_unreachable = EHOSTUNREACH,
+    host_down = EHOSTDOWN,
+    host_isolated = ENONET,
     already = EALREADY,
     in_progress = EINPROGRESS,
 };

@@ -27,6 +27,11 @@ inline bool datagram_waiting(const Session& s, SocketSlot& slot, Sock k)
     return false;
 }
 
+inline sockbuf::DatagramLane& error_lane(const Session& s, Sock k)
+{
+    return s.view.lanes(k.slot)[s.view.cpus()];
+}
+
 // The lane whose turn it is and that has something; null when none has. The turn stays with it until advance_turn(), so
 // that what was peeked at is what is read next.
 sockbuf::DatagramLane* lane_in_turn(const Session& s, SocketSlot& slot, Sock k);

@@ -1,12 +1,14 @@
 // Datagram reads: one record of the lane whose turn it is, under rcv_lock; what does not fit the caller's buffer is cut
 // off. The sender's address and the control messages that were asked for come from the record's header.
 #include <netinet/in.h>
+#include <netinet/udp.h>
 
 #include <algorithm>
 #include <cstring>
 
 #include "base/endian.hpp"
 #include "client/blocking.hpp"
+#include "client/datagram_control.hpp"
 #include "client/datagram_lanes.hpp"
 #include "client/sockaddr.hpp"
 #include "client/transfer.hpp"
@@ -15,40 +17,10 @@ namespace client {
 
 namespace {
 
-// Appends one control message, or says that it did not fit (MSG_CTRUNC).
-class ControlWriter {
-public:
-    explicit ControlWriter(msghdr& m) : m_(m), room_(m.msg_control != nullptr ? m.msg_controllen : 0) {}
-    ~ControlWriter() { m_.msg_controllen = used_; }
-    ControlWriter(const ControlWriter&) = delete;
-    ControlWriter& operator=(const ControlWriter&) = delete;
-
-    template <typename T>
-    void add(int level, int type, const T& value)
-    {
-        if (room_ - used_ < CMSG_SPACE(sizeof value)) {
-            m_.msg_flags |= MSG_CTRUNC;
-            return;
-        }
-        cmsghdr head{};
-        head.cmsg_level = level;
-        head.cmsg_type = type;
-        head.cmsg_len = CMSG_LEN(sizeof value);
-        auto* at = static_cast<std::byte*>(m_.msg_control) + used_;
-        std::memcpy(at, &head, sizeof head);
-        std::memcpy(at + CMSG_LEN(0), &value, sizeof value);
-        used_ += CMSG_SPACE(sizeof value);
-    }
-
-private:
-    msghdr& m_;
-    std::size_t room_;
-    std::size_t used_ = 0;
-};
-
 // As Linux: IPv4's messages about what came over IPv4, IPv6's about what came over IPv6, but for where it came in, of
 // which an IPv6 socket hears either way.
-void write_control(SocketSlot& slot, const sockbuf::DatagramHeader& h, const base::IpAddr& local, msghdr& m)
+void write_control(
+    SocketSlot& slot, const sockbuf::DatagramHeader& h, const base::IpAddr& local, std::uint64_t bytes, msghdr& m)
 {
     ControlWriter w(m);
     bool v4 = local.is_v4();
@@ -77,6 +49,9 @@ void write_control(SocketSlot& slot, const sockbuf::DatagramHeader& h, const bas
     if (!v4 && has_status(slot, status_recv_class)) {
         w.add(IPPROTO_IPV6, IPV6_TCLASS, int{h.tos});
     }
+    if (bytes > h.size) {
+        w.add(IPPROTO_UDP, UDP_GRO, int{h.size});
+    }
 }
 
 sockbuf::DatagramHeader header_at(Session& s, const sockbuf::DatagramLane& lane, std::uint64_t at)
@@ -86,7 +61,64 @@ sockbuf::DatagramHeader header_at(Session& s, const sockbuf::DatagramLane& lane,
     return h;
 }
 
-// The next record, copied out; false when there is none.
+// A record and where it lies in its lane.
+struct Incoming {
+    sockbuf::DatagramHeader h;
+    base::IpAddr local;
+    std::uint64_t payload = 0;
+    std::uint64_t next = 0; // the record behind it
+};
+
+Incoming record_at(Session& s, const sockbuf::DatagramLane& lane, std::uint64_t at)
+{
+    Incoming r;
+    r.h = header_at(s, lane, at);
+    r.payload = at + sizeof r.h;
+    if (base::IpAddr::v6(r.h.addr).is_v4()) {
+        r.local = base::IpAddr::v4(r.h.local_v4);
+        r.next = at + sockbuf::datagram_stride(r.h.size);
+    } else {
+        unsigned char trailer[sockbuf::datagram_local_bytes];
+        s.view.ring(lane.ring, lane.shift).copy_out(r.payload + r.h.size, trailer, sizeof trailer);
+        r.local = base::IpAddr::v6(trailer);
+        r.next = at + sockbuf::datagram_stride(r.h.size + sockbuf::datagram_local_bytes);
+    }
+    return r;
+}
+
+// udp(7), UDP_GRO: may `r` go behind datagrams like `first`? All have its size but the last, which may have less.
+bool continues(const Incoming& first, const Incoming& r)
+{
+    sockbuf::DatagramHeader like = r.h;
+    like.size = first.h.size;
+    return r.h.size <= first.h.size && r.h.size != 0 && std::memcmp(&like, &first.h, sizeof like) == 0 &&
+           r.local == first.local;
+}
+
+// Further datagrams of the flow behind `first`, whole ones only, which the caller is told the size of. Where the last
+// one ends.
+std::uint64_t coalesce(
+    Session& s, const sockbuf::DatagramLane& lane, const Incoming& first, IovecCursor& into, std::uint64_t& bytes)
+{
+    constexpr unsigned datagrams_max = 64; // as Linux (UDP_GRO_CNT_MAX)
+    std::uint64_t at = first.next;
+    std::uint64_t end = lane.produced.load(std::memory_order_seq_cst);
+    for (unsigned n = 1; n < datagrams_max && at != end; ++n) {
+        Incoming r = record_at(s, lane, at);
+        if (!continues(first, r) || r.h.size > into.left() || bytes + r.h.size > sockbuf::datagram_payload_max) {
+            break;
+        }
+        into.from_ring(s.view.ring(lane.ring, lane.shift), r.payload, r.h.size);
+        bytes += r.h.size;
+        at = r.next;
+        if (r.h.size < first.h.size) {
+            break;
+        }
+    }
+    return at;
+}
+
+// The next record, copied out, or several of them; false when there is none.
 bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& result)
 {
     SideGuard lock(s, slot.share.rcv_lock);
@@ -98,26 +130,25 @@ bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& r
     if (lane == nullptr) {
         return false;
     }
-    std::uint64_t at = lane->consumed.load(std::memory_order_relaxed);
-    sockbuf::DatagramHeader h = header_at(s, *lane, at);
+    Incoming r = record_at(s, *lane, lane->consumed.load(std::memory_order_relaxed));
     IovecCursor into(m.msg_iov, m.msg_iovlen);
-    std::uint64_t n = std::min<std::uint64_t>(into.left(), h.size);
-    into.from_ring(s.view.ring(lane->ring, lane->shift), at + sizeof h, n);
-    bool v4 = base::IpAddr::v6(h.addr).is_v4();
-    unsigned char trailer[sockbuf::datagram_local_bytes] = {};
-    if (!v4) {
-        s.view.ring(lane->ring, lane->shift).copy_out(at + sizeof h + h.size, trailer, sizeof trailer);
+    std::uint64_t n = std::min<std::uint64_t>(into.left(), r.h.size);
+    into.from_ring(s.view.ring(lane->ring, lane->shift), r.payload, n);
+    std::uint64_t bytes = r.h.size;
+    std::uint64_t next = r.next;
+    if (n == r.h.size && n != 0 && slot.share.coalesces.load(std::memory_order_relaxed) != 0) {
+        next = coalesce(s, *lane, r, into, bytes);
+        n = bytes;
     }
     if ((flags & MSG_PEEK) == 0) {
-        std::uint32_t bytes = h.size + (v4 ? 0 : sockbuf::datagram_local_bytes);
-        lane->consumed.store(at + sockbuf::datagram_stride(bytes), std::memory_order_seq_cst);
+        lane->consumed.store(next, std::memory_order_seq_cst);
         advance_turn(slot);
     }
     lock.release();
-    m.msg_flags = n < h.size ? MSG_TRUNC : 0;
-    write_sockaddr(family_of(slot), h.addr, h.port, static_cast<sockaddr*>(m.msg_name), &m.msg_namelen);
-    write_control(slot, h, v4 ? base::IpAddr::v4(h.local_v4) : base::IpAddr::v6(trailer), m);
-    result = static_cast<ssize_t>((flags & MSG_TRUNC) != 0 ? h.size : n);
+    m.msg_flags = n < bytes ? MSG_TRUNC : 0;
+    write_sockaddr(family_of(slot), r.h.addr, r.h.port, static_cast<sockaddr*>(m.msg_name), &m.msg_namelen);
+    write_control(slot, r.h, r.local, bytes, m);
+    result = static_cast<ssize_t>((flags & MSG_TRUNC) != 0 ? bytes : n);
     return true;
 }
 
@@ -135,6 +166,9 @@ std::int64_t next_datagram_size(Session& s, SocketSlot& slot, Sock k)
 
 ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags)
 {
+    if ((flags & MSG_ERRQUEUE) != 0) {
+        return datagram_receive_error(s, slot, k, m);
+    }
     base::Instant deadline = base::never;
     bool timed = false;
     ssize_t result = 0;

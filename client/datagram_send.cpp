@@ -2,11 +2,11 @@
 // socket that is not bound yet is bound to a port of netd's choice first, since only a request makes netd create it.
 #include <netinet/in.h>
 
-#include <algorithm>
 #include <cstring>
 
 #include "client/blocking.hpp"
 #include "client/control.hpp"
+#include "client/datagram_control.hpp"
 #include "client/sockaddr.hpp"
 #include "client/transfer.hpp"
 
@@ -43,66 +43,64 @@ int read_destination(SocketSlot& slot, const msghdr& m, sockbuf::DatagramHeader&
     return 0;
 }
 
-bool is_hop_limit(const cmsghdr& c)
-{
-    return c.cmsg_level == IPPROTO_IP ? c.cmsg_type == IP_TTL : c.cmsg_type == IPV6_HOPLIMIT;
-}
-bool is_class(const cmsghdr& c)
-{
-    return c.cmsg_level == IPPROTO_IP ? c.cmsg_type == IP_TOS : c.cmsg_type == IPV6_TCLASS;
-}
-
-// ip(7), ipv6(7): hop limit and class for this datagram. Others that Linux knows (IP_PKTINFO) choose routes that netd
-// chooses.
-int read_control(const msghdr& m, sockbuf::DatagramHeader& h)
-{
-    auto* all = const_cast<msghdr*>(&m);
-    for (cmsghdr* c = m.msg_controllen != 0 ? CMSG_FIRSTHDR(all) : nullptr; c != nullptr; c = CMSG_NXTHDR(all, c)) {
-        bool known = c->cmsg_level == IPPROTO_IP || c->cmsg_level == IPPROTO_IPV6;
-        if (!known || (!is_hop_limit(*c) && !is_class(*c))) {
-            continue;
-        }
-        int value = 0;
-        if (c->cmsg_len == CMSG_LEN(sizeof value)) {
-            std::memcpy(&value, CMSG_DATA(c), sizeof value);
-        } else if (c->cmsg_len == CMSG_LEN(1)) {
-            value = *CMSG_DATA(c);
-        } else {
-            return -EINVAL;
-        }
-        bool hops = is_hop_limit(*c);
-        if (c->cmsg_level == IPPROTO_IPV6 && value == -1) { // the socket's own
-            continue;
-        }
-        if (value < (hops && c->cmsg_level == IPPROTO_IP ? 1 : 0) || value > 255) {
-            return -EINVAL;
-        }
-        (hops ? h.ttl : h.tos) = static_cast<std::uint8_t>(value);
-    }
-    return 0;
-}
-
 bool has_space(Session& s, SocketSlot& slot, std::uint64_t stride)
 {
     return send_ring(s, slot).size() - queued_bytes(slot) >= stride;
 }
 
+// What becomes a record.
+struct Outgoing {
+    sockbuf::DatagramHeader h{};
+    unsigned char source6[sockbuf::datagram_local_bytes] = {}; // with datagram_has_source
+
+    bool has_source6() const { return (h.flags & sockbuf::datagram_has_source) != 0; }
+    std::uint64_t stride() const
+    {
+        return sockbuf::datagram_stride(h.size + (has_source6() ? sockbuf::datagram_local_bytes : 0U));
+    }
+};
+
 // True when the record is in the ring; `error` when it never will be.
-bool put(Session& s, SocketSlot& slot, Sock k, const sockbuf::DatagramHeader& h, IovecCursor data, int& error)
+bool put(Session& s, SocketSlot& slot, Sock k, const Outgoing& o, IovecCursor data, int& error)
 {
     SideGuard lock(s, slot.share.snd_lock);
     error = lock.error();
-    std::uint64_t stride = sockbuf::datagram_stride(h.size);
-    if (error != 0 || !has_space(s, slot, stride)) {
+    if (error != 0 || !has_space(s, slot, o.stride())) {
         return false;
     }
     sockbuf::RingView ring = send_ring(s, slot);
     std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
-    ring.copy_in(at, &h, sizeof h);
-    data.to_ring(ring, at + sizeof h, h.size);
-    slot.app.snd_produced.store(at + stride, std::memory_order_seq_cst);
+    ring.copy_in(at, &o.h, sizeof o.h);
+    data.to_ring(ring, at + sizeof o.h, o.h.size);
+    if (o.has_source6()) {
+        ring.copy_in(at + sizeof o.h + o.h.size, o.source6, sizeof o.source6);
+    }
+    slot.app.snd_produced.store(at + o.stride(), std::memory_order_seq_cst);
     mark(s, slot, k);
     return true;
+}
+
+// From the caller's message; 0, or what the send fails with.
+int prepare(SocketSlot& slot, const msghdr& m, std::uint64_t size, Outgoing& o)
+{
+    if (size > sockbuf::datagram_payload_max) {
+        return -EMSGSIZE;
+    }
+    o.h.size = static_cast<std::uint16_t>(size);
+    int error = read_destination(slot, m, o.h);
+    bool v4 = base::IpAddr::v6(o.h.port != 0 ? o.h.addr : slot.info.peer_addr).is_v4();
+    if (error == 0 && v4 && size > sockbuf::datagram_payload_max_v4) {
+        return -EMSGSIZE;
+    }
+    if (error != 0) {
+        return error;
+    }
+    o.h.segment = static_cast<std::uint16_t>(slot.share.segment_bytes.load(std::memory_order_relaxed));
+    error = read_control(m, family_of(slot), o.h, o.source6);
+    if (o.h.segment != 0 && size > std::uint64_t{o.h.segment} * sockbuf::datagram_segments_max) {
+        return -EINVAL; // as Linux
+    }
+    return error;
 }
 
 int sendable(SocketSlot& slot)
@@ -116,25 +114,16 @@ int sendable(SocketSlot& slot)
 ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags)
 {
     IovecCursor data(m.msg_iov, m.msg_iovlen);
-    sockbuf::DatagramHeader h{};
+    Outgoing o;
     if ((flags & MSG_OOB) != 0) {
         return -EOPNOTSUPP;
     }
-    if (data.left() > sockbuf::datagram_payload_max) {
-        return -EMSGSIZE;
-    }
-    h.size = static_cast<std::uint32_t>(data.left());
-    int error = read_destination(slot, m, h);
-    bool v4 = base::IpAddr::v6(h.port != 0 ? h.addr : slot.info.peer_addr).is_v4();
-    if (error == 0 && v4 && h.size > sockbuf::datagram_payload_max_v4) {
-        return -EMSGSIZE;
-    }
-    error = error != 0 ? error : read_control(m, h);
+    int error = prepare(slot, m, data.left(), o);
     error = error != 0 ? error : create_at_netd(s, slot, k);
     if (error != 0) {
         return error;
     }
-    std::uint64_t stride = sockbuf::datagram_stride(h.size);
+    std::uint64_t stride = o.stride();
     if (stride > send_ring(s, slot).size()) {
         return -EMSGSIZE;
     }
@@ -142,8 +131,8 @@ ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int
     bool timed = false;
     for (;;) {
         error = sendable(slot);
-        if (error == 0 && put(s, slot, k, h, data, error)) {
-            return static_cast<ssize_t>(h.size);
+        if (error == 0 && put(s, slot, k, o, data, error)) {
+            return static_cast<ssize_t>(o.h.size);
         }
         if (error != 0) {
             return error;

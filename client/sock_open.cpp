@@ -76,6 +76,8 @@ void prepare_granted(SocketSlot& slot, std::uint32_t status)
     slot.app.accept_taken.store(0, std::memory_order_relaxed);
     slot.share.rcv_timeout_us.store(0, std::memory_order_relaxed);
     slot.share.snd_timeout_us.store(0, std::memory_order_relaxed);
+    slot.share.segment_bytes.store(0, std::memory_order_relaxed);
+    slot.share.coalesces.store(0, std::memory_order_relaxed);
     slot.share.status.store(status, std::memory_order_release);
 }
 

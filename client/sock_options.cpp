@@ -2,6 +2,7 @@
 // the slot (the client is the one that acts on them); everything else is asked of netd, one round trip each.
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <netinet/udp.h>
 #include <sys/time.h>
 
 #include <algorithm>
@@ -74,6 +75,24 @@ std::uint32_t local_flag(SocketSlot& slot, int level, int name)
     }
 }
 
+// Options of udp(7), which only the client needs: a record says how it is cut, and who reads puts together.
+std::atomic<std::uint32_t>* udp_option(SocketSlot& slot, int level, int name)
+{
+    if (!is_datagram(slot) || level != IPPROTO_UDP) {
+        return nullptr;
+    }
+    return name == UDP_SEGMENT ? &slot.share.segment_bytes : name == UDP_GRO ? &slot.share.coalesces : nullptr;
+}
+
+int set_udp_option(std::atomic<std::uint32_t>& option, int name, int value)
+{
+    if (name == UDP_SEGMENT && (value < 0 || value > 0xffff)) {
+        return -EINVAL;
+    }
+    option.store(name == UDP_SEGMENT ? static_cast<std::uint32_t>(value) : value != 0, std::memory_order_relaxed);
+    return 0;
+}
+
 void set_status(SocketSlot& slot, std::uint32_t bit, bool on)
 {
     if (on) {
@@ -97,6 +116,10 @@ bool get_locally(Session& s, SocketSlot& slot, int level, int name, void* value,
 {
     if (std::uint32_t bit = local_flag(slot, level, name)) {
         rc = copy_out_int(has_status(slot, bit) ? 1 : 0, value, len);
+        return true;
+    }
+    if (const auto* option = udp_option(slot, level, name)) {
+        rc = copy_out_int(static_cast<int>(option->load(std::memory_order_relaxed)), value, len);
         return true;
     }
     if (level != SOL_SOCKET) {
@@ -146,6 +169,10 @@ bool set_locally(SocketSlot& slot, int level, int name, const void* value, sockl
         if (rc == 0) {
             set_status(slot, bit, number != 0);
         }
+        return true;
+    }
+    if (auto* option = udp_option(slot, level, name)) {
+        rc = first_int(value, len, number) ? set_udp_option(*option, name, number) : -EINVAL;
         return true;
     }
     if (level != SOL_SOCKET) {

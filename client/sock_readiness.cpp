@@ -79,6 +79,9 @@ std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, Sock k, std::uint
     if (datagram_waiting(s, slot, k)) {
         events |= in_bits;
     }
+    if (lane_bytes(error_lane(s, k)) != 0) {
+        events |= EPOLLERR;
+    }
     return events | writable_bits(s, slot, interest);
 }
 

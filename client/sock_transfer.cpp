@@ -31,6 +31,9 @@ ssize_t sock_recvmsg(Session& s, Sock k, msghdr* m, int flags)
     if (is_datagram(*slot)) {
         return datagram_receive(s, *slot, k, *m, flags);
     }
+    if ((flags & MSG_ERRQUEUE) != 0) {
+        return -EAGAIN; // a stream's is always empty: nothing of it is ever asked for (SO_TIMESTAMPING)
+    }
     IovecCursor into(m->msg_iov, m->msg_iovlen);
     bool urgent = (flags & MSG_OOB) != 0;
     ssize_t n = urgent ? stream_receive_urgent(s, *slot, into) : stream_receive(s, *slot, k, into, flags);

@@ -37,6 +37,7 @@ ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into);
 // m: address and control messages; data is m's iovec.
 ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags);
 ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags);
+ssize_t datagram_receive_error(Session& s, SocketSlot& slot, Sock k, msghdr& m); // MSG_ERRQUEUE
 
 // Bytes of the datagram that is read next, -1 when there is none.
 std::int64_t next_datagram_size(Session& s, SocketSlot& slot, Sock k);

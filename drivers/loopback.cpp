@@ -44,6 +44,7 @@ Loopback::Loopback(const LoopbackOptions& options)
           info.ethernet = false;
           info.loopback = true;
           info.tso_max_bytes = options.super_segments ? 65535 : 0;
+          info.uso_max_bytes = info.tso_max_bytes;
           info.tx_csum = !options.checksums;
           info.in_memory = true;
           return info;

@@ -41,9 +41,10 @@ bool Tap::open_queues(std::size_t count, std::string& error)
             return false;
         }
         fds_.push_back(fd);
-        if (!tap_device::take_queue(fd, info_.name, count > 1, error)) {
+        if (!tap_device::take_queue(fd, info_.name, count > 1, udp_segments_, error)) {
             return false;
         }
+        info_.uso_max_bytes = udp_segments_ ? 65535 : 0; // Linux 6.2 and later
     }
     return true;
 }
@@ -138,7 +139,7 @@ void Tap::transmit(netmsg::Packet& p)
 std::string Tap::describe() const
 {
     return "tap " + info_.name + ": " + std::to_string(fds_.size()) + (fds_.size() == 1 ? " queue" : " queues") +
-           ", vnet header, TSO and checksums both ways, " + steering_text_;
+           ", vnet header, TSO" + (udp_segments_ ? ", USO" : "") + " and checksums both ways, " + steering_text_;
 }
 
 void Tap::log(const std::string& text) const
@@ -175,7 +176,8 @@ bool Tap::reopen()
     }
     std::string error;
     for (int fd : fds_) {
-        if (!tap_device::is_queue(fd) && !tap_device::take_queue(fd, info_.name, fds_.size() > 1, error)) {
+        if (!tap_device::is_queue(fd) &&
+            !tap_device::take_queue(fd, info_.name, fds_.size() > 1, udp_segments_, error)) {
             return false;
         }
     }

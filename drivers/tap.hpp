@@ -1,6 +1,6 @@
-// A TAP device of the kernel: Ethernet frames with vnet header, checksum and TCP segmentation offload both ways, one
-// queue per CPU, flows steered to their owner's queue by an eBPF program where that is permitted. Opened in the network
-// namespace of the thread that attaches.
+// A TAP device of the kernel: Ethernet frames with vnet header, checksum, TCP and UDP segmentation offload both ways,
+// one queue per CPU, flows steered to their owner's queue by an eBPF program where that is permitted. Opened in the
+// network namespace of the thread that attaches.
 //
 // Threads: queue i is CPU i's alone; attach and detach on a control thread; a deleted device that came back is taken
 // again by CPU 0.
@@ -56,6 +56,7 @@ private:
     std::unique_ptr<FrameQueue[]> queues_;     // element i: owner = CPU i
     std::unique_ptr<SteeringProgram> program_; // c after attach
     std::string steering_text_;                // c after attach
+    bool udp_segments_ = false;                // c after attach
 };
 
 // A random locally administered unicast address.

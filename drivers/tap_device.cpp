@@ -16,6 +16,9 @@
 namespace drivers::tap_device {
 namespace {
 
+// TUN_F_USO4 and TUN_F_USO6 of Linux 6.2, which the headers of 6.1 do not have.
+constexpr unsigned offload_uso = 0x20 | 0x40;
+
 std::string failed(const std::string& what)
 {
     return what + ": " + strerror(errno);
@@ -53,7 +56,7 @@ int open_control(std::string& error)
     return fd;
 }
 
-bool take_queue(int fd, std::string& name, bool multi_queue, std::string& error)
+bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments, std::string& error)
 {
     if (name.empty() || name.size() >= IFNAMSIZ) {
         error = "'" + name + "': not an interface name";
@@ -76,7 +79,9 @@ bool take_queue(int fd, std::string& name, bool multi_queue, std::string& error)
         error = failed(name + ": vnet header");
         return false;
     }
-    if (ioctl(fd, TUNSETOFFLOAD, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN) != 0) {
+    constexpr unsigned tcp = TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN;
+    udp_segments = ioctl(fd, TUNSETOFFLOAD, tcp | offload_uso) == 0;
+    if (!udp_segments && ioctl(fd, TUNSETOFFLOAD, tcp) != 0) {
         error = failed(name + ": offloads");
         return false;
     }

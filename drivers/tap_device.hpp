@@ -11,8 +11,8 @@ namespace drivers::tap_device {
 // A non-blocking descriptor of /dev/net/tun; -1 with `error` set.
 int open_control(std::string& error);
 // Makes `fd` a queue of the device with the vnet header and offloads that the driver uses. `name` may hold %d and
-// becomes the device's name.
-bool take_queue(int fd, std::string& name, bool multi_queue, std::string& error);
+// becomes the device's name. `udp_segments`: the kernel cuts and merges UDP too.
+bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments, std::string& error);
 // True while the descriptor is a queue of a device that exists.
 bool is_queue(int fd);
 bool exists(const std::string& name);

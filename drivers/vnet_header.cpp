@@ -26,6 +26,7 @@ constexpr std::uint8_t gso_tcp6 = 4;
 constexpr std::uint8_t gso_udp_l4 = 5;
 constexpr std::uint8_t gso_ecn = 0x80;
 constexpr std::uint32_t tcp_header_min = 20;
+constexpr std::uint32_t udp_header_bytes = 8;
 
 bool gso_of(std::uint8_t type, netmsg::Gso& gso)
 {
@@ -94,7 +95,18 @@ bool make_vnet_header(const netmsg::Packet& p, std::uint32_t link_header_bytes, 
         h.csum_offset = p.csum_offset;
     }
     // A super-segment that one segment holds is an ordinary packet, and the kernel refuses anything else.
-    if (p.gso == netmsg::Gso::tcp4 || p.gso == netmsg::Gso::tcp6) {
+    if (p.gso == netmsg::Gso::udp) {
+        std::uint32_t header_bytes = p.csum_start + udp_header_bytes;
+        if (p.csum != netmsg::Csum::partial || p.csum_start < link_header_bytes || p.gso_size == 0 ||
+            header_bytes > p.size) {
+            return false;
+        }
+        if (p.total() - header_bytes > p.gso_size) {
+            h.gso_type = gso_udp_l4;
+            h.gso_size = p.gso_size;
+            h.hdr_len = static_cast<std::uint16_t>(header_bytes);
+        }
+    } else if (p.gso == netmsg::Gso::tcp4 || p.gso == netmsg::Gso::tcp6) {
         if (p.csum != netmsg::Csum::partial || p.csum_start < link_header_bytes || p.gso_size == 0 ||
             p.csum_start + tcp_header_min > p.size) {
             return false;
@@ -111,8 +123,6 @@ bool make_vnet_header(const netmsg::Packet& p, std::uint32_t link_header_bytes, 
             bool cwr = (std::to_integer<unsigned>(p.data[p.csum_start + 13]) & 0x80U) != 0;
             h.gso_type = static_cast<std::uint8_t>(h.gso_type | (cwr ? gso_ecn : 0));
         }
-    } else if (p.gso == netmsg::Gso::udp) {
-        return false; // never offered in NetifInfo
     }
     std::memcpy(header, &h, sizeof h);
     return true;

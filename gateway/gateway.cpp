@@ -44,13 +44,13 @@ struct Gateway::Impl final : protocols::SocketUser {
     GatewayCpu& here() const { return *cpus[base::current_cpu]; }
     void socket_event(Socket& so, std::uint32_t) override { here().event(record_of(so)); }
     bool socket_rings(Socket& so) override { return here().provide_rings(record_of(so)); }
-    sockbuf::RingView socket_lane(Socket& so, std::uint32_t bytes) override
+    sockbuf::RingView socket_lane(Socket& so, std::uint32_t lane, std::uint32_t bytes) override
     {
-        return here().provide_lane(record_of(so), bytes);
+        return here().provide_lane(record_of(so), lane, bytes);
     }
-    void socket_lane_gone(Socket& so, const sockbuf::RingView& ring) override
+    void socket_lane_gone(Socket& so, std::uint32_t lane, const sockbuf::RingView& ring) override
     {
-        here().take_lane_back(record_of(so), ring);
+        here().take_lane_back(record_of(so), lane, ring);
     }
     Socket* socket_accepted(Listener& l, const base::FourTuple& flow) override
     {

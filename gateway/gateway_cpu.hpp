@@ -66,8 +66,8 @@ public:
     // ---- the sockets' way back (SocketUser, on this CPU) ----
     void event(SocketRecord& rec);
     bool provide_rings(SocketRecord& rec);
-    sockbuf::RingView provide_lane(SocketRecord& rec, std::uint32_t bytes);
-    void take_lane_back(SocketRecord& rec, const sockbuf::RingView& ring);
+    sockbuf::RingView provide_lane(SocketRecord& rec, std::uint32_t lane, std::uint32_t bytes);
+    void take_lane_back(SocketRecord& rec, std::uint32_t lane, const sockbuf::RingView& ring);
     SocketRecord* accepted(
         SocketRecord& listener, const protocols::SocketOptions& options, const base::FourTuple& flow);
     void ready(SocketRecord& listener, SocketRecord& child);

@@ -118,8 +118,9 @@ void GatewayCpu::give_rings(SocketRecord& rec, bool cold)
     rings_came_back_ = true;
 }
 
-// The ring of a datagram lane, on whichever CPU the first datagram arrived; of the record only c fields.
-sockbuf::RingView GatewayCpu::provide_lane(SocketRecord& rec, std::uint32_t bytes)
+// The ring of a datagram lane, on whichever CPU the first datagram arrived, or of the error queue, which no bit of
+// `lanes` names; of the record only c fields.
+sockbuf::RingView GatewayCpu::provide_lane(SocketRecord& rec, std::uint32_t index, std::uint32_t bytes)
 {
     base::assert_on(cpu_.owner());
     Client& c = *rec.client;
@@ -129,19 +130,23 @@ sockbuf::RingView GatewayCpu::provide_lane(SocketRecord& rec, std::uint32_t byte
         hurry();
         return {};
     }
-    sockbuf::DatagramLane& lane = c.view().lanes(rec.slot)[me()];
+    sockbuf::DatagramLane& lane = c.view().lanes(rec.slot)[index];
     lane.ring = *offset;
     lane.shift = shift;
-    c.view().slot(rec.slot).owner.lanes.fetch_or(std::uint64_t{1} << me(), std::memory_order_seq_cst);
+    if (index < c.cpus) {
+        c.view().slot(rec.slot).owner.lanes.fetch_or(std::uint64_t{1} << index, std::memory_order_seq_cst);
+    }
     return c.view().ring(*offset, shift);
 }
 
-void GatewayCpu::take_lane_back(SocketRecord& rec, const sockbuf::RingView& ring)
+void GatewayCpu::take_lane_back(SocketRecord& rec, std::uint32_t index, const sockbuf::RingView& ring)
 {
     base::assert_on(cpu_.owner());
     Client& c = *rec.client;
-    sockbuf::DatagramLane& lane = c.view().lanes(rec.slot)[me()];
-    c.view().slot(rec.slot).owner.lanes.fetch_and(~(std::uint64_t{1} << me()), std::memory_order_seq_cst);
+    sockbuf::DatagramLane& lane = c.view().lanes(rec.slot)[index];
+    if (index < c.cpus) {
+        c.view().slot(rec.slot).owner.lanes.fetch_and(~(std::uint64_t{1} << index), std::memory_order_seq_cst);
+    }
     lane.produced.store(0, std::memory_order_relaxed); // a bind that failed may be tried again
     lane.consumed.store(0, std::memory_order_relaxed);
     c.cpu[me()].arena.give(static_cast<std::uint64_t>(ring.base() - c.view().base()),

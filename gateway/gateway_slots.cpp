@@ -41,6 +41,8 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
     }
     s.share.rcv_timeout_us.store(0, relaxed);
     s.share.snd_timeout_us.store(0, relaxed);
+    s.share.segment_bytes.store(0, relaxed);
+    s.share.coalesces.store(0, relaxed);
     s.share.holders.store(sockbuf::lane_holder, relaxed);
 }
 
@@ -87,7 +89,7 @@ SocketRecord* GatewayCpu::new_record(Client& c, std::uint32_t slot, sockbuf::Slo
     rec->so.family = family;
     if (kind == sockbuf::SlotKind::datagram) {
         rec->so.lanes = c.view().lanes(slot);
-        for (std::uint32_t i = 0; i < c.cpus; ++i) {
+        for (std::uint32_t i = 0; i <= c.cpus; ++i) {
             rec->so.lanes[i].produced.store(0, std::memory_order_relaxed);
             rec->so.lanes[i].dropped.store(0, std::memory_order_relaxed);
             rec->so.lanes[i].consumed.store(0, std::memory_order_relaxed);

@@ -34,9 +34,16 @@ struct NetifInfo {
     bool ethernet = true;            // false: packets are bare IP (loopback, packetdrill)
     bool loopback = false;           // packets come back to this stack; checksums need not be computed or verified
     std::uint32_t tso_max_bytes = 0; // largest TCP super-segment (IP packet bytes) the driver takes; 0 = no TSO
+    std::uint32_t uso_max_bytes = 0; // the same of UDP (UDP_SEGMENT, both families)
     bool tx_csum = false;            // the driver takes Csum::partial
     bool in_memory = false;          // makes no system calls: may run under the lock of a shard
 };
+
+// The longest packet with this segmentation to come that the driver takes.
+inline std::uint32_t super_max(const NetifInfo& info, Gso gso)
+{
+    return gso == Gso::udp ? info.uso_max_bytes : info.tso_max_bytes;
+}
 
 // Called on the CPU where the packet arrived, which becomes the holder. p.netif and p.stamp are set; data is the
 // outermost header.

@@ -9,6 +9,7 @@
 #include "protocols/stack.hpp"
 #include "protocols/token_bucket.hpp"
 #include "protocols/wire/icmp.hpp"
+#include "sockbuf/abi.hpp"
 
 namespace protocols {
 
@@ -31,6 +32,8 @@ void icmp_send_error(
     Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t type, std::uint8_t code, std::uint32_t rest);
 // May one more error go to the peer now? Both families share the limits.
 bool icmp_within_rate(Domain& d, const base::IpAddr& peer);
+// The part of an error that lies behind `headers` bytes of ICMP and quoted headers: the payload that it quotes.
+void icmp_quote(const netmsg::Packet& p, std::uint32_t headers, IcmpError& e);
 // An error about something this CPU's flow sent: to TCP or UDP.
 void icmp_to_transport(Domain& d, const IcmpError& e);
 // An outgoing packet of either family (data at its IP header, not freed) could not be delivered: its socket hears it as

@@ -12,7 +12,8 @@ namespace protocols {
 
 namespace {
 
-constexpr std::uint32_t quote_max = wire::ipv6_chain_max + 8;
+constexpr std::uint32_t transport_quote = 8;
+constexpr std::uint32_t quote_max = wire::ipv6_chain_max + transport_quote + sockbuf::datagram_error_payload_max;
 constexpr std::uint32_t headers_below = 54;
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
@@ -115,6 +116,11 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
     e.protocol = q->protocol;
     e.mtu = q->mtu;
     e.tcp_seq = q->tcp_seq;
+    e.offender = base::IpAddr::v6(p.l3 + 8);
+    e.wire_type = h.type;
+    e.wire_code = h.code;
+    e.rest = h.rest;
+    icmp_quote(p, wire::icmp_header_bytes + q->header_bytes + transport_quote, e);
     if (!translate(h, e)) {
         return drop(p, d.counters.icmp_in_ignored);
     }
@@ -122,8 +128,8 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
     if (owner != d.id()) {
         return ipv4_forward(d, owner, p, error_dispatch);
     }
-    p.free();
     icmp_to_transport(d, e);
+    p.free();
 }
 
 } // namespace

@@ -11,7 +11,8 @@ namespace protocols {
 
 namespace {
 
-constexpr std::uint32_t quote_max = 60 + 8; // the longest IP header and the part of the transport header we look at
+constexpr std::uint32_t transport_quote = 8; // what we look at of the transport header; all there is of UDP's
+constexpr std::uint32_t quote_max = 60 + transport_quote + sockbuf::datagram_error_payload_max;
 constexpr std::uint32_t link_headers_max = 34;
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
@@ -86,12 +87,17 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
     e.code = h.code;
     e.mtu = q->mtu;
     e.tcp_seq = q->tcp_seq;
+    e.offender = base::IpAddr::v4(base::load_be32(p.l3 + 12));
+    e.wire_type = h.type;
+    e.wire_code = h.code;
+    e.rest = h.rest;
+    icmp_quote(p, wire::icmp_header_bytes + q->ip.header_bytes + transport_quote, e);
     base::CpuId owner = d.stack.steering().cpu_of(e.flow);
     if (owner != d.id()) {
         return ipv4_forward(d, owner, p, error_dispatch);
     }
-    p.free();
     icmp_to_transport(d, e);
+    p.free();
 }
 
 } // namespace
@@ -119,6 +125,12 @@ void icmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
         return drop(p, d.counters.icmp_in_ignored); // redirects and source quench too (RFC 6633)
     }
     take_error(d, *h, p);
+}
+
+void icmp_quote(const netmsg::Packet& p, std::uint32_t headers, IcmpError& e)
+{
+    e.quote = p.data + headers;
+    e.quote_bytes = std::min(p.size - headers, sockbuf::datagram_error_payload_max);
 }
 
 void icmp_to_transport(Domain& d, const IcmpError& e)

@@ -101,6 +101,7 @@ base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& de
 // An address that may be used on the link before any other: its usable link-local one, or "::".
 base::IpAddr ipv6_link_source(Domain& d, const Interface& out);
 bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
+bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Route& out);
 // A prefix that an advertisement brought (RFC 4861 6.3.4, RFC 4862 5.5.3).
 void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p);
 void ipv6_duplicate(Domain& d, Interface& in, const base::IpAddr& a); // tells the other CPUs too

@@ -65,22 +65,24 @@ struct Way {
     base::IpAddr next_hop;
 };
 
-Way longest(Domain& d, const base::IpAddr& destination)
+// `by`: only over this interface; null = over any.
+Way longest(Domain& d, const base::IpAddr& destination, const Interface* by)
 {
     Way way;
     for (const RouteEntry& e : d.stack.routes6()) { // longest first
-        if (e.destination.contains(destination)) {
+        if ((by == nullptr || e.interface == by) && e.destination.contains(destination)) {
             way = {e.destination.length, e.interface, e.gateway.is_any() ? destination : e.gateway};
             break;
         }
     }
     for (const OnLinkPrefix& p : d.ipv6->prefixes) {
-        if (p.prefix.length > way.length && p.until > d.now() && p.prefix.contains(destination)) {
+        bool admitted = by == nullptr || p.interface == by->index;
+        if (admitted && p.prefix.length > way.length && p.until > d.now() && p.prefix.contains(destination)) {
             way = {p.prefix.length, of_index(d, p.interface), destination};
         }
     }
     if (way.length < 0) {
-        if (const DefaultRouter* r = choose_router(d); r != nullptr) {
+        if (const DefaultRouter* r = choose_router(d); r != nullptr && (by == nullptr || r->interface == by->index)) {
             way = {0, of_index(d, r->interface), r->addr};
         }
     }
@@ -116,8 +118,19 @@ bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
             return fill(d, destination, *of_index(d, r.interface), r.next_hop, out);
         }
     }
-    Way way = longest(d, destination);
+    Way way = longest(d, destination, nullptr);
     return way.out != nullptr && fill(d, destination, *way.out, way.next_hop, out);
+}
+
+bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Route& out)
+{
+    base::IpAddr to = destination.on_wire().in_zone(by.index);
+    if (!by.ipv6) {
+        return false;
+    }
+    bool link_only = to.is_link_scoped() || to.is_multicast_v6();
+    Way way = link_only ? Way{} : longest(d, to, &by);
+    return fill(d, to, by, way.out != nullptr ? way.next_hop : to, out);
 }
 
 // RFC 4861 8.1: believed from the router that the destination goes through now.

@@ -78,6 +78,26 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
     return fill(d, destination, RouteEntry{{}, {}, s.interfaces()[link->index - 1].get()}, out);
 }
 
+bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out)
+{
+    const auto& all = d.stack.interfaces();
+    if (interface > all.size()) {
+        return false;
+    }
+    if (interface == 0 || is_local(d, destination)) {
+        return route_lookup(d, destination, out);
+    }
+    if (!destination.is_v4()) {
+        return ipv6_route_by(d, destination, *all[interface - 1], out);
+    }
+    for (const RouteEntry& entry : d.stack.routes()) {
+        if (entry.interface->index == interface && entry.destination.contains(destination)) {
+            return fill(d, destination, entry, out);
+        }
+    }
+    return fill(d, destination, RouteEntry{{}, {}, all[interface - 1].get()}, out);
+}
+
 std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)
 {
     if (d.ipv4->pmtu_entries == 0) {

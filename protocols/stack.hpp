@@ -128,6 +128,9 @@ bool is_local(Domain& d, const base::IpAddr& a);
 
 // False when there is no route. A local destination is routed to the loopback interface with source = destination.
 bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
+// The same by an interface that a socket chose (IP_PKTINFO, IP_MULTICAST_IF); without a route there, as if the
+// destination were on its link, as Linux does.
+bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out);
 
 // `mtu`, or less if path MTU discovery learned so.
 std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu);
@@ -172,6 +175,13 @@ struct IcmpError {
     std::uint8_t code = 0;
     std::uint32_t mtu = 0;     // next-hop MTU of "fragmentation needed"
     std::uint32_t tcp_seq = 0; // sequence number in the quoted TCP header
+    // For error queues: who says so, and what came on the wire.
+    base::IpAddr offender;
+    std::uint8_t wire_type = 0;
+    std::uint8_t wire_code = 0;
+    std::uint32_t rest = 0;           // the second word of the ICMP header
+    const std::byte* quote = nullptr; // UDP: the quoted payload, during the call
+    std::uint32_t quote_bytes = 0;
 };
 void tcp_icmp_error(Domain& d, const IcmpError& e);
 void udp_icmp_error(Domain& d, const IcmpError& e);

@@ -107,6 +107,7 @@ namespace protocols {
     X(udp_out_no_memory, "udp.out_no_memory")                                                                          \
     X(udp_out_refused, "udp.out_refused")                                                                              \
     X(udp_out_malformed, "udp.out_malformed")                                                                          \
+    X(udp_errors_dropped, "udp.errors_dropped")                                                                        \
     X(udp_errors_in, "udp.icmp_errors")
 
 struct alignas(64) StackCounters {

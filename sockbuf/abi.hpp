@@ -130,6 +130,8 @@ struct alignas(16) SlotShare {
     std::atomic<std::uint64_t> holders;  // u: bit p = process p has descriptors of it; bit 63 = waits in a lane
     std::atomic<std::int64_t> rcv_timeout_us; // u: SO_RCVTIMEO, 0 = none
     std::atomic<std::int64_t> snd_timeout_us; // u: SO_SNDTIMEO, 0 = none
+    std::atomic<std::uint32_t> segment_bytes; // u: UDP_SEGMENT, 0 = a send is one datagram
+    std::atomic<std::uint32_t> coalesces;     // u: UDP_GRO
 };
 static_assert(sizeof(SlotShare) == 48);
 
@@ -258,18 +260,24 @@ static_assert(sizeof(Waiter) == 192);
 // ------------------------------------------------------------------------------------------------------------
 
 // A record in a datagram ring, 32-byte aligned so that a header never wraps; the payload may. Records follow each
-// other; offsets advance by datagram_stride(size).
+// other; offsets advance by datagram_stride(size of what follows the header).
 struct DatagramHeader {
-    std::uint32_t size; // payload bytes
-    std::uint16_t port; // peer port, host order; send: 0 = the connected peer
-    std::uint8_t tos;
+    std::uint16_t size;      // payload bytes
+    std::uint16_t segment;   // send: UDP_SEGMENT: it is cut into datagrams of so many bytes, 0 = it is one
+    std::uint16_t port;      // peer port, host order; send: 0 = the connected peer
+    std::uint8_t tos;        // send: with datagram_has_tos
     std::uint8_t ttl;        // receive: as received; send: 0 = the socket's
-    unsigned char addr[16];  // peer address; receive: source, send: destination
-    std::uint32_t interface; // receive: index it came in on
-    std::uint32_t local_v4;  // receive: destination IPv4 address (host order), for IP_PKTINFO; of a datagram over IPv6
-                             // (addr is not IPv4-mapped) the destination's 16 bytes follow the payload instead
+    unsigned char addr[16];  // peer address; receive: source, send and error: destination
+    std::uint16_t interface; // receive: index it came in on; send: to leave by, 0 = as the route says
+    std::uint16_t flags;     // send: datagram_has_*
+    std::uint32_t local_v4;  // our IPv4 address (host order), for IP_PKTINFO; receive: destination; send: source, 0 =
+                             // the socket's. Over IPv6 its 16 bytes follow the payload instead; of a datagram sent only
+                             // with datagram_has_source
 };
 static_assert(sizeof(DatagramHeader) == 32);
+inline constexpr std::uint16_t datagram_has_tos = 1;
+inline constexpr std::uint16_t datagram_has_source = 2;
+inline constexpr std::uint32_t datagram_segments_max = 128; // of one send, as Linux (UDP_MAX_SEGMENTS)
 inline constexpr std::uint32_t datagram_align = 32;
 constexpr std::uint64_t datagram_stride(std::uint32_t size)
 {
@@ -279,9 +287,25 @@ inline constexpr std::uint32_t datagram_local_bytes = 16;
 inline constexpr std::uint32_t datagram_payload_max = 65527; // over IPv6, whose header does not count
 inline constexpr std::uint32_t datagram_payload_max_v4 = 65507;
 
+// An entry of the error queue (IP_RECVERR): a DatagramHeader that says to whom the datagram was, this, and what is
+// known of its payload. 32 bytes, so that it does not wrap either.
+struct DatagramError {
+    std::uint32_t error; // errno
+    std::uint32_t info;  // MTU, or what is wrong where, by type
+    std::uint8_t origin; // SO_EE_ORIGIN_*
+    std::uint8_t type;   // ICMP's, as it came
+    std::uint8_t code;
+    unsigned char reserved[5];
+    unsigned char offender[16]; // who sent the ICMP error
+};
+static_assert(sizeof(DatagramError) == 32);
+inline constexpr std::uint32_t datagram_error_payload_max = 1024;
+inline constexpr std::uint32_t error_ring_shift = 14;
+
 // What a datagram socket receives on one CPU (design.md rule 12): a flow hashes to one CPU, so its order holds within
 // the lane. Its ring is made when the first datagram arrives there; bit `cpu` of SlotOwnerLine::lanes is set after the
-// place of the ring is written. A reader takes turns over the lanes that exist, under rcv_lock.
+// place of the ring is written. A reader takes turns over the lanes that exist, under rcv_lock. Behind the lanes of the
+// CPUs lies one more, the socket's error queue, which its owner CPU writes; its ring is there when produced is not 0.
 struct DatagramLane {
     alignas(64) std::atomic<std::uint64_t> produced; // o = the CPU of the lane: bytes below are readable
     std::atomic<std::uint64_t> dropped;              // o: datagrams that found the ring full
@@ -318,7 +342,7 @@ struct SegmentHeader {
     std::uint64_t replies;      // c: offset of ReplyArea[max_processes]
     std::uint64_t waiters;      // c: offset of Waiter[max_waiters]
     std::uint64_t waiter_bits;  // c: offset of u64[max_waiters][sockets / 64]
-    std::uint64_t lanes;        // c: offset of DatagramLane[sockets][cpus]
+    std::uint64_t lanes;        // c: offset of DatagramLane[sockets][cpus + 1]
     std::uint64_t rings;        // c: offset of ring memory, page aligned
     AnnouncedPrefix prefixes[max_prefixes]; // c: which destinations are netd's
     std::int16_t pins[max_cpus];            // c: the OS CPU each protocol thread is pinned to, -1 = none

@@ -31,7 +31,7 @@ void lay_out(SegmentHeader& header, std::uint32_t cpus, std::uint32_t sockets, s
     header.replies = place(std::uint64_t{max_processes} * sizeof(ReplyArea));
     header.waiters = place(std::uint64_t{max_waiters} * sizeof(Waiter));
     header.waiter_bits = place(std::uint64_t{max_waiters} * (sockets / 8));
-    header.lanes = place(std::uint64_t{sockets} * cpus * sizeof(DatagramLane));
+    header.lanes = place(std::uint64_t{sockets} * (cpus + 1) * sizeof(DatagramLane));
     header.rings = place(ring_bytes);
     header.bytes = (at + 4095) & ~std::uint64_t{4095};
 }

@@ -54,10 +54,10 @@ public:
     {
         return at<std::atomic<std::uint64_t>>(layout_.waiter_bits) + std::size_t{w} * (layout_.sockets / 64);
     }
-    // Lane i of socket `s` is element i.
+    // Lane i of socket `s` is element i, its error queue element cpus().
     DatagramLane* lanes(std::uint32_t s) const
     {
-        return at<DatagramLane>(layout_.lanes) + std::size_t{s} * layout_.cpus;
+        return at<DatagramLane>(layout_.lanes) + std::size_t{s} * (layout_.cpus + 1);
     }
     RingView ring(std::uint64_t offset, unsigned shift, std::uint32_t start = 0) const
     {

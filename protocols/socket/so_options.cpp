@@ -36,6 +36,8 @@ constexpr Flag flags[] = {
     {IPPROTO_IP, IP_PKTINFO, &SocketOptions::ip_pktinfo},
     {IPPROTO_IP, IP_RECVTTL, &SocketOptions::ip_recvttl},
     {IPPROTO_IP, IP_RECVTOS, &SocketOptions::ip_recvtos},
+    {IPPROTO_IP, IP_RECVERR, &SocketOptions::recv_error},
+    {IPPROTO_IPV6, IPV6_RECVERR, &SocketOptions::recv_error6},
     {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &SocketOptions::bind_no_port},
     {IPPROTO_IP, IP_MULTICAST_LOOP, &SocketOptions::multicast_loop},
     {IPPROTO_IPV6, IPV6_V6ONLY, &SocketOptions::v6_only},

@@ -43,14 +43,21 @@ public:
     // slept; datagram: at bind or connect, a send ring only) according to so.options sizes; fills so.snd_ring,
     // so.rcv_ring. False: no memory; the operation fails with no_buffers, text is dropped. Sizes are set all the same.
     virtual bool socket_rings(Socket& so) = 0;
-    // Datagram: the ring of the lane on the CPU that runs, which may be any CPU (only c fields of `so` may be touched);
-    // publishes its place in so.lanes[CPU] and the bit in so.slot. `bytes`: SO_RCVBUF, 0 = the user's default. Not
-    // valid: no memory, the datagram is dropped.
-    virtual sockbuf::RingView socket_lane(Socket&, std::uint32_t) { return {}; }
+    // Datagram: the ring of lane `lane`: the number of the CPU that runs, which may be any CPU (only c fields of `so`
+    // may be touched), or that of CPUs, the error queue, on the socket's owner. Publishes its place in so.lanes[lane]
+    // and a CPU's bit in so.slot. `bytes`: SO_RCVBUF, 0 = the user's default. Not valid: no memory, the datagram is
+    // dropped.
+    virtual sockbuf::RingView socket_lane(Socket& so, std::uint32_t lane, std::uint32_t bytes)
+    {
+        (void)so;
+        (void)lane;
+        (void)bytes;
+        return {};
+    }
     // Bytes of a stream's receive ring when nobody asked for a size: what a SYN-ACK may offer.
     virtual std::uint32_t socket_ring_default() const { return 65535; }
     // The same CPU needs the ring no more (the close walk, or a bind that failed elsewhere).
-    virtual void socket_lane_gone(Socket&, const sockbuf::RingView&) {}
+    virtual void socket_lane_gone(Socket&, std::uint32_t, const sockbuf::RingView&) {}
     // A connection of listener shard `l` is complete on this CPU: a new socket of the same user with slot and rings;
     // null: no slot, no memory or the accept lane is full; the final ACK is dropped and the peer retries.
     virtual Socket* socket_accepted(Listener& l, const base::FourTuple& flow) = 0;
@@ -102,6 +109,8 @@ struct SocketOptions {
     bool ipv6_recvpktinfo = false;
     bool ipv6_recvhoplimit = false;
     bool ipv6_recvtclass = false;
+    bool recv_error = false;        // IP_RECVERR
+    bool recv_error6 = false;       // IPV6_RECVERR
     bool transparent_df = false;    // IP_MTU_DISCOVER = PROBE/DO for datagrams
     bool bind_no_port = false;      // IP_BIND_ADDRESS_NO_PORT
     bool dont_route = false;        // SO_DONTROUTE; remembered only
@@ -144,12 +153,13 @@ constexpr std::uint32_t listen_backlog(std::int32_t asked)
 }
 
 struct Socket {
-    Domain* domain = nullptr;               // see above
-    SocketUser* user = nullptr;             // c
-    void* user_ref = nullptr;               // the user's own record of the socket
-    sockbuf::SocketSlot* slot = nullptr;    // c: published fields; in shared memory, so written only (never trusted)
-    sockbuf::DatagramLane* lanes = nullptr; // c: datagram: element i = CPU i's, in shared memory as well
-    std::uint32_t slot_id = 0;              // c
+    Domain* domain = nullptr;            // see above
+    SocketUser* user = nullptr;          // c
+    void* user_ref = nullptr;            // the user's own record of the socket
+    sockbuf::SocketSlot* slot = nullptr; // c: published fields; in shared memory, so written only (never trusted)
+    sockbuf::DatagramLane* lanes =
+        nullptr;               // c: datagram: element i = CPU i's, then the error queue; in shared memory too
+    std::uint32_t slot_id = 0; // c
     sockbuf::SlotKind kind = sockbuf::SlotKind::none; // c
     std::uint8_t family = 0;                          // c: AF_INET, AF_INET6
     std::uint32_t user_id = 0;                        // c: who may share its port (SO_REUSEPORT)

@@ -1,6 +1,12 @@
 // ICMP errors about datagrams that we sent: matched on the CPU of the flow, taken to the socket's owner in a packet,
-// told to connected sockets when they are final (as Linux without IP_RECVERR). Owner: the domain's CPU.
+// told to connected sockets when they are final, to the error queue of those that have one always (ip(7), IP_RECVERR).
+// Owner: the domain's CPU.
+#include <ctime> // for the next one
+
+#include <linux/errqueue.h>
 #include <netinet/in.h>
+
+#include <algorithm>
 
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
@@ -11,45 +17,97 @@ namespace protocols {
 
 namespace {
 
-// RFC 1122 3.2.2.1: what is final, as errno; none = transient, the application's own timeout decides.
-base::Error final_error(const IcmpError& e)
+struct Verdict {
+    base::Error error = base::Error::none;
+    bool final = false; // else transient (RFC 1122 3.2.2.1): the application's own timeout decides
+};
+
+// The errno of each code of "destination unreachable", as Linux has it.
+Verdict unreachable(const IcmpError& e)
 {
-    if (e.type != wire::icmp_unreachable) {
-        return base::Error::none;
+    using base::Error;
+    static constexpr Verdict verdicts[] = {
+        {Error::network_unreachable, false}, // network
+        {Error::host_unreachable, false},    // host
+        {Error::no_protocol_option, true},   // protocol
+        {Error::connection_refused, true},   // port
+        {Error::message_size, false},        // fragmentation needed
+        {Error::not_supported, false},       // source route failed
+        {Error::network_unreachable, true},  // network unknown
+        {Error::host_down, true},            // host unknown
+        {Error::host_isolated, true},        // source isolated
+        {Error::network_unreachable, true},  // network prohibited
+        {Error::host_unreachable, true},     // host prohibited
+        {Error::network_unreachable, false}, // network, for this class
+        {Error::host_unreachable, false},    // host, for this class
+        {Error::host_unreachable, true},     // filtered
+        {Error::host_unreachable, true},     // precedence violation
+        {Error::host_unreachable, true},     // precedence cut-off
+    };
+    if (e.code == wire::unreachable_filtered && !e.flow.peer.addr.is_v4()) {
+        return {Error::access, true};
     }
-    switch (e.code) {
-    case wire::unreachable_protocol:
-        return base::Error::no_protocol_option;
-    case wire::unreachable_port:
-        return base::Error::connection_refused;
-    case 6: // network unknown
-    case 9: // network prohibited
-        return base::Error::network_unreachable;
-    case 7: // host unknown
-    case 8: // source isolated
-    case wire::unreachable_filtered:
-        return e.flow.peer.addr.is_v4() ? base::Error::host_unreachable : base::Error::access; // as Linux
-    case 10:                                                                                   // host prohibited
-    case 14:                                                                                   // precedence violation
-    case 15:                                                                                   // precedence cut-off
-        return base::Error::host_unreachable;
-    default:
-        return base::Error::none;
-    }
+    return e.code < std::size(verdicts) ? verdicts[e.code] : Verdict{Error::host_unreachable, false};
 }
 
-void tell(Domain& d, Socket& so, const IcmpError& e)
+Verdict judge(const Socket& so, const IcmpError& e)
 {
+    if (e.type == wire::icmp_parameter_problem) {
+        return {base::Error::protocol, true};
+    }
+    if (e.type != wire::icmp_unreachable) {
+        return {base::Error::host_unreachable, false};
+    }
+    if (e.code == wire::unreachable_needfrag) {
+        bool discovers = so.options.mtu_discover != IP_PMTUDISC_DONT;
+        return {discovers ? base::Error::message_size : base::Error::none, discovers};
+    }
+    return unreachable(e);
+}
+
+bool has_error_queue(const Socket& so, const base::IpAddr& peer)
+{
+    return peer.is_v4() ? so.options.recv_error : so.options.recv_error6;
+}
+
+// sock_extended_err's ee_info.
+std::uint32_t info_of(const IcmpError& e)
+{
+    if (!e.flow.peer.addr.is_v4()) {
+        return e.rest;
+    }
+    return e.type == wire::icmp_parameter_problem ? e.rest >> 24 : e.mtu;
+}
+
+void queue(UdpPcb& pcb, const IcmpError& e, base::Error error)
+{
+    sockbuf::DatagramError entry{};
+    entry.error = static_cast<std::uint32_t>(base::to_errno(error));
+    entry.info = info_of(e);
+    entry.origin = e.flow.peer.addr.is_v4() ? SO_EE_ORIGIN_ICMP : SO_EE_ORIGIN_ICMP6;
+    entry.type = e.wire_type;
+    entry.code = e.wire_code;
+    std::memcpy(entry.offender, e.offender.bytes(), sizeof entry.offender);
+    udp_queue_error(pcb, e.flow.peer, entry, e.quote, e.quote_bytes);
+}
+
+void tell(Domain& d, UdpPcb& pcb, const IcmpError& e)
+{
+    Socket& so = *pcb.socket;
     count(d.counters.udp_errors_in);
-    bool connected = so.flow.peer == e.flow.peer;
-    base::Error error = final_error(e);
     if (e.type == wire::icmp_unreachable && e.code == wire::unreachable_needfrag) {
         pmtu_learn(d, e.flow.peer.addr, e.mtu);
-        error = so.options.transparent_df ? base::Error::message_size : base::Error::none;
     }
-    if (connected && error != base::Error::none && !so.app_closed) {
-        so_publish_error(so, error);
+    Verdict v = judge(so, e);
+    if (v.error == base::Error::none || so.app_closed) {
+        return;
     }
+    if (has_error_queue(so, e.flow.peer.addr)) {
+        queue(pcb, e, v.error);
+    } else if (!v.final || so.flow.peer != e.flow.peer) {
+        return;
+    }
+    so_publish_error(so, v.error);
 }
 
 void forwarded(lwkt::Message& m)
@@ -58,14 +116,33 @@ void forwarded(lwkt::Message& m)
     auto& p = static_cast<netmsg::Packet&>(m);
     IcmpError e;
     std::memcpy(static_cast<void*>(&e), p.data, sizeof e);
-    p.free();
+    e.quote = p.data + sizeof e;
     UdpPcb* pcb = udp_lookup(d, e.flow, d.stack.steering().hash(e.flow));
     if (pcb != nullptr && pcb->owner == d.id()) {
-        tell(d, *pcb->socket, e);
+        tell(d, *pcb, e);
     }
+    p.free();
 }
 
 } // namespace
+
+void udp_queue_error(UdpPcb& pcb, const base::Endpoint& to, const sockbuf::DatagramError& error,
+    const std::byte* payload, std::uint32_t payload_bytes)
+{
+    UdpLane& lane = pcb.errors;
+    std::uint64_t stride = sockbuf::datagram_stride(static_cast<std::uint32_t>(sizeof error) + payload_bytes);
+    if (!lane.make_room(*pcb.socket, 1U << sockbuf::error_ring_shift, stride)) {
+        return count(pcb.domain.counters.udp_errors_dropped);
+    }
+    sockbuf::DatagramHeader h{};
+    h.size = static_cast<std::uint16_t>(payload_bytes);
+    h.port = to.port;
+    std::memcpy(h.addr, to.addr.bytes(), sizeof h.addr);
+    lane.ring.copy_in(lane.produced, &h, sizeof h);
+    lane.ring.copy_in(lane.produced + sizeof h, &error, sizeof error);
+    lane.ring.copy_in(lane.produced + sizeof h + sizeof error, payload, payload_bytes);
+    lane.publish(stride);
+}
 
 void udp_icmp_error(Domain& d, const IcmpError& e)
 {
@@ -75,14 +152,19 @@ void udp_icmp_error(Domain& d, const IcmpError& e)
         return;
     }
     if (pcb->owner == d.id()) {
-        return tell(d, *pcb->socket, e);
+        return tell(d, *pcb, e);
     }
     netmsg::Packet* p = d.stack.pool().allocate();
     if (p == nullptr) {
         return count(d.counters.udp_forward_shed);
     }
     static_assert(std::is_trivially_copyable_v<IcmpError>);
+    static_assert(
+        sizeof e + sockbuf::datagram_error_payload_max <= netmsg::packet_buffer_bytes - netmsg::packet_headroom);
     std::memcpy(p->put(sizeof e), &e, sizeof e);
+    if (e.quote_bytes != 0) {
+        std::memcpy(p->put(e.quote_bytes), e.quote, e.quote_bytes);
+    }
     count(d.counters.udp_forwarded);
     ipv4_forward(d, pcb->owner, *p, forwarded);
 }

@@ -3,6 +3,8 @@
 // CPU.
 #include <netinet/in.h>
 
+#include <algorithm>
+
 #include "base/endian.hpp"
 #include "base/plant.hpp"
 #include "protocols/icmp.hpp"
@@ -23,61 +25,60 @@ void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
     p.free();
 }
 
-// What the reader has consumed; an offset that no honest reader writes leaves the lane as full as it was.
-void take_consumed(UdpPcb& pcb)
+// What the records of one packet have in common.
+struct Arrival {
+    const IpIn& ip;
+    std::uint16_t peer_port;
+    const netmsg::Packet& p; // data at the payload
+};
+
+// Appends payload [offset, offset + bytes) as a record to the socket's lane here.
+void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, std::uint32_t bytes)
 {
-    std::uint64_t consumed = pcb.lane->consumed.load(std::memory_order_acquire);
-    if (consumed >= pcb.consumed && consumed <= pcb.produced) {
-        pcb.consumed = consumed;
+    const IpIn& ip = a.ip;
+    UdpLane& lane = pcb.lane;
+    bool v4 = ip.source.is_v4();
+    std::uint64_t stride = sockbuf::datagram_stride(bytes + (v4 ? 0 : sockbuf::datagram_local_bytes));
+    if (!lane.make_room(*pcb.socket, pcb.lane_bytes, stride)) {
+        return count(lane.ring.valid() ? d.counters.udp_in_ring_full : d.counters.udp_in_no_lane);
     }
+    sockbuf::DatagramHeader h{};
+    h.size = static_cast<std::uint16_t>(bytes);
+    h.port = a.peer_port;
+    h.tos = ip.tos;
+    h.ttl = ip.ttl;
+    std::memcpy(h.addr, ip.source.bytes(), 16);
+    h.interface = static_cast<std::uint16_t>(ip.interface->index);
+    h.local_v4 = v4 ? ip.destination.v4() : 0;
+    lane.ring.copy_in(lane.produced, &h, sizeof h);
+    std::uint64_t at = lane.produced + sizeof h;
+    iovec pieces[netmsg::packet_pieces_max + 1];
+    for (unsigned i = 0, n = a.p.span(offset, bytes, pieces); i < n; ++i) {
+        lane.ring.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
+        at += pieces[i].iov_len;
+    }
+    if (!v4) {
+        lane.ring.copy_in(at, ip.destination.bytes(), sockbuf::datagram_local_bytes);
+    }
+    count(d.counters.udp_in);
+    lane.publish(stride);
 }
 
-// Room for `stride` bytes. The reader's progress is looked at only when the ring seems full.
-bool has_room(UdpPcb& pcb, std::uint64_t stride)
-{
-    if (pcb.produced + stride - pcb.consumed <= pcb.ring.size()) {
-        return true;
-    }
-    take_consumed(pcb);
-    return pcb.produced + stride - pcb.consumed <= pcb.ring.size();
-}
-
-// Appends a record to the socket's lane here. The packet stays the caller's.
+// To the socket's lane here; what a device merged is taken apart again, for sizes are what the sender meant. The packet
+// stays the caller's.
 void append(Domain& d, UdpPcb& pcb, const IpIn& ip, std::uint16_t peer_port, const netmsg::Packet& p)
 {
     if (pcb.rcv_shut) {
         return count(d.counters.udp_in_shut_down);
     }
-    if (!pcb.ring.valid()) {
-        pcb.ring = pcb.socket->user->socket_lane(*pcb.socket, pcb.lane_bytes);
+    Arrival a{ip, peer_port, p};
+    std::uint32_t step = p.gso == netmsg::Gso::udp ? p.gso_size : p.total();
+    for (std::uint32_t offset = 0; offset < p.total() || offset == 0; offset += step) {
+        append_one(d, pcb, a, offset, std::min(step, p.total() - offset));
+        if (step == 0) {
+            break;
+        }
     }
-    bool v4 = ip.source.is_v4();
-    std::uint64_t stride = sockbuf::datagram_stride(p.total() + (v4 ? 0 : sockbuf::datagram_local_bytes));
-    if (!pcb.ring.valid() || !has_room(pcb, stride)) {
-        count(pcb.lane->dropped);
-        return count(pcb.ring.valid() ? d.counters.udp_in_ring_full : d.counters.udp_in_no_lane);
-    }
-    sockbuf::DatagramHeader h{};
-    h.size = p.total();
-    h.port = peer_port;
-    h.tos = ip.tos;
-    h.ttl = ip.ttl;
-    std::memcpy(h.addr, ip.source.bytes(), 16);
-    h.interface = ip.interface->index;
-    h.local_v4 = v4 ? ip.destination.v4() : 0;
-    pcb.ring.copy_in(pcb.produced, &h, sizeof h);
-    std::uint64_t at = pcb.produced + sizeof h;
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    for (unsigned i = 0, n = p.span(0, p.total(), pieces); i < n; ++i) {
-        pcb.ring.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
-        at += pieces[i].iov_len;
-    }
-    if (!v4) {
-        pcb.ring.copy_in(at, ip.destination.bytes(), sockbuf::datagram_local_bytes);
-    }
-    pcb.produced += stride;
-    count(d.counters.udp_in);
-    pcb.lane->produced.store(pcb.produced, std::memory_order_seq_cst);
     pcb.socket->user->socket_event(*pcb.socket, so_readable);
 }
 

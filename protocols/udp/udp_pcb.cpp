@@ -44,9 +44,13 @@ void on_timer(lwkt::Timer& t)
 
 } // namespace
 
-UdpPcb::UdpPcb(Domain& d, Socket& so)
-    : lwkt::Timer(on_timer), domain(d), socket(&so), owner(so.domain->id()), lane(&so.lanes[d.id()])
+UdpPcb::UdpPcb(Domain& d, Socket& so) : lwkt::Timer(on_timer), domain(d), socket(&so), owner(so.domain->id())
 {
+    auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
+    lane.index = d.id();
+    lane.shared = &so.lanes[lane.index];
+    errors.index = cpus;
+    errors.shared = &so.lanes[cpus];
     copy_from(so);
 }
 
@@ -133,9 +137,8 @@ void udp_detach_here(Domain& d, Socket& so)
 {
     base::assert_on(d.cpu.owner());
     if (UdpPcb* pcb = entry_of(d, so); pcb != nullptr) {
-        if (pcb->ring.valid()) {
-            so.user->socket_lane_gone(so, pcb->ring);
-        }
+        pcb->lane.give_back(so);
+        pcb->errors.give_back(so);
         pcb->link.unlink();
         delete pcb;
         --d.udp->count;

@@ -18,6 +18,24 @@ namespace protocols {
 
 struct Socket;
 
+// The writer's side of a receive lane or an error queue: validated copies of its offsets. No ring before something is
+// put in.
+struct UdpLane {
+    sockbuf::DatagramLane* shared = nullptr; // c
+    std::uint32_t index = 0;                 // c: which of the socket's
+    sockbuf::RingView ring;
+    std::uint64_t produced = 0;
+    std::uint64_t consumed = 0;
+
+    // A ring with room for `stride` bytes at `produced`; made with `bytes` (SO_RCVBUF) if there is none.
+    bool make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride);
+    void publish(std::uint64_t stride);
+    void give_back(Socket& so);
+
+private:
+    bool has_room(std::uint64_t stride);
+};
+
 struct UdpPcb : lwkt::Timer {
     UdpPcb(Domain& d, Socket& so);
     void copy_from(const Socket& so);
@@ -36,11 +54,8 @@ struct UdpPcb : lwkt::Timer {
     bool rcv_shut = false;        // shutdown(SHUT_RD)
     std::uint32_t lane_bytes = 0; // SO_RCVBUF: of each lane, for one flow may need it all; 0 = the user's default
 
-    // The lane: validated copies of its offsets. No ring before the first datagram.
-    sockbuf::DatagramLane* lane = nullptr; // c
-    sockbuf::RingView ring;
-    std::uint64_t produced = 0;
-    std::uint64_t consumed = 0;
+    UdpLane lane;
+    UdpLane errors; // on the socket's owner only
 };
 
 struct UdpState {
@@ -57,5 +72,9 @@ struct UdpState {
 UdpPcb* udp_lookup(Domain& d, const base::FourTuple& flow, std::uint32_t hash);
 // Whether an entry takes a datagram to `local` (address may be a broadcast or group) from `peer`.
 bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow, bool broadcast);
+
+// An entry of the error queue for a datagram to `to`, on the socket's owner (udp_error.cpp).
+void udp_queue_error(UdpPcb& pcb, const base::Endpoint& to, const sockbuf::DatagramError& error,
+    const std::byte* payload, std::uint32_t payload_bytes);
 
 } // namespace protocols

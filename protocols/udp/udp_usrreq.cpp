@@ -1,7 +1,12 @@
 // What a socket asks of UDP: connect, send, shutdown, close. Datagrams are copied out of the send ring into packets, so
 // ring space is free at once. Owner: the socket's CPU, which sends every datagram of the socket and so keeps their
 // order.
+#include <ctime> // for the next one
+
+#include <linux/errqueue.h>
 #include <netinet/in.h>
+
+#include <algorithm>
 
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -17,6 +22,14 @@ namespace {
 constexpr unsigned send_batch = 64; // datagrams per call; more are sent in the next round
 constexpr std::uint16_t udp_checksum_offset = 6;
 
+// One record of the send ring, read once and found possible.
+struct Record {
+    sockbuf::DatagramHeader h{};
+    std::uint64_t at = 0; // of the payload
+    base::IpAddr source;  // IP_PKTINFO, IPV6_PKTINFO; "::" = the socket's
+    std::uint64_t stride = 0;
+};
+
 base::Endpoint destination_of(const Socket& so, const sockbuf::DatagramHeader& h)
 {
     if (h.port == 0) {
@@ -27,8 +40,20 @@ base::Endpoint destination_of(const Socket& so, const sockbuf::DatagramHeader& h
     return to;
 }
 
+// The source: what the datagram asks for before what the socket is bound to before what the route has.
+base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Route& route, IpOut& ip)
+{
+    base::IpAddr asked = r.source.in_zone(route.interface->index);
+    if (!asked.is_any() && (asked.is_v4() != ip.destination.is_v4() || !is_local(d, asked))) {
+        return base::Error::invalid; // as Linux
+    }
+    bool bound = !so.flow.local.addr.is_any();
+    ip.source = !asked.is_any() ? asked : bound ? so.flow.local.addr : route.source;
+    return base::Error::none;
+}
+
 // Where it goes and whether it may.
-base::Error find_way(Domain& d, const Socket& so, const base::Endpoint& to, Route& route, IpOut& ip)
+base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::Endpoint& to, Route& route, IpOut& ip)
 {
     if (to.port == 0) {
         return base::Error::destination_required;
@@ -36,7 +61,7 @@ base::Error find_way(Domain& d, const Socket& so, const base::Endpoint& to, Rout
     if (base::Error error = so_check_family(so, to.addr); error != base::Error::none) {
         return error;
     }
-    if (!route_lookup(d, to.addr, route)) {
+    if (!route_lookup_by(d, to.addr, r.h.interface, route)) {
         return base::Error::network_unreachable;
     }
     bool v4 = to.addr.is_v4();
@@ -44,11 +69,13 @@ base::Error find_way(Domain& d, const Socket& so, const base::Endpoint& to, Rout
     if (v4 && !group && !so.options.broadcast && ipv4_is_broadcast(d.stack, to.addr.v4())) {
         return base::Error::access;
     }
-    ip.source = so.flow.local.addr.is_any() ? route.source : so.flow.local.addr;
     ip.destination = to.addr;
+    if (base::Error error = choose_source(d, so, r, route, ip); error != base::Error::none) {
+        return error;
+    }
     ip.protocol = wire::protocol_udp;
-    ip.ttl = group ? so.options.multicast_ttl : so.options.ttl;
-    ip.tos = so.options.tos;
+    ip.ttl = r.h.ttl != 0 ? r.h.ttl : group ? so.options.multicast_ttl : so.options.ttl;
+    ip.tos = (r.h.flags & sockbuf::datagram_has_tos) != 0 ? r.h.tos : so.options.tos;
     ip.flow_label = v4 ? 0 : ipv6_flow_label(d, {{ip.source, so.flow.local.port}, to});
     return base::Error::none;
 }
@@ -74,44 +101,111 @@ netmsg::Packet* make_datagram(Domain& d, const Socket& so, std::uint64_t offset,
     return p;
 }
 
-base::Error send_one(Domain& d, Socket& so, const sockbuf::DatagramHeader& h, std::uint64_t offset)
-{
+struct Way {
     Route route;
     IpOut ip;
-    base::Endpoint to = destination_of(so, h);
-    if (base::Error error = find_way(d, so, to, route, ip); error != base::Error::none) {
-        return error;
-    }
-    netmsg::Packet* p = make_datagram(d, so, offset, h.size);
+    base::Endpoint to;
+    std::uint32_t headers = 0; // IP and UDP
+};
+
+// Payload [offset, offset + bytes) as one packet, which the device cuts every `segment` bytes unless that is 0.
+base::Error send_packet(
+    Domain& d, const Socket& so, Way& way, std::uint64_t offset, std::uint32_t bytes, std::uint16_t segment)
+{
+    netmsg::Packet* p = make_datagram(d, so, offset, bytes);
     if (p == nullptr) {
         count(d.counters.udp_out_no_memory);
         return base::Error::none; // lost as on a wire
     }
-    ip.ttl = h.ttl != 0 ? h.ttl : ip.ttl;
-    ip.tos = h.tos != 0 ? h.tos : ip.tos;
-    // IP_PMTUDISC_WANT: what fits the path is sent whole and finds out if it does not; longer is cut here.
-    std::uint32_t header = to.addr.is_v4() ? wire::ipv4_header_bytes : wire::ipv6_header_bytes;
-    bool fits = p->total() + header <= route.mtu;
-    ip.dont_fragment = so.options.transparent_df || (so.options.mtu_discover == IP_PMTUDISC_WANT && fits);
-    wire::Checksum pseudo = wire::pseudo_header(ip.source, ip.destination, wire::protocol_udp, p->total());
-    wire::emit_udp(p->data, {so.flow.local.port, to.port, static_cast<std::uint16_t>(p->total()), pseudo.folded()});
+    // IP_PMTUDISC_WANT: what fits the path is sent whole and finds out if it does not; longer is cut by IP.
+    bool fits = segment != 0 || bytes + way.headers <= way.route.mtu;
+    way.ip.dont_fragment = so.options.transparent_df || (so.options.mtu_discover == IP_PMTUDISC_WANT && fits);
+    wire::Checksum pseudo = wire::pseudo_header(way.ip.source, way.ip.destination, wire::protocol_udp, p->total());
+    auto length = static_cast<std::uint16_t>(p->total());
+    wire::emit_udp(p->data, {so.flow.local.port, way.to.port, length, pseudo.folded()});
     p->csum = netmsg::Csum::partial;
     p->csum_start = 0;
     p->csum_offset = udp_checksum_offset;
+    p->gso = segment != 0 ? netmsg::Gso::udp : netmsg::Gso::none;
+    p->gso_size = segment;
     count(d.counters.udp_out);
-    base::Error error = ip_output(d, route, ip, *p);
+    base::Error error = ip_output(d, way.route, way.ip, *p);
     return error == base::Error::message_size ? error : base::Error::none;
 }
 
+// udp(7): what is too long for the path and may not be cut tells the error queue how long it may be.
+void queue_too_long(const Socket& so, const Way& way)
+{
+    if (!(way.to.addr.is_v4() ? so.options.recv_error : so.options.recv_error6)) {
+        return;
+    }
+    sockbuf::DatagramError entry{};
+    entry.error = EMSGSIZE;
+    entry.info = way.route.mtu;
+    entry.origin = SO_EE_ORIGIN_LOCAL;
+    udp_queue_error(*so.udp, way.to, entry, nullptr, 0);
+}
+
+// UDP_SEGMENT (udp(7)): by the device where it can, else here; a segment must fit the path.
+base::Error send_segments(Domain& d, const Socket& so, Way& way, const Record& r)
+{
+    std::uint16_t segment = r.h.segment;
+    if (segment + way.headers > way.route.mtu) {
+        return base::Error::message_size;
+    }
+    const netmsg::NetifInfo& device = way.route.interface->netif->info();
+    if (so.options.mtu_discover != IP_PMTUDISC_DONT && r.h.size + way.headers <= device.uso_max_bytes) {
+        return send_packet(d, so, way, r.at, r.h.size, segment);
+    }
+    for (std::uint32_t done = 0; done < r.h.size; done += segment) {
+        std::uint32_t bytes = std::min<std::uint32_t>(segment, r.h.size - done);
+        if (base::Error error = send_packet(d, so, way, r.at + done, bytes, 0); error != base::Error::none) {
+            return error;
+        }
+    }
+    return base::Error::none;
+}
+
+base::Error send_one(Domain& d, const Socket& so, const Record& r)
+{
+    Way way;
+    way.to = destination_of(so, r.h);
+    if (base::Error error = find_way(d, so, r, way.to, way.route, way.ip); error != base::Error::none) {
+        return error;
+    }
+    std::uint32_t ip_header = way.to.addr.is_v4() ? wire::ipv4_header_bytes : wire::ipv6_header_bytes;
+    way.headers = ip_header + wire::udp_header_bytes;
+    bool segments = r.h.segment != 0 && r.h.size > r.h.segment;
+    base::Error error = segments ? send_segments(d, so, way, r) : send_packet(d, so, way, r.at, r.h.size, 0);
+    if (error == base::Error::message_size) {
+        queue_too_long(so, way);
+    }
+    return error;
+}
+
 // The next record, read once; false when it cannot be one: the family loses this socket.
-bool read_record(const Socket& so, sockbuf::DatagramHeader& h)
+bool read_record(const Socket& so, Record& r)
 {
     std::uint64_t left = so.snd_limit - so.snd_acked;
-    if (left < sizeof h) {
+    if (left < sizeof r.h) {
         return false;
     }
-    so.snd_ring.copy_out(so.snd_acked, &h, sizeof h);
-    return h.size <= sockbuf::datagram_payload_max && sockbuf::datagram_stride(h.size) <= left;
+    so.snd_ring.copy_out(so.snd_acked, &r.h, sizeof r.h);
+    bool trailer = (r.h.flags & sockbuf::datagram_has_source) != 0;
+    r.at = so.snd_acked + sizeof r.h;
+    r.stride = sockbuf::datagram_stride(r.h.size + (trailer ? sockbuf::datagram_local_bytes : 0U));
+    std::uint32_t segments = r.h.segment == 0 ? 1U : (r.h.size + r.h.segment - 1U) / r.h.segment;
+    if (r.h.size > sockbuf::datagram_payload_max || r.stride > left || segments > sockbuf::datagram_segments_max) {
+        return false;
+    }
+    if (trailer) {
+        unsigned char bytes[sockbuf::datagram_local_bytes];
+        so.snd_ring.copy_out(r.at + r.h.size, bytes, sizeof bytes);
+        r.source = base::IpAddr::v6(bytes);
+    } else if (r.h.local_v4 != 0) {
+        r.source = base::IpAddr::v4(r.h.local_v4);
+    }
+    return true;
 }
 
 } // namespace
@@ -151,19 +245,19 @@ void udp_usr_send(Domain& d, Socket& so)
             d.wheel.arm(*so.udp, d.now());
             break;
         }
-        sockbuf::DatagramHeader h;
-        if (so.udp == nullptr || !read_record(so, h)) { // without a port, or malformed
+        Record r;
+        if (so.udp == nullptr || !read_record(so, r)) { // without a port, or malformed
             count(d.counters.udp_out_malformed);
             so.snd_acked = so.snd_limit;
             so_publish_broken(so);
             break;
         }
-        base::Error error = send_one(d, so, h, so.snd_acked + sizeof h);
+        base::Error error = send_one(d, so, r);
         if (error != base::Error::none) {
             count(d.counters.udp_out_refused);
             refused = error;
         }
-        so.snd_acked += sockbuf::datagram_stride(h.size);
+        so.snd_acked += r.stride;
     }
     so_publish_acked(so);
     if (refused != base::Error::none) {

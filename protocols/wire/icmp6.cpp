@@ -21,6 +21,7 @@ std::optional<Icmp6Quote> parse_icmp6_quote(const IcmpHeader& h, const void* byt
     q.source = ip->source;
     q.destination = ip->destination;
     q.protocol = chain.protocol;
+    q.header_bytes = chain.bytes;
     q.source_port = base::load_be16(transport);
     q.destination_port = base::load_be16(transport + 2);
     q.tcp_seq = q.protocol == protocol_tcp ? base::load_be32(transport + 4) : 0;

@@ -43,7 +43,8 @@ struct Icmp6Quote {
     std::uint16_t source_port = 0;
     std::uint16_t destination_port = 0;
     std::uint32_t tcp_seq = 0;
-    std::uint32_t mtu = 0; // too_big: the next hop's
+    std::uint32_t mtu = 0;          // too_big: the next hop's
+    std::uint32_t header_bytes = 0; // in front of the transport header
 };
 // `bytes`: after the 8 bytes. Nothing unless it quotes the first fragment of a TCP or UDP datagram with its first 8
 // bytes.

@@ -72,7 +72,7 @@ void Netd::prepare(std::uint32_t s, std::uint64_t holders, SlotState state)
     slot.app.want_space.store(0);
     slot.share.status.store(0);
     slot.app.rcv_turn.store(0);
-    for (std::uint32_t cpu = 0; cpu < options_.cpus; ++cpu) {
+    for (std::uint32_t cpu = 0; cpu <= options_.cpus; ++cpu) {
         view_.lanes(s)[cpu].produced.store(0);
         view_.lanes(s)[cpu].dropped.store(0);
         view_.lanes(s)[cpu].consumed.store(0);

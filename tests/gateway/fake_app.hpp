@@ -137,7 +137,7 @@ struct FakeApp {
     {
         auto& s = view.slot(k.slot);
         sockbuf::DatagramHeader h{};
-        h.size = static_cast<std::uint32_t>(payload.size());
+        h.size = static_cast<std::uint16_t>(payload.size());
         h.port = to.port;
         std::memcpy(h.addr, to.addr.bytes(), sizeof h.addr);
         std::uint64_t at = s.app.snd_produced.load();

@@ -11,13 +11,15 @@
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/stack.hpp"
 #include "protocols/stack_counters.hpp"
+#include "tests/family.hpp"
 #include "tests/protocols/frame_netif.hpp"
 
 namespace test {
 
-inline base::IpAddr ip(const char* text)
+// In the family that runs (tests/family.hpp), but for what is written as IPv6.
+inline base::IpAddr ip(std::string_view text)
 {
-    return base::parse_ip(text).value();
+    return text.find(':') != std::string_view::npos ? base::parse_ip(text).value() : address(text);
 }
 inline base::Endpoint at(const char* text, std::uint16_t port)
 {
@@ -48,9 +50,9 @@ public:
         auto frames = std::make_unique<FrameNetif>(info);
         link = frames.get();
         std::string error;
-        std::vector<protocols::InterfaceAddress> addresses{{ip(o.address), 24}};
-        if (o.address6 != nullptr) {
-            addresses.push_back({ip(o.address6), 64});
+        std::vector<protocols::InterfaceAddress> addresses{{base::parse_ip(o.address).value(), 24}};
+        if (o.address6 != nullptr || over_v6()) {
+            addresses.push_back({o.address6 != nullptr ? ip(o.address6) : ip(o.address), 64});
         }
         eth = stack.add_interface(std::move(frames), addresses, error, o.slaac);
         REQUIRE(eth != nullptr);
@@ -61,9 +63,10 @@ public:
         lo.loopback = true;
         auto loop = std::make_unique<FrameNetif>(lo);
         loopback = loop.get();
-        REQUIRE(stack.add_interface(std::move(loop), {{ip("127.0.0.1"), 8}, {ip("::1"), 128}}, error) != nullptr);
+        REQUIRE(stack.add_interface(std::move(loop), {{base::IpAddr::v4(0x7f000001), 8}, {ip("::1"), 128}}, error) !=
+                nullptr);
         if (o.gateway != nullptr) {
-            REQUIRE(stack.add_route({ip("0.0.0.0"), 0}, ip(o.gateway), error));
+            REQUIRE(stack.add_route({base::IpAddr::any_v4(), 0}, base::parse_ip(o.gateway).value(), error));
         }
     }
 
@@ -176,7 +179,7 @@ struct Pair {
 class TestSocket final : public protocols::SocketUser {
 public:
     TestSocket(World& world, Host& host, sockbuf::SlotKind kind, base::CpuId cpu = 0, unsigned shift = 18,
-        int family = AF_INET)
+        int family = test::family())
         : world_(world), host_(host), shift_(shift)
     {
         so.domain = &host.stack.domain(cpu);
@@ -238,7 +241,7 @@ public:
     void send(const Bytes& payload, const base::Endpoint& to = {})
     {
         sockbuf::DatagramHeader h{};
-        h.size = static_cast<std::uint32_t>(payload.size());
+        h.size = static_cast<std::uint16_t>(payload.size());
         h.port = to.port;
         std::memcpy(h.addr, to.addr.bytes(), 16);
         send_raw(h, payload);
@@ -279,7 +282,7 @@ public:
         payload.resize(h.size);
         ring.copy_out(consumed + sizeof h, payload.data(), h.size);
         bool v4 = base::IpAddr::v6(h.addr).is_v4();
-        lane.consumed.store(consumed + sockbuf::datagram_stride(h.size + (v4 ? 0 : sockbuf::datagram_local_bytes)));
+        lane.consumed.store(consumed + sockbuf::datagram_stride(h.size + (v4 ? 0U : sockbuf::datagram_local_bytes)));
         header = h;
         if (from != nullptr) {
             *from = {base::IpAddr::v6(h.addr), h.port};
@@ -294,12 +297,30 @@ public:
         }
         return sum;
     }
+    // The next entry of the error queue: what it says, to whom the datagram was, what is quoted of it.
+    bool receive_error(sockbuf::DatagramError& error, base::Endpoint& to, Bytes& payload)
+    {
+        sockbuf::DatagramLane& lane = lanes[host_.stack.cpus()];
+        std::uint64_t consumed = lane.consumed.load();
+        if (lane.produced.load() == consumed) {
+            return false;
+        }
+        sockbuf::RingView ring(lane_memory_[host_.stack.cpus()].data(), shift_);
+        sockbuf::DatagramHeader h;
+        ring.copy_out(consumed, &h, sizeof h);
+        ring.copy_out(consumed + sizeof h, &error, sizeof error);
+        payload.resize(h.size);
+        ring.copy_out(consumed + sizeof h + sizeof error, payload.data(), h.size);
+        lane.consumed.store(consumed + sockbuf::datagram_stride(h.size + sizeof error));
+        to = {base::IpAddr::v6(h.addr), h.port};
+        return true;
+    }
     int take_error() { return slot.info.so_error.exchange(0); }
 
     protocols::Socket so;
     static constexpr unsigned cpus_max = 8;
     sockbuf::SocketSlot slot{};
-    sockbuf::DatagramLane lanes[cpus_max] = {};
+    sockbuf::DatagramLane lanes[cpus_max + 1] = {}; // of the host's CPUs, then the error queue
     netmsg::SocketMsg message;
     std::uint32_t events = 0;
     sockbuf::DatagramHeader header{}; // of the datagram last received
@@ -316,18 +337,18 @@ public:
         s.rcv_ring = sockbuf::RingView(memory_.data() + (std::size_t{1} << shift_), shift_);
         return true;
     }
-    sockbuf::RingView socket_lane(protocols::Socket&, std::uint32_t) override
+    sockbuf::RingView socket_lane(protocols::Socket&, std::uint32_t lane, std::uint32_t) override
     {
         if (no_lanes) {
             return {};
         }
         ++lanes_made;
-        lane_memory_[base::current_cpu].resize(std::size_t{1} << shift_);
-        return {lane_memory_[base::current_cpu].data(), shift_};
+        lane_memory_[lane].resize(std::size_t{1} << shift_);
+        return {lane_memory_[lane].data(), shift_};
     }
-    void socket_lane_gone(protocols::Socket&, const sockbuf::RingView& ring) override
+    void socket_lane_gone(protocols::Socket&, std::uint32_t lane, const sockbuf::RingView& ring) override
     {
-        REQUIRE(ring.base() == lane_memory_[base::current_cpu].data());
+        REQUIRE(ring.base() == lane_memory_[lane].data());
         --lanes_made;
     }
     protocols::Socket* socket_accepted(protocols::Listener&, const base::FourTuple&) override { return nullptr; }
@@ -346,7 +367,7 @@ private:
     unsigned shift_;
     ReplyPort port_;
     std::vector<std::byte> memory_;
-    std::vector<std::byte> lane_memory_[cpus_max];
+    std::vector<std::byte> lane_memory_[cpus_max + 1];
 };
 
 } // namespace test

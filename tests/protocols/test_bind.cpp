@@ -17,7 +17,7 @@ TEST_CASE("bind follows Linux's rules of conflict")
     auto c = GENERATE(Case{"0.0.0.0", "10.0.0.1", 0, 0, Error::address_in_use},
         Case{"10.0.0.1", "0.0.0.0", 0, 0, Error::address_in_use}, Case{"10.0.0.1", "127.0.0.1", 0, 0, Error::none},
         Case{"0.0.0.0", "0.0.0.0", 1, 0, Error::none}, Case{"0.0.0.0", "0.0.0.0", 0, 1, Error::none},
-        Case{"0.0.0.0", "192.0.2.1", 0, 0, Error::address_not_available});
+        Case{"0.0.0.0", "192.0.2.99", 0, 0, Error::address_not_available});
     World world;
     std::unique_ptr<Host> slot;
     Host& h = world.add(slot, {.cpus = 3});

@@ -2,8 +2,18 @@
 
 import os
 import socket
+import struct
 
-from cases.ground import FAMILY, case, nothing_now, outcome, polled, soon, udp
+from cases.ground import FAMILY, HERE, case, nothing_now, outcome, polled, soon, udp
+
+# Of <netinet/udp.h>, <linux/in.h> and <linux/in6.h>, where the socket module has no names.
+UDP_SEGMENT, UDP_GRO = 103, 104
+SIX = FAMILY == socket.AF_INET6
+LEVEL = socket.IPPROTO_IPV6 if SIX else socket.IPPROTO_IP
+RECVERR = 25 if SIX else 11
+RECVPKTINFO, PKTINFO = (49, 50) if SIX else (8, 8)
+RECVTOS, TOS = (66, 67) if SIX else (13, 1)
+RECVTTL, TTL = (51, 52) if SIX else (12, 2)
 
 
 @case
@@ -95,3 +105,128 @@ def udp_recvmsg_addresses_and_peek():
         peeked = b.recvfrom(100, socket.MSG_PEEK)
         taken = b.recvfrom(100)
         return [peeked == taken, peeked[1] == a.getsockname()]
+
+
+@case
+def udp_segment():
+    with udp() as a, udp() as b:
+        before = a.getsockopt(socket.IPPROTO_UDP, UDP_SEGMENT)
+        a.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+        data = os.urandom(3500)
+        a.sendto(data, b.getsockname())
+        parts = [b.recv(65536) for _ in range(4)]
+        return [before, a.getsockopt(socket.IPPROTO_UDP, UDP_SEGMENT), [len(p) for p in parts], b"".join(parts) == data,
+                outcome(a.setsockopt, socket.IPPROTO_UDP, UDP_SEGMENT, -1),
+                outcome(a.setsockopt, socket.IPPROTO_UDP, UDP_SEGMENT, 65536)]
+
+
+@case
+def udp_segment_of_one_send():
+    with udp() as a, udp() as b:
+        cut = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", 700))]
+        sent = [outcome(a.sendmsg, [b"x" * 1500], cut, 0, b.getsockname()), outcome(a.sendto, b"y" * 1500, b.getsockname())]
+        sizes = [len(b.recv(65536)) for _ in range(4)]
+        wrong = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("I", 700))]
+        many = [(socket.IPPROTO_UDP, UDP_SEGMENT, struct.pack("H", 1))]
+        return [sent, sizes, outcome(a.sendmsg, [b"x" * 1500], wrong, 0, b.getsockname()),
+                outcome(a.sendmsg, [b"x" * 1500], many, 0, b.getsockname())]
+
+
+@case
+def udp_gro():
+    """Segments of one send come back together, with their size."""
+    with udp() as a, udp() as b:
+        before = b.getsockopt(socket.IPPROTO_UDP, UDP_GRO)
+        b.setsockopt(socket.IPPROTO_UDP, UDP_GRO, 1)
+        a.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 1000)
+        data = os.urandom(7300)
+        a.sendto(data, b.getsockname())
+        got, messages, flags, name = b.recvmsg(65536, 200)
+        seen = [(level, kind, struct.unpack("i", value)[0]) for level, kind, value in messages]
+        a.sendto(b"alone", b.getsockname())
+        alone, none, _, _ = b.recvmsg(65536, 200)
+        return [before, b.getsockopt(socket.IPPROTO_UDP, UDP_GRO), got == data, seen, flags, name == a.getsockname(),
+                alone.decode(), none]
+
+
+@case
+def udp_class_and_hops_both_ways():
+    with udp() as a, udp() as b:
+        for option in (RECVTOS, RECVTTL):
+            b.setsockopt(LEVEL, option, 1)
+        number = struct.Struct("i")
+        seen = []
+        for tos, ttl in ((0x28, 9), (0, 200)):
+            a.setsockopt(LEVEL, TOS, 0x10)
+            ask = [(LEVEL, TOS, number.pack(tos)), (LEVEL, TTL, number.pack(ttl))]
+            a.sendmsg([b"x"], ask, 0, b.getsockname())
+            _, messages, _, _ = b.recvmsg(10, 200)
+            seen.append(sorted((kind, len(value), value[0]) for _, kind, value in messages))
+        a.sendto(b"x", b.getsockname())
+        _, messages, _, _ = b.recvmsg(10, 200)
+        seen.append(sorted((kind, len(value), value[0]) for _, kind, value in messages))
+        refused = [outcome(a.sendmsg, [b"x"], [(LEVEL, kind, number.pack(value))], 0, b.getsockname())
+                   for kind, value in ((TOS, 256), (TTL, 256), (TTL, -2), (TOS, -2))]
+        return [seen, refused]
+
+
+def pktinfo(address):
+    packed = socket.inet_pton(FAMILY, address)
+    return packed + bytes(4) if SIX else bytes(4) + packed + bytes(4)
+
+
+@case
+def udp_pktinfo_chooses_the_source():
+    with socket.socket(FAMILY, socket.SOCK_DGRAM) as a, udp() as b:
+        a.bind(("::" if SIX else "0.0.0.0", 0))
+        b.setsockopt(LEVEL, RECVPKTINFO, 1)
+        sent = outcome(a.sendmsg, [b"x"], [(LEVEL, PKTINFO, pktinfo(HERE))], 0, b.getsockname())
+        _, messages, _, name = b.recvmsg(10, 200)
+        local = [HERE.encode() and socket.inet_pton(FAMILY, HERE) in value for _, kind, value in messages if kind == PKTINFO]
+        short = outcome(a.sendmsg, [b"x"], [(LEVEL, PKTINFO, b"\0" * 4)], 0, b.getsockname())
+        return [sent, name[0] == HERE, local, short]
+
+
+def error_of(messages):
+    """Of sock_extended_err what does not differ: errno, origin, type, code; and who told."""
+    for level, kind, value in messages:
+        if kind == RECVERR:
+            number, origin, what, code, _, info, _ = struct.unpack_from("IBBBBII", value)
+            at = 16 + (8 if SIX else 4)
+            told = socket.inet_ntop(FAMILY, value[at:at + (16 if SIX else 4)])
+            return [level, number, origin, what, code, info, told == HERE, len(value)]
+    return None
+
+
+@case
+def udp_error_queue():
+    with udp() as gone:
+        name = gone.getsockname()
+    with udp() as a:
+        a.setsockopt(LEVEL, RECVERR, 1)
+        empty = outcome(a.recvmsg, 10, 200, socket.MSG_ERRQUEUE)
+        a.sendto(b"into the void", name)
+        ready = soon(lambda: "POLLERR" in polled(a))
+        pending = outcome(a.recv, 1)
+        still = polled(a)
+        data, messages, flags, to = a.recvmsg(100, 200, socket.MSG_ERRQUEUE)
+        return [a.getsockopt(LEVEL, RECVERR), empty, ready, pending, still, data.decode(), error_of(messages),
+                flags == socket.MSG_ERRQUEUE, to[:2] == name[:2], polled(a), nothing_now(a),
+                outcome(a.recvmsg, 10, 200, socket.MSG_ERRQUEUE)]
+
+
+@case
+def udp_error_queue_of_two():
+    """What SO_ERROR says goes on with the queue."""
+    with udp() as gone:
+        name = gone.getsockname()
+    with udp() as a:
+        a.setsockopt(LEVEL, RECVERR, 1)
+        for data in (b"one", b"two"):
+            a.sendto(data, name)
+            soon(lambda: a.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) != 0)
+        first = a.recvmsg(100, 200, socket.MSG_ERRQUEUE)[0]
+        between = a.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        short, _, flags, _ = a.recvmsg(2, 200, socket.MSG_ERRQUEUE)
+        return [first.decode(), between, short.decode(), flags & socket.MSG_TRUNC == socket.MSG_TRUNC,
+                a.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), outcome(a.recvmsg, 1, 200, socket.MSG_ERRQUEUE)]

@@ -1,0 +1,227 @@
+// What a datagram may say beside its bytes: source and class of its own, segments, and the error queue that hears what
+// became of it. Both families.
+#include <ctime> // for the next one
+
+#include <linux/errqueue.h>
+
+#include "tests/protocols/host.hpp"
+
+using namespace test;
+using base::Error;
+using protocols::StackCounters;
+using sockbuf::SlotKind;
+
+namespace {
+
+Bytes numbered(std::size_t size)
+{
+    Bytes b(size);
+    for (std::size_t i = 0; i < size; ++i) {
+        b[i] = static_cast<unsigned char>(i * 5 + i / 253);
+    }
+    return b;
+}
+
+sockbuf::DatagramHeader header_to(const base::Endpoint& to, std::size_t size)
+{
+    sockbuf::DatagramHeader h{};
+    h.size = static_cast<std::uint16_t>(size);
+    h.port = to.port;
+    std::memcpy(h.addr, to.addr.bytes(), 16);
+    return h;
+}
+
+// A record whose header says what source it wants.
+void send_from(TestSocket& s, const base::IpAddr& source, const base::Endpoint& to, Bytes payload)
+{
+    sockbuf::DatagramHeader h = header_to(to, payload.size());
+    if (source.is_v4()) {
+        h.local_v4 = source.v4();
+    } else {
+        h.flags = sockbuf::datagram_has_source;
+        payload.insert(payload.end(), source.bytes(), source.bytes() + 16);
+    }
+    s.send_raw(h, payload);
+    s.look();
+}
+
+// Class octet of an Ethernet frame's IP header.
+unsigned class_of(const Bytes& frame)
+{
+    return frame[12] == 0x08 ? frame[15] : ((frame[14] & 0xfU) << 4 | frame[15] >> 4U);
+}
+
+struct Two : Pair {
+    explicit Two(unsigned cpus_a = 1)
+        : Pair(cpus_a, 2), server(world, b, SlotKind::datagram), client(world, a, SlotKind::datagram)
+    {
+        REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+        REQUIRE(client.bind(at("0.0.0.0", 0)) == Error::none);
+    }
+    TestSocket server;
+    TestSocket client;
+};
+
+void want_errors(TestSocket& s)
+{
+    REQUIRE(s.set(IPPROTO_IP, IP_RECVERR, 1) == Error::none);
+    if (over_v6()) {
+        REQUIRE(s.set(IPPROTO_IPV6, IPV6_RECVERR, 1) == Error::none);
+    }
+}
+
+} // namespace
+
+TEST_CASE("UDP_SEGMENT: one send becomes datagrams of the size asked for, and a last one of what is left")
+{
+    Two t;
+    Bytes payload = numbered(3500);
+    sockbuf::DatagramHeader h = header_to(at("10.0.0.2", 7), payload.size());
+    h.segment = 1000;
+    t.client.send_raw(h, payload);
+    t.client.look();
+    Bytes got;
+    std::size_t at = 0;
+    for (std::size_t size : {1000U, 1000U, 1000U, 500U}) {
+        REQUIRE(t.server.receive(got));
+        CHECK(got == Bytes(payload.begin() + static_cast<std::ptrdiff_t>(at),
+                         payload.begin() + static_cast<std::ptrdiff_t>(at + size)));
+        at += size;
+    }
+    CHECK(!t.server.receive(got));
+    CHECK(t.a.counted(&StackCounters::frag_out_datagrams) == 0);
+    h.segment = 3500; // it is one datagram
+    t.client.send_raw(h, payload);
+    t.client.look();
+    REQUIRE(t.server.receive(got));
+    CHECK(got == payload);
+    CHECK(t.a.packets_in_use() + t.b.packets_in_use() == 0);
+}
+
+TEST_CASE("UDP_SEGMENT: a segment must fit the path, and there is a most of them")
+{
+    Two t;
+    Bytes payload = numbered(4000);
+    sockbuf::DatagramHeader h = header_to(at("10.0.0.2", 7), payload.size());
+    h.segment = over_v6() ? 1453 : 1473;
+    t.client.send_raw(h, payload);
+    t.client.look();
+    CHECK(t.client.take_error() == EMSGSIZE);
+    --h.segment;
+    t.client.send_raw(h, payload);
+    t.client.look();
+    CHECK(t.client.take_error() == 0);
+    CHECK(t.a.counted(&StackCounters::udp_out) == 3);
+    h.size = sockbuf::datagram_segments_max + 1;
+    h.segment = 1; // the client has refused this: whoever writes it is no honest one
+    t.client.send_raw(h, numbered(h.size));
+    t.client.look();
+    CHECK(t.client.slot.owner.snd_broken.load() == 1);
+}
+
+TEST_CASE("IP_PKTINFO: a datagram chooses its source, which must be an address of this host")
+{
+    Two t;
+    TestSocket here(t.world, t.a, SlotKind::datagram);
+    REQUIRE(here.bind(at("127.0.0.1", 9)) == Error::none);
+    send_from(t.client, ip("10.0.0.1"), at("127.0.0.1", 9), numbered(3));
+    Bytes got;
+    base::Endpoint from;
+    REQUIRE(here.receive(got, &from));
+    CHECK(from.addr == ip("10.0.0.1")); // and not the loopback address that the route has
+    CHECK(got == numbered(3));
+    send_from(t.client, ip("10.0.0.77"), at("10.0.0.2", 7), numbered(3));
+    CHECK(t.client.take_error() == EINVAL);
+    CHECK(!t.server.receive(got));
+    sockbuf::DatagramHeader h = header_to(at("10.0.0.2", 7), 3);
+    h.interface = 99;
+    t.client.send_raw(h, numbered(3));
+    t.client.look();
+    CHECK(t.client.take_error() == ENETUNREACH);
+    h.interface = static_cast<std::uint16_t>(t.a.eth->index);
+    t.client.send_raw(h, numbered(3));
+    t.client.look();
+    CHECK(t.server.receive(got));
+}
+
+TEST_CASE("the class of one datagram goes before the socket's, zero too")
+{
+    Two t;
+    REQUIRE(t.client.set(IPPROTO_IP, IP_TOS, 0x20) == Error::none);
+    if (over_v6()) {
+        REQUIRE(t.client.set(IPPROTO_IPV6, IPV6_TCLASS, 0x20) == Error::none);
+    }
+    t.client.send(numbered(1), at("10.0.0.2", 7));
+    CHECK(class_of(t.a.link->sent.back()) == 0x20);
+    for (std::uint8_t tos : {std::uint8_t{0x58}, std::uint8_t{0}}) {
+        sockbuf::DatagramHeader h = header_to(at("10.0.0.2", 7), 1);
+        h.flags = sockbuf::datagram_has_tos;
+        h.tos = tos;
+        t.client.send_raw(h, numbered(1));
+        t.client.look();
+        CHECK(class_of(t.a.link->sent.back()) == tos);
+    }
+}
+
+TEST_CASE("IP_RECVERR: the error queue says which datagram met what, and who said so; connected or not")
+{
+    Two t(2);
+    want_errors(t.client);
+    t.client.send(numbered(20), at("10.0.0.2", 99));
+    t.world.advance(base::millis(10));
+    CHECK(t.client.take_error() == ECONNREFUSED); // not connected: without the option nobody would be told
+    sockbuf::DatagramError e;
+    base::Endpoint to;
+    Bytes quoted;
+    REQUIRE(t.client.receive_error(e, to, quoted));
+    CHECK(to == at("10.0.0.2", 99));
+    CHECK(quoted == numbered(20));
+    CHECK(e.error == ECONNREFUSED);
+    CHECK(e.origin == (over_v6() ? SO_EE_ORIGIN_ICMP6 : SO_EE_ORIGIN_ICMP));
+    CHECK(e.type == (over_v6() ? 1 : 3));
+    CHECK(e.code == (over_v6() ? 4 : 3));
+    CHECK(base::IpAddr::v6(e.offender) == ip("10.0.0.2"));
+    CHECK(!t.client.receive_error(e, to, quoted));
+    REQUIRE(t.client.close() == Error::none);
+    CHECK(t.client.lanes_made == 0);
+}
+
+TEST_CASE("IP_RECVERR: an error queue that nobody reads is full some time, and datagrams go on")
+{
+    Two t;
+    want_errors(t.client);
+    for (int i = 0; i < 20; ++i) { // within the peer's limits of errors
+        t.client.send(numbered(1000), at("10.0.0.2", 99));
+        t.world.advance(base::seconds(1));
+    }
+    sockbuf::DatagramError e;
+    base::Endpoint to;
+    Bytes quoted;
+    std::uint64_t held = 0;
+    while (t.client.receive_error(e, to, quoted)) {
+        ++held;
+    }
+    std::uint64_t lost = t.a.counted(&StackCounters::udp_errors_dropped);
+    CHECK(held > 0);
+    CHECK(held + lost == t.a.counted(&StackCounters::udp_errors_in));
+    t.client.send(numbered(1), at("10.0.0.2", 7));
+    Bytes got;
+    CHECK(t.server.receive(got));
+}
+
+TEST_CASE("a datagram that may not be cut and is too long tells the error queue the path's MTU")
+{
+    Two t;
+    want_errors(t.client);
+    REQUIRE(t.client.set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO) == Error::none);
+    t.client.send(numbered(1600), at("10.0.0.2", 7));
+    CHECK(t.client.take_error() == EMSGSIZE);
+    sockbuf::DatagramError e;
+    base::Endpoint to;
+    Bytes quoted;
+    REQUIRE(t.client.receive_error(e, to, quoted));
+    CHECK(e.origin == SO_EE_ORIGIN_LOCAL);
+    CHECK(e.info == 1500);
+    CHECK(to == at("10.0.0.2", 7));
+    CHECK(quoted.empty());
+}
