@@ -274,7 +274,21 @@ TEST_CASE("transmitted vnet headers say what the kernel needs")
             5000, 0x10, [](netmsg::Packet& p) { p.csum = netmsg::Csum::valid; }, h));
         CHECK_FALSE(make(
             5000, 0x10, [](netmsg::Packet& p) { p.csum_start = 6000; }, h));
+        // UDP's header is 8 bytes, whatever stands behind it.
+        auto udp = [](netmsg::Packet& p) { p.gso = netmsg::Gso::udp; };
+        REQUIRE(make(5000, 0x10, udp, h));
+        CHECK(h.flags == 1);
+        CHECK(h.gso_type == 5);
+        CHECK(h.hdr_len == 34 + 8);
+        CHECK(h.gso_size == 1448);
+        REQUIRE(make(1448 - 24, 0x10, udp, h)); // the 32 bytes of TCP's header less UDP's 8 are payload here
+        CHECK(h.gso_type == 0);
         CHECK_FALSE(make(
-            5000, 0x10, [](netmsg::Packet& p) { p.gso = netmsg::Gso::udp; }, h));
+            5000, 0x10,
+            [](netmsg::Packet& p) {
+                p.gso = netmsg::Gso::udp;
+                p.csum = netmsg::Csum::valid;
+            },
+            h));
     });
 }
