@@ -16,6 +16,7 @@ enum class Error : std::int32_t {
     no_memory = ENOMEM,
     access = EACCES,
     fault = EFAULT,
+    no_device = ENODEV,
     invalid = EINVAL,
     broken_pipe = EPIPE,
     not_socket = ENOTSOCK,

@@ -14,16 +14,22 @@ namespace client {
 
 namespace {
 
+// An option may have made netd create the socket before: it has its port and its ring only once it is bound.
+bool is_bound(SocketSlot& slot)
+{
+    return state_of(slot) != SlotState::granted && slot.info.local_port != 0;
+}
+
 int create_at_netd(Session& s, SocketSlot& slot, Sock k)
 {
-    if (state_of(slot) != SlotState::granted) {
+    if (is_bound(slot)) {
         return 0;
     }
     sockbuf::Request r = make_request(slot, k, sockbuf::Op::bind);
     set_endpoint(r, {family_of(slot) == AF_INET6 ? base::IpAddr{} : base::IpAddr::any_v4(), 0});
     int rc = call_netd(s, slot, k, r);
     // Two threads may send first at once; the loser finds it bound.
-    return rc == -EINVAL && state_of(slot) != SlotState::granted ? 0 : rc;
+    return rc == -EINVAL && is_bound(slot) ? 0 : rc;
 }
 
 int read_destination(SocketSlot& slot, const msghdr& m, sockbuf::DatagramHeader& h)

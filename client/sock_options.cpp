@@ -9,6 +9,7 @@
 #include <cstring>
 
 #include "client/control.hpp"
+#include "client/group_options.hpp"
 #include "client/transfer.hpp"
 
 namespace client {
@@ -263,6 +264,14 @@ int sock_setsockopt(Session& s, Sock k, int level, int name, const void* value, 
     int rc = 0;
     if (set_locally(*slot, level, name, value, len, rc)) {
         return rc;
+    }
+    sockbuf::GroupRequest group{};
+    if (is_group_request(level, name)) {
+        if (int error = read_group_request(name, value, len, group)) {
+            return error;
+        }
+        value = &group;
+        len = sizeof group;
     }
     if (len > sockbuf::request_data_max) {
         return -EINVAL; // no option netd knows is that long

@@ -6,6 +6,7 @@
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/multicast/group_jobs.hpp"
 #include "protocols/neighbor.hpp"
 #include "protocols/port_table.hpp"
 #include "protocols/reassembly.hpp"
@@ -43,7 +44,8 @@ Domain::Domain(Stack& of_stack, lwkt::Cpu& of_cpu, std::uint64_t seed)
       icmp(std::make_unique<IcmpState>(*this)), tcp_ports(std::make_unique<PortTable>()),
       udp_ports(std::make_unique<PortTable>()), udp(std::make_unique<UdpState>(*this)),
       tcp(std::make_unique<TcpState>(*this)), reassembly(std::make_unique<ReassemblyState>(*this)),
-      ipv6(std::make_unique<Ipv6State>(*this)), wheel_poller_(std::make_unique<WheelPoller>(*this))
+      ipv6(std::make_unique<Ipv6State>(*this)), groups(std::make_unique<GroupState>(*this)),
+      wheel_poller_(std::make_unique<WheelPoller>(*this))
 {
 }
 

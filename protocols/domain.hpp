@@ -25,6 +25,7 @@ struct Ipv4State;       // protocols/ipv4.hpp: identification, path MTUs
 struct Ipv6State;       // protocols/ipv6.hpp: addresses, prefixes, routers
 struct ReassemblyState; // protocols/reassembly.hpp
 struct IcmpState;       // protocols/icmp.hpp: rate limits
+struct GroupState;      // protocols/multicast/groups.hpp
 struct UdpState;        // protocols/udp/udp_state.hpp
 struct TcpState;        // protocols/tcp/tcp_domain.hpp: PCB table, listeners, SYN cache, TIME-WAIT; TcpState(Domain&)
 struct PortTable;       // protocols/port_table.hpp: explicit binds, replicated on every CPU
@@ -65,6 +66,7 @@ struct Domain {
     std::unique_ptr<TcpState> tcp;
     std::unique_ptr<ReassemblyState> reassembly;
     std::unique_ptr<Ipv6State> ipv6;
+    std::unique_ptr<GroupState> groups;
 
 private:
     class WheelPoller;

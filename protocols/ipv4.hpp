@@ -35,6 +35,11 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p);
 // Continues with a datagram (or fragment) addressed to this host that may belong to another CPU: steers, reassembles,
 // delivers. data at the IP header, trimmed. Takes the packet.
 void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h);
+// A packet of ours to a group comes back, as if it had arrived on the interface by which it leaves; header at data. The
+// packet stays the caller's.
+void ipv4_loop(Domain& d, const Route& route, const netmsg::Packet& p);
+// The same for either family: a copy as it arrives, sent as a message to this CPU, so that input never nests.
+void ip_loop(Domain& d, const Route& route, const netmsg::Packet& p, lwkt::Message::Dispatch next);
 // Sends the packet to another CPU, which calls `next` with it; drops and counts when shed or forwarded too often.
 void ipv4_forward(
     Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed = lwkt::Shed::early);

@@ -5,7 +5,9 @@
 #include "base/plant.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/reassembly.hpp"
+#include "protocols/wire/igmp.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 
 namespace protocols {
@@ -144,6 +146,9 @@ void deliver(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header
     case wire::protocol_icmp:
         icmp_input(d, ip, p);
         return;
+    case wire::protocol_igmp:
+        igmp_input(d, ip, p);
+        return;
     default:
         icmp_send_unreachable(d, ip, p, wire::unreachable_protocol);
         drop(p, d.counters.ip_in_unknown_protocol);
@@ -201,6 +206,25 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
     }
     p.hops = 0;
     ipv4_steer(d, in, p, *h);
+}
+
+void ip_loop(Domain& d, const Route& route, const netmsg::Packet& p, lwkt::Message::Dispatch next)
+{
+    netmsg::Packet* copy = d.stack.pool().clone(p);
+    if (copy == nullptr) {
+        return count(d.counters.ip_out_no_memory);
+    }
+    copy->netif = route.interface->netif;
+    copy->stamp = d.now();
+    copy->broadcast = true;
+    copy->csum = netmsg::Csum::valid; // never left this host
+    copy->hops = 0;
+    ipv4_forward(d, d.id(), *copy, next);
+}
+
+void ipv4_loop(Domain& d, const Route& route, const netmsg::Packet& p)
+{
+    ip_loop(d, route, p, resume);
 }
 
 void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)

@@ -3,6 +3,7 @@
 #include "base/endian.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/ethernet.hpp"
@@ -67,6 +68,9 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     wire::emit_ipv4(p.push(wire::ipv4_header_bytes), h);
     p.l3 = p.data;
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ipv4_header_bytes);
+    if (ip.loop_group && groups_admit(d, ip.destination, route.interface->index, ip.source)) {
+        ipv4_loop(d, route, p);
+    }
     if (!fits) {
         return ipv4_fragment(d, route, h, p);
     }

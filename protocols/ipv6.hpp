@@ -85,7 +85,7 @@ struct Ipv6State {
     std::vector<Ipv6Link> links; // by interface index - 1
     std::array<std::uint32_t, id6_slots> next_id;
     base::SipKey label_key; // flow labels (RFC 6437)
-    struct Job;             // ipv6_jobs.cpp: what this CPU sends by the clock: probes, solicitations, reports
+    struct Job;             // ipv6_jobs.cpp: what this CPU sends by the clock: probes, solicitations
     std::list<Job> jobs;
 };
 
@@ -111,6 +111,7 @@ std::uint32_t ipv6_flow_label(const Domain& d, const base::FourTuple& flow);
 
 // From the link layer, on the CPU where the packet arrived; data at the IP header. Takes the packet.
 void ipv6_input(Domain& d, Interface& in, netmsg::Packet& p);
+void ipv6_loop(Domain& d, const Route& route, const netmsg::Packet& p); // as ipv4_loop
 // The IpIn of a packet whose l3 is a header that was validated before.
 IpIn ipv6_describe(Domain& d, const netmsg::Packet& p, std::uint8_t protocol);
 // Behind ip_output: the same for IPv6.
@@ -143,7 +144,12 @@ void nd_send(Domain& d, Interface& out, const base::IpAddr& source, const base::
 base::Instant ipv6_start_detection(Domain& d, const Interface& in, const base::IpAddr& a);
 void ipv6_stop_detection(Domain& d, const base::IpAddr& a);
 void ipv6_start_solicitation(Domain& d, const Interface& in); // for routers, where this CPU is the interface's
-void mld_answer(Domain& d, Interface& in, base::Micros within);
+// The solicited-node groups of the interface's addresses, as they are on the wire.
+std::vector<base::IpAddr> ipv6_solicited_groups(Domain& d, const Interface& in);
+// Sends an ICMPv6 message (behind `extension_bytes` of extension header) with its checksum and an IPv6 header; `to` as
+// for nd_send.
+void ipv6_send_on_link(Domain& d, Interface& out, const base::IpAddr& source, const base::IpAddr& destination,
+    const base::MacAddr* to, std::uint8_t hop_limit, std::uint32_t extension_bytes, netmsg::Packet& p);
 
 // Copies the packet's bytes to every other CPU, which calls `next` with its copy; false when some CPU got none.
 bool tell_all_cpus(Domain& d, const netmsg::Packet& p, lwkt::Message::Dispatch next);

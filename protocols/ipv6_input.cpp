@@ -259,6 +259,11 @@ IpIn ipv6_describe(Domain& d, const netmsg::Packet& p, std::uint8_t protocol)
     return describe(*h, in, p, protocol);
 }
 
+void ipv6_loop(Domain& d, const Route& route, const netmsg::Packet& p)
+{
+    ip_loop(d, route, p, resume);
+}
+
 void ipv6_input(Domain& d, Interface& in, netmsg::Packet& p)
 {
     base::assert_on(d.cpu.owner());

@@ -1,6 +1,6 @@
 // What a CPU sends by the clock for IPv6: probes for duplicate addresses (RFC 4862 5.4) with the reports that join the
-// address's group (RFC 3810 6.1), solicitations for routers (RFC 4861 6.3.7), answers to multicast queries (RFC 3810
-// 6.2). Each is done by one CPU, which address or interface decides. Owner: the domain's CPU.
+// address's group (RFC 3810 6.1), solicitations for routers (RFC 4861 6.3.7). Each is done by one CPU, which address or
+// interface decides. Owner: the domain's CPU.
 #include <algorithm>
 #include <cstring>
 
@@ -8,10 +8,10 @@
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/ethernet.hpp"
-#include "protocols/wire/mld.hpp"
 
 namespace protocols {
 
@@ -23,13 +23,7 @@ constexpr std::uint32_t first_delay_us = 1'000'000;                // RFC 4861 1
 constexpr unsigned reports_to_join = 2;                            // RFC 3810 9.1: the robustness variable
 constexpr std::uint8_t nd_hop_limit = 255;
 
-base::IpAddr mld_routers()
-{
-    static constexpr unsigned char b[16] = {0xff, 0x02, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x16};
-    return base::IpAddr::v6(b);
-}
-
-enum class Kind : std::uint8_t { detect, solicit, report };
+enum class Kind : std::uint8_t { detect, solicit };
 
 } // namespace
 
@@ -49,62 +43,6 @@ using Job = Ipv6State::Job;
 Interface& interface_of(const Job& j)
 {
     return *j.domain.stack.interfaces()[j.interface - 1];
-}
-
-// A message behind `extension_bytes` of extension header: with its checksum and an IPv6 header to `to`; null = to
-// whom the destination says.
-void transmit(Domain& d, Interface& out, const base::IpAddr& source, const base::IpAddr& destination,
-    const base::MacAddr* to, std::uint8_t hop_limit, std::uint32_t extension_bytes, netmsg::Packet& p)
-{
-    std::byte* icmp = p.data + extension_bytes;
-    std::uint32_t bytes = p.size - extension_bytes;
-    auto sum = wire::pseudo_header(source, destination, wire::protocol_icmp6, bytes);
-    sum.add(icmp, bytes);
-    base::store_be16(icmp + 2, sum.finish());
-    wire::Ipv6Header h;
-    h.payload_bytes = static_cast<std::uint16_t>(p.size);
-    h.next_header = extension_bytes != 0 ? wire::next_hop_by_hop : wire::protocol_icmp6;
-    h.hop_limit = hop_limit;
-    h.source = source.on_wire();
-    h.destination = destination.on_wire();
-    wire::emit_ipv6(p.push(wire::ipv6_header_bytes), h);
-    p.l3 = p.data;
-    p.csum = netmsg::Csum::valid;
-    if (to == nullptr) {
-        ipv6_transmit(d, Route{&out, destination, source, out.netif->info().mtu}, p);
-        return;
-    }
-    count(d.counters.ip6_out);
-    link_transmit(out, *to, wire::ethertype_ipv6, p);
-}
-
-void send_report(Domain& d, Interface& out, std::uint8_t type, const std::vector<base::IpAddr>& groups)
-{
-    netmsg::Packet* p = groups.empty() ? nullptr : d.stack.pool().allocate();
-    if (p == nullptr) {
-        return;
-    }
-    wire::emit_router_alert(p->put(wire::router_alert_bytes), wire::protocol_icmp6);
-    wire::emit_mld2_report(p->put(wire::mld_report_bytes), static_cast<std::uint16_t>(groups.size()));
-    for (const base::IpAddr& g : groups) {
-        wire::emit_mld2_record(p->put(wire::mld_record_bytes), type, g);
-    }
-    count(d.counters.mld_out_reports);
-    // RFC 3590 4: "::" is the source while there is no other
-    transmit(d, out, ipv6_link_source(d, out), mld_routers(), nullptr, 1, wire::router_alert_bytes, *p);
-}
-
-std::vector<base::IpAddr> groups_of(Domain& d, const Interface& in)
-{
-    std::vector<base::IpAddr> groups;
-    for (const Ipv6Address& a : d.ipv6->addresses) {
-        base::IpAddr group = wire::solicited_node(a.addr);
-        bool ours = a.interface == in.index && !a.duplicate && a.valid_until > d.now();
-        if (ours && std::find(groups.begin(), groups.end(), group) == groups.end()) {
-            groups.push_back(group);
-        }
-    }
-    return groups;
 }
 
 void probe(Domain& d, Interface& out, const base::IpAddr& address)
@@ -137,7 +75,7 @@ std::optional<base::Micros> run(Domain& d, Job& j)
     case Kind::detect: {
         unsigned probes = d.stack.options().duplicate_probes;
         if (step < reports_to_join) {
-            send_report(d, out, wire::mld_to_exclude, {wire::solicited_node(j.address)});
+            mld_send_record(d, out, {wire::RecordType::to_exclude, wire::solicited_node(j.address), {}});
         }
         if (step < probes) {
             probe(d, out, j.address);
@@ -150,9 +88,6 @@ std::optional<base::Micros> run(Domain& d, Job& j)
         }
         solicit_routers(d, out);
         return j.step < router_solicitations_max ? std::optional{router_solicitation_gap} : std::nullopt;
-    case Kind::report:
-        send_report(d, out, wire::mld_is_exclude, groups_of(d, out));
-        return std::nullopt;
     }
     return std::nullopt;
 }
@@ -219,18 +154,42 @@ void ipv6_start_solicitation(Domain& d, const Interface& in)
     }
 }
 
-void mld_answer(Domain& d, Interface& in, base::Micros within)
+std::vector<base::IpAddr> ipv6_solicited_groups(Domain& d, const Interface& in)
 {
-    auto bound = static_cast<std::uint32_t>(std::clamp<std::int64_t>(within.count(), 1, 0x7fffffff));
-    base::Instant at = d.now() + base::Micros{d.random.below(bound)};
-    for (Job& j : d.ipv6->jobs) {
-        if (j.kind == Kind::report && j.interface == in.index) { // RFC 3810 6.2: the sooner answer covers both
-            d.wheel.arm(j, std::min(at, static_cast<lwkt::Timer&>(j).deadline()));
-            return;
+    std::vector<base::IpAddr> groups;
+    for (const Ipv6Address& a : d.ipv6->addresses) {
+        base::IpAddr group = wire::solicited_node(a.addr);
+        bool ours = a.interface == in.index && !a.duplicate && a.valid_until > d.now();
+        if (ours && std::find(groups.begin(), groups.end(), group) == groups.end()) {
+            groups.push_back(group);
         }
     }
-    Job& j = d.ipv6->jobs.emplace_back(d, Kind::report, in.index, base::IpAddr{});
-    d.wheel.arm(j, at);
+    return groups;
+}
+
+void ipv6_send_on_link(Domain& d, Interface& out, const base::IpAddr& source, const base::IpAddr& destination,
+    const base::MacAddr* to, std::uint8_t hop_limit, std::uint32_t extension_bytes, netmsg::Packet& p)
+{
+    std::byte* icmp = p.data + extension_bytes;
+    std::uint32_t bytes = p.size - extension_bytes;
+    auto sum = wire::pseudo_header(source, destination, wire::protocol_icmp6, bytes);
+    sum.add(icmp, bytes);
+    base::store_be16(icmp + 2, sum.finish());
+    wire::Ipv6Header h;
+    h.payload_bytes = static_cast<std::uint16_t>(p.size);
+    h.next_header = extension_bytes != 0 ? wire::next_hop_by_hop : wire::protocol_icmp6;
+    h.hop_limit = hop_limit;
+    h.source = source.on_wire();
+    h.destination = destination.on_wire();
+    wire::emit_ipv6(p.push(wire::ipv6_header_bytes), h);
+    p.l3 = p.data;
+    p.csum = netmsg::Csum::valid;
+    if (to == nullptr) {
+        ipv6_transmit(d, Route{&out, destination, source, out.netif->info().mtu}, p);
+        return;
+    }
+    count(d.counters.ip6_out);
+    link_transmit(out, *to, wire::ethertype_ipv6, p);
 }
 
 void nd_send(Domain& d, Interface& out, const base::IpAddr& source, const base::IpAddr& destination,
@@ -248,7 +207,7 @@ void nd_send(Domain& d, Interface& out, const base::IpAddr& source, const base::
     } else if (m.type == wire::nd_neighbor_advertisement) {
         count(d.counters.nd_out_advertisements);
     }
-    transmit(d, out, source, destination, to, nd_hop_limit, 0, *p);
+    ipv6_send_on_link(d, out, source, destination, to, nd_hop_limit, 0, *p);
 }
 
 bool tell_all_cpus(Domain& d, const netmsg::Packet& p, lwkt::Message::Dispatch next)

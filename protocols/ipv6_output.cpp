@@ -4,6 +4,7 @@
 
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
 #include "protocols/wire/ethernet.hpp"
 
@@ -100,6 +101,10 @@ base::Error ipv6_output(Domain& d, const Route& route, const IpOut& ip, netmsg::
     wire::emit_ipv6(p.push(wire::ipv6_header_bytes), h);
     p.l3 = p.data;
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ipv6_header_bytes);
+    if (ip.loop_group &&
+        groups_admit(d, ip.destination.in_zone(route.interface->index), route.interface->index, ip.source)) {
+        ipv6_loop(d, route, p);
+    }
     if (!fits) {
         return fragment(d, route, h, p);
     }

@@ -3,6 +3,7 @@
 // what a router says is told to every CPU (nd_router.cpp).
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
 #include "protocols/wire/mld.hpp"
 
@@ -164,8 +165,10 @@ void mld_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     if (!q || !believed || !ip.interface->netif->info().ethernet) {
         return drop(p, d.counters.nd_in_malformed);
     }
-    count(d.counters.mld_in_queries);
-    mld_answer(d, *ip.interface, base::millis(q->response_ms));
+    if (q->version == 1) {
+        group_tell_version(d, p, true);
+    }
+    group_query(d, *ip.interface, true, *q);
     p.free();
 }
 

@@ -145,6 +145,7 @@ struct IpOut {
     std::uint8_t ttl = 64;
     std::uint8_t tos = 0;
     bool dont_fragment = true;
+    bool loop_group = false;      // members on this host get a copy (IP_MULTICAST_LOOP)
     std::uint32_t flow_label = 0; // IPv6
 };
 

@@ -14,6 +14,7 @@ namespace protocols {
     X(eth_malformed, "eth.malformed")                                                                                  \
     X(eth_not_ours, "eth.not_ours")                                                                                    \
     X(eth_unknown_type, "eth.unknown_type")                                                                            \
+    X(eth_other_vlan, "eth.other_vlan")                                                                                \
     X(arp_malformed, "arp.malformed")                                                                                  \
     X(arp_in_requests, "arp.in_requests")                                                                              \
     X(arp_in_replies, "arp.in_replies")                                                                                \
@@ -92,11 +93,13 @@ namespace protocols {
     X(nd_out_router_solicitations, "nd.out_router_solicitations")                                                      \
     X(nd_duplicates, "nd.duplicates")                                                                                  \
     X(nd_conflicts, "nd.conflicts")                                                                                    \
-    X(mld_in_queries, "mld.in_queries")                                                                                \
-    X(mld_out_reports, "mld.out_reports")                                                                              \
+    X(group_in_queries, "group.in_queries")                                                                            \
+    X(group_in_ignored, "group.in_ignored")                                                                            \
+    X(group_out_reports, "group.out_reports")                                                                          \
     X(udp_in, "udp.in")                                                                                                \
     X(udp_in_malformed, "udp.in_malformed")                                                                            \
     X(udp_in_bad_checksum, "udp.in_bad_checksum")                                                                      \
+    X(udp_in_no_member, "udp.in_no_member")                                                                            \
     X(udp_in_no_port, "udp.in_no_port")                                                                                \
     X(udp_in_ring_full, "udp.in_ring_full")                                                                            \
     X(udp_in_shut_down, "udp.in_shut_down")                                                                            \

@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 6;
+inline constexpr std::uint32_t abi_version = 7;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -198,6 +198,14 @@ struct alignas(64) Request {
 };
 static_assert(sizeof(Request) == 128);
 inline constexpr std::uint32_t request_data_max = 72;
+
+// The value of the options MCAST_JOIN_GROUP to MCAST_LEAVE_SOURCE_GROUP, whose structures are too long for a request.
+struct GroupRequest {
+    unsigned char group[16];
+    unsigned char source[16];
+    std::uint32_t interface; // index, 0 = as the route says
+};
+static_assert(sizeof(GroupRequest) <= request_data_max);
 
 inline constexpr std::uint32_t request_slots = 256;
 // One per process and CPU; producer = the process (its threads take turns under `lock`), consumer = that CPU.

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "client/preload/calls.hpp"
+#include "client/preload/decide.hpp"
 #include "client/preload/preload_report.hpp"
 
 using namespace preload;
@@ -245,12 +246,60 @@ PRELOAD_CALL int getsockopt(int fd, int level, int name, void* value, socklen_t*
     return outcome(client::sock_getsockopt(session_of_netd(), e->sock, level, name, value, len));
 }
 
+namespace {
+
+// The interface that an option about groups names by its address; false when it names none.
+bool names_interface(int level, int name, const void* value, socklen_t len, sockaddr_in& out)
+{
+    if (level != IPPROTO_IP || value == nullptr) {
+        return false;
+    }
+    std::size_t at = 0;
+    switch (name) {
+    case IP_MULTICAST_IF:
+        at = len < sizeof(ip_mreq) ? 0 : offsetof(ip_mreq, imr_interface);
+        break;
+    case IP_ADD_MEMBERSHIP:
+        at = offsetof(ip_mreq, imr_interface);
+        break;
+    case IP_ADD_SOURCE_MEMBERSHIP:
+    case IP_BLOCK_SOURCE:
+        at = offsetof(ip_mreq_source, imr_interface);
+        break;
+    default:
+        return false;
+    }
+    if (len < at + sizeof out.sin_addr) {
+        return false;
+    }
+    out.sin_family = AF_INET;
+    std::memcpy(&out.sin_addr, static_cast<const std::byte*>(value) + at, sizeof out.sin_addr);
+    return out.sin_addr.s_addr != htonl(INADDR_ANY);
+}
+
+// A group by an interface of netd's makes the socket netd's, as a bind to its address does; by another one it decides
+// nothing.
+void settle_by_group(Held& h, int fd, int level, int name, const void* value, socklen_t len)
+{
+    sockaddr_in by{};
+    client::Session* s = names_interface(level, name, value, len, by) ? session() : nullptr;
+    base::Endpoint at{base::IpAddr::v4(ntohl(by.sin_addr.s_addr)), 0};
+    if (s != nullptr && decide(s->view.layout(), settings().kernel_rules, at, Use::bind, false).netd) {
+        settle(fd, *h.get(), "setsockopt", reinterpret_cast<const sockaddr*>(&by), sizeof by, Use::bind);
+    }
+}
+
+} // namespace
+
 PRELOAD_CALL int setsockopt(int fd, int level, int name, const void* value, socklen_t len) __THROW
 {
     if (peek(fd) == nullptr) {
         return real.setsockopt(fd, level, name, value, len);
     }
     Held h(fd);
+    if (h.in(EntryState::undecided) != nullptr) {
+        settle_by_group(h, fd, level, name, value, len);
+    }
     if (Entry* e = h.netd()) {
         return outcome(client::sock_setsockopt(session_of_netd(), e->sock, level, name, value, len));
     }

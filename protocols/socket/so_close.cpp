@@ -2,6 +2,7 @@
 // before the protocol is told: so a bind that follows is ordered behind it.
 #include <sys/socket.h>
 
+#include "protocols/multicast/groups.hpp"
 #include "protocols/socket/so_message.hpp"
 
 namespace protocols {
@@ -33,6 +34,7 @@ base::Error close_visit(Domain& d, SocketMsg& m)
     }
     if (!is_stream(so)) {
         udp_detach_here(d, so);
+        groups_update_here(d, so, {});
     }
     ports_of(d, so).release(&so);
     return base::Error::none;
@@ -94,13 +96,10 @@ void so_close(Domain& d, SocketMsg& m)
         return so_complete(m, base::Error::none); // an abort behind a disconnect that has ended: detached already
     }
     if (m.op == SocketOp::disconnect && !is_stream(so)) {
-        so_look_send(d, so); // what was published is sent
-        while (so.udp != nullptr && so.snd_acked < so.snd_limit) {
-            udp_usr_send(d, so);
-        }
+        so_send_published(d, so);
     }
     so.app_closed = true;
-    if (so.bound_port) {
+    if (so.bound_port || !so.groups.empty()) {
         so_walk(d, m, close_walk);
     } else {
         close_done(d, m);

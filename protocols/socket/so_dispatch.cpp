@@ -28,8 +28,13 @@ constexpr Walk listener_walk{listener_visit, nullptr, [](Domain&, SocketMsg& m) 
 void set_option(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
+    if (!is_stream(so)) {
+        so_send_published(d, so); // with the options that it was written under
+    }
+    std::size_t joined = so.groups.size();
     base::Error error = so_set_option(d, so, m.level, m.name, m.option, m.size);
-    if (error == base::Error::none && !is_stream(so) && so.bound_port) {
+    bool told = so.bound_port || joined != 0 || !so.groups.empty();
+    if (error == base::Error::none && !is_stream(so) && told) {
         return so_walk(d, m, option_walk);
     }
     if (error == base::Error::none && so.listening) { // as Linux: children take what holds when they are made
@@ -96,6 +101,14 @@ void so_look_send(Domain& d, Socket& so)
         udp_usr_send(d, so);
     } else if (so.tcb != nullptr) {
         tcp_usr_send(d, so);
+    }
+}
+
+void so_send_published(Domain& d, Socket& so)
+{
+    so_look_send(d, so);
+    while (so.udp != nullptr && so.snd_acked < so.snd_limit) {
+        udp_usr_send(d, so);
     }
 }
 

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "protocols/ipv4.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/socket/so_message.hpp"
 
 namespace protocols {
@@ -40,6 +41,8 @@ constexpr Flag flags[] = {
     {IPPROTO_IPV6, IPV6_RECVERR, &SocketOptions::recv_error6},
     {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &SocketOptions::bind_no_port},
     {IPPROTO_IP, IP_MULTICAST_LOOP, &SocketOptions::multicast_loop},
+    {IPPROTO_IP, IP_MULTICAST_ALL, &SocketOptions::multicast_all},
+    {IPPROTO_IPV6, IPV6_MULTICAST_ALL, &SocketOptions::multicast_all6},
     {IPPROTO_IPV6, IPV6_V6ONLY, &SocketOptions::v6_only},
     {IPPROTO_IPV6, IPV6_RECVPKTINFO, &SocketOptions::ipv6_recvpktinfo},
     {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &SocketOptions::ipv6_recvhoplimit},
@@ -201,27 +204,6 @@ base::Error set_ip_level(Socket& so, int name, int v)
     }
 }
 
-// Groups: datagrams to a group are taken by whoever is bound to its port; membership is only checked for form.
-base::Error set_group(Socket& so, int name, const void* value, std::uint32_t size)
-{
-    ip_mreqn request{};
-    if (size < sizeof(ip_mreq) && !(name == IP_MULTICAST_IF && size >= sizeof(in_addr))) {
-        return base::Error::invalid;
-    }
-    if (is_stream(so)) {
-        return base::Error::invalid;
-    }
-    if (name == IP_MULTICAST_IF) {
-        bool bare = size < sizeof(ip_mreq);
-        std::memcpy(bare ? &request.imr_address : static_cast<void*>(&request), value,
-            bare ? sizeof(in_addr) : std::min<std::size_t>(size, sizeof request));
-        so.options.multicast_v4 = ntohl(request.imr_address.s_addr);
-        return base::Error::none;
-    }
-    std::memcpy(&request, value, sizeof(ip_mreq));
-    return IN_MULTICAST(ntohl(request.imr_multiaddr.s_addr)) ? base::Error::none : base::Error::invalid;
-}
-
 base::Error set_v6_level(Socket& so, int name, int v)
 {
     if (so.family != AF_INET6) {
@@ -336,6 +318,8 @@ base::Error get_v6_level(Domain& d, const Socket& so, int name, void* value, std
         return write_int(so.options.ttl, value, size);
     case IPV6_MULTICAST_HOPS:
         return write_int(so.options.multicast_ttl, value, size);
+    case IPV6_MULTICAST_IF:
+        return write_int(static_cast<int>(so.options.multicast_interface), value, size);
     case IPV6_TCLASS:
         return write_int(so.options.tos, value, size);
     case IPV6_MTU_DISCOVER:
@@ -359,30 +343,6 @@ base::Error set_flag(Domain& d, Socket& so, const Flag& flag, int v)
     return base::Error::none;
 }
 
-// The same for IPv6.
-base::Error set_group6(const Socket& so, const void* value, std::uint32_t size)
-{
-    ipv6_mreq request{};
-    if (so.family != AF_INET6) {
-        return base::Error::no_protocol_option;
-    }
-    if (size < sizeof request || is_stream(so)) {
-        return base::Error::invalid;
-    }
-    std::memcpy(&request, value, sizeof request);
-    return IN6_IS_ADDR_MULTICAST(&request.ipv6mr_multiaddr) ? base::Error::none : base::Error::invalid;
-}
-
-bool is_group6_option(int level, int name)
-{
-    return level == IPPROTO_IPV6 && (name == IPV6_JOIN_GROUP || name == IPV6_LEAVE_GROUP);
-}
-
-bool is_group_option(int level, int name)
-{
-    return level == IPPROTO_IP && (name == IP_ADD_MEMBERSHIP || name == IP_DROP_MEMBERSHIP || name == IP_MULTICAST_IF);
-}
-
 } // namespace
 
 base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size)
@@ -396,11 +356,8 @@ base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void
     if (level == SOL_SOCKET && name == SO_MAX_PACING_RATE) {
         return set_pacing_rate(so.options, value, size);
     }
-    if (is_group_option(level, name)) {
-        return set_group(so, name, value, size);
-    }
-    if (is_group6_option(level, name)) {
-        return set_group6(so, value, size);
+    if (base::Error error{}; so_set_group_option(d, so, level, name, value, size, error)) {
+        return error;
     }
     if (level != SOL_SOCKET && level != IPPROTO_IP && level != IPPROTO_IPV6) {
         return base::Error::no_protocol_option;

@@ -1,6 +1,7 @@
 // The walk over all CPUs that bind, listen, connect of a datagram socket and close make. The message visits one CPU
 // after the other, so nothing is shared and no CPU waits; each hop is a message in class serial.
 #include "base/check.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/socket/so_message.hpp"
 
 namespace protocols {
@@ -58,6 +59,7 @@ void walk_visit(lwkt::Message& msg)
 base::Error so_update_visit(Domain& d, SocketMsg& m)
 {
     udp_update_here(d, *m.socket);
+    groups_update_here(d, *m.socket, m.socket->groups);
     return base::Error::none;
 }
 
@@ -80,7 +82,8 @@ void so_walk(Domain& d, SocketMsg& m, const Walk& walk)
     m.walk_left = static_cast<std::uint16_t>(cpus);
     m.origin = d.id();
     m.result = 0;
-    so_send(d, static_cast<base::CpuId>(m.socket->flow.local.port % cpus), m, walk_visit);
+    std::uint16_t port = m.socket->flow.local.port; // none: a walk about groups, which may begin anywhere
+    so_send(d, port != 0 ? static_cast<base::CpuId>(port % cpus) : d.id(), m, walk_visit);
 }
 
 } // namespace protocols

@@ -9,10 +9,12 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <vector>
 
 #include "base/error.hpp"
 #include "base/net_addr.hpp"
 #include "base/units.hpp"
+#include "protocols/multicast/source_filter.hpp"
 #include "sockbuf/abi.hpp"
 #include "sockbuf/ring_view.hpp"
 
@@ -109,17 +111,20 @@ struct SocketOptions {
     bool ipv6_recvpktinfo = false;
     bool ipv6_recvhoplimit = false;
     bool ipv6_recvtclass = false;
-    bool recv_error = false;        // IP_RECVERR
-    bool recv_error6 = false;       // IPV6_RECVERR
-    bool transparent_df = false;    // IP_MTU_DISCOVER = PROBE/DO for datagrams
-    bool bind_no_port = false;      // IP_BIND_ADDRESS_NO_PORT
-    bool dont_route = false;        // SO_DONTROUTE; remembered only
-    bool v6_only = false;           // IPV6_V6ONLY
-    bool multicast_loop = true;     // IP_MULTICAST_LOOP; remembered only
-    std::uint8_t mtu_discover = 1;  // IP_MTU_DISCOVER as set: IP_PMTUDISC_WANT
-    std::uint32_t priority = 0;     // SO_PRIORITY; remembered only
-    std::uint32_t mark = 0;         // SO_MARK; remembered only
-    std::uint32_t multicast_v4 = 0; // IP_MULTICAST_IF: address of the interface, 0 = by route
+    bool recv_error = false;               // IP_RECVERR
+    bool recv_error6 = false;              // IPV6_RECVERR
+    bool transparent_df = false;           // IP_MTU_DISCOVER = PROBE/DO for datagrams
+    bool bind_no_port = false;             // IP_BIND_ADDRESS_NO_PORT
+    bool dont_route = false;               // SO_DONTROUTE; remembered only
+    bool v6_only = false;                  // IPV6_V6ONLY
+    bool multicast_loop = true;            // IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP
+    bool multicast_all = true;             // IP_MULTICAST_ALL
+    bool multicast_all6 = true;            // IPV6_MULTICAST_ALL
+    std::uint8_t mtu_discover = 1;         // IP_MTU_DISCOVER as set: IP_PMTUDISC_WANT
+    std::uint32_t priority = 0;            // SO_PRIORITY; remembered only
+    std::uint32_t mark = 0;                // SO_MARK; remembered only
+    std::uint32_t multicast_v4 = 0;        // IP_MULTICAST_IF: the address that it named
+    std::uint32_t multicast_interface = 0; // index, 0 = by route
     std::uint16_t linger_s = 0;
     std::uint16_t max_segment = 0; // TCP_MAXSEG, 0 = from the path
     std::uint8_t ttl = 64;
@@ -175,6 +180,7 @@ struct Socket {
     bool more = false;           // stream: more is announced (MSG_MORE): what is no full segment waits
     bool app_closed = false;     // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;
+    std::vector<Membership> groups; // datagram
 
     // Validated copies (receive: stream only; a datagram socket's are in its entries, one per CPU). Send: [snd_acked,
     // snd_limit) is what the application published and the peer has not acknowledged. Receive: [rcv_consumed,

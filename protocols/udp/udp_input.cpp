@@ -10,6 +10,7 @@
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/udp/udp_state.hpp"
 #include "protocols/wire/checksum.hpp"
@@ -82,14 +83,24 @@ void append(Domain& d, UdpPcb& pcb, const IpIn& ip, std::uint16_t peer_port, con
     pcb.socket->user->socket_event(*pcb.socket, so_readable);
 }
 
+bool joined(const UdpPcb& pcb, const IpIn& ip)
+{
+    bool all = ip.destination.is_v4() ? pcb.multicast_all : pcb.multicast_all6;
+    return group_admits(pcb.groups, all, ip.destination, ip.interface->index, ip.source);
+}
+
 // Broadcast and multicast: every socket (RFC 1122 4.1.3.3 leaves the choice; Linux gives each a copy), each in its lane
 // here: no other CPU hears of it.
 void append_all(Domain& d, const IpIn& ip, const base::FourTuple& flow, const netmsg::Packet& p)
 {
     bool found = false;
+    bool group = ip.destination.is_multicast();
+    if (group && !groups_admit(d, ip.destination, ip.interface->index, ip.source)) {
+        return count(d.counters.udp_in_no_member); // RFC 3376 3.2
+    }
     auto& list = d.udp->table[flow.local.port % UdpState::buckets];
     for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
-        if (udp_matches(*pcb, flow, true)) {
+        if (udp_matches(*pcb, flow, true) && (!group || joined(*pcb, ip))) {
             append(d, *pcb, ip, flow.peer.port, p);
             found = true;
         }

@@ -63,6 +63,9 @@ void UdpPcb::copy_from(const Socket& so)
     local_by_route = so.local_by_route;
     rcv_shut = so.rcv_shut;
     lane_bytes = so.options.receive_ring_bytes;
+    groups = so.groups;
+    multicast_all = so.options.multicast_all;
+    multicast_all6 = so.options.multicast_all6;
 }
 
 UdpState::UdpState(Domain&)

@@ -11,6 +11,7 @@
 #include "lwkt/timer_wheel.hpp"
 #include "netmsg/packet.hpp"
 #include "protocols/domain.hpp"
+#include "protocols/multicast/source_filter.hpp"
 #include "sockbuf/abi.hpp"
 #include "sockbuf/ring_view.hpp"
 
@@ -50,8 +51,11 @@ struct UdpPcb : lwkt::Timer {
     bool reuse_port = false;
     bool v6_only = false;
     std::uint64_t reuse_key = 0;
-    bool local_by_route = false;  // connect, not bind, chose the local address
-    bool rcv_shut = false;        // shutdown(SHUT_RD)
+    bool local_by_route = false; // connect, not bind, chose the local address
+    bool rcv_shut = false;       // shutdown(SHUT_RD)
+    std::vector<Membership> groups;
+    bool multicast_all = true; // of the family's groups: also what others have joined
+    bool multicast_all6 = true;
     std::uint32_t lane_bytes = 0; // SO_RCVBUF: of each lane, for one flow may need it all; 0 = the user's default
 
     UdpLane lane;

@@ -47,7 +47,8 @@ base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Ro
     if (!asked.is_any() && (asked.is_v4() != ip.destination.is_v4() || !is_local(d, asked))) {
         return base::Error::invalid; // as Linux
     }
-    bool bound = !so.flow.local.addr.is_any();
+    const base::IpAddr& own = so.flow.local.addr;
+    bool bound = !own.is_any() && !own.is_multicast() && !(own.is_v4() && ipv4_is_broadcast(d.stack, own.v4()));
     ip.source = !asked.is_any() ? asked : bound ? so.flow.local.addr : route.source;
     return base::Error::none;
 }
@@ -61,11 +62,12 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
     if (base::Error error = so_check_family(so, to.addr); error != base::Error::none) {
         return error;
     }
-    if (!route_lookup_by(d, to.addr, r.h.interface, route)) {
+    bool group = to.addr.is_multicast();
+    std::uint32_t chosen = r.h.interface != 0 ? r.h.interface : group ? so.options.multicast_interface : 0;
+    if (!route_lookup_by(d, to.addr, chosen, route)) {
         return base::Error::network_unreachable;
     }
     bool v4 = to.addr.is_v4();
-    bool group = to.addr.is_multicast();
     if (v4 && !group && !so.options.broadcast && ipv4_is_broadcast(d.stack, to.addr.v4())) {
         return base::Error::access;
     }
@@ -74,6 +76,7 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
         return error;
     }
     ip.protocol = wire::protocol_udp;
+    ip.loop_group = group && so.options.multicast_loop;
     ip.ttl = r.h.ttl != 0 ? r.h.ttl : group ? so.options.multicast_ttl : so.options.ttl;
     ip.tos = (r.h.flags & sockbuf::datagram_has_tos) != 0 ? r.h.tos : so.options.tos;
     ip.flow_label = v4 ? 0 : ipv6_flow_label(d, {{ip.source, so.flow.local.port}, to});

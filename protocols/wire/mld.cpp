@@ -1,54 +1,43 @@
 // See mld.hpp.
 #include "protocols/wire/mld.hpp"
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/endian.hpp"
 
 namespace protocols::wire {
 
-namespace {
-
-// RFC 3810 5.1.3: from 32768 on a floating point number.
-std::uint32_t response_delay(std::uint16_t code)
+std::optional<GroupQuery> parse_mld_query(const void* bytes, std::uint32_t size)
 {
-    if (code < 32768) {
-        return code;
-    }
-    unsigned exponent = (code >> 12) & 7;
-    return (std::uint32_t{0x1000U} | (code & 0xfffU)) << (exponent + 3);
-}
-
-} // namespace
-
-std::optional<MldQuery> parse_mld_query(const void* bytes, std::uint32_t size)
-{
+    constexpr std::uint32_t query2_bytes = 28; // without sources
     const auto* b = static_cast<const unsigned char*>(bytes);
-    if (size < 24 || (size > 24 && size < 28) || b[0] != mld_query || b[1] != 0) {
+    if (size < mld1_bytes || (size > mld1_bytes && size < query2_bytes) || b[0] != mld_query || b[1] != 0) {
         return std::nullopt;
     }
-    MldQuery q;
+    GroupQuery q;
     std::uint16_t code = base::load_be16(b + 4);
-    q.response_ms = size == 24 ? code : response_delay(code);
+    q.version = size == mld1_bytes ? 1 : 2;
+    q.response_ms = q.version == 1 ? code : decode_interval(code, 12);
     q.group = base::IpAddr::v6(b + 8);
+    std::uint32_t sources = q.version == 1 ? 0 : base::load_be16(b + 26);
     bool names_no_group = !q.group.is_any() && !q.group.is_multicast_v6();
-    return names_no_group ? std::nullopt : std::optional{q};
+    if (names_no_group || sources * 16 > size - (q.version == 1 ? mld1_bytes : query2_bytes)) {
+        return std::nullopt;
+    }
+    for (std::uint32_t i = 0; i < sources; ++i) {
+        q.sources.push_back(base::IpAddr::v6(b + query2_bytes + i * 16));
+    }
+    std::sort(q.sources.begin(), q.sources.end());
+    return q;
 }
 
-void emit_mld2_report(void* to, std::uint16_t records)
+void emit_mld1(void* to, std::uint8_t type, const base::IpAddr& group)
 {
     auto* b = static_cast<unsigned char*>(to);
-    std::memset(b, 0, mld_report_bytes);
-    b[0] = mld2_report;
-    base::store_be16(b + 6, records);
-}
-
-void emit_mld2_record(void* to, std::uint8_t type, const base::IpAddr& group)
-{
-    auto* b = static_cast<unsigned char*>(to);
-    std::memset(b, 0, 4);
+    std::memset(b, 0, mld1_bytes);
     b[0] = type;
-    std::memcpy(b + 4, group.bytes(), 16);
+    std::memcpy(b + 8, group.on_wire().bytes(), 16);
 }
 
 void emit_router_alert(void* to, std::uint8_t next_header)

@@ -9,6 +9,7 @@
 #include "protocols/wire/ethernet.hpp"
 #include "protocols/wire/icmp.hpp"
 #include "protocols/wire/icmp6.hpp"
+#include "protocols/wire/igmp.hpp"
 #include "protocols/wire/ipv4.hpp"
 #include "protocols/wire/ipv6.hpp"
 #include "protocols/wire/mld.hpp"
@@ -24,6 +25,10 @@ inline bool parse_ip_payload(const unsigned char* at, std::uint32_t size, const 
     if (h.protocol == wire::protocol_udp) {
         auto udp = wire::parse_udp(at, size, size);
         return !udp || (udp->length >= 8 && udp->length <= size);
+    }
+    if (h.protocol == wire::protocol_igmp) {
+        auto query = wire::parse_igmp_query(at, size);
+        return !query || ((query->group.is_any() || query->group.is_multicast()) && query->sources.size() * 4 < size);
     }
     auto icmp = wire::parse_icmp(at, size);
     if (!icmp || size < wire::icmp_header_bytes) {

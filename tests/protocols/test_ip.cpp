@@ -283,6 +283,24 @@ TEST_CASE("fragments come in any order, with duplicates, and make one datagram")
     CHECK(f.t.h.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 1122 3.3.1.1: what is on the link goes there, the rest to the gateway")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.gateway = "10.0.0.254"});
+    TestSocket s(world, h, SlotKind::datagram);
+    REQUIRE(s.bind(at("10.0.0.1", 6)) == Error::none);
+    s.send(Bytes(3), at("10.0.0.9", 7));
+    s.send(Bytes(3), at("192.0.2.9", 7));
+    std::vector<std::uint32_t> asked;
+    for (const Bytes& f : h.link->sent) {
+        if (auto a = wire::parse_arp(f.data() + 14, 28); a && a->operation == wire::arp_request) {
+            asked.push_back(a->target_v4);
+        }
+    }
+    CHECK(asked == std::vector<std::uint32_t>{0x0a000009, 0x0a0000fe});
+}
+
 TEST_CASE("RFC 3168 5.3: a mark on any fragment marks the datagram, where the sender knows of marks")
 {
     Fragments f;

@@ -230,6 +230,55 @@ TEST_CASE("RFC 8200 4.5: fragments in any order make the datagram; RFC 6946: ato
     CHECK(t.h.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 3168 5.3: congestion that a later fragment met is the datagram's, over IPv6")
+{
+    Alone t;
+    TestSocket s(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(s.bind(at("::", 53)) == Error::none);
+    Bytes datagram = udp6_datagram({}, 9, 53, Bytes(100, 4));
+    Bytes first = fragment_of(datagram, 0, 64, true);
+    Bytes second = fragment_of(datagram, 64, datagram.size() - 64, false);
+    first[15] |= 0x20;  // able
+    second[15] |= 0x30; // met
+    t.in(first);
+    t.in(second);
+    Bytes got;
+    REQUIRE(s.receive(got));
+    CHECK(s.header.tos == 3);
+}
+
+TEST_CASE("RFC 8200 4.5: reassembly ends after 60 seconds, and the sender of a first fragment hears of it")
+{
+    Alone t;
+    Bytes datagram = udp6_datagram({}, 9, 53, Bytes(100, 4));
+    t.in(fragment_of(datagram, 0, 64, true, 1));
+    t.in(fragment_of(datagram, 64, 40, true, 2)); // not a first one
+    auto told = [&] {
+        auto exceeded = [](const Bytes& f) {
+            return icmp6_of(f) == (wire::icmp6_time_exceeded << 8 | wire::exceeded_reassembly);
+        };
+        return std::count_if(t.h.link->sent.begin(), t.h.link->sent.end(), exceeded);
+    };
+    t.world.advance(base::seconds(59));
+    CHECK(told() == 0);
+    t.meet(); // it is still there
+    t.world.advance(base::seconds(2));
+    CHECK(told() == 1);
+    CHECK(t.h.counted(&StackCounters::frag_timeout) == 2);
+    CHECK(t.h.packets_in_use() == 0);
+}
+
+TEST_CASE("RFC 4443 2.4 c: an error quotes what fits into the least MTU")
+{
+    Alone t;
+    t.in(ip6_frame({}, udp6_datagram({}, 9, 99, Bytes(1400, 4))));
+    REQUIRE(t.h.link->sent.size() == 1);
+    const Bytes& error = t.h.link->sent[0];
+    CHECK(icmp6_of(error) == (wire::icmp6_unreachable << 8 | wire::unreachable6_port));
+    CHECK(error.size() == 14 + 1280);
+    CHECK(sums_right(error));
+}
+
 TEST_CASE("RFC 5722, RFC 8200 4.5: overlapping fragments condemn their datagram, exact duplicates do not")
 {
     Alone t;

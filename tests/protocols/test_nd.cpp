@@ -254,7 +254,8 @@ TEST_CASE("RFC 4862 5.4: an address is tentative until its probes went unanswere
     for (const Bytes& f : h.link->sent) {
         if (f[20] == wire::next_hop_by_hop) { // RFC 3810 5, 6.1: router alert, hop limit 1, to ff02::16
             ++reports;
-            CHECK((f[21] == 1 && f[62] == wire::mld2_report && f[70] == wire::mld_to_exclude));
+            CHECK((f[21] == 1 && f[62] == wire::mld2_report &&
+                   f[70] == static_cast<unsigned char>(wire::RecordType::to_exclude)));
             CHECK(slice(f, 38, 16) == slice(ip6_frame({.destination = ip6("ff02::16")}, {}), 38, 16));
             CHECK(slice(f, 22, 16) == Bytes(16)); // RFC 3590: from "::" while there is no address
         } else {
@@ -496,7 +497,7 @@ TEST_CASE("RFC 3810 6.2: a query is answered for all groups, by one CPU, within 
     const Bytes& report = t.h.link->sent[0];
     CHECK(report[62] == wire::mld2_report);
     CHECK(base::load_be16(report.data() + 68) == 2); // fd00::1 and the link-local address
-    CHECK(report[70] == wire::mld_is_exclude);
+    CHECK(report[70] == static_cast<unsigned char>(wire::RecordType::is_exclude));
     f.hop_limit = 2;
     t.in(ip6_frame(f, query), 1); // not from the link
     f.hop_limit = 1;

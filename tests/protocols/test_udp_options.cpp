@@ -163,6 +163,21 @@ TEST_CASE("the class of one datagram goes before the socket's, zero too")
     }
 }
 
+TEST_CASE("an option is for what is sent after it: a datagram that was published before goes as it was meant")
+{
+    Two t;
+    t.client.send_raw(header_to(at("10.0.0.2", 7), 1), numbered(1)); // published, its mark not looked at yet
+    int tos = 0x20;
+    REQUIRE(t.client.set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, over_v6() ? IPV6_TCLASS : IP_TOS, tos) == Error::none);
+    t.client.send_raw(header_to(at("10.0.0.2", 7), 1), numbered(1));
+    t.client.look();
+    Bytes got;
+    REQUIRE(t.server.receive(got));
+    CHECK(t.server.header.tos == 0);
+    REQUIRE(t.server.receive(got));
+    CHECK(t.server.header.tos == tos);
+}
+
 TEST_CASE("IP_RECVERR: the error queue says which datagram met what, and who said so; connected or not")
 {
     Two t(2);

@@ -8,7 +8,7 @@ import json
 import signal
 import sys
 
-from cases import datagrams, descriptors, families, names, readiness, streams  # noqa: F401 (each fills CASES)
+from cases import datagrams, descriptors, families, groups, names, readiness, streams  # noqa: F401 (each fills CASES)
 from cases.ground import CASES
 
 

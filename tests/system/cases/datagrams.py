@@ -108,6 +108,14 @@ def udp_recvmsg_addresses_and_peek():
 
 
 @case
+def udp_option_before_the_first_send():
+    with socket.socket(FAMILY, socket.SOCK_DGRAM) as a, udp() as b:
+        a.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        sent = outcome(a.sendto, b"x", b.getsockname())
+        return [sent, b.recv(10).decode(), a.getsockname()[1] != 0]
+
+
+@case
 def udp_segment():
     with udp() as a, udp() as b:
         before = a.getsockopt(socket.IPPROTO_UDP, UDP_SEGMENT)
