@@ -27,6 +27,7 @@ constexpr std::array log_levels{"trace", "debug", "info", "warn", "error", "crit
 constexpr std::uint32_t mtu_min = 576;     // RFC 791: what every host must take
 constexpr std::uint32_t mtu_min_v6 = 1280; // RFC 8200 5
 constexpr std::uint32_t mtu_max = 65535;
+constexpr std::uint32_t vlan_id_max = 4094; // IEEE 802.1Q
 
 // A table of the file: gives out its values, checked, and knows which keys were asked for; finish() refuses the rest.
 class Section {
@@ -163,7 +164,21 @@ DriverKind parse_driver(Section& s)
     if (text == "loopback") {
         return DriverKind::loopback;
     }
-    s.fail(*s.table().get("driver"), "driver", fmt::format("\"{}\" is not a driver; there are tap and loopback", text));
+    if (text == "vlan") {
+        return DriverKind::vlan;
+    }
+    s.fail(*s.table().get("driver"), "driver",
+        fmt::format("\"{}\" is not a driver; there are tap, vlan and loopback", text));
+}
+
+void parse_vlan(Section& s, InterfaceConfig& i)
+{
+    i.parent = s.required_text("parent");
+    const toml::node* number = s.find("vlan");
+    if (number == nullptr) {
+        s.fail(s.table(), "vlan", "is missing");
+    }
+    i.vlan = static_cast<std::uint16_t>(s.number_of(*number, "vlan", 1, vlan_id_max));
 }
 
 InterfaceConfig parse_interface(Section s)
@@ -171,29 +186,35 @@ InterfaceConfig parse_interface(Section s)
     InterfaceConfig i;
     i.driver = parse_driver(s);
     bool tap = i.driver == DriverKind::tap;
-    i.name = tap ? s.required_text("name") : s.text("name", "lo");
+    bool vlan = i.driver == DriverKind::vlan;
+    bool link = tap || vlan;
+    i.name = link ? s.required_text("name") : s.text("name", "lo");
     if (i.name.empty() || i.name.size() > 15 || i.name.find_first_of("/: \t") != std::string::npos) {
         s.fail(*s.table().get("name"), "name", fmt::format("\"{}\" cannot name an interface", i.name));
     }
     s.each("address", [&](const toml::node& n) { i.addresses.push_back(parse_address(s, n, "address")); });
     i.slaac = s.truth("slaac", false);
-    if (!tap && i.slaac) {
-        s.fail(*s.table().get("slaac"), "slaac", "is for the tap driver; nobody advertises on a loopback");
+    if (!link && i.slaac) {
+        s.fail(*s.table().get("slaac"), "slaac", "is for links; nobody advertises on a loopback");
     }
-    if (tap && i.addresses.empty() && !i.slaac) {
+    if (link && i.addresses.empty() && !i.slaac) {
         s.fail(s.table(), "address", "is missing");
     }
     std::uint32_t mtu_least = i.has_ipv6() ? mtu_min_v6 : mtu_min;
-    i.mtu = static_cast<std::uint32_t>(s.number("mtu", mtu_least, mtu_max, tap ? 1500 : mtu_max));
+    i.mtu = static_cast<std::uint32_t>(
+        s.number("mtu", mtu_least, mtu_max, tap ? 1500 : mtu_max)); // of a vlan: its parent's
     i.queues = static_cast<std::uint32_t>(s.number("queues", 0, sockbuf::max_cpus, 0));
-    if (const toml::node* node = s.find("mac")) {
+    if (vlan) {
+        parse_vlan(s, i);
+    }
+    if (const toml::node* node = vlan ? nullptr : s.find("mac")) {
         i.mac = base::parse_mac(s.text_of(*node, "mac"));
         if (!i.mac || i.mac->is_multicast()) {
             s.fail(*node, "mac", "is not a unicast Ethernet address such as 02:00:00:00:00:01");
         }
     }
     i.announce = s.truth("announce", false);
-    if (tap && s.table().get("announce") != nullptr) {
+    if (link && s.table().get("announce") != nullptr) {
         s.fail(*s.table().get("announce"), "announce", "is for the loopback driver; a tap is always announced");
     }
     s.finish();

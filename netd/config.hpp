@@ -14,7 +14,7 @@
 
 namespace netd {
 
-enum class DriverKind : std::uint8_t { tap, loopback };
+enum class DriverKind : std::uint8_t { tap, loopback, vlan };
 
 struct InterfaceConfig {
     DriverKind driver = DriverKind::tap;
@@ -23,8 +23,10 @@ struct InterfaceConfig {
     std::uint32_t mtu = 1500;
     std::uint32_t queues = 0; // 0 = one per CPU
     std::optional<base::MacAddr> mac;
-    bool announce = false; // loopback: 127.0.0.0/8 and ::1 are netd's, not the kernel's
-    bool slaac = false;    // IPv6 addresses and routers as the link's routers advertise them
+    std::string parent;     // vlan: the interface that carries it
+    std::uint16_t vlan = 0; // vlan: its number
+    bool announce = false;  // loopback: 127.0.0.0/8 and ::1 are netd's, not the kernel's
+    bool slaac = false;     // IPv6 addresses and routers as the link's routers advertise them
     bool has_ipv6() const;
 };
 

@@ -13,6 +13,7 @@
 
 #include "drivers/loopback.hpp"
 #include "drivers/tap.hpp"
+#include "drivers/vlan.hpp"
 #include "netd/daemon.hpp"
 #include "netd/exit_codes.hpp"
 #include "netd/unique_fd.hpp"
@@ -71,6 +72,16 @@ std::unique_ptr<netmsg::Netif> make_netif(
         options.name = config.name;
         options.mtu = config.mtu;
         return std::make_unique<drivers::Loopback>(options);
+    }
+    if (config.driver == DriverKind::vlan) {
+        for (const auto& in : stack.interfaces()) {
+            if (in->netif->info().name == config.parent) {
+                return std::make_unique<drivers::Vlan>(
+                    *in->netif, drivers::VlanOptions{config.name, config.vlan, config.mtu});
+            }
+        }
+        throw StartFailure{
+            fmt::format("interface {}: there is no interface {} before it", config.name, config.parent), exit_config};
     }
     drivers::TapOptions options;
     options.name = config.name;

@@ -26,6 +26,8 @@ struct NetifCounters { // s, one per CPU
     std::atomic<std::uint64_t> errors{0};      // malformed device headers, failed system calls
 };
 
+class Netif;
+
 struct NetifInfo {
     std::string name;
     std::uint32_t index = 0;  // set by the stack
@@ -36,6 +38,8 @@ struct NetifInfo {
     std::uint32_t tso_max_bytes = 0; // largest TCP super-segment (IP packet bytes) the driver takes; 0 = no TSO
     std::uint32_t uso_max_bytes = 0; // the same of UDP (UDP_SEGMENT, both families)
     bool tx_csum = false;            // the driver takes Csum::partial
+    Netif* vlan_parent = nullptr;    // this is a VLAN of that interface,
+    std::uint16_t vlan_id = 0;       // with this tag; 0 = it is none
     bool in_memory = false;          // makes no system calls: may run under the lock of a shard
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr std::uint32_t transport_quote = 8;
 constexpr std::uint32_t quote_max = wire::ipv6_chain_max + transport_quote + sockbuf::datagram_error_payload_max;
-constexpr std::uint32_t headers_below = 54;
+constexpr std::uint32_t headers_below = 58; // IPv6, Ethernet and a VLAN tag
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
 {

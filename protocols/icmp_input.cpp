@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::uint32_t transport_quote = 8; // what we look at of the transport header; all there is of UDP's
 constexpr std::uint32_t quote_max = 60 + transport_quote + sockbuf::datagram_error_payload_max;
-constexpr std::uint32_t link_headers_max = 34;
+constexpr std::uint32_t link_headers_max = 38; // IPv4, Ethernet and a VLAN tag
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
 {

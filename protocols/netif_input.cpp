@@ -2,6 +2,9 @@
 // where the packet arrived; anything else is dropped and counted.
 #include "protocols/netif_input.hpp"
 
+#include <algorithm>
+#include <cstring>
+
 #include "protocols/arp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -10,6 +13,37 @@
 namespace protocols {
 
 namespace {
+
+void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p);
+
+// IEEE 802.1Q: takes the tag off. To the VLAN that it names; priority alone (0) is no VLAN. What is in another VLAN, or
+// has a second tag, is not for us.
+void vlan_input(Domain& d, Interface& in, netmsg::Packet& p)
+{
+    constexpr std::uint32_t tag_bytes = 4;
+    constexpr std::uint32_t addresses_bytes = 12;
+    constexpr std::uint16_t id_mask = 0xfff;
+    if (!p.pullup(wire::ethernet_header_bytes + tag_bytes)) {
+        count(d.counters.eth_malformed);
+        p.free();
+        return;
+    }
+    std::uint16_t id = base::load_be16(p.data + wire::ethernet_header_bytes) & id_mask;
+    auto at = std::find_if(
+        in.vlans.begin(), in.vlans.end(), [&](const Interface* v) { return v->netif->info().vlan_id == id; });
+    bool tagged_inside =
+        base::load_be16(p.data + wire::ethernet_header_bytes + 2) == wire::ethertype_vlan; // no end to it otherwise
+    if ((id != 0 && at == in.vlans.end()) || tagged_inside) {
+        count(d.counters.eth_other_vlan);
+        p.free();
+        return;
+    }
+    std::memmove(p.data + tag_bytes, p.data, addresses_bytes);
+    p.pull(tag_bytes);
+    Interface& to = id == 0 ? in : **at;
+    p.netif = to.netif;
+    ethernet_input(d, to, p);
+}
 
 void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p)
 {
@@ -24,6 +58,9 @@ void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p)
         count(d.counters.eth_not_ours);
         p.free();
         return;
+    }
+    if (h->type == wire::ethertype_vlan) {
+        return vlan_input(d, in, p);
     }
     p.pull(wire::ethernet_header_bytes);
     switch (h->type) {

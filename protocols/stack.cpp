@@ -54,6 +54,11 @@ Interface* Stack::add_interface(
     netifs_.push_back(std::move(netif));
     interfaces_.push_back(std::move(interface));
     Interface* added = interfaces_.back().get();
+    for (auto& parent : interfaces_) {
+        if (added->netif->info().vlan_parent == parent->netif) {
+            parent->vlans.push_back(added);
+        }
+    }
     for (auto& domain : domains_) {
         ipv6_attach(*domain, *added);
     }

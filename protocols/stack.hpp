@@ -32,6 +32,7 @@ struct Interface {
     bool ipv6 = false;                        // takes part in IPv6 at all
     bool slaac = false;                       // believes what routers advertise (RFC 4862)
     std::uint32_t index = 0;                  // 1-based
+    std::vector<Interface*> vlans;            // that are on this interface
     Stack* stack = nullptr;
 };
 

@@ -14,6 +14,7 @@ inline constexpr std::uint32_t ethernet_header_bytes = 14;
 inline constexpr std::uint16_t ethertype_ipv4 = 0x0800;
 inline constexpr std::uint16_t ethertype_arp = 0x0806;
 inline constexpr std::uint16_t ethertype_ipv6 = 0x86dd;
+inline constexpr std::uint16_t ethertype_vlan = 0x8100;
 
 struct EthernetHeader {
     base::MacAddr destination;

@@ -125,7 +125,7 @@ TEST_CASE("each mistake is named by file, line and key")
           "f.toml:1: interface: must be a list of tables, written [[interface]]");
     CHECK(complaint("[[interface]]\nname = \"x\"") == "f.toml:1: interface.driver: is missing");
     CHECK(complaint("[[interface]]\ndriver = \"pcap\"") ==
-          "f.toml:2: interface.driver: \"pcap\" is not a driver; there are tap and loopback");
+          "f.toml:2: interface.driver: \"pcap\" is not a driver; there are tap, vlan and loopback");
     CHECK(complaint("[[interface]]\ndriver = \"tap\"") == "f.toml:1: interface.name: is missing");
     CHECK(complaint("[[interface]]\ndriver = \"tap\"\nname = \"nd0\"") == "f.toml:1: interface.address: is missing");
     CHECK(complaint(t + "mtu = 100") == "f.toml:5: interface.mtu: 100 is not between 576 and 65535");
@@ -133,6 +133,12 @@ TEST_CASE("each mistake is named by file, line and key")
           "f.toml:5: interface.mac: is not a unicast Ethernet address such as 02:00:00:00:00:01");
     CHECK(complaint(t + "announce = true") ==
           "f.toml:5: interface.announce: is for the loopback driver; a tap is always announced");
+    std::string vlan = "[[interface]]\ndriver = \"vlan\"\nname = \"nd0.7\"\naddress = \"10.7.0.1/24\"\n";
+    CHECK(complaint(t + vlan + "parent = \"nd0\"\nvlan = 7") == "accepted");
+    CHECK(complaint(t + vlan + "vlan = 7") == "f.toml:5: interface.parent: is missing");
+    CHECK(complaint(t + vlan + "parent = \"nd0\"") == "f.toml:5: interface.vlan: is missing");
+    CHECK(complaint(t + vlan + "parent = \"nd0\"\nvlan = 4095") ==
+          "f.toml:10: interface.vlan: 4095 is not between 1 and 4094");
     CHECK(complaint(t + t) == "f.toml:5: interface.name: \"nd0\" is there twice");
     CHECK(complaint("[[route]]\ndestination = \"10.0.0.0/33\"\ngateway = \"1.2.3.4\"") ==
           "f.toml:2: route.destination: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8 or 2001:db8::/32");
@@ -166,7 +172,7 @@ TEST_CASE("IPv6: slaac stands for an address, routes of both families, link-loca
     CHECK(complaint(tap6) == "accepted");
     CHECK(complaint(tap6 + "mtu = 1200") == "f.toml:5: interface.mtu: 1200 is not between 1280 and 65535");
     CHECK(complaint("[[interface]]\ndriver = \"loopback\"\nslaac = true") ==
-          "f.toml:3: interface.slaac: is for the tap driver; nobody advertises on a loopback");
+          "f.toml:3: interface.slaac: is for links; nobody advertises on a loopback");
     auto route = [](const std::string& destination, const std::string& gateway) {
         return complaint("[[route]]\ndestination = \"" + destination + "\"\ngateway = \"" + gateway + "\"");
     };

@@ -1,0 +1,96 @@
+// VLANs of an interface: tags on the way out and in, checksums and segments behind them, and what is in other VLANs.
+#include "base/endian.hpp"
+#include "drivers/vlan.hpp"
+#include "tests/protocols/frames.hpp"
+#include "tests/protocols/host.hpp"
+
+using namespace test;
+using base::Error;
+using protocols::StackCounters;
+using sockbuf::SlotKind;
+
+namespace {
+
+constexpr std::uint16_t id = 7;
+
+// Two hosts on one wire, each with 10.7.0.N in VLAN 7 beside 10.0.0.N without a tag.
+struct Tagged : Pair {
+    Tagged()
+    {
+        add(a, "10.7.0.1");
+        add(b, "10.7.0.2");
+    }
+    static void add(Host& h, const char* address)
+    {
+        std::string error;
+        auto vlan = std::make_unique<drivers::Vlan>(*h.link, drivers::VlanOptions{"eth0.7", id, 0});
+        REQUIRE(h.stack.add_interface(std::move(vlan), {{ip(address), 24}}, error) != nullptr);
+    }
+};
+
+bool is_tagged(const Bytes& frame)
+{
+    return base::load_be16(frame.data() + 12) == wire::ethertype_vlan && base::load_be16(frame.data() + 14) == id;
+}
+
+Bytes with_tag(const Bytes& frame, std::uint16_t tag)
+{
+    Bytes f(frame.begin(), frame.begin() + 12);
+    f.resize(16);
+    base::store_be16(f.data() + 12, wire::ethertype_vlan);
+    base::store_be16(f.data() + 14, tag);
+    f.insert(f.end(), frame.begin() + 12, frame.end());
+    return f;
+}
+
+} // namespace
+
+TEST_CASE("VLAN: neighbours are found and datagrams travel with the tag, and without it beside them")
+{
+    Tagged t;
+    TestSocket server(t.world, t.b, SlotKind::datagram);
+    TestSocket client(t.world, t.a, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    REQUIRE(client.bind(at("0.0.0.0", 0)) == Error::none);
+    client.send(Bytes(2500, 3), at("10.7.0.2", 7)); // in fragments
+    Bytes got;
+    base::Endpoint from;
+    REQUIRE(server.receive(got, &from));
+    CHECK(got == Bytes(2500, 3));
+    CHECK(from.addr == ip("10.7.0.1"));
+    CHECK(server.header.interface == 3);
+    REQUIRE(t.a.link->sent.size() >= 3);
+    CHECK(std::all_of(t.a.link->sent.begin(), t.a.link->sent.end(), is_tagged));
+    t.a.link->sent.clear();
+    server.send(Bytes(10, 4), from);
+    REQUIRE(client.receive(got));
+    client.send(Bytes(10, 5), at("10.0.0.2", 7));
+    REQUIRE(server.receive(got, &from));
+    CHECK(from.addr == ip("10.0.0.1"));
+    CHECK(server.header.interface == 1);
+    CHECK(std::none_of(t.a.link->sent.begin(), t.a.link->sent.end(), is_tagged));
+    CHECK(t.a.packets_in_use() + t.b.packets_in_use() == 0);
+}
+
+TEST_CASE("VLAN: other tags, tags within tags and cut ones are dropped; a tag of priority alone is none")
+{
+    Tagged t;
+    TestSocket server(t.world, t.b, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    IpFields f{.source = 0x0a000001, .destination = 0x0a000002, .to = mac(2)};
+    Bytes plain = ip_frame(f, udp_datagram(f, 9, 7, Bytes(4, 1)));
+    auto arrives = [&](const Bytes& frame) {
+        t.b.link->inject(frame, 0);
+        t.world.settle();
+        Bytes got;
+        return server.receive(got);
+    };
+    CHECK(arrives(plain));
+    CHECK(arrives(with_tag(plain, 0xa000))); // priority 5
+    CHECK(!arrives(with_tag(plain, 8)));
+    CHECK(!arrives(with_tag(with_tag(plain, id), id)));
+    CHECK(t.b.counted(&StackCounters::eth_other_vlan) == 2);
+    CHECK(!arrives(slice(with_tag(plain, id), 0, 16)));
+    CHECK(t.b.counted(&StackCounters::eth_malformed) == 1);
+    CHECK(t.b.packets_in_use() == 0);
+}
