@@ -34,7 +34,9 @@ base::Error close_visit(Domain& d, SocketMsg& m)
     }
     if (!is_stream(so)) {
         udp_detach_here(d, so);
-        groups_update_here(d, so, {});
+        if (!so.groups.empty()) {
+            groups_update_here(d, so, {});
+        }
     }
     ports_of(d, so).release(&so);
     return base::Error::none;

@@ -59,7 +59,9 @@ void walk_visit(lwkt::Message& msg)
 base::Error so_update_visit(Domain& d, SocketMsg& m)
 {
     udp_update_here(d, *m.socket);
-    groups_update_here(d, *m.socket, m.socket->groups);
+    if (m.op == SocketOp::set_option) {
+        groups_update_here(d, *m.socket, m.socket->groups);
+    }
     return base::Error::none;
 }
 
