@@ -72,6 +72,7 @@ struct Gateway::Impl final : protocols::SocketUser {
                (l == nullptr || record_of(active).client == record_of(protocols::listener_socket(*l)).client);
     }
     void socket_joined(Socket& active, Socket& passive) override { here().join(record_of(active), record_of(passive)); }
+    void socket_leaves(Socket& so) override { here().leaves(record_of(so)); }
     void socket_moved(Socket& so) override { here().moved_here(record_of(so)); }
     void socket_detached(Socket& so) override { here().detached(record_of(so)); }
     Socket* socket_wakes(void* client, std::uint32_t slot) override

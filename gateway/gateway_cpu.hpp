@@ -72,6 +72,7 @@ public:
         SocketRecord& listener, const protocols::SocketOptions& options, const base::FourTuple& flow);
     void ready(SocketRecord& listener, SocketRecord& child);
     void join(SocketRecord& active, SocketRecord& passive);
+    void leaves(SocketRecord& rec);
     void moved_here(SocketRecord& rec);
     void detached(SocketRecord& rec);
     SocketRecord* woken(Client& c, std::uint32_t slot);

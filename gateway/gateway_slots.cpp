@@ -176,6 +176,13 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
     watch_idle(child);
 }
 
+// A socket whose connect failed and that connects again may have rings, which are of this CPU's memory.
+void GatewayCpu::leaves(SocketRecord& rec)
+{
+    forget_idle(rec);
+    give_rings(rec, false);
+}
+
 void GatewayCpu::moved_here(SocketRecord& rec)
 {
     rec.client->view().slot(rec.slot).info.owner_cpu.store(me(), std::memory_order_release);

@@ -100,6 +100,7 @@ void connect_stream(Domain& d, SocketMsg& m)
     if (owner == d.id()) {
         return start(d, m);
     }
+    so.user->socket_leaves(so);
     so.domain = &d.stack.domain(owner);
     so_send(d, owner, m, moved);
 }

@@ -80,6 +80,9 @@ public:
         (void)active;
         (void)passive;
     }
+    // The owner is about to change inside a message: whatever of it hangs on this CPU is taken off, rings of an earlier
+    // connection too.
+    virtual void socket_leaves(Socket&) {}
     // The owner changed inside a message (domain already is the new one; runs on the new owner).
     virtual void socket_moved(Socket& so) = 0;
     // The protocols have let go of the socket (after disconnect or abort, once its rings are not needed any more): the

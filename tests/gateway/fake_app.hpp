@@ -9,6 +9,7 @@
 #include "base/net_addr.hpp"
 #include "gateway/gateway.hpp"
 #include "lwkt/cpu_set.hpp"
+#include "tests/family.hpp"
 
 namespace test {
 
@@ -89,7 +90,7 @@ struct FakeApp {
         r.generation = k.generation;
         r.sequence = ++sequence;
         r.kind = static_cast<std::uint8_t>(kind);
-        r.family = 2; // AF_INET
+        r.family = static_cast<std::uint8_t>(test::family());
         r.port = address.port;
         r.value = value;
         std::memcpy(r.addr, address.addr.bytes(), 16);
@@ -159,7 +160,8 @@ struct FakeApp {
             ring.copy_out(lane.consumed.load(), &h, sizeof h);
             std::string& text = all.emplace_back(h.size, '\0');
             ring.copy_out(lane.consumed.load() + sizeof h, text.data(), h.size);
-            lane.consumed.store(lane.consumed.load() + sockbuf::datagram_stride(h.size));
+            std::uint32_t trailer = base::IpAddr::v6(h.addr).is_v4() ? 0 : sockbuf::datagram_local_bytes;
+            lane.consumed.store(lane.consumed.load() + sockbuf::datagram_stride(h.size + trailer));
         }
         return all;
     }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "drivers/loopback.hpp"
+#include "tests/family.hpp"
 #include "tests/gateway/fake_app.hpp"
 
 namespace test {
@@ -19,8 +20,8 @@ struct World {
         : set(clock, options(cpus)), stack(set, stack_options(seed))
     {
         std::string error;
-        INVARIANT(stack.add_interface(
-                      std::make_unique<drivers::Loopback>(), {{base::IpAddr::v4(0x7f000001), 8}}, error) != nullptr);
+        INVARIANT(stack.add_interface(std::make_unique<drivers::Loopback>(),
+                      {{base::IpAddr::v4(0x7f000001), 8}, {base::IpAddr::loopback_v6(), 128}}, error) != nullptr);
         gateway::GatewayOptions o;
         o.segment.sockets = 1024;
         o.segment.ring_memory = std::uint64_t{1} << 30;
@@ -51,7 +52,7 @@ struct World {
 
 inline base::Endpoint local(std::uint16_t port)
 {
-    return {base::IpAddr::v4(0x7f000001), port};
+    return {test::address("127.0.0.1"), port};
 }
 
 // Listens on `port`, connects to it, accepts; all three sockets.
