@@ -127,13 +127,14 @@ bool tell_success(SocketSlot& slot)
     return (slot.share.status.fetch_and(~status_connect_posted) & status_connect_posted) != 0;
 }
 
-// The connection is over. A connect that failed is told, and then the socket is as new (inet_stream_connect).
-int tell_failure(Session& s, SocketSlot& slot, Sock k)
+// The connection is over. A connect that failed is told, and then the socket is as new (inet_stream_connect). `told`:
+// a connect has succeeded before; else it hears of what ended the connection meanwhile.
+int tell_failure(Session& s, SocketSlot& slot, Sock k, bool told)
 {
     slot.app.snd_end.store(no_offset, std::memory_order_seq_cst);
     sockbuf::Request r = make_request(slot, k, sockbuf::Op::disconnect);
-    if (call_netd(s, slot, k, r) != 0) {
-        return -EISCONN; // it had been connected
+    if (call_netd(s, slot, k, r) != 0 && told) {
+        return -EISCONN;
     }
     int error = take_error(slot);
     return error != 0 ? -error : -ECONNABORTED;
@@ -151,7 +152,7 @@ int connect_result(Session& s, SocketSlot& slot, Sock k)
         return s.host->alive() ? -EINPROGRESS : -ENETDOWN;
     }
     if (state == SlotState::closed) {
-        return tell_failure(s, slot, k);
+        return tell_failure(s, slot, k, false);
     }
     int error = take_error(slot); // refused before anything was sent
     return error != 0 ? -error : -ECONNABORTED;
@@ -201,7 +202,7 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
     case SlotState::connecting:
         return is_nonblocking(slot, flags) ? -EALREADY : await_connected(s, slot, k);
     case SlotState::closed:
-        return tell_failure(s, slot, k);
+        return tell_failure(s, slot, k, !tell_success(slot));
     default:
         break;
     }
