@@ -195,8 +195,11 @@ bool send_ack(Tcb& t)
 {
     SegmentOut s;
     s.seq = t.snd.nxt;
-    if (synchronized(t.state)) { // a peer that took window back takes no number beyond it, nor the ACK with it
-        s.seq = base::max(t.snd.una, base::min(t.snd.nxt, t.snd.una + t.snd.wnd));
+    Seq edge = t.snd.una + t.snd.wnd;
+    // A peer that took window back takes no number beyond it, nor the ACK with it. Less than a unit of its scale is
+    // only how it rounds (RFC 7323 2.4): it has all of that, and takes nothing below SND.NXT; as Linux.
+    if (synchronized(t.state) && t.snd.nxt - edge >= std::int32_t{1} << t.agreed.snd_scale) {
+        s.seq = edge;
     }
     s.flags = wire::tcp_ack;
     if (send_segment(t, s)) {
