@@ -70,20 +70,31 @@ inline std::uint64_t siphash(SipKey key, const void* data, std::size_t size)
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
 }
 
-// SipHash-1-3 of the 16 bytes that the two words are in memory (little-endian).
-inline std::uint64_t siphash13(SipKey key, std::uint64_t first, std::uint64_t second)
+// SipHash-c-d of the 16 bytes that the two words are in memory (little-endian).
+template <int C, int D>
+std::uint64_t siphash_words(SipKey key, std::uint64_t first, std::uint64_t second)
 {
     sip_detail::State s(key);
     for (std::uint64_t m : {first, second, std::uint64_t{16} << 56}) {
         s.v3 ^= m;
-        s.round();
+        for (int i = 0; i < C; ++i) {
+            s.round();
+        }
         s.v0 ^= m;
     }
     s.v2 ^= 0xff;
-    for (int i = 0; i < 3; ++i) {
+    for (int i = 0; i < D; ++i) {
         s.round();
     }
     return s.v0 ^ s.v1 ^ s.v2 ^ s.v3;
+}
+inline std::uint64_t siphash13(SipKey key, std::uint64_t first, std::uint64_t second)
+{
+    return siphash_words<1, 3>(key, first, second);
+}
+inline std::uint64_t siphash24(SipKey key, std::uint64_t first, std::uint64_t second)
+{
+    return siphash_words<2, 4>(key, first, second);
 }
 
 } // namespace base

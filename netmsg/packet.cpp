@@ -25,7 +25,7 @@ void Packet::truncate(std::uint32_t n)
     size -= excess;
 }
 
-unsigned Packet::span(std::uint32_t offset, std::uint32_t n, iovec* out) const
+unsigned Packet::span_pieces(std::uint32_t offset, std::uint32_t n, iovec* out) const
 {
     INVARIANT(offset <= total() && n <= total() - offset);
     unsigned count = 0;

@@ -98,7 +98,14 @@ struct Packet : lwkt::Message {
     // Copies [offset, offset + n) of the packet's bytes to `to`; the range must exist.
     void copy_out(std::uint32_t offset, void* to, std::uint32_t n) const;
     // The pieces of [offset, offset + n) as an iovec list (at most packet_pieces_max + 1); returns the count.
-    unsigned span(std::uint32_t offset, std::uint32_t n, iovec* out) const;
+    unsigned span(std::uint32_t offset, std::uint32_t n, iovec* out) const
+    {
+        if (offset > size || n > size - offset) {
+            return span_pieces(offset, n, out);
+        }
+        out[0] = {data + offset, n};
+        return n != 0 ? 1 : 0;
+    }
     // Makes the first n bytes contiguous in data; false if the packet is shorter or the buffer too small.
     bool pullup(std::uint32_t n) { return n <= size || pull_pieces_up(n); }
 
@@ -107,6 +114,7 @@ struct Packet : lwkt::Message {
 
 private:
     bool pull_pieces_up(std::uint32_t n);
+    unsigned span_pieces(std::uint32_t offset, std::uint32_t n, iovec* out) const;
 };
 
 using PacketQueue = base::Queue<lwkt::Message, &lwkt::Message::next>; // of Packets; cast on pop

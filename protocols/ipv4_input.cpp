@@ -171,8 +171,11 @@ Interface& received_on(Domain& d, const netmsg::Packet& p)
 
 bool ipv4_is_broadcast(const Stack& s, std::uint32_t address)
 {
-    return is_group_or_limited(address) ||
-           std::find(s.broadcasts().begin(), s.broadcasts().end(), address) != s.broadcasts().end();
+    bool known = is_group_or_limited(address);
+    for (std::uint32_t b : s.broadcasts()) { // a few
+        known |= address == b;
+    }
+    return known;
 }
 
 IpIn ipv4_describe(Domain& d, const netmsg::Packet& p)

@@ -64,6 +64,7 @@ struct StackOptions {
     bool tcp_sack = true;
     bool tcp_timestamps = true;
     bool tcp_tail_probes = true; // RFC 8985 7; net.ipv4.tcp_early_retrans
+    bool tcp_prediction = true;  // decision 0020; off: every segment goes through all steps (tests)
 };
 
 class Stack {

@@ -29,6 +29,8 @@ public:
         std::uint32_t fresh = 0; // octets that were not covered before
     };
 
+    SeqRanges() {}
+
     unsigned count() const { return count_; }
     bool empty() const { return count_ == 0; }
     const SeqRange& operator[](unsigned i) const { return ranges_[i]; }
@@ -88,7 +90,9 @@ private:
         ranges_[first] = r;
     }
 
-    std::array<SeqRange, Max> ranges_{};
+    union { // not initialised: count_ tells what is there
+        std::array<SeqRange, Max> ranges_;
+    };
     unsigned count_ = 0;
     std::uint32_t bytes_ = 0;
     std::uint32_t stamp_ = 0;

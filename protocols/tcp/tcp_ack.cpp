@@ -211,4 +211,21 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     return close_by_state(t, a);
 }
 
+// Established, in range, no SACK, no ECE, nothing lost and no duplicate: what is left of check_ack().
+void take_expected_ack(Tcb& t, const Segment& s, Actions& a)
+{
+    std::uint32_t window_before = t.snd.wnd;
+    if (s.ack() != t.snd.una) {
+        AckRound r;
+        r.flight_before = t.flight();
+        r.d.ack = rack_ack(t, s);
+        take_ack(t, s, r, a);
+        grow_window(t, r);
+    }
+    update_window(t, s);
+    if (t.snd.wnd > window_before) {
+        a.output = true;
+    }
+}
+
 } // namespace protocols::tcp

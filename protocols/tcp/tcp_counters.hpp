@@ -10,10 +10,11 @@ namespace protocols {
 
 // field, name. no_connection: segments answered by RST; drops: connections that ended by an error; time_wait_overflow:
 // records that a newer one pushed out; no_packet: nothing to send with; no_memory: no Tcb; joins: ends of joined pairs;
-// joined_ignored: segments for one, which has none.
+// joined_ignored: segments for one, which has none; predicted: in order and nothing special (decision 0020).
 #define PROTOCOLS_TCP_COUNTERS(X)                                                                                      \
     X(segments_in, "tcp.in")                                                                                           \
     X(segments_out, "tcp.out")                                                                                         \
+    X(predicted, "tcp.in_predicted")                                                                                   \
     X(bad_header, "tcp.in_malformed")                                                                                  \
     X(bad_checksum, "tcp.in_bad_checksum")                                                                             \
     X(no_connection, "tcp.in_no_connection")                                                                           \

@@ -80,6 +80,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     e->sent_at = d.now();
     e->hash = s.flow_hash;
     state.flows.insert(*e);
+    state.flows.remember(*e, s.packet->flow_hash);
     state.syn_cache.entries.push_back(*e);
     ++l.pending;
     send_syn_ack(*e);

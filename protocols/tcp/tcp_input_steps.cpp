@@ -285,10 +285,53 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
     release_if_done(t);
 }
 
+namespace {
+
+// Header prediction (Jacobson 1990; RFC 7323 5.6): the next segment in order of an
+// established connection, that carries text or acknowledges, or both, and asks for nothing else, while nothing is lost.
+// Each line is a step that would find nothing to do.
+bool expected(const Tcb& t, const Segment& s)
+{
+    const wire::TcpOptions& o = s.header.options;
+    std::uint8_t flags = static_cast<std::uint8_t>(s.header.flags & ~wire::tcp_psh);
+    std::uint32_t acked = static_cast<std::uint32_t>(s.ack() - t.snd.una);
+    return t.state == State::established && flags == wire::tcp_ack && // RST, SYN, URG, FIN; ECN of RFC 3168
+           o.has_timestamp == t.agreed.timestamps &&                  // RFC 7323 5.3 R1
+           static_cast<std::int32_t>(o.ts_val - t.ts.recent) >= 0 &&  // (without them both are 0)
+           s.seq == t.rcv.nxt && s.len <= t.window_open() &&          // first step; trimming
+           acked <= t.flight() && o.sack_count == 0 && calm(t) &&     // fifth: recovery
+           (acked != 0 || s.len != 0 || t.flight() == 0) &&           // no duplicate ACK
+           !t.rcv.fin_known && !t.app_closed;                         // seventh, eighth
+}
+
+// What the steps do with such a segment, in their order. tests/tcp/test_tcp_prediction.cpp compares.
+void take_expected(Tcb& t, Segment& s)
+{
+    count(t.domain.tcp->counters.predicted);
+    Actions a;
+    keep_timestamp(t, s);
+    take_expected_ack(t, s, a);
+    take_text(t, s, a); // Verdict::next: what would say otherwise is excluded above
+    publish(t, a);
+    if (a.ack_now) {
+        ack_now(t);
+    }
+    if (a.output) {
+        output_soon(t);
+    }
+}
+
+} // namespace
+
 void segment_in_connection(Tcb& t, Segment& s)
 {
     t.last_received = t.domain.now();
+    t.unanswered = 0;
+    t.keepalive_probes = 0; // its timer finds last_received moved when it fires
     take_mark(t, s);
+    if (expected(t, s) && t.domain.stack.options().tcp_prediction) {
+        return take_expected(t, s);
+    }
     Actions a;
     Verdict v = Verdict::next;
     for (Step step : steps) {
@@ -297,8 +340,6 @@ void segment_in_connection(Tcb& t, Segment& s)
             break;
         }
     }
-    t.unanswered = 0;
-    t.keepalive_probes = 0; // its timer finds last_received moved when it fires
     apply_actions(t, s, v, a);
 }
 

@@ -4,16 +4,30 @@
 
 namespace protocols::tcp {
 
+namespace {
+
+// Of two words where that is all there is to hash.
+std::uint64_t keyed(base::SipKey key, const base::FourTuple& flow)
+{
+    if (flow.local.addr.is_v4() && flow.peer.addr.is_v4()) {
+        std::uint64_t addresses = std::uint64_t{flow.local.addr.v4()} << 32 | flow.peer.addr.v4();
+        return base::siphash24(key, addresses, std::uint64_t{flow.local.port} << 16 | flow.peer.port);
+    }
+    return base::siphash(key, &flow, sizeof flow);
+}
+
+} // namespace
+
 // RFC 9293 3.4.1 (MUST-8): M + F(4-tuple, secret), M = a clock of 4 us.
 Seq initial_sequence(const TcpState& s, const base::FourTuple& flow, base::Instant now)
 {
     auto m = static_cast<std::uint32_t>(now.time_since_epoch().count() / 4);
-    return Seq{m + static_cast<std::uint32_t>(base::siphash(s.isn_key, &flow, sizeof flow))};
+    return Seq{m + static_cast<std::uint32_t>(keyed(s.isn_key, flow))};
 }
 
 std::uint32_t timestamp_offset(const TcpState& s, const base::FourTuple& flow)
 {
-    return static_cast<std::uint32_t>(base::siphash(s.timestamp_key, &flow, sizeof flow));
+    return static_cast<std::uint32_t>(keyed(s.timestamp_key, flow));
 }
 
 // RFC 7323 5.4: one tick per millisecond.

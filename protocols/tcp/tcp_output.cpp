@@ -204,7 +204,7 @@ bool send_new(Tcb& t)
         return false;
     }
     note_sent(t, s.seq, s.len, fin);
-    return !fin;
+    return !fin && (!all || fin_follows); // there may be more
 }
 
 // RFC 8985 7.2: after new text or an acknowledgment.
@@ -273,6 +273,9 @@ bool arm_window_update(Tcb& t)
     std::uint64_t edge = t.rcv.nxt_offset + t.window_open();
     std::uint64_t ring = window_max(t);
     std::uint64_t at = (edge > ring ? edge - ring : 0) + update_threshold(t);
+    if (at == t.so->slot->owner.rcv_ring_at.load(std::memory_order_relaxed)) {
+        return true; // it knows; what it consumed when it was told has been looked at
+    }
     so_publish_ring_at(*t.so, at);
     if (!so_take_consumed(*t.so)) {
         return false;

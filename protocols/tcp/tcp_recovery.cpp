@@ -187,8 +187,7 @@ RackAck rack_ack(const Tcb& t, const Segment& s)
 
 bool in_order(const Tcb& t, const AckRound& r)
 {
-    return t.board.plain() && !r.duplicate && !t.undo.armed && !t.tlp.in_progress && r.d.sacked == 0 &&
-           r.dsack.start == r.dsack.end && !r.d.resent && t.board.duplicates == 0;
+    return calm(t) && !r.duplicate && r.d.sacked == 0 && r.dsack.start == r.dsack.end && !r.d.resent;
 }
 
 void grow_window(Tcb& t, const AckRound& r)

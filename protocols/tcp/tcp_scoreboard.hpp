@@ -48,6 +48,8 @@ struct Delivery {
 };
 
 struct Scoreboard {
+    Scoreboard() {}
+
     Recovery phase = Recovery::none;
     bool use_sack = false;
     bool force_one = false;  // the next retransmission goes out whatever is in flight
@@ -119,7 +121,9 @@ private:
     std::uint16_t head_ = 0;
     std::uint16_t count_ = 0;
     std::uint16_t sacked_runs_ = 0;
-    std::array<SentRun, sent_runs_max> runs_{}; // from head_ on, which is 0 again whenever nothing is in flight
+    union { // not initialised: count_ tells what is there, and a short connection touches one line of them
+        std::array<SentRun, sent_runs_max> runs_; // from head_ on, which is 0 again whenever nothing is in flight
+    };
 };
 
 } // namespace protocols::tcp

@@ -1,6 +1,6 @@
 // Building segments: header and options in the packet's own buffer, text as pieces of the socket's send ring (in place,
-// no copy), the window with silly-window avoidance on the receiver's side, the checksum left to the device. Owner: the
-// Tcb's.
+// no copy, unless it is short), the window with silly-window avoidance on the receiver's side, the checksum left to the
+// device. Owner: the Tcb's.
 #include "base/endian.hpp"
 #include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
@@ -9,6 +9,8 @@
 namespace protocols::tcp {
 
 namespace {
+
+constexpr std::uint32_t text_copied_max = 256;
 
 // RFC 9293 3.8.6.2.2: the right edge moves by at least min(ring / 2, MSS) or not at all; it never moves back (MUST-34
 // for the peer). Updates rcv.adv; returns the field.
@@ -131,9 +133,14 @@ wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
     return h;
 }
 
+// Pieces of the ring; of a few octets a copy is cheaper than what they cost from here to the device.
 void add_text(const Tcb& t, std::uint64_t offset, std::uint32_t len, netmsg::Packet& p)
 {
     INVARIANT(t.so != nullptr && offset >= t.so->snd_acked && offset + len <= t.so->snd_limit);
+    if (len <= text_copied_max) {
+        t.so->snd_ring.copy_out(offset, p.put(len), len);
+        return;
+    }
     iovec pieces[2];
     unsigned n = t.so->snd_ring.pieces(offset, len, pieces);
     for (unsigned i = 0; i < n; ++i) {

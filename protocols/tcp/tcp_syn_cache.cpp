@@ -116,6 +116,7 @@ void promote(SynEntry& e, Segment& s)
         d.tcp->flows.insert(e); // refused: the peer sends its ACK, or text, again
         return;
     }
+    d.tcp->flows.remember(*t, s.packet->flow_hash);
     forget(e);
     t->timed_at = sent_at;
     t->retries = retries;

@@ -138,7 +138,8 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     if (!route_lookup(d, flow.peer.addr, route)) {
         return base::Error::network_unreachable;
     }
-    if (tcp::FlowNode* n = d.tcp->flows.find(flow); n != nullptr) {
+    std::uint64_t hash = d.tcp->flows.hash_of(flow);
+    if (tcp::FlowNode* n = d.tcp->flows.find(flow, hash); n != nullptr) {
         if (!tcp::yields(d, n)) {
             return base::Error::address_not_available;
         }
@@ -147,10 +148,11 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
         return base::Error::no_buffers;
     }
-    Tcb* t = tcp::make_tcb(d, flow, &so);
+    Tcb* t = tcp::make_tcb(d, flow, &so, tcp::NodeKind::tcb, hash);
     if (t == nullptr) {
         return base::Error::no_buffers;
     }
+    d.tcp->flows.remember(*t, d.stack.steering().hash(flow)); // its answer comes next
     t->route = route;
     so_publish_addresses(so);
     if (so.fast_connect && tcp::may_open_fast(d, so, flow.peer.addr)) { // as Linux: the SYN goes with the first text

@@ -29,6 +29,7 @@ Verdict check_urgent(Tcb& t, Segment& s, Actions& a);
 Verdict take_text(Tcb& t, Segment& s, Actions& a);
 Verdict check_fin(Tcb& t, Segment& s, Actions& a);
 void update_window(Tcb& t, const Segment& s);
+void take_expected_ack(Tcb& t, const Segment& s, Actions& a); // check_ack() of a predicted segment
 
 // ---- options and sequence numbers: tcp_negotiate.cpp
 Seq initial_sequence(const TcpState& s, const base::FourTuple& flow, base::Instant now); // RFC 6528
@@ -58,7 +59,12 @@ inline std::uint32_t clock_us(const Tcb& t)
 }
 std::uint32_t min_rtt_us(const Tcb& t); // 0: not known
 RackAck rack_ack(const Tcb& t, const Segment& s);
-bool in_order(const Tcb& t, const AckRound& r); // nothing is lost, nothing may be taken back: the window just grows
+// Nothing is lost, sent again or probed, nothing may be taken back.
+inline bool calm(const Tcb& t)
+{
+    return t.board.plain() && t.board.duplicates == 0 && !t.undo.armed && !t.tlp.in_progress;
+}
+bool in_order(const Tcb& t, const AckRound& r); // an ACK in calm: the window just grows
 void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a);
 void grow_window(Tcb& t, const AckRound& r);
 void begin_timeout(Tcb& t);   // the retransmission timer has expired: marks losses, reduces

@@ -120,8 +120,8 @@ Checksum pseudo_header(
 {
     Checksum c;
     if (source.is_v4()) {
-        c.add(source.bytes() + 12, 4);
-        c.add(destination.bytes() + 12, 4);
+        c.add32(source.v4());
+        c.add32(destination.v4());
     } else {
         c.add(source.on_wire().bytes(), 16);
         c.add(destination.on_wire().bytes(), 16);

@@ -1,6 +1,8 @@
 // See ipv4.hpp.
 #include "protocols/wire/ipv4.hpp"
 
+#include <cstring>
+
 #include "base/endian.hpp"
 #include "protocols/wire/checksum.hpp"
 
@@ -46,17 +48,25 @@ void read_fields(const unsigned char* b, Ipv4Header& h)
     h.destination = base::load_be32(b + 16);
 }
 
-// Of a header without options.
-std::uint16_t plain_checksum(const unsigned char* b)
+// The sum of a few 32-bit words as one of 16 bits.
+std::uint16_t fold(std::uint64_t sum)
 {
-    std::uint64_t sum = 0;
-    for (unsigned at = 0; at < ipv4_header_bytes; at += 4) {
-        sum += base::load_be32(b + at);
-    }
     sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
     sum = (sum & 0xffff) + (sum >> 16);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return static_cast<std::uint16_t>(~sum);
+    return static_cast<std::uint16_t>((sum & 0xffff) + (sum >> 16));
+}
+
+// Of a header without options. RFC 1071 2 (B): the order of the octets does not matter to whether it is right.
+bool plain_sum_is_right(const unsigned char* b)
+{
+    std::uint32_t words[ipv4_header_bytes / 4];
+    std::memcpy(words, b, sizeof words);
+    return fold(std::uint64_t{words[0]} + words[1] + words[2] + words[3] + words[4]) == 0xffff;
+}
+
+bool sum_is_right(const unsigned char* b, std::uint32_t header_bytes)
+{
+    return header_bytes == ipv4_header_bytes ? plain_sum_is_right(b) : checksum(b, header_bytes) == 0;
 }
 
 // What is wrong with the header in itself, the total length against the packet excepted.
@@ -96,8 +106,7 @@ std::optional<Ipv4Header> parse_ipv4(
     if (fault == Ipv4Fault::none && h->total_bytes > available) {
         fault = Ipv4Fault::length;
     }
-    if (fault == Ipv4Fault::none && check_sum &&
-        (h->header_bytes == ipv4_header_bytes ? plain_checksum(b) : checksum(b, h->header_bytes)) != 0) {
+    if (fault == Ipv4Fault::none && check_sum && !sum_is_right(b, h->header_bytes)) {
         fault = Ipv4Fault::checksum;
     }
     if (fault != Ipv4Fault::none) {
@@ -118,18 +127,17 @@ std::optional<Ipv4Header> parse_ipv4_quote(const void* bytes, std::uint32_t size
 void emit_ipv4(void* to, const Ipv4Header& h)
 {
     auto* b = static_cast<unsigned char*>(to);
-    b[0] = 0x45;
-    b[1] = h.tos;
-    base::store_be16(b + 2, h.total_bytes);
-    base::store_be16(b + 4, h.id);
-    unsigned fragment = (h.dont_fragment ? 0x4000U : 0U) | (h.more_fragments ? 0x2000U : 0U) | (h.fragment_offset / 8U);
-    base::store_be16(b + 6, static_cast<std::uint16_t>(fragment));
-    b[8] = h.ttl;
-    b[9] = h.protocol;
-    base::store_be16(b + 10, 0);
+    std::uint32_t fragment =
+        (h.dont_fragment ? 0x4000U : 0U) | (h.more_fragments ? 0x2000U : 0U) | (h.fragment_offset / 8U);
+    std::uint32_t first = 0x45000000U | std::uint32_t{h.tos} << 16 | h.total_bytes;
+    std::uint32_t second = std::uint32_t{h.id} << 16 | fragment;
+    std::uint32_t third = std::uint32_t{h.ttl} << 24 | std::uint32_t{h.protocol} << 16;
+    std::uint32_t sum = fold(std::uint64_t{first} + second + third + h.source + h.destination);
+    base::store_be32(b, first);
+    base::store_be32(b + 4, second);
+    base::store_be32(b + 8, third | (~sum & 0xffff));
     base::store_be32(b + 12, h.source);
     base::store_be32(b + 16, h.destination);
-    base::store_be16(b + 10, plain_checksum(b));
 }
 
 } // namespace protocols::wire

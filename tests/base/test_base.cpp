@@ -49,6 +49,8 @@ TEST_CASE("SipHash-2-4 reference vector (Aumasson, Bernstein, appendix A)")
     }
     SipKey key{0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL};
     REQUIRE(siphash(key, message, sizeof message) == 0xa129ca6149be45e5ULL);
+    std::uint64_t words[2] = {0x0706050403020100ULL, 0x0f0e0d0c0b0a0908ULL};
+    REQUIRE(siphash24(key, words[0], words[1]) == siphash(key, words, sizeof words));
 }
 
 TEST_CASE("intrusive list keeps order and unlinks from the middle")

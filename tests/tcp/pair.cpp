@@ -17,6 +17,7 @@ HostOptions host_options(const PairOptions& o, std::uint64_t salt)
     h.cpus = o.cpus;
     h.seed = o.seed * 1000 + salt;
     h.ring_shift = o.ring_shift;
+    h.stack = o.stack;
     h.stack.congestion = o.congestion;
     h.stack.time_wait_per_cpu = o.time_wait_per_cpu;
     h.stack.duplicate_probes = 0; // the wire is ours: addresses may be used at once

@@ -21,8 +21,9 @@ struct PairOptions {
     bool tso = true;
     bool split = false;
     bool csum_offload = true;
-    std::uint8_t congestion = 0; // StackOptions::congestion
-    bool shuffle = true;         // the order of CPUs in each round is drawn from the seed
+    std::uint8_t congestion = 0;   // StackOptions::congestion
+    bool shuffle = true;           // the order of CPUs in each round is drawn from the seed
+    protocols::StackOptions stack; // the rest of what both hosts do
 };
 
 class Pair {
