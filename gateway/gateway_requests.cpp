@@ -219,7 +219,7 @@ void GatewayCpu::post(SocketRecord& rec, SocketOp op, std::uint32_t sequence)
     }
     bool walks =
         op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect || op == SocketOp::unconnect ||
-        rec.so.listening || (rec.closing && rec.so.bound_port) ||
+        rec.so.listening || (rec.closing && (rec.so.bound_port || !rec.so.groups.empty())) ||
         (rec.so.kind == sockbuf::SlotKind::datagram && (op == SocketOp::set_option || op == SocketOp::shutdown));
     if (walks) { // other CPUs will touch it, or own it: nobody else may meanwhile
         rec.client->owner[rec.slot].store(in_transit, std::memory_order_release);

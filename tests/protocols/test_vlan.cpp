@@ -94,3 +94,40 @@ TEST_CASE("VLAN: other tags, tags within tags and cut ones are dropped; a tag of
     CHECK(t.b.counted(&StackCounters::eth_malformed) == 1);
     CHECK(t.b.packets_in_use() == 0);
 }
+
+TEST_CASE("several interfaces: a datagram may choose the one it leaves by, a membership is of one")
+{
+    Tagged t;
+    TestSocket sender(t.world, t.a, SlotKind::datagram);
+    TestSocket member(t.world, t.b, SlotKind::datagram);
+    REQUIRE(sender.bind(at("0.0.0.0", 0)) == Error::none);
+    REQUIRE(member.bind(at("0.0.0.0", 7)) == Error::none);
+    sockbuf::DatagramHeader h{};
+    h.size = 3;
+    h.port = 7;
+    h.interface = 3; // IP_PKTINFO; the route would take the first
+    std::memcpy(h.addr, ip("10.0.0.2").bytes(), 16);
+    sender.send_raw(h, Bytes(3));
+    sender.look();
+    REQUIRE(!t.a.link->sent.empty());
+    CHECK(is_tagged(t.a.link->sent.back()));
+
+    base::Endpoint group = at("239.1.2.3", 7);
+    sockbuf::GroupRequest join{};
+    std::memcpy(join.group, group.addr.bytes(), 16);
+    join.interface = 3;
+    REQUIRE(member.set(IPPROTO_IP, MCAST_JOIN_GROUP, &join, sizeof join) == Error::none);
+    Bytes got;
+    for (int index : {3, 1, 0}) {
+        ip_mreqn by{};
+        by.imr_ifindex = index;
+        REQUIRE(sender.set(IPPROTO_IP, IP_MULTICAST_IF, &by, sizeof by) == Error::none);
+        sender.send(Bytes(5), group);
+        CHECK(is_tagged(t.a.link->sent.back()) == (index == 3));
+        CHECK(member.receive(got) == (index == 3));
+    }
+    CHECK(t.b.counted(&StackCounters::udp_in_no_member) == 2);
+    ip_mreqn nowhere{};
+    nowhere.imr_ifindex = 9;
+    CHECK(sender.set(IPPROTO_IP, IP_MULTICAST_IF, &nowhere, sizeof nowhere) == Error::address_not_available);
+}
