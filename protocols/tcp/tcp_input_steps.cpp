@@ -192,6 +192,7 @@ Verdict check_fin(Tcb& t, Segment& s, Actions& a)
     if (s.fin && !t.rcv.fin_known) {
         t.rcv.fin_known = true;
         t.rcv.fin_seq = s.text_end();
+        a.ack_now = true; // out of order, too (RFC 5681 4.2)
     }
     if (!t.rcv.fin_known || t.rcv.nxt != t.rcv.fin_seq || fin_received(t.state)) {
         return Verdict::next;

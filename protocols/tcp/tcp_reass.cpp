@@ -107,6 +107,10 @@ Verdict take_text(Tcb& t, Segment& s, Actions& a)
     }
     if (t.rcv.fin_known && s.text_end() > t.rcv.fin_seq) { // nothing lies behind a FIN
         s.len = t.rcv.fin_seq > s.seq ? static_cast<std::uint32_t>(t.rcv.fin_seq - s.seq) : 0;
+        if (s.len == 0) {
+            a.ack_now = true;
+            return Verdict::next;
+        }
     }
     if (!t.so->rcv_ring.valid() && !t.so->user->socket_rings(*t.so)) {
         count(t.domain.tcp->counters.no_ring); // dropped: it will come again, and a FIN with it

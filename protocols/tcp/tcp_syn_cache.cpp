@@ -152,6 +152,7 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o)
     t->rcv.adv = t->rcv.nxt + std::min<std::uint32_t>(receive_window(*t), window_unscaled_max);
     t->state.apply(Event::open_passive);
     t->state.apply(Event::got_syn);
+    restart_retransmit(*t); // the segment that it is made for may not complete the handshake
     return t;
 }
 
