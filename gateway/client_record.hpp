@@ -129,6 +129,9 @@ struct WaiterRecord {
     std::uint32_t generation = 0;       // control thread
 };
 
+// What becomes of a family's sockets: they are closed as exit(2) would (detached), or aborted (poisoned).
+enum class Ending : std::uint8_t { none, close, abort };
+
 // A family. Slots: home CPU of slot s is s % cpus; its record is touched by owner[s] only.
 struct Client {
     std::uint32_t id = 0;                                 // c
@@ -146,6 +149,10 @@ struct Client {
     std::unique_ptr<std::atomic<std::uint8_t>[]> granted; // element s: home CPU writes: 1 = handed out, no record
     std::unique_ptr<std::atomic<std::uint16_t>[]> owner;  // element s: the owner stores (release), anyone loads
     WaiterRecord waiters[sockbuf::max_waiters];
+    // What the control thread has decided, for control operations that were on their way meanwhile. It stores, CPUs
+    // load.
+    std::atomic<Ending> ending{Ending::none};
+    std::atomic<std::uint64_t> gone{0};   // processes that ended; a bit is cleared when its index is given out again
     std::atomic<std::uint32_t> live{0};   // records that exist or sleep; any CPU
     std::atomic<std::uint64_t> faults{0}; // s: requests and offsets that made no sense
     bool detached = false;                // control thread

@@ -179,6 +179,7 @@ bool Gateway::add_process(Client& c, std::uint32_t, std::uint32_t& process)
     }
     c.processes |= std::uint64_t{1} << free;
     process = free;
+    c.gone.fetch_and(~(std::uint64_t{1} << free), std::memory_order_relaxed);
     impl_->on_every_cpu([&](GatewayCpu& g) { g.reset_process(c, process); });
     return true;
 }
@@ -188,6 +189,7 @@ bool Gateway::process_gone(Client& c, std::uint32_t process)
     INVARIANT(process < sockbuf::max_processes && ((c.processes >> process) & 1) != 0);
     // First everything it said, on every CPU; then its absence.
     impl_->on_every_cpu([&](GatewayCpu& g) { g.drain_process(c, process); });
+    c.gone.fetch_or(std::uint64_t{1} << process, std::memory_order_relaxed);
     impl_->on_every_cpu([&](GatewayCpu& g) { g.sweep_process(c, process); });
     for (std::uint32_t w = 0; w < sockbuf::max_waiters; ++w) {
         drop_waiter(c, process, w);
@@ -277,6 +279,9 @@ void Gateway::detach(Client& c)
             process_gone(c, p);
         }
     }
+    if (c.ending.load(std::memory_order_relaxed) == Ending::none) {
+        c.ending.store(Ending::close, std::memory_order_relaxed); // published with the calls that follow
+    }
     impl_->on_every_cpu([&](GatewayCpu& g) { g.stop_polling(c); });
     impl_->on_every_cpu([&](GatewayCpu& g) { g.close_all(c, false); });
     c.detached = true;
@@ -284,6 +289,7 @@ void Gateway::detach(Client& c)
 
 void Gateway::poison(Client& c)
 {
+    c.ending.store(Ending::abort, std::memory_order_relaxed);
     impl_->on_every_cpu([&](GatewayCpu& g) { g.stop_polling(c); });
     impl_->on_every_cpu([&](GatewayCpu& g) { g.close_all(c, true); });
 }

@@ -106,6 +106,7 @@ private:
     bool prepare_listen(SocketRecord& rec, std::int32_t backlog);
     void post(SocketRecord& rec, netmsg::SocketOp op, std::uint32_t sequence);
     void close(SocketRecord& rec, bool abort);
+    bool mourn(SocketRecord& rec);
     void refuse(Client& c, const sockbuf::Request& r, std::int32_t error);
     void answer(Client& c, std::uint32_t slot, std::uint32_t sequence, std::int32_t result, const void* data = nullptr,
         std::uint32_t size = 0, std::uint32_t process = 0);
@@ -166,6 +167,12 @@ private:
         static void fired(lwkt::Timer& t);
         GatewayCpu& of_;
     };
+    // The plant mark_cleared_late: marks are cleared (once more) after the offsets were read, so that one which was set
+    // meanwhile is lost.
+    struct LateMarks {
+        std::uint32_t word = 0;
+        std::uint64_t bits = 0;
+    };
     using AwakeList = base::List<SocketRecord, &SocketRecord::awake_link>;
     using WantList = base::List<SocketRecord, &SocketRecord::want_ring_link>;
 
@@ -183,6 +190,7 @@ private:
     std::unique_ptr<IdleSweep> sweep_;    // o
     std::uint32_t round_ = 1;             // o: of the sweep
     bool rings_came_back_ = false;        // o: since want_rings_ was last looked at
+    std::vector<LateMarks> late_marks_;   // o: empty without the plant
     bool hurry_ = false;                  // o: rings ran out: the next round takes those of whatever is drained
     std::atomic<std::uint32_t> fence_{0}; // o: exchanged for its barrier (TSan knows no fences)
 };

@@ -21,25 +21,6 @@ std::uint64_t words_of(const Client& c, std::uint32_t i)
     return words >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << words) - 1;
 }
 
-// The plant mark_cleared_late: marks are cleared (once more) after the offsets were read, so that one which was set
-// meanwhile is lost.
-struct LateMarks {
-    std::uint32_t word = 0;
-    std::uint64_t bits = 0;
-};
-std::vector<LateMarks>& late_marks(base::CpuId cpu)
-{
-    static std::vector<LateMarks> late[sockbuf::max_cpus];
-    return late[cpu];
-}
-void clear_marks_late(const sockbuf::SegmentView& view, base::CpuId cpu)
-{
-    for (const LateMarks& m : late_marks(cpu)) {
-        view.mark_bits(cpu)[m.word % (view.sockets() / 64)].fetch_and(~m.bits);
-    }
-    late_marks(cpu).clear();
-}
-
 } // namespace
 
 std::uint32_t GatewayCpu::poll(std::uint32_t budget)
@@ -91,7 +72,10 @@ std::uint32_t GatewayCpu::poll_client(Client& c, std::uint32_t budget)
     auto& line = c.view().marks(me());
     ClientCpu& mine = c.cpu[me()];
     if (base::planted(base::Plant::mark_cleared_late)) {
-        clear_marks_late(c.view(), me());
+        for (const LateMarks& m : late_marks_) {
+            c.view().mark_bits(me())[m.word % (c.view().sockets() / 64)].fetch_and(~m.bits);
+        }
+        late_marks_.clear();
     }
     if (line.processes.load(std::memory_order_relaxed) != 0) {
         mine.processes_left |= line.processes.exchange(0, std::memory_order_seq_cst);
@@ -208,7 +192,7 @@ std::uint32_t GatewayCpu::look_at_marks(Client& c, std::uint32_t budget)
             left.summary &= left.summary - 1;
             left.bits = bits[left.word].exchange(0, std::memory_order_seq_cst);
             if (base::planted(base::Plant::mark_cleared_late)) {
-                late_marks(me()).push_back({left.word, left.bits});
+                late_marks_.push_back({left.word, left.bits});
             }
             continue;
         }

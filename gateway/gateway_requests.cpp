@@ -89,6 +89,9 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
         fault(c);
         return nullptr;
     }
+    if (c.ending.load(std::memory_order_relaxed) != Ending::none) {
+        return nullptr; // was on its way from another CPU; nobody would close what it makes
+    }
     if (static_cast<Op>(r.op) == Op::close) { // socket() and close() with nothing between
         c.granted[r.slot].store(0, std::memory_order_relaxed);
         slot_home(c, r.slot);
@@ -267,9 +270,28 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
         dead_.push_back(&rec);
     } else if (rec.close_wanted) {
         close(rec, rec.abort_wanted);
-    } else if (!rec.closing) {
+    } else if (!rec.closing && !mourn(rec)) {
         look_here(rec);
     }
+}
+
+// What the death of its family or of a process of it did not do to the socket, as nobody could touch it then. True: it
+// is being closed.
+bool GatewayCpu::mourn(SocketRecord& rec)
+{
+    Client& c = *rec.client;
+    if (Ending ending = c.ending.load(std::memory_order_relaxed); ending != Ending::none) {
+        close(rec, ending == Ending::abort);
+        return true;
+    }
+    std::uint64_t gone = c.gone.load(std::memory_order_relaxed);
+    if (gone != 0) {
+        gone &= c.view().slot(rec.slot).share.holders.load(std::memory_order_seq_cst);
+    }
+    for (; gone != 0 && !rec.closing; gone &= gone - 1) {
+        sweep_slot(c, rec.slot, static_cast<std::uint32_t>(std::countr_zero(gone)));
+    }
+    return rec.closing;
 }
 
 void GatewayCpu::refuse(Client& c, const sockbuf::Request& r, std::int32_t error)

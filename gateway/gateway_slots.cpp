@@ -338,6 +338,14 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
     if (c.slots[slot].empty() && !granted) {
         return;
     }
+    // Before the holders: who takes a slot sets its bit, then moves the lane on (tests/lwkt/test_ring_models.cpp).
+    bool in_lane = false;
+    if (rec != nullptr) {
+        in_lane = still_in_lane(c, *rec);
+    } else if (granted) {
+        std::uint32_t consumed = c.view().grant_lane(me()).consumed.load(std::memory_order_acquire);
+        in_lane = static_cast<std::int32_t>(c.places[slot] - consumed) >= 0;
+    }
     release_locks(c, slot, process);
     auto& holders = c.view().slot(slot).share.holders;
     std::uint64_t bit = std::uint64_t{1} << process;
@@ -353,15 +361,13 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
         }
     }
     if (rec == nullptr) {
-        std::uint32_t consumed = c.view().grant_lane(me()).consumed.load(std::memory_order_acquire);
-        bool in_lane = static_cast<std::int32_t>(c.places[slot] - consumed) >= 0;
         if (!in_lane && (left & ~sockbuf::lane_holder) == 0) {
             c.granted[slot].store(0, std::memory_order_relaxed);
             slot_home(c, slot);
         }
         return;
     }
-    if ((left & ~sockbuf::lane_holder) == 0 && !rec->closing && !rec->detached && !still_in_lane(c, *rec)) {
+    if ((left & ~sockbuf::lane_holder) == 0 && !rec->closing && !rec->detached && !in_lane) {
         close(*rec, false);
     }
 }

@@ -106,6 +106,11 @@ struct FakeApp {
         std::uint64_t produced = s.app.snd_produced.load();
         std::uint64_t room = (std::uint64_t{1} << s.info.snd_shift) - (produced - s.owner.snd_acked.load());
         size = std::min<std::size_t>(size, room);
+        while (!view.send_ring(s).valid()) { // it slept, and its ring went
+            s.app.want_space.store(1);
+            sockbuf::set_mark(view, s.info.owner_cpu.load(), k.slot);
+            settle();
+        }
         view.send_ring(s).copy_in(produced, data, size);
         s.app.snd_produced.store(produced + size);
         if (std::uint32_t partner = s.app.partner.load()) {
