@@ -57,28 +57,43 @@ void Admission::watch(int fd, std::uint64_t id, std::uint32_t events, bool added
 
 int Admission::run(int listen_fd, int signal_fd)
 {
+    start(listen_fd, signal_fd);
+    int signal = 0;
+    while (signal == 0) {
+        signal = look(-1);
+    }
+    return signal;
+}
+
+void Admission::start(int listen_fd, int signal_fd)
+{
+    listen_fd_ = listen_fd;
+    signal_fd_ = signal_fd;
     watch(listen_fd, id_listen, EPOLLIN);
     watch(signal_fd, id_signal, EPOLLIN);
     watch(guard_.event_fd(), id_fault, EPOLLIN);
-    for (;;) {
-        epoll_event events[64];
-        int n = epoll_wait(epoll_.get(), events, 64, next_timeout_ms(now()));
-        for (int i = 0; i < n; ++i) {
-            if (events[i].data.u64 == id_signal) {
-                signalfd_siginfo info{};
-                if (read(signal_fd, &info, sizeof info) == sizeof info) {
-                    return static_cast<int>(info.ssi_signo);
-                }
-            } else if (events[i].data.u64 == id_listen) {
-                accept_some(listen_fd);
-            } else if (events[i].data.u64 == id_fault) {
-                close_marked();
-            } else {
-                serve(events[i].data.u64, events[i].events);
+}
+
+int Admission::look(int timeout_ms)
+{
+    epoll_event events[64];
+    int n = epoll_wait(epoll_.get(), events, 64, next_timeout_ms(now(), timeout_ms));
+    for (int i = 0; i < n; ++i) {
+        if (events[i].data.u64 == id_signal) {
+            signalfd_siginfo info{};
+            if (read(signal_fd_, &info, sizeof info) == sizeof info) {
+                return static_cast<int>(info.ssi_signo);
             }
+        } else if (events[i].data.u64 == id_listen) {
+            accept_some(listen_fd_);
+        } else if (events[i].data.u64 == id_fault) {
+            close_marked();
+        } else {
+            serve(events[i].data.u64, events[i].events);
         }
-        close_silent(now());
     }
+    close_silent(now());
+    return 0;
 }
 
 void Admission::close_all()
@@ -191,16 +206,17 @@ void Admission::close_silent(base::Instant at)
     }
 }
 
-int Admission::next_timeout_ms(base::Instant at) const
+int Admission::next_timeout_ms(base::Instant at, int otherwise_ms) const
 {
-    if (fresh_ == 0) {
-        return -1;
+    if (fresh_ == 0 || otherwise_ms == 0) {
+        return otherwise_ms;
     }
     base::Instant next = base::never;
     for (auto& [id, c] : connections_) {
         next = c.role == Role::fresh ? std::min(next, c.speak_by) : next;
     }
-    return static_cast<int>(std::max<std::int64_t>((next - at).count(), 0) / 1000 + 1);
+    auto left = static_cast<int>(std::max<std::int64_t>((next - at).count(), 0) / 1000 + 1);
+    return otherwise_ms < 0 ? left : std::min(left, otherwise_ms);
 }
 
 // Clients whose memory faulted: dead, with all their processes.

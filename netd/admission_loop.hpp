@@ -40,6 +40,10 @@ public:
 
     // Serves until a signal arrives at `signal_fd` (a signalfd); returns its number.
     int run(int listen_fd, int signal_fd);
+    // The same in pieces: start() once, then any number of looks at what is there; a look returns a signal's number, or
+    // 0. timeout_ms: as epoll_wait's, but no longer than until the next peer has to have spoken.
+    void start(int listen_fd, int signal_fd);
+    int look(int timeout_ms);
     // Says good-bye to every process: their sockets are closed as exit(2) would.
     void close_all();
 
@@ -64,7 +68,7 @@ private:
     void close_connection(std::uint64_t id);
     void leave_family(Connection& c);
     void close_silent(base::Instant now);
-    int next_timeout_ms(base::Instant now) const;
+    int next_timeout_ms(base::Instant now, int otherwise_ms) const;
     void close_marked();
 
     void serve(std::uint64_t id, std::uint32_t events);
@@ -88,6 +92,8 @@ private:
     gateway::Gateway& gateway_;
     BusGuard& guard_;
     Served served_;
+    int listen_fd_ = -1;
+    int signal_fd_ = -1;
     AdmissionConfig policy_;
     LimitsConfig limits_;
     ControlText control_;

@@ -1,30 +1,23 @@
-// netd: a TCP/IP stack with a protocol thread per CPU, served to programs over shared memory. Arguments, configuration,
-// the process's own set-up, and the exit code.
+// netd: a TCP/IP stack with a protocol thread per CPU, served to programs over shared memory. Configuration, the
+// process's own set-up, and the exit code.
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 
 #include <csignal>
+#include <iostream>
 
-#include <CLI/CLI.hpp>
 #include <fmt/format.h>
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
 #include "base/check.hpp"
+#include "netd/arguments.hpp"
 #include "netd/config.hpp"
 #include "netd/daemon.hpp"
 #include "netd/exit_codes.hpp"
 
 namespace {
-
-struct Arguments {
-    std::string config;
-    std::string socket;
-    std::string cpus;
-    std::string log_level;
-    bool check_config = false;
-};
 
 void set_up_log(const std::string& level)
 {
@@ -61,7 +54,7 @@ netd::UniqueFd signals_to_descriptor()
 }
 
 // Exit code, or -1 with `config` complete.
-int configure(const Arguments& args, netd::Config& config)
+int configure(const netd::Arguments& args, netd::Config& config)
 {
     std::string error;
     if (!args.config.empty()) {
@@ -109,21 +102,9 @@ int serve(const netd::Config& config)
 
 int main(int argc, char** argv)
 {
-    CLI::App app{"A TCP/IP stack in user space: owns interfaces and serves programs started with netrun."};
-    Arguments args;
-    app.add_option("--config", args.config, "TOML configuration");
-    app.add_option("--socket", args.socket, "where programs attach (default: $NETD_SOCKET, /run/netd.sock)");
-    app.add_option("--cpus", args.cpus, "CPUs of the protocol threads, such as 0-1 (default: all)");
-    app.add_option("--log-level", args.log_level, "trace, debug, info, warn, error, critical or off")
-        ->check([](const std::string& text) {
-            return netd::is_log_level(text) ? std::string() : "no such level: " + text;
-        });
-    app.add_flag("--check-config", args.check_config, "check the configuration and exit");
-    app.set_version_flag("--version", "netd " NETD_VERSION);
-    try {
-        app.parse(argc, argv);
-    } catch (const CLI::ParseError& e) {
-        return app.exit(e) == 0 ? netd::exit_ok : netd::exit_usage;
+    netd::Arguments args;
+    if (int code = netd::parse_arguments(argc, argv, args, std::cout, std::cerr); code >= 0) {
+        return code;
     }
     netd::Config config;
     if (int code = configure(args, config); code >= 0) {
