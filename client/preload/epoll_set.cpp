@@ -81,10 +81,10 @@ int EpollSet::register_tag(int fd, std::uint64_t tag)
 // The waiter and the kick of a set that gets its first socket of netd (or lives on in a forked child).
 int EpollSet::prepare(client::Session& s)
 {
-    session_ = &s;
     if (waiter_.fd >= 0) {
-        return 0;
+        return 0; // another thread may be waiting with it
     }
+    session_ = &s;
     by_slot_.resize(s.view.sockets());
     if (kick_ < 0) {
         int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
