@@ -1,5 +1,9 @@
 // tools/sim: runs worlds by seed, one after the other; see docs/testing.md. A violation, an assertion or a fault of the
 // stack is printed with the seed and the command that replays it, and the exit code is not 0.
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 
 #include <chrono>
@@ -10,7 +14,11 @@
 #include <sstream>
 #include <string>
 #include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
 
+#include "base/check.hpp"
 #include "tests/sim/plants.hpp"
 #include "tests/sim/sim_world.hpp"
 
@@ -21,6 +29,7 @@ struct Options {
     std::uint64_t seeds = 1;
     std::uint64_t steps = 20000;
     std::string soak;
+    unsigned jobs = 1; // processes that share the seeds
     std::string plant;
     std::string file;
     bool trace = false;
@@ -87,20 +96,39 @@ sim::RunResult run_seed(const Options& o, std::uint64_t seed)
     return result;
 }
 
-int run_seeds(const Options& o)
-{
-    using Clock = std::chrono::steady_clock; // how long it took is told, and nothing depends on it but the soak's end
-    auto began = Clock::now();
-    std::int64_t soak_s = o.soak.empty() ? 0 : seconds_of(o.soak);
-    auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - began).count(); };
+struct Total {
     sim::RunResult sum;
-    std::uint64_t done = 0;
-    for (; o.soak.empty() ? done < o.seeds : seconds() < static_cast<double>(soak_s); ++done) {
-        sim::RunResult r = run_seed(o, o.seed + done);
-        if (o.twice && run_seed(o, o.seed + done).hash != r.hash) {
-            std::fprintf(
-                stderr, "sim: seed %llu gives different runs\n", static_cast<unsigned long long>(o.seed + done));
-            return 1;
+    std::uint64_t seeds = 0;
+    bool good = true;
+};
+static_assert(std::is_trivially_copyable_v<Total>); // goes through a pipe
+
+void add(Total& to, const Total& from)
+{
+    to.sum.hash ^= from.sum.hash;
+    to.sum.steps += from.sum.steps;
+    to.sum.connections += from.sum.connections;
+    to.sum.bytes += from.sum.bytes;
+    to.sum.datagrams += from.sum.datagrams;
+    to.sum.deaths += from.sum.deaths;
+    to.seeds += from.seeds;
+    to.good = to.good && from.good;
+}
+
+using Clock = std::chrono::steady_clock; // how long it took is told, and nothing depends on it but the soak's end
+
+// Every `o.jobs`th seed.
+Total run_share(const Options& o, unsigned share, Clock::time_point began)
+{
+    std::chrono::seconds soak{o.soak.empty() ? 0 : seconds_of(o.soak)};
+    Total total;
+    for (std::uint64_t i = share; o.soak.empty() ? i < o.seeds : Clock::now() - began < soak; i += o.jobs) {
+        std::uint64_t seed = o.seed + i;
+        sim::RunResult r = run_seed(o, seed);
+        if (o.twice && run_seed(o, seed).hash != r.hash) {
+            std::fprintf(stderr, "sim: seed %llu gives different runs\n", static_cast<unsigned long long>(seed));
+            total.good = false;
+            return total;
         }
         if (o.verbose) {
             std::printf("  steps %llu, connections %llu, bytes %llu, datagrams %llu, deaths %llu, %.3f s virtual\n",
@@ -108,20 +136,51 @@ int run_seeds(const Options& o)
                 static_cast<unsigned long long>(r.bytes), static_cast<unsigned long long>(r.datagrams),
                 static_cast<unsigned long long>(r.deaths), static_cast<double>(r.time.count()) * 1e-6);
         }
-        sum.hash ^= r.hash;
-        sum.steps += r.steps;
-        sum.connections += r.connections;
-        sum.bytes += r.bytes;
-        sum.datagrams += r.datagrams;
-        sum.deaths += r.deaths;
+        add(total, {r, 1, true});
     }
+    return total;
+}
+
+// In processes beside each other, which share nothing; what one finds, it has printed.
+Total run_in_processes(const Options& o, Clock::time_point began)
+{
+    std::vector<std::pair<pid_t, int>> children;
+    for (unsigned share = 0; share < o.jobs; ++share) {
+        int ends[2];
+        INVARIANT(pipe2(ends, O_CLOEXEC) == 0);
+        pid_t child = fork();
+        INVARIANT(child >= 0);
+        if (child == 0) {
+            Total mine = run_share(o, share, began);
+            std::fflush(stdout);
+            std::_Exit(write(ends[1], &mine, sizeof mine) == sizeof mine ? 0 : 1);
+        }
+        close(ends[1]);
+        children.emplace_back(child, ends[0]);
+    }
+    Total total;
+    for (auto [child, from] : children) {
+        Total theirs;
+        theirs.good = read(from, &theirs, sizeof theirs) == sizeof theirs && theirs.good;
+        add(total, theirs);
+        close(from);
+        waitpid(child, nullptr, 0);
+    }
+    return total;
+}
+
+int run_seeds(const Options& o)
+{
+    auto began = Clock::now();
+    Total t = o.jobs > 1 ? run_in_processes(o, began) : run_share(o, 0, began);
+    double seconds = std::max(std::chrono::duration<double>(Clock::now() - began).count(), 1e-9);
     std::printf("%llu seeds, %llu steps, %.0f steps/s, %llu connections, %llu bytes, %llu datagrams, %llu deaths, hash "
                 "%016llx\n",
-        static_cast<unsigned long long>(done), static_cast<unsigned long long>(sum.steps),
-        static_cast<double>(sum.steps) / std::max(seconds(), 1e-9), static_cast<unsigned long long>(sum.connections),
-        static_cast<unsigned long long>(sum.bytes), static_cast<unsigned long long>(sum.datagrams),
-        static_cast<unsigned long long>(sum.deaths), static_cast<unsigned long long>(sum.hash));
-    return 0;
+        static_cast<unsigned long long>(t.seeds), static_cast<unsigned long long>(t.sum.steps),
+        static_cast<double>(t.sum.steps) / seconds, static_cast<unsigned long long>(t.sum.connections),
+        static_cast<unsigned long long>(t.sum.bytes), static_cast<unsigned long long>(t.sum.datagrams),
+        static_cast<unsigned long long>(t.sum.deaths), static_cast<unsigned long long>(t.sum.hash));
+    return t.good ? 0 : 1;
 }
 
 // Named seeds: each found a bug once.
@@ -156,6 +215,9 @@ int main(int argc, char** argv)
     app.add_option("--seeds", o.seeds, "how many, one after the other")->capture_default_str();
     app.add_option("--steps", o.steps, "scheduler decisions of a seed before its drain")->capture_default_str();
     app.add_option("--soak", o.soak, "run seeds until this time is over: 90s, 10m, 2h");
+    app.add_option("--jobs", o.jobs, "processes that share the seeds")
+        ->capture_default_str()
+        ->check(CLI::Range(1, 256));
     app.add_option("--plant", o.plant, "switch on a planted bug of the stack");
     bool list = false;
     sim::PlantTest find;
