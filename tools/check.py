@@ -2,8 +2,8 @@
 """Builds netd and runs its tests, stage by stage; every stage is timed and every failure shows the end of its log.
 
   --quick   the release build with the lint and quick suites
-  default   also the slow and system suites, the quick suite under ASan and UBSan, the suite 'tsan' under TSan, and the
-            code outside tests/ under clang with -Wthread-safety
+  default   also the slow and system suites, the quick suite under ASan and UBSan, a minute of all fuzzers, the suite 'tsan'
+            under TSan, and the code outside tests/ under clang with -Wthread-safety
 Skipped are tests that need what this machine does not give (a TUN device, namespaces); each says what.
 """
 
@@ -133,6 +133,12 @@ def sanitized(check, kind, suites, environment, multiplier):
             check.test(kind, suites, environment, multiplier)
 
 
+def fuzz(check):
+    done = subprocess.run([TOP / "tools" / "fuzz", "--seconds", "60"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, text=True, errors="replace")
+    check.count("a minute of all fuzzers", FAILED if done.returncode else PASSED, done.stdout, 80)
+
+
 def clang(check):
     if check.build("clang", "--configure-only"):
         check.build("clang", *targets_outside_tests("clang"))
@@ -154,6 +160,7 @@ def main():
         asan = {"ASAN_OPTIONS": "abort_on_error=1:detect_stack_use_after_return=1:strict_string_checks=1",
                 "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1"}
         check.stage("quick tests under ASan and UBSan", lambda: sanitized(check, "asan", ["quick"], asan, 4))
+        check.stage("fuzzers", lambda: fuzz(check))
         tsan = {"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"}
         check.stage("multi-threaded tests under TSan", lambda: sanitized(check, "tsan", ["tsan"], tsan, 8))
         check.stage("clang with thread-safety analysis", lambda: clang(check))

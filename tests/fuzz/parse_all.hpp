@@ -14,11 +14,27 @@
 #include "protocols/wire/ipv6.hpp"
 #include "protocols/wire/mld.hpp"
 #include "protocols/wire/nd.hpp"
+#include "protocols/wire/tcp_wire.hpp"
 #include "protocols/wire/udp.hpp"
 
 namespace fuzz {
 
-// False when a parser accepted what contradicts itself.
+// False when a parser accepted what contradicts itself; so all of them.
+inline bool parse_tcp_segment(const unsigned char* at, std::uint32_t size)
+{
+    namespace wire = protocols::wire;
+    wire::TcpHeader h;
+    if (!wire::tcp_parse(at, size, h)) {
+        return true;
+    }
+    bool sane = h.header_bytes >= wire::tcp_header_min_bytes && h.header_bytes <= wire::tcp_header_max_bytes &&
+                h.header_bytes <= size && h.options.scale <= wire::tcp_scale_max &&
+                h.options.sack_count <= wire::tcp_sack_blocks_max;
+    unsigned char again[wire::tcp_header_max_bytes];
+    std::uint32_t bytes = wire::tcp_emit_bytes(h);
+    return sane && (bytes > sizeof again || wire::tcp_emit(h, again) == bytes);
+}
+
 inline bool parse_ip_payload(const unsigned char* at, std::uint32_t size, const protocols::wire::Ipv4Header& h)
 {
     namespace wire = protocols::wire;
@@ -29,6 +45,9 @@ inline bool parse_ip_payload(const unsigned char* at, std::uint32_t size, const 
     if (h.protocol == wire::protocol_igmp) {
         auto query = wire::parse_igmp_query(at, size);
         return !query || ((query->group.is_any() || query->group.is_multicast()) && query->sources.size() * 4 < size);
+    }
+    if (h.protocol == wire::protocol_tcp) {
+        return parse_tcp_segment(at, size);
     }
     auto icmp = wire::parse_icmp(at, size);
     if (!icmp || size < wire::icmp_header_bytes) {
@@ -79,7 +98,8 @@ inline bool parse_v6(const unsigned char* at, std::uint32_t size)
     }
     bool sane = chain.bytes >= wire::ipv6_header_bytes && chain.bytes <= size && chain.next_at < chain.bytes &&
                 chain.bytes <= wire::ipv6_chain_max;
-    return sane && parse_icmp6_message(at + chain.bytes, size - chain.bytes);
+    return sane && parse_icmp6_message(at + chain.bytes, size - chain.bytes) &&
+           parse_tcp_segment(at + chain.bytes, size - chain.bytes);
 }
 
 inline bool parse_all(const void* data, std::size_t bytes)

@@ -86,8 +86,8 @@ bool App::at_end() const
 Host::Host(lwkt::Clock& clock, const HostOptions& o) : set(clock, stepped(o.cpus)), options(o)
 {
     options.stack.seed = o.seed;
-    options.stack.packets.packets_per_cpu = 4096;
-    options.stack.packets.large_per_cpu = 512;
+    options.stack.packets.packets_per_cpu = o.packets_per_cpu;
+    options.stack.packets.large_per_cpu = o.packets_per_cpu / 8;
     stack = std::make_unique<protocols::Stack>(set, options.stack);
     step_world = [this] { return set.step(); };
 }

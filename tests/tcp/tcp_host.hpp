@@ -49,6 +49,7 @@ struct HostOptions {
     unsigned cpus = 1;
     std::uint64_t seed = 1;
     std::uint32_t ring_shift = 18;
+    std::uint32_t packets_per_cpu = 4096;
     protocols::StackOptions stack;
 };
 
