@@ -301,6 +301,7 @@ TcpConfig parse_tcp(Section s)
             s.fail(*node, "fastopen", fmt::format("{:#x} has bits besides 1, 2, 4, 0x200 and 0x400", t.fastopen));
         }
     }
+    t.mtu_probing = static_cast<protocols::MtuProbing>(s.number("mtu_probing", 0, 2, 0));
     s.finish();
     return t;
 }

@@ -55,6 +55,7 @@ struct TcpConfig {
     std::uint8_t congestion = 0; // tcp_congestion_control: index of protocols::tcp::congestion_by_name
     protocols::Ecn ecn = protocols::Ecn::accept;
     unsigned fastopen = 1;
+    protocols::MtuProbing mtu_probing = protocols::MtuProbing::off;
 };
 
 struct Config {

@@ -113,6 +113,7 @@ Daemon::Daemon(const Config& config)
     stack_options.congestion = config_.tcp.congestion;
     stack_options.ecn = config_.tcp.ecn;
     stack_options.fastopen = config_.tcp.fastopen;
+    stack_options.mtu_probing = config_.tcp.mtu_probing;
     derive_address_secret(config_, stack_options.address_secret);
     stack_ = std::make_unique<protocols::Stack>(*set_, stack_options);
     add_interfaces();

@@ -45,6 +45,9 @@ struct RouteEntry {
 // RFC 3168, as net.ipv4.tcp_ecn of Linux: never, always asked for, accepted where the peer asks.
 enum class Ecn : std::uint8_t { off, on, accept };
 
+// RFC 4821, as net.ipv4.tcp_mtu_probing of Linux: never, once large segments seem to vanish, always.
+enum class MtuProbing : std::uint8_t { off, black_hole, always };
+
 struct StackOptions {
     std::uint64_t seed = 0; // netd: from getrandom; simulation: the seed
     netmsg::PacketPoolOptions packets;
@@ -55,6 +58,7 @@ struct StackOptions {
     std::uint16_t ephemeral_high = 60999;
     bool syn_cookies = true;
     Ecn ecn = Ecn::accept;
+    MtuProbing mtu_probing = MtuProbing::off;
     unsigned fastopen = 1;                    // net.ipv4.tcp_fastopen of Linux, bits in protocols/tcp/fastopen.hpp
     std::uint8_t congestion = 0;              // of sockets that did not choose: index of tcp::congestion_by_name
     unsigned duplicate_probes = 1;            // DupAddrDetectTransmits of RFC 4862 5.1; 0 = no detection

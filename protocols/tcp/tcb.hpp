@@ -14,6 +14,7 @@
 #include "protocols/stack.hpp"
 #include "protocols/tcp/flow_table.hpp"
 #include "protocols/tcp/pacer.hpp"
+#include "protocols/tcp/plpmtu.hpp"
 #include "protocols/tcp/prr.hpp"
 #include "protocols/tcp/rack.hpp"
 #include "protocols/tcp/seq_ranges.hpp"
@@ -121,6 +122,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::Prr prr;
     tcp::Pacer pacer;
     tcp::Undo undo;
+    tcp::Plpmtu plpmtu;
     tcp::Scoreboard board;
 
     Route route;

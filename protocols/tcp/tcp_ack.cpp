@@ -124,6 +124,9 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     t.snd.una_offset += octets;
     t.bytes_acked += octets;
     t.board.acked(t.snd.una, t.rack, r.d);
+    if (t.plpmtu.probe != 0) {
+        plpmtu_acked(t);
+    }
     t.rtt.clear_back_off();
     t.retries = 0;
     t.persist_probes = 0;

@@ -59,6 +59,8 @@ namespace protocols {
     X(fastopen_passive_fail, "tcp.fastopen_passive_fail")                                                              \
     X(fastopen_overflow, "tcp.fastopen_listen_overflow")                                                               \
     X(fastopen_requests, "tcp.fastopen_cookie_requests")                                                               \
+    X(mtu_probes, "tcp.out_mtu_probes")                                                                                \
+    X(black_holes, "tcp.black_holes")                                                                                  \
     X(joins, "tcp.joins")                                                                                              \
     X(joined_ignored, "tcp.in_joined")
 

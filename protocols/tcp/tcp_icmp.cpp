@@ -42,6 +42,7 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
         return;
     }
     t.route.mtu = pmtu_learn(t.domain, t.flow.peer.addr, mtu);
+    t.plpmtu.limit(t.route.mtu);
     if (!synchronized(t.state)) {
         return;
     }

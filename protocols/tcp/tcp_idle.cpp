@@ -170,6 +170,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.data_segments_out = i.data_segments_out;
     t.bytes_retransmitted = i.bytes_retransmitted;
     t.retransmitted = i.retransmitted;
+    plpmtu_resume(t);
     restart_keepalive(t);
 }
 

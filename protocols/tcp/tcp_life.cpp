@@ -149,6 +149,7 @@ void enter_time_wait(Tcb& t)
 
 void begin_sending(Tcb& t, Seq first)
 {
+    plpmtu_start(t);
     set_mss(t);
     t.congestion = algorithm_index(t.domain, t.so->options);
     congestion_start(t.algorithm(), t.cc, t.mss);

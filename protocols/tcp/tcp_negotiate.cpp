@@ -101,7 +101,8 @@ wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32
 void set_mss(Tcb& t)
 {
     const base::IpAddr& to = t.flow.peer.addr;
-    std::uint32_t path = std::min(t.route.mtu, 65535U) - ip_header_bytes(to) - wire::tcp_header_min_bytes;
+    std::uint32_t passes = t.plpmtu.on() ? t.plpmtu.low : 65535U;
+    std::uint32_t path = std::min({t.route.mtu, passes, 65535U}) - ip_header_bytes(to) - wire::tcp_header_min_bytes;
     std::uint32_t peer = t.agreed.peer_mss != 0 ? t.agreed.peer_mss : to.is_v4() ? mss_default : mss_default_v6;
     std::uint32_t mss = std::min(path, peer);
     if (t.so != nullptr && t.so->options.max_segment != 0) {

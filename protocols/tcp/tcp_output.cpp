@@ -156,7 +156,7 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
         t.timed_end = start + len;
         t.timed_at = now;
     }
-    if (len % t.mss != 0) {
+    if (len % t.mss != 0 && t.plpmtu.end != start + len) {
         t.snd.small_end = start + len;
     }
     t.snd.nxt += len;
@@ -191,6 +191,11 @@ bool send_new(Tcb& t)
     s.offset = offset;
     s.new_text = true;
     s.len = available != 0 ? new_text(t, available, fin_follows) : 0;
+    if (t.plpmtu.on()) {
+        std::uint32_t probe = plpmtu_probe_text(t, available, std::min(window_room(t), cwnd_room(t)));
+        s.mtu_probe = probe != 0;
+        s.len = s.mtu_probe ? probe : s.len;
+    }
     bool all = s.len == available;
     bool fin = fin_follows && all && window_room(t) > s.len;
     if (s.len == 0 && !fin) {
@@ -202,6 +207,9 @@ bool send_new(Tcb& t)
     }
     if (!send_segment(t, s)) {
         return false;
+    }
+    if (s.mtu_probe) {
+        plpmtu_sent(t, s.len);
     }
     note_sent(t, s.seq, s.len, fin);
     return !fin && (!all || fin_follows); // there may be more

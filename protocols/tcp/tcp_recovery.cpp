@@ -236,7 +236,7 @@ void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a)
         recovery_over(t, before);
     }
     std::uint32_t lost = find_losses(t);
-    bool entered = lost != 0 && t.board.phase == Recovery::none;
+    bool entered = lost != 0 && t.board.phase == Recovery::none && !plpmtu_lost(t);
     if (entered) {
         enter_fast(t, r);
     }
@@ -276,7 +276,7 @@ bool reorder_timeout(Tcb& t)
     if (find_losses(t) == 0) {
         return true;
     }
-    if (t.board.phase == Recovery::none) {
+    if (t.board.phase == Recovery::none && !plpmtu_lost(t)) {
         AckRound r;
         r.sacked_before = t.board.sacked_bytes();
         enter_fast(t, r);

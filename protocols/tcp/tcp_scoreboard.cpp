@@ -338,6 +338,11 @@ void Scoreboard::enter_timeout(const Rack& rack, std::uint32_t now_us, std::uint
         }
         mark_lost(una_, una_ + std::min(mss, flight()));
     }
+    resend_quietly();
+}
+
+void Scoreboard::resend_quietly()
+{
     phase = Recovery::timeout;
     recover = nxt();
     duplicates = 0;

@@ -163,11 +163,12 @@ void mark_urgent(const Tcb& t, wire::TcpHeader& h)
 
 bool send_segment(Tcb& t, const SegmentOut& s)
 {
+    bool several = s.len > t.mss && !s.mtu_probe; // segments, which the device cuts
     wire::TcpHeader h = header_of(t, s.seq, s.flags);
     if (in_urgent_mode(t)) {
         mark_urgent(t, h);
     }
-    if (s.len > t.mss) {
+    if (several) {
         h.flags |= wire::tcp_psh; // as Linux: a burst handed down as one need not wait for what follows it
     }
     if (t.agreed.ecn) {
@@ -185,12 +186,12 @@ bool send_segment(Tcb& t, const SegmentOut& s)
     }
     if (s.len != 0) {
         add_text(t, s.offset, s.len, *p);
-        if (s.len > t.mss) {
+        if (several) {
             p->gso = t.flow.peer.addr.is_v4() ? netmsg::Gso::tcp4 : netmsg::Gso::tcp6;
             p->gso_size = static_cast<std::uint16_t>(t.mss);
         }
     }
-    std::uint32_t segments = s.len > t.mss ? (s.len + t.mss - 1) / t.mss : 1;
+    std::uint32_t segments = several ? (s.len + t.mss - 1) / t.mss : 1;
     t.segments_out += segments;
     t.data_segments_out += s.len != 0 ? segments : 0;
     launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0), t.ts.offset}, h, *p);

@@ -100,9 +100,10 @@ bool retransmit_timeout(Tcb& t)
         kill(t, why(t));
         return false;
     }
+    route_lookup(t.domain, t.flow.peer.addr, t.route); // the way may have changed
+    plpmtu_timeout(t);
     begin_timeout(t);
     t.rtt.back_off();
-    route_lookup(t.domain, t.flow.peer.addr, t.route); // the way may have changed
     output(t);
     restart_retransmit(t);
     return true;

@@ -94,7 +94,8 @@ struct SegmentOut {
     std::uint8_t flags = 0;
     std::uint64_t offset = 0; // of the text in the send ring
     std::uint32_t len = 0;
-    bool new_text = false; // sent for the first time
+    bool new_text = false;  // sent for the first time
+    bool mtu_probe = false; // one packet, whatever its length
 };
 bool send_segment(Tcb& t, const SegmentOut& s);
 // Urgent text is not acknowledged yet (RFC 9293 3.8.5): it is not held back, and goes segment by segment.
@@ -193,6 +194,15 @@ std::uint32_t fastopen_text(const Tcb& t, const FastOpenPeer* p); // octets to g
 void fastopen_unanswered(Tcb& t);
 void fastopen_answered(Tcb& t, const Segment& syn_ack, std::uint32_t text_acked);
 void start_connect(Domain& d, Tcb& t); // tcp_usrreq.cpp: the SYN
+
+// ---- path MTU by probing: tcp_plpmtu.cpp
+void plpmtu_start(Tcb& t);
+void plpmtu_resume(Tcb& t);
+void plpmtu_timeout(Tcb& t); // the retransmission timer has expired
+std::uint32_t plpmtu_probe_text(Tcb& t, std::uint64_t available, std::uint32_t room);
+void plpmtu_sent(Tcb& t, std::uint32_t text); // at snd.nxt
+void plpmtu_acked(Tcb& t);                    // una moved while a probe was in flight
+bool plpmtu_lost(Tcb& t);
 
 // ---- TIME-WAIT: tcp_time_wait.cpp
 void time_wait_timer(lwkt::Timer& timer);

@@ -77,11 +77,13 @@ gateway = "10.1.2.1"
 TEST_CASE("[tcp]: what Linux's sysctls say, or why not")
 {
     std::string error;
-    auto c = parse_config("[tcp]\ncongestion_control = \"dctcp\"\necn = 1\nfastopen = 0x403\n", "f.toml", error);
+    auto c = parse_config(
+        "[tcp]\ncongestion_control = \"dctcp\"\necn = 1\nfastopen = 0x403\nmtu_probing = 2\n", "f.toml", error);
     REQUIRE(error == "");
     CHECK(c->tcp.congestion == 2);
     CHECK(c->tcp.ecn == protocols::Ecn::on);
     CHECK(c->tcp.fastopen == 0x403);
+    CHECK(c->tcp.mtu_probing == protocols::MtuProbing::always);
     c = parse_config("[tcp]\n", "f.toml", error);
     REQUIRE(error == "");
     CHECK(c->tcp.congestion == 0);
@@ -94,6 +96,7 @@ TEST_CASE("[tcp]: what Linux's sysctls say, or why not")
     CHECK(complaint("[tcp]\necn = 3\n") == "f.toml:2: tcp.ecn: 3 is not between 0 and 2");
     CHECK(
         complaint("[tcp]\nfastopen = 8\n") == "f.toml:2: tcp.fastopen: 0x8 has bits besides 1, 2, 4, 0x200 and 0x400");
+    CHECK(complaint("[tcp]\nmtu_probing = true\n") == "f.toml:2: tcp.mtu_probing: must be a whole number");
     CHECK(complaint("[tcp]\necm = 1\n") == "f.toml:2: tcp.ecm: is not a key netd knows");
 }
 

@@ -155,6 +155,8 @@ void Runner::option(std::stringstream& words)
         options_.stack.syn_cache_per_cpu = v;
     } else if (name == "ecn") {
         options_.stack.ecn = static_cast<protocols::Ecn>(v);
+    } else if (name == "mtu_probing") {
+        options_.stack.mtu_probing = static_cast<protocols::MtuProbing>(v);
     } else if (name == "fastopen") {
         options_.stack.fastopen = v;
     } else if (name == "isn") {
@@ -424,6 +426,8 @@ void Runner::counter(const std::string& name, std::uint64_t want)
         {"undos_frto", &c.undos_frto},
         {"icmp_ignored", &c.icmp_ignored},
         {"accept_refused", &c.accept_refused},
+        {"black_holes", &c.black_holes},
+        {"mtu_probes", &c.mtu_probes},
         {"fastopen_active", &c.fastopen_active},
         {"fastopen_active_fail", &c.fastopen_active_fail},
         {"fastopen_passive", &c.fastopen_passive},

@@ -6,6 +6,7 @@
 
 #include "base/random.hpp"
 #include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/plpmtu.hpp"
 #include "protocols/tcp/seq_ranges.hpp"
 #include "protocols/tcp/tcp_rtt.hpp"
 #include "protocols/tcp/tcp_state.hpp"
@@ -160,6 +161,35 @@ TEST_CASE("RFC 6298: estimator and back-off")
     RttEstimator slow;
     slow.handshake_was_slow(); // 5.7
     CHECK(slow.rto() == base::seconds(3));
+}
+
+TEST_CASE("RFC 4821: the search between what passes and what might")
+{
+    Plpmtu p;
+    base::Instant now = base::Instant{} + base::seconds(5);
+    CHECK(!p.on());
+    p.begin(1064, 1500);
+    std::uint32_t path = 1401;
+    unsigned probes = 0;
+    while (std::uint32_t size = p.next(now, 1500)) {
+        REQUIRE(++probes < 10);
+        p.sent(size, Seq{1}, Seq{2});
+        CHECK(p.next(now, 1500) == 0); // one at a time
+        size <= path ? p.passed() : p.failed();
+    }
+    CHECK(p.low <= path);
+    CHECK(p.low + plpmtu_close_enough > path);
+    CHECK(p.next(now + plpmtu_raise_time - base::Micros{1}, 1500) == 0);
+    CHECK(p.next(now + plpmtu_raise_time, 1500) > path); // it may have changed
+    p.limit(1300);
+    CHECK(p.low == 1300);
+    p.black_hole(88);
+    CHECK(p.low == 650);
+    CHECK(p.high == 1300);
+    for (int i = 0; i < 9; ++i) {
+        p.black_hole(88);
+    }
+    CHECK(p.low == 88);
 }
 
 TEST_CASE("the flow table finds everything while it grows and shrinks")
