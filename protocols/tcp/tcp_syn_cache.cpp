@@ -149,7 +149,7 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o)
     --t->snd.una_offset;
     t->rcv.irs = o.irs;
     t->rcv.nxt = t->ts.last_ack_sent = o.irs + 1;
-    t->rcv.adv = t->rcv.nxt + std::min<std::uint32_t>(receive_window(*t), window_unscaled_max);
+    t->rcv.adv = t->rcv.nxt + first_window(*o.listener); // as the SYN-ACK says
     t->state.apply(Event::open_passive);
     t->state.apply(Event::got_syn);
     restart_retransmit(*t); // the segment that it is made for may not complete the handshake

@@ -84,6 +84,7 @@ public:
 
     void socket_event(protocols::Socket& so, std::uint32_t events) override;
     bool socket_rings(protocols::Socket& so) override;
+    std::uint32_t socket_ring_default() const override { return 1U << options.ring_shift; }
     protocols::Socket* socket_accepted(protocols::Listener& l, const base::FourTuple& flow) override;
     void socket_ready(protocols::Listener& l, protocols::Socket& child) override;
     void socket_moved(protocols::Socket& so) override;
