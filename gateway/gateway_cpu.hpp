@@ -119,6 +119,7 @@ private:
     void slot_home(Client& c, std::uint32_t slot);
     static std::uint32_t waiting_in(const SocketRecord& listener, std::uint32_t cpu);
     bool may_wait(const SocketRecord& listener) const;
+    void give_lanes(SocketRecord& rec);
     void close_unaccepted(SocketRecord& listener);
     bool still_in_lane(Client& c, const SocketRecord& rec) const;
     void sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process);

@@ -176,11 +176,16 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
     watch_idle(child);
 }
 
-// A socket whose connect failed and that connects again may have rings, which are of this CPU's memory.
+// A socket whose connect failed and that connects again may have rings, one that was a listener lanes: memory of this
+// CPU.
 void GatewayCpu::leaves(SocketRecord& rec)
 {
     forget_idle(rec);
     give_rings(rec, false);
+    if (rec.lanes != 0) {
+        close_unaccepted(rec); // shutdown has ended its listening
+        give_lanes(rec);
+    }
 }
 
 void GatewayCpu::moved_here(SocketRecord& rec)
@@ -225,17 +230,22 @@ void GatewayCpu::close_unaccepted(SocketRecord& listener)
     }
 }
 
+void GatewayCpu::give_lanes(SocketRecord& rec)
+{
+    if (rec.lanes != 0) {
+        INVARIANT(rec.rings_cpu == me());
+        rec.client->cpu[me()].arena.give(rec.lanes, rec.lanes_shift);
+    }
+    rec.lanes = 0;
+}
+
 void GatewayCpu::free_record(SocketRecord& rec)
 {
     Client& c = *rec.client;
     INVARIANT(!rec.busy);
     forget_idle(rec);
     give_rings(rec, false);
-    if (rec.lanes != 0) {
-        INVARIANT(rec.rings_cpu == me());
-        c.cpu[me()].arena.give(rec.lanes, rec.lanes_shift);
-    }
-    rec.lanes = 0;
+    give_lanes(rec);
     rec.msg.dispatch = record_home_dispatch;
     rec.msg.reply_port = nullptr;
     rec.msg.cls = lwkt::Class::gen;
