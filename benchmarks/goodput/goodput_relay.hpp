@@ -1,13 +1,11 @@
-// The simulated link between two namespaces: what one kernel sends on its TAP gp0 goes through the link's impairments
-// in real time and comes out of the other's. One protocol thread.
+// The simulated link between two namespaces: what one kernel sends on its TAP gp0 goes through the cell's impairments
+// in real time and comes out of the other's (drivers/tap_relay.hpp).
 #pragma once
 
-#include <memory>
 #include <string>
 
 #include "benchmarks/goodput/goodput_cell.hpp"
-#include "drivers/tap.hpp"
-#include "lwkt/cpu_set.hpp"
+#include "drivers/tap_relay.hpp"
 
 namespace bench {
 
@@ -26,17 +24,12 @@ private:
 class GoodputRelay {
 public:
     GoodputRelay(const GoodputCell& cell, const std::string& near, const std::string& far); // started
-    ~GoodputRelay();
     // What was dropped although no impairment says so.
-    std::uint32_t refused() const;
+    std::uint32_t refused() const { return static_cast<std::uint32_t>(relay_.refused()); }
     std::string counters() const;
 
 private:
-    lwkt::RealClock clock_;
-    lwkt::CpuSet set_;
-    netmsg::PacketPool pool_;
-    std::unique_ptr<drivers::Tap> taps_[2];
-    drivers::SimLink link_;
+    drivers::TapRelay relay_;
 };
 
 // Ends the program.
