@@ -1,11 +1,13 @@
-// A bounded, sorted list of disjoint ranges of sequence numbers: the receiver's out-of-order text and the sender's SACK
-// scoreboard. Pure; owner: that of the object it lies in. Ranges never touch (neighbours are merged); all lie within
-// 2^31 of each other. `stamp` grows with every change, so the most recently changed range is known (RFC 2018 4).
+// A bounded, sorted list of disjoint ranges of sequence numbers: the receiver's out-of-order text. Pure; owner: that of
+// the object it lies in. Ranges never touch (neighbours are merged); all lie within 2^31 of each other. `stamp` grows
+// with every change, so the most recently changed range is known (RFC 2018 4). A list that is full may be moved to
+// longer memory, and back.
 #pragma once
 
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <span>
 
 #include "base/check.hpp"
 #include "base/seq.hpp"
@@ -30,6 +32,13 @@ public:
     };
 
     SeqRanges() {}
+    SeqRanges(const SeqRanges&) = delete;
+    SeqRanges& operator=(const SeqRanges&) = delete;
+
+    // To longer memory, which is the caller's; and back once the ranges fit.
+    void extend(std::span<SeqRange> memory) { move_to(memory); }
+    void come_back() { move_to(own_); }
+    bool full() const { return count_ == ranges_.size(); }
 
     unsigned count() const { return count_; }
     bool empty() const { return count_ == 0; }
@@ -39,10 +48,10 @@ public:
 
     Added add(Seq start, Seq end)
     {
-        unsigned first = 0; // the first range that touches [start, end) or lies behind it
-        while (first < count_ && ranges_[first].end < start) {
-            ++first;
-        }
+        // the first range that touches [start, end) or lies behind it
+        auto at = std::partition_point(
+            ranges_.begin(), ranges_.begin() + count_, [start](const SeqRange& r) { return r.end < start; });
+        auto first = static_cast<unsigned>(at - ranges_.begin());
         unsigned last = first; // one past the last that touches
         std::uint32_t covered = 0;
         SeqRange merged{start, end, ++stamp_};
@@ -52,7 +61,7 @@ public:
             merged.end = base::max(merged.end, ranges_[last].end);
             ++last;
         }
-        if (first == last && count_ == Max) {
+        if (first == last && full()) {
             return {};
         }
         replace(first, last, merged);
@@ -77,6 +86,12 @@ public:
     void clear() { count_ = bytes_ = 0; }
 
 private:
+    void move_to(std::span<SeqRange> memory)
+    {
+        INVARIANT(count_ <= memory.size());
+        std::copy(ranges_.begin(), ranges_.begin() + count_, memory.begin());
+        ranges_ = memory;
+    }
     // Puts `r` in place of [first, last).
     void replace(unsigned first, unsigned last, const SeqRange& r)
     {
@@ -91,8 +106,9 @@ private:
     }
 
     union { // not initialised: count_ tells what is there
-        std::array<SeqRange, Max> ranges_;
+        std::array<SeqRange, Max> own_;
     };
+    std::span<SeqRange> ranges_{own_};
     unsigned count_ = 0;
     std::uint32_t bytes_ = 0;
     std::uint32_t stamp_ = 0;

@@ -33,6 +33,8 @@ struct Listener;
 namespace tcp {
 
 struct JoinedEnd;
+struct LongRanges;
+struct LongRuns;
 
 inline constexpr unsigned reassembly_ranges_max = 64;
 
@@ -124,6 +126,8 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::Undo undo;
     tcp::Plpmtu plpmtu;
     tcp::Scoreboard board;
+    tcp::LongRuns* long_runs = nullptr;     // that `board` has borrowed
+    tcp::LongRanges* long_ranges = nullptr; // that `out_of_order` has borrowed
 
     Route route;
     std::uint32_t mss = tcp::mss_default; // payload of a full segment, options deducted

@@ -97,6 +97,12 @@ void take_sack(Tcb& t, const Segment& s, AckRound& r)
             blocks[at] = b;
         }
     }
+    if (n != 0 && t.long_runs == nullptr && t.board.fills()) {
+        t.long_runs = t.domain.tcp->long_runs.make();
+        if (t.long_runs != nullptr) {
+            t.board.extend(t.long_runs->runs);
+        }
+    }
     for (unsigned i = 0; i < n; ++i) {
         t.board.sack(blocks[i].start, blocks[i].end, t.rack, r.d);
     }
@@ -203,6 +209,10 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
         }
     } else {
         recover(t, s, r, a);
+    }
+    if (t.long_runs != nullptr && t.board.plain() && t.board.runs() < sent_runs_max / 2) {
+        t.board.come_back();
+        give_back_runs(t);
     }
     if (r.ece) {
         take_echo(t, r);

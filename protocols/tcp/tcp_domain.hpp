@@ -16,6 +16,7 @@
 #include "protocols/tcp/idle_connection.hpp"
 #include "protocols/tcp/joined_end.hpp"
 #include "protocols/tcp/listener.hpp"
+#include "protocols/tcp/long_lists.hpp"
 #include "protocols/tcp/slab.hpp"
 #include "protocols/tcp/syn_cache.hpp"
 #include "protocols/tcp/tcb.hpp"
@@ -39,6 +40,8 @@ struct TcpState final : lwkt::Rollup {
 
     tcp::FlowTable flows;
     tcp::Slab<Tcb> tcbs;
+    tcp::Slab<tcp::LongRuns> long_runs{tcp::long_lists_max};
+    tcp::Slab<tcp::LongRanges> long_ranges{tcp::long_lists_max};
     tcp::Slab<tcp::JoinedEnd> joined_ends;
     base::List<Tcb, &Tcb::pending_link> pending;
     lwkt::Message another_round; // m: sent to this CPU itself, so that it does not sleep on what is pending

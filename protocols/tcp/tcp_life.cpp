@@ -47,6 +47,22 @@ Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind,
     return t;
 }
 
+void give_back_runs(Tcb& t)
+{
+    if (t.long_runs != nullptr) {
+        t.domain.tcp->long_runs.destroy(*t.long_runs);
+        t.long_runs = nullptr;
+    }
+}
+
+void give_back_ranges(Tcb& t)
+{
+    if (t.long_ranges != nullptr) {
+        t.domain.tcp->long_ranges.destroy(*t.long_ranges);
+        t.long_ranges = nullptr;
+    }
+}
+
 void free_tcb(Tcb& t)
 {
     TcpState& s = *t.domain.tcp;
@@ -54,6 +70,8 @@ void free_tcb(Tcb& t)
         --t.listener->pending;
     }
     fastopen_ended(t);
+    give_back_runs(t);
+    give_back_ranges(t);
     s.flows.remove(t);
     t.all_link.unlink();
     if (t.pending_link.linked()) {

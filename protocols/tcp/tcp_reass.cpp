@@ -49,6 +49,12 @@ void queue_text(Tcb& t, const Segment& s, Actions& a)
 {
     count(t.domain.tcp->counters.out_of_order);
     a.ack_now = true;
+    if (t.out_of_order.full() && t.long_ranges == nullptr) {
+        t.long_ranges = t.domain.tcp->long_ranges.make();
+        if (t.long_ranges != nullptr) {
+            t.out_of_order.extend(t.long_ranges->ranges);
+        }
+    }
     auto added = t.out_of_order.add(s.seq, s.text_end());
     if (!added.stored) {
         count(t.domain.tcp->counters.reassembly_full);
@@ -71,6 +77,9 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
     base::Instant now = t.domain.now();
     std::uint32_t segment = s.packet->gso_size != 0 ? s.packet->gso_size : s.len;
     t.rcv.mss_seen = std::max(t.rcv.mss_seen, std::min(segment, t.route.mtu));
+    if (now - t.rcv.last_text >= rto_min) { // as Linux: a sender whose timer has expired begins with a window of one
+        t.rcv.quick_acks = quick_acks_at_start;
+    }
     t.rcv.last_text = now;
     // RFC 9293 3.8.6.3 (SHLD-19): at least every second full-sized segment; RFC 5681 4.2: at once when a hole is filled
     bool second = t.rcv.unacked >= 2 * t.rcv.mss_seen;
@@ -132,6 +141,10 @@ Verdict take_text(Tcb& t, Segment& s, Actions& a)
             advance_to(t, t.out_of_order[0].end, a);
         }
         t.out_of_order.trim_below(t.rcv.nxt);
+        if (t.long_ranges != nullptr && t.out_of_order.empty()) {
+            t.out_of_order.come_back();
+            give_back_ranges(t);
+        }
     }
     acknowledge_in_order(t, s, filled_hole, a);
     return Verdict::next;

@@ -1,17 +1,43 @@
 // See tcp_scoreboard.hpp.
 #include "protocols/tcp/tcp_scoreboard.hpp"
 
+#include <algorithm>
+
 #include "base/check.hpp"
 #include "protocols/tcp/tcp_limits.hpp"
 
 namespace protocols::tcp {
 
 namespace {
-constexpr unsigned spare_runs = 8;                        // for retransmissions, which SACKs may not take
-constexpr unsigned runs_of_new_text = sent_runs_max - 16; // beyond, the last one is blurred
-constexpr unsigned runs_of_a_span = 24; // each so many runs more, new text shares a time for twice as long
+constexpr std::size_t kept_for_sacks = 16; // when only so many are left, the last run of new text is blurred
+constexpr unsigned runs_of_a_span = 24;    // each so many runs more, new text shares a time for twice as long
+constexpr unsigned longest_span = 4;       // in doublings: half of the shortest round trip
 constexpr std::uint32_t parts_of_round_trip = 32;
 } // namespace
+
+void Scoreboard::move_to(std::span<SentRun> memory)
+{
+    INVARIANT(count_ <= memory.size());
+    for (unsigned i = 0; i < count_; ++i) {
+        memory[i] = at(i);
+    }
+    runs_ = memory;
+    head_ = 0;
+}
+
+unsigned Scoreboard::first_beyond(Seq seq) const
+{
+    unsigned low = 0;
+    for (unsigned high = count_; low < high;) {
+        unsigned middle = (low + high) / 2;
+        if (at(middle).end <= seq) {
+            low = middle + 1;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
 
 std::uint32_t Scoreboard::pipe(std::uint32_t mss) const
 {
@@ -44,7 +70,7 @@ void Scoreboard::change(unsigned i, Fate f)
 
 void Scoreboard::insert(unsigned i, const SentRun& r)
 {
-    INVARIANT(count_ < sent_runs_max);
+    INVARIANT(count_ < runs_.size());
     for (unsigned k = count_; k > i; --k) {
         run(k) = run(k - 1);
     }
@@ -93,9 +119,9 @@ void Scoreboard::sent(Seq end, std::uint32_t now_us, std::uint32_t min_rtt_us)
     if (count_ != 0) {
         SentRun& last = run(count_ - 1);
         bool grows = last.fate() == Fate::flying && !last.resent();
-        std::uint32_t span_us = (min_rtt_us / parts_of_round_trip) << (count_ / runs_of_a_span);
+        std::uint32_t span_us = (min_rtt_us / parts_of_round_trip) << std::min(count_ / runs_of_a_span, longest_span);
         bool close = last_grows_ && now_us - last_began_us_ <= span_us;
-        if (grows && (close || count_ >= runs_of_new_text)) {
+        if (grows && (close || count_ + kept_for_sacks >= runs_.size())) {
             bool blurred = !close || last.blurred();
             last = r;
             if (blurred) {
@@ -103,7 +129,7 @@ void Scoreboard::sent(Seq end, std::uint32_t now_us, std::uint32_t min_rtt_us)
             }
             return;
         }
-        if (count_ == sent_runs_max) { // the last is SACKed or was sent again: forgetting that costs a resend at worst
+        if (count_ == runs_.size()) { // the last is SACKed or was sent again: forgetting that costs a resend at worst
             change(count_ - 1, Fate::flying);
             resent_ -= last.resent() ? static_cast<std::uint32_t>(last.end - start_of(count_ - 1)) : 0;
             last = r;
@@ -159,7 +185,7 @@ bool Scoreboard::resend(std::uint32_t len, std::uint32_t now_us)
     Seq end = start_of(i) + len;
     while (i < count_ && start_of(i) < end) { // the runs of one hole may be several
         if (at(i).end > end) {
-            if (count_ == sent_runs_max) {
+            if (count_ == runs_.size()) {
                 return move_boundary(i, end, now_us);
             }
             split(i, end);
@@ -177,7 +203,7 @@ bool Scoreboard::resend(std::uint32_t len, std::uint32_t now_us)
 
 void Scoreboard::probed(Seq start, std::uint32_t now_us)
 {
-    if (count_ == 0 || count_ == sent_runs_max) {
+    if (count_ == 0 || count_ == runs_.size()) {
         return; // judged by its first transmission, then
     }
     last_grows_ = false;
@@ -229,16 +255,12 @@ void Scoreboard::acked(Seq ack, Rack& rack, Delivery& d)
 
 void Scoreboard::sack(Seq start, Seq end, Rack& rack, Delivery& d)
 {
-    unsigned i = 0;
-    while (i < count_ && at(i).end <= start) {
-        ++i;
-    }
-    for (; i < count_ && start_of(i) < end; ++i) {
+    for (unsigned i = first_beyond(start); i < count_ && start_of(i) < end; ++i) {
         if (at(i).fate() == Fate::sacked) {
             continue;
         }
         unsigned splits = (start_of(i) < start ? 1U : 0U) + (at(i).end > end ? 1U : 0U);
-        if (count_ + splits > sent_runs_max - spare_runs && splits != 0) {
+        if (count_ + splits > runs_.size() - spare_runs && splits != 0) {
             continue;
         }
         if (start_of(i) < start) {
@@ -284,11 +306,11 @@ std::uint32_t Scoreboard::mark_lost(Seq from, Seq to)
         if (at(i).end <= from || at(i).fate() != Fate::flying) {
             continue;
         }
-        if (start_of(i) < from && count_ < sent_runs_max) {
+        if (start_of(i) < from && count_ < runs_.size()) {
             split(i, from);
             continue;
         }
-        if (at(i).end > to && count_ < sent_runs_max) {
+        if (at(i).end > to && count_ < runs_.size()) {
             split(i, to);
         }
         change(i, Fate::lost);

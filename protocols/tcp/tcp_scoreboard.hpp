@@ -4,13 +4,14 @@
 //
 // New text sent within a thirty-second of the shortest round trip, and with no retransmission in between, is one run
 // with the time of its last: order is exact, RACK's reordering window errs by an eighth (more when the list fills).
-// Runs that must grow beyond that are blurred: judged by their last time, no evidence against others. When the list is
-// full, SACKs that would need one more run are not noted (their octets count as in flight until acknowledged). Owner:
-// that of its Tcb.
+// Runs that must grow beyond that are blurred: judged by their last time, no evidence against others. A list that
+// fills may be moved to longer memory, and back. When it is full, SACKs that would need one more run are not noted
+// (their octets count as in flight until acknowledged). Owner: that of its Tcb.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <span>
 
 #include "protocols/tcp/rack.hpp"
 
@@ -49,6 +50,13 @@ struct Delivery {
 
 struct Scoreboard {
     Scoreboard() {}
+    Scoreboard(const Scoreboard&) = delete;
+    Scoreboard& operator=(const Scoreboard&) = delete;
+
+    // To longer memory, which is the caller's; and back once the runs fit.
+    void extend(std::span<SentRun> memory) { move_to(memory); }
+    void come_back() { move_to(own_); }
+    bool fills() const { return count_ + runs_of_an_ack > runs_.size() - spare_runs; }
 
     Recovery phase = Recovery::none;
     bool use_sack = false;
@@ -98,11 +106,17 @@ struct Scoreboard {
     void reset(Seq una);
 
 private:
+    static constexpr unsigned spare_runs = 8;     // for retransmissions, which SACKs may not take
+    static constexpr unsigned runs_of_an_ack = 8; // that four SACK blocks may need
+
+    void move_to(std::span<SentRun> memory);
+    unsigned first_beyond(Seq seq) const; // the first run that ends beyond it
     Seq nxt() const { return count_ == 0 ? una_ : at(count_ - 1).end; }
     unsigned place(unsigned i) const
     {
         unsigned p = head_ + i;
-        return p < sent_runs_max ? p : p - sent_runs_max;
+        auto size = static_cast<unsigned>(runs_.size());
+        return p < size ? p : p - size;
     }
     SentRun& run(unsigned i) { return runs_[place(i)]; }
     void account(const SentRun& r, std::uint32_t octets, bool in);
@@ -124,8 +138,9 @@ private:
     std::uint16_t count_ = 0;
     std::uint16_t sacked_runs_ = 0;
     union { // not initialised: count_ tells what is there, and a short connection touches one line of them
-        std::array<SentRun, sent_runs_max> runs_; // from head_ on, which is 0 again whenever nothing is in flight
+        std::array<SentRun, sent_runs_max> own_;
     };
+    std::span<SentRun> runs_{own_}; // from head_ on, which is 0 again whenever nothing is in flight
 };
 
 } // namespace protocols::tcp

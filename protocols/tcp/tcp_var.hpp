@@ -122,7 +122,8 @@ bool may_challenge(Domain& d);                    // RFC 5961 7
 
 // ---- life: tcp_life.cpp
 void adopt_tcb(Tcb& t, Socket* so);
-void free_tcb(Tcb& t);
+void give_back_runs(Tcb& t); // nothing looks at the borrowed list any more
+void give_back_ranges(Tcb& t);
 Tcb* make_tcb(Domain& d, const base::FourTuple& flow, Socket* so, NodeKind kind = NodeKind::tcb,
     std::uint64_t flow_hash = 0); // of the flow table, where it is known
 void free_tcb(Tcb& t);
