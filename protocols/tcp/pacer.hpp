@@ -1,5 +1,6 @@
 // Pacing: when the next segment may go at a given rate. Pure: the caller keeps the clock and the timer. It is used
-// where SO_MAX_PACING_RATE asks for it; CUBIC alone is clocked by ACKs, as in Linux without fq. Owner: that of its Tcb.
+// where SO_MAX_PACING_RATE asks for it and by BBR; CUBIC alone is clocked by ACKs, as in Linux without fq. Owner: that
+// of its Tcb.
 #pragma once
 
 #include <algorithm>
@@ -30,11 +31,13 @@ struct Pacer {
         std::uint64_t octets = std::max<std::uint64_t>(rate / 1000 / mss, 2) * mss;
         return static_cast<std::uint32_t>(std::min<std::uint64_t>(octets, UINT32_MAX / 2));
     }
-    // Time that was not used is no credit.
+    // Time that was not used is no credit; what the timer comes late, a tick of the wheel and some work, is made up
+    // for.
+    static constexpr base::Micros late_max{500};
     void sent(std::uint32_t octets, std::uint64_t rate, base::Instant now)
     {
         auto takes = static_cast<std::int64_t>(std::uint64_t{octets} * 1'000'000 / std::max<std::uint64_t>(rate, 1));
-        next = std::max(next, now) + base::Micros{takes};
+        next = (next >= now - late_max ? next : now) + base::Micros{takes};
     }
 };
 

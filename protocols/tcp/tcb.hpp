@@ -33,6 +33,7 @@ struct Listener;
 namespace tcp {
 
 struct JoinedEnd;
+class Bbr;
 struct LongRanges;
 struct LongRuns;
 
@@ -118,6 +119,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::TimestampState ts;
     tcp::EcnState ecn;
     tcp::CongestionState cc;
+    tcp::Bbr* bbr = nullptr; // where the algorithm is BBR
     tcp::RttEstimator rtt;
     tcp::Rack rack;
     tcp::Tlp tlp;

@@ -148,6 +148,18 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     a.fin_acked = fin_acked;
 }
 
+// What few connections have.
+void tell_model_and_lists(Tcb& t, const AckRound& r)
+{
+    if (t.bbr != nullptr) {
+        tell_acked(t, r);
+    }
+    if (t.long_runs != nullptr && t.board.plain() && t.board.runs() < sent_runs_max / 2) {
+        t.board.come_back();
+        give_back_runs(t);
+    }
+}
+
 Verdict close_by_state(Tcb& t, Actions& a)
 {
     if (!a.fin_acked) {
@@ -210,10 +222,7 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     } else {
         recover(t, s, r, a);
     }
-    if (t.long_runs != nullptr && t.board.plain() && t.board.runs() < sent_runs_max / 2) {
-        t.board.come_back();
-        give_back_runs(t);
-    }
+    tell_model_and_lists(t, r);
     if (r.ece) {
         take_echo(t, r);
     }
@@ -234,6 +243,7 @@ void take_expected_ack(Tcb& t, const Segment& s, Actions& a)
         r.d.ack = rack_ack(t, s);
         take_ack(t, s, r, a);
         grow_window(t, r);
+        tell_model_and_lists(t, r);
     }
     update_window(t, s);
     if (t.snd.wnd > window_before) {

@@ -63,6 +63,7 @@ struct AckFacts {
 struct CongestionAlgorithm {
     std::string_view name;
     bool needs_ecn = false; // RFC 8257: ECT on every segment, CE told exactly
+    bool models = false;    // window and rate are a model's, in recovery too (tcp_bbr.hpp): nothing below is asked
     bool every_ack = false; // `observe` wants also ACKs that find the window unused, not just the first of them
     void (*start)(CongestionState&) = nullptr;
     // Congestion avoidance: an ACK arrived while cwnd >= ssthresh and the flight had filled cwnd.
@@ -79,6 +80,7 @@ struct CongestionAlgorithm {
 extern const CongestionAlgorithm cubic_algorithm;
 extern const CongestionAlgorithm reno_algorithm;
 extern const CongestionAlgorithm dctcp_algorithm;
+extern const CongestionAlgorithm bbr_algorithm;
 
 // TCP_CONGESTION by name: the index for SocketOptions::congestion, -1 if unknown. 0 is CUBIC.
 int congestion_by_name(std::string_view name);

@@ -1,5 +1,6 @@
 // Options of level IPPROTO_TCP (man 7 tcp) and what of SOL_SOCKET changes a connection's timers. Values are ints unless
 // said otherwise, as in Linux. Owner: the socket's.
+#include <linux/inet_diag.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -244,6 +245,11 @@ tcp_info info_of(const Socket& so)
     i.tcpi_min_rtt = t->rtt.min() == base::Micros::max() ? ~0U : microseconds(t->rtt.min());
     i.tcpi_snd_wnd = t->snd.wnd;
     i.tcpi_max_pacing_rate = so.options.max_pacing_rate;
+    if (t->bbr != nullptr) {
+        i.tcpi_delivery_rate = t->bbr->delivery_rate();
+        i.tcpi_delivery_rate_app_limited = t->bbr->is_app_limited();
+        i.tcpi_delivered = t->bbr->delivered() / t->mss;
+    }
     std::uint64_t rate = pacing_rate(*t);
     i.tcpi_pacing_rate = rate != 0 ? rate : pacing_unlimited;
     return i;
@@ -322,6 +328,7 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
         if (e == base::Error::none && so.tcb != nullptr && so.tcb->congestion != so.options.congestion - 1) {
             so.tcb->congestion = static_cast<std::uint8_t>(so.options.congestion - 1);
             tcp::congestion_change(so.tcb->algorithm(), so.tcb->cc);
+            tcp::adopt_model(*so.tcb);
             so.tcb->undo.end(); // what it remembers is the other algorithm's
         }
         return e;
@@ -353,6 +360,12 @@ base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* val
     }
     if (name == TCP_FASTOPEN_KEY) {
         tcp::give(so.options.fastopen_key.data(), so.options.fastopen_keys * 16U, value, size);
+        return base::Error::none;
+    }
+    if (name == TCP_CC_INFO) {
+        tcp_bbr_info i{};
+        bool known = so.tcb != nullptr && tcp::model_info(*so.tcb, i);
+        tcp::give(&i, known ? sizeof i : 0, value, size);
         return base::Error::none;
     }
     if (name == TCP_CONGESTION) {

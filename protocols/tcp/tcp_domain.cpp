@@ -19,10 +19,10 @@ base::SipKey draw_key(Domain& d)
 
 TcpState::TcpState(Domain& d)
     : domain(d), isn_key(draw_key(d)), timestamp_key(draw_key(d)), cookie_key(draw_key(d)), flows(d.table_key),
-      tcbs(d.stack.options().connections_per_cpu), joined_ends(d.stack.options().connections_per_cpu),
-      listener_slab(tcp::listeners_max), syn_cache(d.stack.options().syn_cache_per_cpu),
-      time_wait(d, std::max(1U, d.stack.options().time_wait_per_cpu)), idle_slab(d.stack.options().connections_per_cpu),
-      shared_options_slab(d.stack.options().connections_per_cpu),
+      tcbs(d.stack.options().connections_per_cpu), bbrs(d.stack.options().connections_per_cpu),
+      joined_ends(d.stack.options().connections_per_cpu), listener_slab(tcp::listeners_max),
+      syn_cache(d.stack.options().syn_cache_per_cpu), time_wait(d, std::max(1U, d.stack.options().time_wait_per_cpu)),
+      idle_slab(d.stack.options().connections_per_cpu), shared_options_slab(d.stack.options().connections_per_cpu),
       idle_timer_slab(d.stack.options().connections_per_cpu),
       fastopen((d.stack.options().fastopen & tcp::fastopen_client) != 0)
 {

@@ -20,6 +20,7 @@
 #include "protocols/tcp/slab.hpp"
 #include "protocols/tcp/syn_cache.hpp"
 #include "protocols/tcp/tcb.hpp"
+#include "protocols/tcp/tcp_bbr.hpp"
 #include "protocols/tcp/tcp_counters.hpp"
 #include "protocols/tcp/time_wait.hpp"
 
@@ -40,6 +41,7 @@ struct TcpState final : lwkt::Rollup {
 
     tcp::FlowTable flows;
     tcp::Slab<Tcb> tcbs;
+    tcp::Slab<tcp::Bbr> bbrs;
     tcp::Slab<tcp::LongRuns> long_runs{tcp::long_lists_max};
     tcp::Slab<tcp::LongRanges> long_ranges{tcp::long_lists_max};
     tcp::Slab<tcp::JoinedEnd> joined_ends;

@@ -31,7 +31,7 @@ bool accepts_ecn(const Domain& d, const SocketOptions& o, const Segment& syn)
 // queue that marks drops what cannot be marked.
 std::uint8_t tos_of(const Tcb& t, bool new_text)
 {
-    if (!t.agreed.ecn) {
+    if (!t.agreed.ecn || t.bbr != nullptr) { // BBR would not answer a mark, so it asks for none
         return t.tos;
     }
     bool capable = new_text || t.algorithm().needs_ecn;
@@ -80,7 +80,7 @@ void take_echo(Tcb& t, const AckRound& r)
         return; // what tells of CWR lies above
     }
     t.ecn.reduced = false;
-    if (t.board.phase != Recovery::none || r.flight_before == 0) {
+    if (t.board.phase != Recovery::none || r.flight_before == 0 || t.bbr != nullptr) {
         return; // reduced for a loss of the same window
     }
     count(t.domain.tcp->counters.ecn_reductions);

@@ -55,10 +55,11 @@ bool is_quiet(const Tcb& t)
 bool is_plain(const Tcb& t)
 {
     const Socket& so = *t.so;
-    return t.state == State::established && t.joined == nullptr && t.listener == nullptr && !t.pending_link.linked() &&
-           !t.app_closed && !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent && so.snd_end == sockbuf::no_offset &&
-           !so.bound_port && !so.app_closed && t.mss <= 0xffff && t.rcv.mss_seen <= 0xffff &&
-           t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl && t.tos == so.options.tos;
+    return t.state == State::established && t.joined == nullptr && t.bbr == nullptr && t.listener == nullptr &&
+           !t.pending_link.linked() && !t.app_closed && !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent &&
+           so.snd_end == sockbuf::no_offset && !so.bound_port && !so.app_closed && t.mss <= 0xffff &&
+           t.rcv.mss_seen <= 0xffff && t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl &&
+           t.tos == so.options.tos;
 }
 
 SharedOptions* share_options(TcpState& s, SocketUser* user, const SocketOptions& o)
@@ -161,6 +162,7 @@ void restore(const IdleConnection& i, Tcb& t)
         t.cc.cubic.w_max = i.w_max;
     }
     t.rtt.restore(base::Micros{i.srtt_us}, base::Micros{i.rttvar_us}, base::Micros{i.rtt_min_us});
+    adopt_model(t); // chosen while it slept
     t.last_sent = i.last_sent_s != 0 ? std::min(now, instant_of(i.last_sent_s)) : base::Instant{};
     t.bytes_acked = i.snd_offset;
     t.bytes_received = i.rcv_offset;

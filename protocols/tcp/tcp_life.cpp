@@ -72,6 +72,7 @@ void free_tcb(Tcb& t)
     fastopen_ended(t);
     give_back_runs(t);
     give_back_ranges(t);
+    drop_model(t);
     s.flows.remove(t);
     t.all_link.unlink();
     if (t.pending_link.linked()) {
@@ -174,6 +175,7 @@ void begin_sending(Tcb& t, Seq first)
     if (t.retries > 1) { // RFC 5681 3.1: a lost SYN or SYN-ACK
         t.cc.cwnd = t.mss;
     }
+    adopt_model(t);
     t.board.reset(first);
     t.board.recover = t.snd.iss;
     t.rack.reset(first);

@@ -111,6 +111,9 @@ void set_mss(Tcb& t)
     mss = std::max(mss, mss_floor);
     t.mss = mss - (t.agreed.timestamps ? timestamp_bytes : 0U); // RFC 6691: options are not part of the MSS
     t.cc.mss = t.mss;
+    if (t.bbr != nullptr) {
+        t.bbr->set_mss(t.mss);
+    }
 }
 
 } // namespace protocols::tcp

@@ -100,6 +100,9 @@ bool resend_lost(Tcb& t)
     }
     t.board.force_one = false;
     t.prr.out += len;
+    if (t.bbr != nullptr) {
+        tell_sent(t, len);
+    }
     note_pace(t, len);
     t.undo.retransmitted(len, t.agreed.timestamps, timestamp_now(t.domain.now(), t.ts.offset));
     resend(t, start, len); // one that could not be built is lost like any other
@@ -167,6 +170,9 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
     }
     t.board.sent(t.snd.nxt, clock_us(t), min_rtt_us(t));
     t.prr.out += len;
+    if (t.bbr != nullptr) {
+        tell_sent(t, len);
+    }
     note_pace(t, len);
     t.probe_due = true;
 }
@@ -321,7 +327,8 @@ void output(Tcb& t)
         return;
     }
     base::Instant now = t.domain.now();
-    if (t.snd.nxt == t.snd.una && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto()) {
+    if (t.snd.nxt == t.snd.una && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto() &&
+        t.bbr == nullptr) {
         congestion_after_idle(t.algorithm(), t.cc, now - t.last_sent, t.rtt.rto());
     }
     if (t.board.phase != Recovery::none && t.undo.frto != Frto::wait_second) {
@@ -335,6 +342,8 @@ void output(Tcb& t)
     }
     if (sent == turn_segments) {
         output_soon(t); // behind the others
+    } else if (t.bbr != nullptr) {
+        tell_idle(t);
     }
     set_timers(t);
 }
@@ -342,6 +351,9 @@ void output(Tcb& t)
 std::uint64_t pacing_rate(const Tcb& t)
 {
     std::uint64_t limit = t.so != nullptr ? t.so->options.max_pacing_rate : pacing_unlimited;
+    if (t.bbr != nullptr) {
+        return std::min(t.bbr->pacing_rate(), limit);
+    }
     return limit == pacing_unlimited ? 0 : Pacer::rate(t.cc.cwnd, t.rtt.srtt(), t.cc.cwnd < t.cc.ssthresh, limit);
 }
 

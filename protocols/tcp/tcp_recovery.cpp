@@ -29,6 +29,9 @@ std::uint32_t find_losses(Tcb& t)
     }
     std::uint32_t next_us = 0;
     std::uint32_t lost = t.board.detect(t.rack, clock_us(t), reo_wnd(t), next_us);
+    if (lost != 0 && t.bbr != nullptr) {
+        tell_lost(t, lost);
+    }
     if (next_us != 0) {
         set_deadline(t, Deadline::reorder, t.domain.now() + base::Micros{next_us});
     } else {
@@ -56,7 +59,12 @@ void enter_fast(Tcb& t, const AckRound& r)
 {
     count(t.domain.tcp->counters.fast_recoveries);
     remember(t);
-    congestion_on_loss(t.algorithm(), t.cc, flight_size(t, t.flight()));
+    if (t.bbr != nullptr) {
+        t.bbr->recovery_began(t.board.pipe(t.mss), r.d.octets);
+        t.cc.cwnd = t.bbr->cwnd();
+    } else {
+        congestion_on_loss(t.algorithm(), t.cc, flight_size(t, t.flight()));
+    }
     std::uint32_t counted = t.board.use_sack ? 0 : (t.board.duplicates - 1) * t.mss;
     t.prr.begin(std::max(r.flight_before, t.flight()), r.sacked_before + counted);
     t.board.enter_fast(t.snd.nxt);
@@ -68,7 +76,11 @@ void take_back(Tcb& t, std::atomic<std::uint64_t>& counter)
 {
     count(counter);
     t.rack.reordering_seen |= t.board.phase != Recovery::timeout; // late, not lost: the next hole gets its time
-    congestion_undo(t.cc, t.cc_before);
+    if (t.bbr != nullptr) {
+        t.bbr->recovery_ended();
+    } else {
+        congestion_undo(t.cc, t.cc_before);
+    }
     t.undo.end();
     t.board.unmark_lost();
     t.board.leave();
@@ -109,7 +121,9 @@ void recovery_over(Tcb& t, Recovery was)
 {
     t.rack.recovery_ended();
     t.undo.expire_at(t.snd.nxt);
-    if (was == Recovery::fast) {
+    if (t.bbr != nullptr) {
+        t.bbr->recovery_ended();
+    } else if (was == Recovery::fast) {
         t.cc.cwnd = t.cc.ssthresh; // RFC 9937 6.2
         if (!t.board.use_sack) {   // RFC 6582 3.2 step 3, option 1: no burst into an emptied network
             t.cc.cwnd = std::max(std::min(t.cc.ssthresh, t.flight() + t.mss), t.mss);
@@ -126,7 +140,7 @@ void take_probe_ack(Tcb& t, const Segment& s, const AckRound& r)
     a.duplicate_no_sack = !r.advanced && s.len == 0 && s.header.options.sack_count == 0;
     if (t.tlp.acknowledged(a)) {
         count(t.domain.tcp->counters.probe_repairs);
-        if (t.board.phase == Recovery::none) {
+        if (t.board.phase == Recovery::none && t.bbr == nullptr) {
             congestion_on_loss(t.algorithm(), t.cc, flight_size(t, r.flight_before));
         }
     }
@@ -160,6 +174,9 @@ std::uint32_t delivered(const Tcb& t, const AckRound& r, unsigned duplicates_bef
 
 void set_recovery_window(Tcb& t, std::uint32_t octets, bool safe)
 {
+    if (t.bbr != nullptr) {
+        return;
+    }
     t.cc.cwnd = t.prr.window(octets, t.board.pipe(t.mss), t.cc.ssthresh, t.mss, safe);
 }
 
@@ -192,8 +209,8 @@ bool in_order(const Tcb& t, const AckRound& r)
 
 void grow_window(Tcb& t, const AckRound& r)
 {
-    if (t.board.phase == Recovery::fast) {
-        return; // PRR's
+    if (t.board.phase == Recovery::fast || t.bbr != nullptr) {
+        return; // PRR's, or the model's
     }
     if (r.ece && !t.algorithm().needs_ecn) {
         return; // RFC 3168 6.1.2
@@ -264,8 +281,14 @@ void begin_timeout(Tcb& t)
     } else {
         t.undo.frto = Frto::off;
     }
-    congestion_on_timeout(t.algorithm(), t.cc, flight_size(t, t.flight()), first);
+    if (t.bbr == nullptr) {
+        congestion_on_timeout(t.algorithm(), t.cc, flight_size(t, t.flight()), first);
+    }
     t.board.enter_timeout(t.rack, clock_us(t), reo_wnd(t), t.mss);
+    if (t.bbr != nullptr) {
+        t.bbr->timed_out(t.board.pipe(t.mss));
+        t.cc.cwnd = t.bbr->cwnd();
+    }
     t.timing = t.tlp.in_progress = false;
     clear_deadline(t, Deadline::reorder);
     clear_deadline(t, Deadline::probe);

@@ -291,6 +291,7 @@ std::uint32_t Scoreboard::detect(const Rack& rack, std::uint32_t now_us, std::ui
         }
         std::int32_t in = rack.lost_in_us(now_us, reo_wnd, at(i).time_us(), at(i).end);
         if (in <= 0) {
+            newest_lost_us_ = at(i).time_us();
             change(i, Fate::lost);
         } else if (in != Rack::not_judged) {
             next_us = std::max(next_us, static_cast<std::uint32_t>(in));

@@ -74,6 +74,7 @@ struct Scoreboard {
     bool many_sacked(std::uint32_t mss) const;
     // Nothing but text in flight, once sent: an ACK is only an ACK.
     bool plain() const { return phase == Recovery::none && (sacked_ | lost_ | resent_) == 0; }
+    std::uint32_t newest_lost_us() const { return newest_lost_us_; } // when what was found lost last had been sent
     unsigned runs() const { return count_; }
     Seq start_of(unsigned i) const { return i == 0 ? una_ : at(i - 1).end; }
     const SentRun& at(unsigned i) const { return runs_[place(i)]; }
@@ -133,7 +134,8 @@ private:
     std::uint32_t lost_ = 0;
     std::uint32_t resent_ = 0;
     std::uint32_t last_began_us_ = 0; // of the newest run
-    bool last_grows_ = false;         // nothing was sent again since
+    std::uint32_t newest_lost_us_ = 0;
+    bool last_grows_ = false; // nothing was sent again since
     std::uint16_t head_ = 0;
     std::uint16_t count_ = 0;
     std::uint16_t sacked_runs_ = 0;

@@ -8,6 +8,8 @@
 #include "protocols/tcp/tcp_domain.hpp"
 #include "protocols/tcp/tcp_segment.hpp"
 
+struct tcp_bbr_info; // <linux/inet_diag.h>
+
 namespace protocols::tcp {
 
 // ---- input: tcp_input_*.cpp, tcp_ack.cpp, tcp_reass.cpp. Each takes a segment, none frees the packet.
@@ -80,6 +82,15 @@ std::uint8_t tos_of(const Tcb& t, bool new_text);
 std::uint8_t ecn_flags(Tcb& t, bool new_text);
 void take_mark(Tcb& t, const Segment& s);
 void take_echo(Tcb& t, const AckRound& r);
+
+// ---- BBR: tcp_bbr_connection.cpp. The tell_ functions only where t.bbr is there.
+void adopt_model(Tcb& t);
+void drop_model(Tcb& t);
+void tell_sent(Tcb& t, std::uint32_t octets); // new or again, noted on the board already
+void tell_lost(Tcb& t, std::uint32_t octets);
+void tell_acked(Tcb& t, const AckRound& r);
+void tell_idle(Tcb& t);
+bool model_info(const Tcb& t, tcp_bbr_info& info);
 
 std::uint64_t pacing_rate(const Tcb& t); // octets per second; 0 = not paced: tcp_output.cpp
 

@@ -2,6 +2,7 @@
 #include "tests/tcp/tcp_host.hpp"
 
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #include <cstdlib>
 #include <cstring>
@@ -192,6 +193,16 @@ int Host::set_option(App& a, int level, int name, int value)
     m.name = name;
     m.size = sizeof value;
     std::memcpy(m.option, &value, sizeof value);
+    return control(a, m);
+}
+
+int Host::set_congestion(App& a, std::string_view name)
+{
+    auto m = message(netmsg::SocketOp::set_option);
+    m.level = IPPROTO_TCP;
+    m.name = TCP_CONGESTION;
+    m.size = static_cast<std::uint32_t>(name.size());
+    std::memcpy(m.option, name.data(), name.size());
     return control(a, m);
 }
 

@@ -6,6 +6,7 @@
 #include <deque>
 #include <memory>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "lwkt/cpu_set.hpp"
@@ -68,6 +69,7 @@ public:
     int abort(App& a);
     int shutdown(App& a, int how);
     int set_option(App& a, int level, int name, int value);
+    int set_congestion(App& a, std::string_view name);
     void run(base::CpuId cpu, const std::function<void(protocols::Domain&)>& f);
 
     protocols::TcpState& tcp(base::CpuId cpu = 0) { return *stack->domain(cpu).tcp; }

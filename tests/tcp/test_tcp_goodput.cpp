@@ -148,9 +148,41 @@ TEST_CASE("goodput: duplication costs nothing")
     CHECK(r.timeouts == 0);
 }
 
+TEST_CASE("goodput: hundreds of holes at once are repaired one by one, nothing twice")
+{
+    PairOptions o = path(1);
+    o.ring_shift = 23;
+    o.weather.delay = base::millis(50);
+    o.weather.queue_bytes_max = 600U << 10; // slow start overflows it by half a window
+    Pair p(o);
+    auto [client, server] = p.connected(5001);
+    std::uint64_t dropped = 0;
+    std::size_t borrowed = 0;
+    std::vector<unsigned char> bytes(65536);
+    p.run_for(base::seconds(5), [&] {
+        while (client->write(bytes.data(), bytes.size()) != 0) {
+        }
+        while (server->take(bytes.data(), bytes.size()) != 0) {
+        }
+        dropped = std::max<std::uint64_t>(dropped, server->so.tcb->out_of_order.count());
+        borrowed = std::max(borrowed, p.a.tcp().long_runs.in_use() + p.b.tcp().long_ranges.in_use());
+    });
+    const protocols::TcpCounters& c = p.a.tcp().counters;
+    INFO(dropped << " holes, " << c.retransmits << " retransmits, " << c.dsacks << " D-SACKs, " << c.timeouts
+                 << " timeouts, " << server->so.tcb->bytes_received << " octets");
+    CHECK(dropped > protocols::tcp::reassembly_ranges_max);
+    CHECK(borrowed == 2);
+    CHECK(p.b.tcp().counters.reassembly_full == 0);
+    CHECK(c.dsacks == 0);
+    CHECK(c.timeouts == 0);
+    p.close_all();
+    p.expect_clean();
+    CHECK(p.a.tcp().long_runs.in_use() + p.b.tcp().long_ranges.in_use() == 0);
+}
+
 TEST_CASE("goodput: every algorithm fills a clean link and repairs loss without timeouts")
 {
-    for (const char* name : {"cubic", "reno", "dctcp"}) {
+    for (const char* name : {"cubic", "reno", "dctcp", "bbr"}) {
         PairOptions o = path(3);
         o.congestion = static_cast<std::uint8_t>(protocols::tcp::congestion_by_name(name));
         Outcome clean = transfer(o);

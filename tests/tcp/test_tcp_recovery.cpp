@@ -517,4 +517,6 @@ TEST_CASE("pacing: twice the window a round trip in slow start, a fifth more tha
     CHECK(p.next == now + base::millis(2));
     p.sent(1000, 1'000'000, now + base::seconds(1));
     CHECK(p.next == now + base::seconds(1) + base::millis(1));
+    p.sent(1000, 1'000'000, p.next + base::Micros{300}); // the timer was late
+    CHECK(p.next == now + base::seconds(1) + base::millis(2));
 }
