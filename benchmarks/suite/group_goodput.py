@@ -152,6 +152,12 @@ def summed_up(rows, wanted, together):
         yield row(name, BY_NAME[name].unit, value, value, value, 1, f"{why}; {more}")
 
 
+def bbr_rows(ours, bbr):
+    """What our BBR got in the same cells; no part of the goals."""
+    for cell, results in bbr.items():
+        yield row(f"goodput.bbr.{name_of(cell).removeprefix('goodput.')}", "Mbit/s", rounded(mean(results)), why=f"CUBIC of ours: {mean(ours[cell]):.4g}")
+
+
 def real_rows(lane, ours, seconds):
     """Ours in real time over TAPs, against itself in virtual time."""
     lane.add_hosts()
@@ -174,7 +180,7 @@ def grid(bench):
         kernel = Kernel(lanes, seconds, bench.deadline)
         theirs = kernel.run(kernel_plan(ours, 1, 2) if bench.quick else kernel_plan(ours, 2, 6))
         rows = {cell: cell_row(cell, ours[cell], theirs[cell]) for cell in wanted if cell in theirs}
-        beside = [] if bench.quick else list(real_rows(lanes[0], ours, seconds))
+        beside = [] if bench.quick else [*real_rows(lanes[0], ours, seconds), *bbr_rows(ours, virtual(wanted, 1, seconds, "bbr"))]
     except ToolError as error:
         raise Unavailable(str(error).splitlines()[0]) from None
     if not rows:
