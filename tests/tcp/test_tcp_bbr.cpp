@@ -145,7 +145,8 @@ TEST_CASE("BBR finds the bandwidth within some round trips, drains the queue, an
     CHECK(p.a.tcp().bbrs.in_use() == 0);
 }
 
-TEST_CASE("BBR looks for the shortest round trip every five seconds, with half a pipe for 200 ms")
+TEST_CASE(
+    "BBR looks for the shortest round trip when none as short was seen for five seconds, with half a pipe for 200 ms")
 {
     Pair p(path("bbr"));
     auto [client, server] = p.connected(5001);
@@ -162,7 +163,7 @@ TEST_CASE("BBR looks for the shortest round trip every five seconds, with half a
         }
         before = p.clock.now();
     });
-    CHECK(in_probe > 2 * base::millis(200));
+    CHECK(in_probe >= base::millis(200));
     CHECK(in_probe < 2 * base::millis(400));
     CHECK(least < 0.7 * link_octets_per_s * 0.020);
     CHECK(static_cast<double>(f.got) > 12 * 0.85 * link_octets_per_s);
