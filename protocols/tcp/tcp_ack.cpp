@@ -237,14 +237,14 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
 void take_expected_ack(Tcb& t, const Segment& s, Actions& a)
 {
     std::uint32_t window_before = t.snd.wnd;
+    AckRound r;
     if (s.ack() != t.snd.una) {
-        AckRound r;
         r.flight_before = t.flight();
         r.d.ack = rack_ack(t, s);
         take_ack(t, s, r, a);
         grow_window(t, r);
-        tell_model_and_lists(t, r);
     }
+    tell_model_and_lists(t, r);
     update_window(t, s);
     if (t.snd.wnd > window_before) {
         a.output = true;
