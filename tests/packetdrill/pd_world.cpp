@@ -116,6 +116,11 @@ void World::send(const void* packet, std::size_t bytes)
     InStack here(*pace_);
     stack();
     netif_->inject(packet, bytes);
+    // As a packet that is written to a tun device, it has been received when we return: the CPU finds it in the round
+    // that serves the first call at the latest, and that round is over when it serves the second.
+    for (int round = 0; !flags_.virtual_time && round < 2; ++round) {
+        stack_->cpus().call(0, [](lwkt::Cpu&) {});
+    }
 }
 
 bool World::receive(Emitted& out)
