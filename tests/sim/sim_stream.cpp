@@ -156,9 +156,9 @@ Connection* read_header(App& a, client::Sock k)
         }
     }
     Connection* c = a.world.ledger().read_header(header);
-    bool reset = c != nullptr && (c->end[client_side].rude || c->end[server_side].rude);
-    if (reset && c->accepted && a.family.node->sent_cookies()) {
-        return nullptr; // the reset came first or was lost, and a SYN cookie in late text opened it once more
+    bool over = c != nullptr && (c->end[client_side].rude || c->end[server_side].rude || c->end[server_side].finished);
+    if (over && c->accepted && a.family.node->sent_cookies()) {
+        return nullptr; // a SYN cookie in a late segment opened once more what was reset or is forgotten (RFC 4987 3.6)
     }
     if (c == nullptr || c->accepted) {
         a.world.violation(c == nullptr ? "an accepted connection begins with bytes that nobody sent"
