@@ -48,6 +48,7 @@ public:
         for (unsigned i = 0; i < steps_max && !c_.done(); ++i) {
             act();
         }
+        settle(); // what was injected last has arrived before the long wait begins
         advance(longest);
         for (base::CpuId cpu = 0; cpu < set_.size(); ++cpu) {
             app_->receive_datagrams(datagrams_, cpu);

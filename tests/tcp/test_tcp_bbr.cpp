@@ -154,7 +154,7 @@ TEST_CASE(
     base::Micros in_probe{0};
     std::uint32_t least = UINT32_MAX;
     base::Instant before = p.clock.now();
-    p.run_for(base::seconds(12), [&] {
+    p.run_for(base::seconds(12), [&, client = client] { // clang: no reference to a structured binding
         f.pump();
         const Bbr& b = model_of(*client);
         if (b.phase() == Bbr::Phase::probe_rtt) {
@@ -226,14 +226,14 @@ TEST_CASE("BBR: an application that sends little is no measure of the path")
     auto [client, server] = p.connected(5001);
     Flow f{*client, *server};
     p.run_for(base::seconds(1), [&] { f.pump(); });
-    p.run_for(base::seconds(1), [&] {
+    p.run_for(base::seconds(1), [&, server = server] {
         std::vector<unsigned char> bytes(65536);
         while (server->take(bytes.data(), bytes.size()) != 0) {
         }
     });
     std::uint64_t found = model_of(*client).bandwidth();
     base::Instant next = p.clock.now();
-    p.run_for(base::seconds(3), [&] {
+    p.run_for(base::seconds(3), [&, client = client, server = server] {
         std::vector<unsigned char> bytes(5000);
         if (p.clock.now() >= next) { // 1 MB/s
             next = p.clock.now() + base::millis(5);

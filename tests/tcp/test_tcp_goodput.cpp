@@ -155,14 +155,16 @@ TEST_CASE("goodput: hundreds of holes at once are repaired one by one, nothing t
     o.weather.delay = base::millis(50);
     o.weather.queue_bytes_max = 600U << 10; // slow start overflows it by half a window
     Pair p(o);
-    auto [client, server] = p.connected(5001);
+    auto both = p.connected(5001);
+    auto* client = both.first;
+    auto* server = both.second;
     std::uint64_t dropped = 0;
     std::size_t borrowed = 0;
-    std::vector<unsigned char> bytes(65536);
+    std::vector<unsigned char> piece(65536);
     p.run_for(base::seconds(5), [&] {
-        while (client->write(bytes.data(), bytes.size()) != 0) {
+        while (client->write(piece.data(), piece.size()) != 0) {
         }
-        while (server->take(bytes.data(), bytes.size()) != 0) {
+        while (server->take(piece.data(), piece.size()) != 0) {
         }
         dropped = std::max<std::uint64_t>(dropped, server->so.tcb->out_of_order.count());
         borrowed = std::max(borrowed, p.a.tcp().long_runs.in_use() + p.b.tcp().long_ranges.in_use());
