@@ -17,8 +17,8 @@ import typing
 from .figures import Unavailable
 from .rows import BY_NAME, GROUPS, absent, judged, shown
 
-# Seconds per group: 46 minutes, and 5 for a quick run.
-BUDGET = {"micro": 220, "stack": 860, "compare": 1020, "apps": 380, "starve": 170, "scale": 110}
+# Seconds per group: 44 minutes, and 5 for a quick run.
+BUDGET = {"micro": 220, "stack": 840, "compare": 940, "apps": 360, "starve": 170, "scale": 110}
 BUDGET_QUICK = {"micro": 34, "stack": 120, "compare": 75, "apps": 35, "starve": 24, "scale": 10}
 GRACE, GRACE_QUICK = 30, 12  # after its deadline a task is ended
 STARTED = time.monotonic()

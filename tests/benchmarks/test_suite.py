@@ -92,7 +92,7 @@ class Plan(unittest.TestCase):
         self.assertIn("used up", found[0]["why"])
 
     def test_the_budgets_keep_the_limits(self):
-        self.assertLessEqual(sum(plan.BUDGET.values()), 46 * 60)
+        self.assertLessEqual(sum(plan.BUDGET.values()), 45 * 60)
         self.assertLessEqual(sum(plan.BUDGET_QUICK.values()) + plan.GRACE_QUICK, 310)
         self.assertEqual(set(plan.BUDGET), set(plan.BUDGET_QUICK))
 
