@@ -17,7 +17,7 @@ from netdtools.process import ToolError
 from . import goodput_lane, programs
 from .figures import Unavailable, plot
 from .plan import Task
-from .rows import BY_NAME, rounded, row
+from .rows import BY_NAME, absent, rounded, row
 
 LOSSES = (0, 0.001, 0.01, 0.03, 0.1)
 RTTS_US = (100, 1000, 10000, 50000, 200000)
@@ -141,15 +141,20 @@ def curves(rows):
 
 
 def summed_up(rows, wanted, together):
-    """The two goals. A link that both fill gives 0.999 or 1.001: what counts is the ratio to two places."""
+    """The two goals. A link that both fill gives 0.999 or 1.001: what counts is the ratio to two places. A part of the
+    grid, begun with the cells that carry most, says nothing of the whole."""
+    if len(rows) < wanted:
+        return [absent(name, f"{len(rows)} of {wanted} cells were measured before the time was used up") for name in NAMES]
     ratios = [round(one["value"], 2) for one in rows.values()]
     behind = sorted((one["value"], one["name"]) for one in rows.values() if round(one["value"], 2) < 1)
     why = f"{len(rows)} of {wanted} cells; up to {together} kernel cells at once"
     told = ", ".join(f"{name.removeprefix('goodput.')} {value}" for value, name in behind)
+    found = []
     for name, count, more in ((NAMES[0], sum(ratio >= 1 for ratio in ratios), f"behind: {told or 'none'}"),
                               (NAMES[1], sum(ratio >= AHEAD for ratio in ratios), f"median of the ratios {statistics.median(ratios):.3g}")):
         value = rounded(count / len(ratios))
-        yield row(name, BY_NAME[name].unit, value, value, value, 1, f"{why}; {more}")
+        found.append(row(name, BY_NAME[name].unit, value, value, value, 1, f"{why}; {more}"))
+    return found
 
 
 def bbr_rows(ours, bbr):

@@ -19,7 +19,8 @@ import unittest.mock
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP / "benchmarks"), str(TOP / "tools")]
-from suite import figures, group_scale, group_starve, machine, plan, printed, programs, rows  # noqa: E402
+from suite import figures, group_goodput, group_scale, group_starve, machine, plan, printed, programs, rows  # noqa: E402
+from suite.rows import rounded  # noqa: E402
 
 FAKES = ("bench-stack", "bench-lwip", "bench-lwip-locking", "bench-lwip-messages", "bench-micro", "bench-flood", "bench-scale")
 
@@ -228,6 +229,13 @@ class Machine(unittest.TestCase):
 
     def test_spinning_counts(self):
         self.assertGreater(machine.spin([min(os.sched_getaffinity(0))], 0.01), 0)
+
+
+class Goodput(unittest.TestCase):
+    def test_a_part_of_the_grid_is_no_figure_of_the_whole(self):
+        cells = {number: {"name": f"goodput.{number}", "value": value} for number, value in enumerate((1.2, 0.999, 0.9))}
+        self.assertEqual([row["value"] for row in group_goodput.summed_up(cells, 3, 1)], [rounded(2 / 3), rounded(1 / 3)])
+        self.assertEqual([row["value"] for row in group_goodput.summed_up(cells, 4, 1)], [None, None])
 
 
 class Run(unittest.TestCase):
