@@ -30,8 +30,8 @@ constexpr std::uint32_t sockets_each = sockbuf::max_sockets; // slots of a famil
 constexpr std::uint32_t connections_each = sockets_each - 1024;
 constexpr std::uint32_t per_address = 20000; // connections to one address: ephemeral ports
 constexpr std::size_t message_bytes = 64;
-constexpr std::uint64_t wave =
-    32; // connections made before the next pause, in which they fall asleep; their rings stay warm
+// Connections made before the next pause, in which they fall asleep; their rings stay warm.
+constexpr std::uint64_t wave = 32;
 constexpr double free_memory_part = 0.6;
 constexpr double hold_part = 0.8; // of the time; what remains is for the active ones
 // Per slot, private: record or sleeper, generation, place (in a lane, among the free), granted, owner.

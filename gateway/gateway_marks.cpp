@@ -133,10 +133,15 @@ std::uint32_t GatewayCpu::take_marks(Client& c, std::uint32_t budget)
     std::uint32_t done = look_at_marks(c, budget);
     // Every summary word once, starting behind the last one, so that low slots do not starve high ones.
     std::uint32_t summaries = (words + 63) / 64;
+    bool any = false;
     for (std::uint32_t n = 0; n < summaries && done < budget; ++n) {
         left.summary_at = (left.summary_at + 1) % summaries;
         std::uint32_t i = left.summary_at;
         std::uint64_t named = line.summary[i].load(std::memory_order_relaxed);
+        if (named == 0) {
+            continue; // most families, most of the time
+        }
+        any = true;
         if ((named & ~words_of(c, i)) != 0) {
             line.summary[i].fetch_and(words_of(c, i), std::memory_order_seq_cst);
             fault(c);
@@ -145,7 +150,7 @@ std::uint32_t GatewayCpu::take_marks(Client& c, std::uint32_t budget)
         left.used[i] |= left.summary;
         done += look_at_marks(c, budget - done);
     }
-    if (++left.rounds >= rounds_until_unused) {
+    if (any && ++left.rounds >= rounds_until_unused) {
         left.rounds = 0;
         forget_unused_words(c);
     }
