@@ -141,7 +141,8 @@ void udp_queue_error(UdpPcb& pcb, const base::Endpoint& to, const sockbuf::Datag
     lane.ring.copy_in(lane.produced, &h, sizeof h);
     lane.ring.copy_in(lane.produced + sizeof h, &error, sizeof error);
     lane.ring.copy_in(lane.produced + sizeof h + sizeof error, payload, payload_bytes);
-    lane.publish(stride);
+    lane.append(stride);
+    lane.publish();
 }
 
 void udp_icmp_error(Domain& d, const IcmpError& e)

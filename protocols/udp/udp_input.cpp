@@ -62,11 +62,11 @@ void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, 
         lane.ring.copy_in(at, ip.destination.bytes(), sockbuf::datagram_local_bytes);
     }
     count(d.counters.udp_in);
-    lane.publish(stride);
+    lane.append(stride);
 }
 
-// To the socket's lane here; what a device merged is taken apart again, for sizes are what the sender meant. The packet
-// stays the caller's.
+// To the socket's lane here; what a device merged is taken apart again, for sizes are what the sender meant, and seen
+// by the reader all at once: UDP_GRO puts together what is there. The packet stays the caller's.
 void append(Domain& d, UdpPcb& pcb, const IpIn& ip, std::uint16_t peer_port, const netmsg::Packet& p)
 {
     if (pcb.rcv_shut) {
@@ -79,6 +79,9 @@ void append(Domain& d, UdpPcb& pcb, const IpIn& ip, std::uint16_t peer_port, con
         if (step == 0) {
             break;
         }
+    }
+    if (pcb.lane.ring.valid()) {
+        pcb.lane.publish();
     }
     pcb.socket->user->socket_event(*pcb.socket, so_readable);
 }

@@ -31,9 +31,8 @@ bool UdpLane::make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride)
     return false;
 }
 
-void UdpLane::publish(std::uint64_t stride)
+void UdpLane::publish()
 {
-    produced += stride;
     shared->produced.store(produced, std::memory_order_seq_cst);
 }
 

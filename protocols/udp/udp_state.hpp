@@ -30,7 +30,8 @@ struct UdpLane {
 
     // A ring with room for `stride` bytes at `produced`; made with `bytes` (SO_RCVBUF) if there is none.
     bool make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride);
-    void publish(std::uint64_t stride);
+    void append(std::uint64_t stride) { produced += stride; } // the reader does not see it yet
+    void publish();                                           // what was appended, all at once
     void give_back(Socket& so);
 
 private:

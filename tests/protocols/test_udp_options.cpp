@@ -1,9 +1,12 @@
 // What a datagram may say beside its bytes: source and class of its own, segments, and the error queue that hears what
 // became of it. Both families.
+#include <atomic>
 #include <ctime> // for the next one
+#include <thread>
 
 #include <linux/errqueue.h>
 
+#include "protocols/wire/udp.hpp"
 #include "tests/protocols/host.hpp"
 
 using namespace test;
@@ -62,6 +65,23 @@ struct Two : Pair {
     TestSocket client;
 };
 
+// `segments` datagrams of 8 octets to port 7 of host b, put together by its device.
+void merged_arrival(protocols::Domain& d, std::uint32_t segments)
+{
+    netmsg::Packet* p = d.stack.pool().allocate();
+    REQUIRE(p != nullptr);
+    std::uint32_t bytes = protocols::wire::udp_header_bytes + segments * 8;
+    protocols::wire::emit_udp(p->put(bytes), {9, 7, static_cast<std::uint16_t>(bytes), 1});
+    p->csum = netmsg::Csum::valid;
+    p->gso = netmsg::Gso::udp;
+    p->gso_size = 8;
+    protocols::IpIn ip;
+    ip.source = at("10.0.0.1", 0).addr;
+    ip.destination = at("10.0.0.2", 0).addr;
+    ip.interface = d.stack.interfaces().front().get();
+    protocols::udp_input(d, ip, *p);
+}
+
 void want_errors(TestSocket& s)
 {
     REQUIRE(s.set(IPPROTO_IP, IP_RECVERR, 1) == Error::none);
@@ -96,6 +116,31 @@ TEST_CASE("UDP_SEGMENT: one send becomes datagrams of the size asked for, and a 
     REQUIRE(t.server.receive(got));
     CHECK(got == payload);
     CHECK(t.a.packets_in_use() + t.b.packets_in_use() == 0);
+}
+
+TEST_CASE("UDP_GRO: the segments of one packet are there all at once, however closely their reader looks")
+{
+    Two t;
+    constexpr std::uint32_t segments = 100;
+    constexpr std::uint64_t stride = segments * std::uint64_t{sockbuf::datagram_stride(8)};
+    std::atomic<bool> end = false;
+    std::uint64_t in_parts = 0;
+    std::thread reader([&] {
+        while (!end.load(std::memory_order_relaxed)) {
+            in_parts += t.server.lanes[0].produced.load(std::memory_order_acquire) % stride != 0;
+        }
+    });
+    unsigned received = 0;
+    for (unsigned n = 0; n < 2000; ++n) {
+        t.b.on(0, [&](protocols::Domain& d) { merged_arrival(d, segments); });
+        for (Bytes got; t.server.receive(got);) {
+            ++received;
+        }
+    }
+    end = true;
+    reader.join();
+    CHECK(received == 2000 * segments);
+    CHECK(in_parts == 0);
 }
 
 TEST_CASE("UDP_SEGMENT: a segment must fit the path, and there is a most of them")
