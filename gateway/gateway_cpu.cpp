@@ -9,7 +9,8 @@
 namespace gateway {
 
 GatewayCpu::GatewayCpu(GatewayShared& shared, protocols::SocketUser& user, lwkt::Cpu& cpu)
-    : shared_(shared), user_(user), cpu_(cpu), sweep_(std::make_unique<IdleSweep>(*this))
+    : shared_(shared), user_(user), cpu_(cpu), families_(lwkt::uses_locks(shared.stack.set().discipline())),
+      sweep_(std::make_unique<IdleSweep>(*this))
 {
     shared.stack.set().call(cpu.id(), [this](lwkt::Cpu& c) {
         c.add_poller(lwkt::Class::serial, *this);
@@ -42,13 +43,13 @@ void GatewayCpu::add_client(Client& c)
     c.cpu[me()].grants = std::min(quarter, sockbuf::grant_lane_entries);
     auto& lane = c.view().grant_lane(me());
     lane.capacity = c.cpu[me()].grants;
-    clients_.push_back(&c);
+    families_.add(c, me());
     fill_grants(c);
 }
 
 void GatewayCpu::stop_polling(Client& c)
 {
-    std::erase(clients_, &c);
+    families_.remove(c);
 }
 
 void GatewayCpu::forget_client(Client& c)

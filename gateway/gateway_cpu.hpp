@@ -14,6 +14,7 @@
 
 #include "gateway/client_record.hpp"
 #include "gateway/gateway.hpp"
+#include "gateway/poll_set.hpp"
 #include "lwkt/pool.hpp"
 #include "lwkt/port.hpp"
 #include "lwkt/timer_wheel.hpp"
@@ -88,6 +89,7 @@ private:
     protocols::Domain& domain() const { return shared_.stack.domain(me()); }
 
     // gateway_marks.cpp
+    bool has_news(const Client& c) const;
     std::uint32_t poll_client(Client& c, std::uint32_t budget);
     std::uint32_t drain_requests(Client& c, std::uint32_t budget);
     std::uint32_t drain_ring(Client& c, std::uint32_t process, std::uint32_t budget);
@@ -181,7 +183,7 @@ private:
     protocols::SocketUser& user_;         // c
     lwkt::Cpu& cpu_;                      // c
     ReplyPort reply_port_;                // c
-    std::vector<Client*> clients_;        // o: polled
+    PollSet families_;                    // o
     std::size_t first_ = 0;               // o: where the next poll starts, so that no family starves the others
     std::vector<EventRef> events_;        // o: sockets with news since the last roll-up
     std::vector<Client*> wakes_;          // o: families with waiters to look at

@@ -26,29 +26,38 @@ std::uint64_t words_of(const Client& c, std::uint32_t i)
 std::uint32_t GatewayCpu::poll(std::uint32_t budget)
 {
     base::assert_on(cpu_.owner());
+    families_.listen(cpu_.now());
+    auto& lively = families_.lively();
     std::uint32_t done = 0;
-    std::size_t n = clients_.size();
+    std::size_t n = lively.size();
     for (std::size_t i = 0; i < n && done < budget; ++i) {
-        done += poll_client(*clients_[(first_ + i) % n], budget - done);
+        PollSet::Family& f = lively[(first_ + i) % n];
+        std::uint32_t of_it = poll_client(*f.client, budget - done);
+        f.said |= of_it != 0;
+        done += of_it;
     }
     if (done >= budget) {
         ++first_;
     }
+    families_.sort([this](const Client& c) { return has_news(c); });
     return done;
 }
 
 bool GatewayCpu::pending() const
 {
-    for (const Client* c : clients_) {
-        const auto& line = c->view().marks(me());
-        if (c->cpu[me()].processes_left != 0 || c->cpu[me()].marks_left.any() ||
-            line.processes.load(std::memory_order_seq_cst) != 0) {
+    return families_.pending([this](const Client& c) { return has_news(c); });
+}
+
+bool GatewayCpu::has_news(const Client& c) const
+{
+    const auto& line = c.view().marks(me());
+    if (c.cpu[me()].processes_left != 0 || c.cpu[me()].marks_left.any() ||
+        line.processes.load(std::memory_order_seq_cst) != 0) {
+        return true;
+    }
+    for (std::uint32_t i = 0; i * 4096 < c.view().sockets(); ++i) {
+        if (marked_words(c, i, line.summary[i].load(std::memory_order_seq_cst)) != 0) {
             return true;
-        }
-        for (std::uint32_t i = 0; i * 4096 < c->view().sockets(); ++i) {
-            if (marked_words(*c, i, line.summary[i].load(std::memory_order_seq_cst)) != 0) {
-                return true;
-            }
         }
     }
     return false;
@@ -135,7 +144,7 @@ std::uint32_t GatewayCpu::take_marks(Client& c, std::uint32_t budget)
     std::uint32_t summaries = (words + 63) / 64;
     bool any = false;
     for (std::uint32_t n = 0; n < summaries && done < budget; ++n) {
-        left.summary_at = (left.summary_at + 1) % summaries;
+        left.summary_at = left.summary_at + 1 < summaries ? left.summary_at + 1 : 0;
         std::uint32_t i = left.summary_at;
         std::uint64_t named = line.summary[i].load(std::memory_order_relaxed);
         if (named == 0) {

@@ -389,7 +389,8 @@ bool CpuSet::step_one(CpuId id)
         return stepped.work_done() != before;
     }
     OnCpu here(stepped.cpu);
-    return stepped.round();
+    // A round looks at a part of what may have work; only a whole look tells that there is none.
+    return stepped.round() || (stepped.pollers_pending() && stepped.round());
 }
 
 Instant CpuSet::next_deadline() const

@@ -1,6 +1,7 @@
 // Marks: what a summary bit names, when it is forgotten, and what a process leaves that dies in the middle of one.
 #include <catch2/catch.hpp>
 
+#include "gateway/poll_set.hpp"
 #include "tests/gateway/gateway_world.hpp"
 
 using namespace test;
@@ -43,4 +44,38 @@ TEST_CASE("a summary bit that names no word is a fault, once")
     app.settle();
     REQUIRE(app.receive(p.server) == "fine");
     close_all(app, p);
+}
+
+TEST_CASE("families that were quiet for long are heard, each in its turn and all at once")
+{
+    World w(1);
+    constexpr std::size_t families = 12;
+    std::vector<std::unique_ptr<FakeApp>> apps;
+    std::vector<Pair> pairs;
+    for (std::size_t i = 0; i < families; ++i) {
+        apps.push_back(std::make_unique<FakeApp>(w.set, w.clock, *w.gw));
+        pairs.push_back(make_pair(*apps[i], static_cast<std::uint16_t>(4000 + i), 0));
+    }
+    auto fall_quiet = [&] {
+        for (std::uint32_t i = 0; i < 2 * gateway::PollSet::polls_until_quiet; ++i) {
+            w.set.step();
+        }
+    };
+    for (std::size_t i = 0; i < families; ++i) {
+        fall_quiet();
+        REQUIRE(apps[i]->send(pairs[i].client, "one", 3) == 3);
+        apps[i]->settle();
+        REQUIRE(apps[i]->receive(pairs[i].server) == "one");
+    }
+    fall_quiet();
+    for (std::size_t i = 0; i < families; ++i) {
+        REQUIRE(apps[i]->send(pairs[i].client, "all", 3) == 3);
+    }
+    apps[0]->settle();
+    for (std::size_t i = 0; i < families; ++i) {
+        REQUIRE(apps[i]->receive(pairs[i].server) == "all");
+    }
+    for (std::size_t i = 0; i < families; ++i) {
+        close_all(*apps[i], pairs[i]);
+    }
 }
