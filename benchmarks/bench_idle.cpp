@@ -1,10 +1,10 @@
 // bench-idle: what an idle connection costs in memory, and how many are held in a given memory. Whole stacks in
 // virtual time on one thread: the connections run over the loopback wire, so each has both its ends in this process;
-// every figure is per end (a socket of netd and its slot in shared memory). Each connection carries one request and its
-// answer before it falls idle; they come in waves, so that few are awake at once. The sum is the growth of the resident
-// set, shared memory included; beside it an account by component. One JSON object a line on stdout; 1 % of the
-// connections then carry a request again, answers checked. Without a limit given: as many as fit in a time and in a
-// part of the memory that is free.
+// every figure is per end (a socket of netd and its slot in shared memory, without the application's list of sockets).
+// Each connection carries one request and its answer before it falls idle; they come in waves, so that few are awake at
+// once. The sum is the growth of the resident set, shared memory included; beside it an account by component. One JSON
+// object a line on stdout; 1 % of the connections then carry a request again, answers checked. Without a limit given:
+// as many as fit in a time and in a part of the memory that is free.
 #include <unistd.h>
 
 #include <chrono>
@@ -34,8 +34,8 @@ constexpr std::size_t message_bytes = 64;
 constexpr std::uint64_t wave = 32;
 constexpr double free_memory_part = 0.6;
 constexpr double hold_part = 0.8; // of the time; what remains is for the active ones
-// Per slot, private: record or sleeper, generation, place (in a lane, among the free), granted, owner.
-constexpr std::size_t arrays_bytes = 8 + 4 + 4 + 1 + 2;
+// Per slot, private: what it holds, generation, owner.
+constexpr std::size_t arrays_bytes = 8 + 4 + 2;
 
 struct Plan {
     std::uint64_t connections = ~std::uint64_t{0};
@@ -215,14 +215,18 @@ public:
     }
     bool more(Held& h) const
     {
-        h.resident = resident_bytes() - before_;
+        h.resident = grown(h);
         h.stopped = h.connections >= plan_.connections ? "the number that was asked for"
                     : h.resident >= memory_            ? "memory: " + std::to_string(memory_ >> 20) + " MiB"
                     : Clock::now() >= end_ ? "time: " + std::to_string(static_cast<int>(plan_.seconds)) + " s in all"
                                            : "";
         return h.stopped.empty();
     }
-    std::uint64_t grown() const { return resident_bytes() - before_; }
+    // Without what the applications, which are in this process, keep of their sockets.
+    std::uint64_t grown(const Held& h) const
+    {
+        return resident_bytes() - before_ - 2 * h.connections * sizeof(client::Sock);
+    }
 
 private:
     using Clock = std::chrono::steady_clock;
@@ -275,7 +279,7 @@ Held hold(World& w, const Plan& plan)
         fill(w, *a, *b, port, limits, h);
     }
     w.world.run_for(base::seconds(60));
-    h.resident = limits.grown();
+    h.resident = limits.grown(h);
     return h;
 }
 

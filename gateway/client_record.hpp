@@ -52,37 +52,48 @@ struct SocketRecord {
     std::uint64_t accept_lane = 0; // accepted: offset of the lane it was put into, for requeueing claims of the dead
 };
 
-// What a slot holds: nothing, a record, or what sleeps in a record's place. One word, told apart by its lowest bit.
+// What a slot holds: a record, or what sleeps in a record's place, or what there is to say of a slot that has neither.
+// One word, told apart by its lowest bits. Owner = the CPU in Client::owner[slot].
 class Holding {
 public:
-    SocketRecord* record() const { return sleeps() ? nullptr : reinterpret_cast<SocketRecord*>(word_); }
+    SocketRecord* record() const { return tag() == Tag::record ? reinterpret_cast<SocketRecord*>(word_) : nullptr; }
     protocols::IdleConnection* asleep() const
     {
-        return sleeps() ? reinterpret_cast<protocols::IdleConnection*>(word_ - 1) : nullptr;
+        return tag() == Tag::asleep ? reinterpret_cast<protocols::IdleConnection*>(pointer()) : nullptr;
     }
-    bool empty() const { return word_ == 0; }
+    bool granted() const { return tag() == Tag::granted; } // handed out, no record
+    std::uint32_t place() const { return value(); }        // granted: its position in the grant lane
+    std::uint32_t next_free() const { return value(); }    // free: the free slot below it
+
     void hold(SocketRecord* rec) { word_ = reinterpret_cast<std::uintptr_t>(rec); }
-    void hold(protocols::IdleConnection* idle) { word_ = reinterpret_cast<std::uintptr_t>(idle) + 1; }
-    void clear() { word_ = 0; }
+    void hold(protocols::IdleConnection* idle) { set(Tag::asleep, reinterpret_cast<std::uintptr_t>(idle)); }
+    void grant(std::uint32_t place) { set(Tag::granted, std::uint64_t{place} << 32); }
+    void free(std::uint32_t next) { set(Tag::free, std::uint64_t{next} << 32); }
 
 private:
-    bool sleeps() const { return (word_ & 1) != 0; }
-    std::uintptr_t word_ = 0;
-};
+    enum class Tag : std::uint8_t { record, asleep, free, granted };
+    Tag tag() const { return static_cast<Tag>(word_ & 3); }
+    std::uintptr_t pointer() const { return word_ & ~std::uintptr_t{3}; }
+    std::uint32_t value() const { return static_cast<std::uint32_t>(word_ >> 32); }
+    void set(Tag tag, std::uint64_t rest) { word_ = rest | static_cast<std::uint64_t>(tag); }
 
-// The free slots of a CPU, the last one freed on top; the links are in Client::places.
+    std::uint64_t word_ = 0;
+};
+static_assert(alignof(SocketRecord) >= 4);
+
+// The free slots of a CPU, the last one freed on top.
 class SlotStack {
 public:
     bool empty() const { return top_ == none; }
-    void push(std::uint32_t* places, std::uint32_t slot)
+    void push(Holding* slots, std::uint32_t slot)
     {
-        places[slot] = top_;
+        slots[slot].free(top_);
         top_ = slot;
     }
-    std::uint32_t pop(const std::uint32_t* places) // not when empty
+    std::uint32_t pop(const Holding* slots) // not when empty; whoever pops has it hold something else
     {
         std::uint32_t slot = top_;
-        top_ = places[slot];
+        top_ = slots[slot].next_free();
         return slot;
     }
 
@@ -134,20 +145,17 @@ enum class Ending : std::uint8_t { none, close, abort };
 
 // A family. Slots: home CPU of slot s is s % cpus; its record is touched by owner[s] only.
 struct Client {
-    std::uint32_t id = 0;                                 // c
-    Segment segment;                                      // c
-    std::uint32_t cpus = 0;                               // c
-    std::uint32_t pid = 0;                                // c: of the process that attached
-    std::uint32_t uid = 0;                                // c: its effective user when it attached
-    GatewayCpu* const* gateway_cpus = nullptr;            // c: element i runs on CPU i
-    std::uint64_t processes = 0;                          // control thread: indices in use
-    std::unique_ptr<ClientCpu[]> cpu;                     // element i: owner CPU i
-    std::unique_ptr<Holding[]> slots;                     // element s: owner[s]
-    std::unique_ptr<std::uint32_t[]> generations;         // element s: home CPU (current use of the slot)
-    std::unique_ptr<std::uint32_t[]> places;              // element s: home CPU: of a granted slot its position in the
-                                                          //    grant lane, of a free one the free slot below it
-    std::unique_ptr<std::atomic<std::uint8_t>[]> granted; // element s: home CPU writes: 1 = handed out, no record
-    std::unique_ptr<std::atomic<std::uint16_t>[]> owner;  // element s: the owner stores (release), anyone loads
+    std::uint32_t id = 0;                                // c
+    Segment segment;                                     // c
+    std::uint32_t cpus = 0;                              // c
+    std::uint32_t pid = 0;                               // c: of the process that attached
+    std::uint32_t uid = 0;                               // c: its effective user when it attached
+    GatewayCpu* const* gateway_cpus = nullptr;           // c: element i runs on CPU i
+    std::uint64_t processes = 0;                         // control thread: indices in use
+    std::unique_ptr<ClientCpu[]> cpu;                    // element i: owner CPU i
+    std::unique_ptr<Holding[]> slots;                    // element s: owner[s]
+    std::unique_ptr<std::uint32_t[]> generations;        // element s: home CPU (current use of the slot)
+    std::unique_ptr<std::atomic<std::uint16_t>[]> owner; // element s: the owner stores (release), anyone loads
     WaiterRecord waiters[sockbuf::max_waiters];
     // What the control thread has decided, for control operations that were on their way meanwhile. It stores, CPUs
     // load.

@@ -149,8 +149,6 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error, std::uint32_t uid
     std::uint32_t sockets = c->view().sockets();
     c->slots = std::make_unique<Holding[]>(sockets);
     c->generations = std::make_unique<std::uint32_t[]>(sockets);
-    c->places = std::make_unique<std::uint32_t[]>(sockets);
-    c->granted = std::make_unique<std::atomic<std::uint8_t>[]>(sockets);
     c->owner = std::make_unique<std::atomic<std::uint16_t>[]>(sockets);
     for (std::uint32_t s = 0; s < sockets; ++s) {
         c->owner[s].store(c->home(s), std::memory_order_relaxed);

@@ -35,7 +35,7 @@ void GatewayCpu::add_client(Client& c)
     c.cpu[me()].arena = RingArena{begin, begin + share};
     for (std::uint32_t s = c.view().sockets(); s-- > 0;) {
         if (c.home(s) == me()) {
-            c.cpu[me()].free_slots.push(c.places.get(), s);
+            c.cpu[me()].free_slots.push(c.slots.get(), s);
         }
     }
     // At most a quarter of the slots waits to be granted: the others are for connections to be accepted.

@@ -85,7 +85,7 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
         }
         return rec;
     }
-    if (c.granted[r.slot].load(std::memory_order_relaxed) == 0 || c.generations[r.slot] != r.generation) {
+    if (!c.slots[r.slot].granted() || c.generations[r.slot] != r.generation) {
         fault(c);
         return nullptr;
     }
@@ -93,7 +93,6 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
         return nullptr; // was on its way from another CPU; nobody would close what it makes
     }
     if (static_cast<Op>(r.op) == Op::close) { // socket() and close() with nothing between
-        c.granted[r.slot].store(0, std::memory_order_relaxed);
         slot_home(c, r.slot);
         return nullptr;
     }
@@ -105,7 +104,6 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
         refuse(c, r, known ? ENOMEM : EPROTONOSUPPORT);
         return nullptr;
     }
-    c.granted[r.slot].store(0, std::memory_order_relaxed);
     return rec;
 }
 

@@ -57,11 +57,10 @@ void GatewayCpu::fill_grants(Client& c)
         return;
     }
     for (; waiting < mine.grants && !mine.free_slots.empty(); ++waiting) {
-        std::uint32_t slot = mine.free_slots.pop(c.places.get());
+        std::uint32_t slot = mine.free_slots.pop(c.slots.get());
         reset_slot(c, slot);
         c.view().slot(slot).info.state.store(static_cast<std::uint32_t>(SlotState::granted), std::memory_order_relaxed);
-        c.granted[slot].store(1, std::memory_order_relaxed);
-        c.places[slot] = mine.grants_produced;
+        c.slots[slot].grant(mine.grants_produced);
         entries[mine.grants_produced % mine.grants].store(
             slot | std::uint64_t{c.generations[slot]} << 32, std::memory_order_relaxed);
         ++mine.grants_produced;
@@ -139,7 +138,7 @@ SocketRecord* GatewayCpu::accepted(
     if (mine.free_slots.empty() || !may_wait(listener)) {
         return nullptr;
     }
-    std::uint32_t slot = mine.free_slots.pop(c.places.get());
+    std::uint32_t slot = mine.free_slots.pop(c.slots.get());
     reset_slot(c, slot);
     SocketRecord* rec = make_record(c, slot, sockbuf::SlotKind::stream, listener.so.family);
     if (rec != nullptr) {
@@ -149,7 +148,7 @@ SocketRecord* GatewayCpu::accepted(
         if (rec != nullptr) {
             free_record(*rec);
         } else {
-            mine.free_slots.push(c.places.get(), slot);
+            mine.free_slots.push(c.slots.get(), slot);
         }
         return nullptr;
     }
@@ -265,10 +264,9 @@ void GatewayCpu::record_home_dispatch(lwkt::Message& m)
     Client& c = *rec->client;
     GatewayCpu& here = *c.gateway_cpus[base::current_cpu];
     std::uint32_t slot = rec->slot;
-    c.slots[slot].clear();
+    here.slot_home(c, slot);
     delete rec;
     c.owner[slot].store(here.me(), std::memory_order_release);
-    here.slot_home(c, slot);
     here.queue_event(c, slot);                      // a thread that still sleeps for it finds its socket gone
     c.live.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
 }
@@ -277,7 +275,7 @@ void GatewayCpu::slot_home(Client& c, std::uint32_t slot)
 {
     c.view().slot(slot).info.state.store(static_cast<std::uint32_t>(SlotState::free), std::memory_order_relaxed);
     c.view().slot(slot).share.holders.store(0, std::memory_order_relaxed);
-    c.cpu[me()].free_slots.push(c.places.get(), slot);
+    c.cpu[me()].free_slots.push(c.slots.get(), slot);
 }
 
 // ---- Death of a process
@@ -344,8 +342,8 @@ bool GatewayCpu::still_in_lane(Client& c, const SocketRecord& rec) const
 void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process)
 {
     SocketRecord* rec = c.slots[slot].record();
-    bool granted = c.granted[slot].load(std::memory_order_relaxed) != 0;
-    if (c.slots[slot].empty() && !granted) {
+    bool granted = c.slots[slot].granted();
+    if (rec == nullptr && c.slots[slot].asleep() == nullptr && !granted) {
         return;
     }
     // Before the holders: who takes a slot sets its bit, then moves the lane on (tests/lwkt/test_ring_models.cpp).
@@ -354,7 +352,7 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
         in_lane = still_in_lane(c, *rec);
     } else if (granted) {
         std::uint32_t consumed = c.view().grant_lane(me()).consumed.load(std::memory_order_acquire);
-        in_lane = static_cast<std::int32_t>(c.places[slot] - consumed) >= 0;
+        in_lane = static_cast<std::int32_t>(c.slots[slot].place() - consumed) >= 0;
     }
     release_locks(c, slot, process);
     auto& holders = c.view().slot(slot).share.holders;
@@ -372,7 +370,6 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
     }
     if (rec == nullptr) {
         if (!in_lane && (left & ~sockbuf::lane_holder) == 0) {
-            c.granted[slot].store(0, std::memory_order_relaxed);
             slot_home(c, slot);
         }
         return;

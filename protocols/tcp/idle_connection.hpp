@@ -85,5 +85,6 @@ struct IdleConnection : tcp::FlowNode {
     std::uint8_t quick_acks;
 };
 static_assert(sizeof(IdleConnection) <= 192, "what an idle connection costs beside its slot: bytes.idle_connection");
+static_assert(alignof(IdleConnection) >= 4, "the gateway keeps two bits beside its address");
 
 } // namespace protocols
