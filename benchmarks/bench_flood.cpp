@@ -26,6 +26,7 @@ constexpr double without_end = 1e12; // packets per second that no CPU takes
 struct Plan {
     Seconds point{0.5};
     Seconds late{5};
+    std::size_t connections = FloodWorld::idle_default; // idle ones, with keepalives
 };
 
 // The worst of all numbers of CPUs.
@@ -79,7 +80,7 @@ void print_point(const Point& p, const FloodSample& s)
 // The mixed flood beside established connections: theirs is the goodput.
 void flood(const std::vector<int>& cpus, const Plan& plan, Worst& timer, Worst& control)
 {
-    FloodWorld world(cpus, false);
+    FloodWorld world(cpus, false, plan.connections);
     double capacity = world.measure(bench::flood_mixed, without_end, plan.point).taken_per_s;
     FloodSample quiet = world.measure(bench::flood_mixed, 0, plan.point);
     print_point({"flood", "established", cpus.size(), 0, quiet.exchanges_per_s}, quiet);
@@ -114,7 +115,7 @@ void livelock(const std::vector<int>& cpus, const Plan& plan)
 
 int usage()
 {
-    std::fprintf(stderr, "usage: bench-flood [--quick] [--cpus LIST] [--seconds S]\n");
+    std::fprintf(stderr, "usage: bench-flood [--quick] [--cpus LIST] [--seconds S] [--connections N]\n");
     return 64;
 }
 
@@ -128,16 +129,20 @@ int main(int argc, char** argv)
         std::string_view arg = argv[i];
         std::string error;
         if (arg == "--quick") {
-            plan = {Seconds{0.1}, Seconds{1.2}};
+            plan.point = Seconds{0.1};
+            plan.late = Seconds{1.2};
         } else if (arg == "--cpus" && i + 1 < argc) {
             usable = lwkt::parse_cpu_list(argv[++i], error);
         } else if (arg == "--seconds" && i + 1 < argc) {
             plan.late = Seconds{std::strtod(argv[++i], nullptr)};
+        } else if (arg == "--connections" && i + 1 < argc) {
+            plan.connections = std::strtoull(argv[++i], nullptr, 10);
         } else {
             return usage();
         }
     }
-    if (usable.empty() || plan.late <= Seconds{0}) {
+    bool idle = plan.connections >= 1 && plan.connections <= FloodWorld::idle_max;
+    if (usable.empty() || plan.late <= Seconds{0} || !idle) {
         return usage();
     }
     Worst timer;

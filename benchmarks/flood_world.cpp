@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr std::size_t message_bytes = 64;
 constexpr std::size_t exchange_connections = 16;
-constexpr std::size_t idle_connections = 100;
+constexpr std::uint32_t other_sockets = 3968; // slots for whatever is not an idle connection
 constexpr std::chrono::milliseconds control_pause{1};
 constexpr std::chrono::milliseconds warm_up{100};
 constexpr base::Micros timer_period{1000};
@@ -133,7 +133,7 @@ double Samples::quantile(double q) const
 }
 
 struct FloodWorld::Impl {
-    Impl(const std::vector<int>& cpus, bool read);
+    Impl(const std::vector<int>& cpus, bool read, std::size_t idle);
     ~Impl();
 
     void start_thread(std::size_t cpu, std::function<void()> body);
@@ -166,18 +166,24 @@ struct FloodWorld::Impl {
 
 namespace {
 
-embed::StackConfig flood_config(const std::vector<int>& cpus)
+embed::StackConfig flood_config(const std::vector<int>& cpus, std::size_t idle)
 {
     embed::StackConfig c;
     c.pin = cpus;
     c.name = "flood";
-    c.gateway.segment.sockets = 4096;
+    // Each CPU has its part of the slots and of the rings, and they may all be of one: room for that, and for as many
+    // rings as there are before the first connections fall asleep.
+    std::uint64_t ends = 2 * idle * cpus.size();
+    c.gateway.segment.sockets = other_sockets + static_cast<std::uint32_t>((ends + 63) / 64 * 64);
+    INVARIANT(c.gateway.segment.sockets <= sockbuf::max_sockets);
+    c.gateway.segment.ring_memory += ends << (c.gateway.send_ring_shift + 1);
     return c;
 }
 
 } // namespace
 
-FloodWorld::Impl::Impl(const std::vector<int>& of_cpus, bool with_reader) : cpus(of_cpus), stack(flood_config(of_cpus))
+FloodWorld::Impl::Impl(const std::vector<int>& of_cpus, bool with_reader, std::size_t idle)
+    : cpus(of_cpus), stack(flood_config(of_cpus, idle))
 {
     auto netif = std::make_unique<FloodNetif>(stack.protocols().steering());
     flood = netif.get();
@@ -199,7 +205,7 @@ FloodWorld::Impl::Impl(const std::vector<int>& of_cpus, bool with_reader) : cpus
     listener = open(stack, SOCK_STREAM);
     INVARIANT(listener.bind(loopback(7)) == 0 && listener.listen(512) == 0);
     connect_flood();
-    make_connections(idle_connections, idle_clients, idle_servers);
+    make_connections(idle, idle_clients, idle_servers);
     for (embed::Socket& s : idle_clients) {
         for (auto [level, name, value] : keepalive) {
             INVARIANT(s.set_option(level, name, value) == 0);
@@ -358,7 +364,8 @@ std::uint64_t FloodWorld::Impl::idle_lost()
     return lost;
 }
 
-FloodWorld::FloodWorld(const std::vector<int>& cpus, bool read) : impl_(std::make_unique<Impl>(cpus, read))
+FloodWorld::FloodWorld(const std::vector<int>& cpus, bool read, std::size_t idle)
+    : impl_(std::make_unique<Impl>(cpus, read, idle))
 {
 }
 FloodWorld::~FloodWorld() = default;

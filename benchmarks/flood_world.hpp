@@ -37,8 +37,12 @@ struct FloodSample {
 
 class FloodWorld {
 public:
-    // cpus: OS CPU of each protocol thread. read: a program reads flood_read_port.
-    FloodWorld(const std::vector<int>& cpus, bool read);
+    static constexpr std::size_t idle_default = 100;
+    static constexpr std::size_t idle_max = 14'000; // both ends in one family, on 2 CPUs
+
+    // cpus: OS CPU of each protocol thread. read: a program reads flood_read_port. idle: connections that say nothing
+    // but a keepalive a second.
+    FloodWorld(const std::vector<int>& cpus, bool read, std::size_t idle = idle_default);
     ~FloodWorld();
 
     // Floods for a moment, then measures for `time`.
