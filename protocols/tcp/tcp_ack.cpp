@@ -183,17 +183,18 @@ Verdict close_by_state(Tcb& t, Actions& a)
 
 } // namespace
 
-// RFC 9293 3.10.7.4: only a newer segment moves the window (WL1, WL2).
+// RFC 9293 3.10.7.4: only a newer segment moves the window (WL1, WL2). What acknowledges more is newer too, whatever
+// was sent again in it: an older window behind the new SND.UNA would reach beyond what was ever offered. As Linux.
 void update_window(Tcb& t, const Segment& s)
 {
-    bool newer = t.snd.wl1 < s.seq || (t.snd.wl1 == s.seq && t.snd.wl2 <= s.ack());
+    bool newer = t.snd.wl1 < s.seq || t.snd.wl2 < s.ack() || (t.snd.wl1 == s.seq && t.snd.wl2 == s.ack());
     if (!newer) {
         return;
     }
     t.snd.wnd = std::uint32_t{s.header.window} << t.agreed.snd_scale;
     t.snd.wnd_max = std::max(t.snd.wnd_max, t.snd.wnd);
-    t.snd.wl1 = s.seq;
-    t.snd.wl2 = s.ack();
+    t.snd.wl1 = base::max(t.snd.wl1, s.seq);
+    t.snd.wl2 = base::max(t.snd.wl2, s.ack());
 }
 
 Verdict check_ack(Tcb& t, Segment& s, Actions& a)

@@ -136,11 +136,12 @@ Verdict take_text(Tcb& t, Segment& s, Actions& a)
     advance_to(t, s.text_end(), a);
     bool filled_hole = !t.out_of_order.empty();
     if (filled_hole) {
-        if ((t.out_of_order[0].start <= t.rcv.nxt || base::planted(base::Plant::hole_skipped)) &&
-            t.out_of_order[0].end > t.rcv.nxt) {
+        t.out_of_order.trim_below(t.rcv.nxt); // a long segment covers several ranges, and ends within one
+        if (!t.out_of_order.empty() &&
+            (t.out_of_order[0].start == t.rcv.nxt || base::planted(base::Plant::hole_skipped))) {
             advance_to(t, t.out_of_order[0].end, a);
+            t.out_of_order.trim_below(t.rcv.nxt);
         }
-        t.out_of_order.trim_below(t.rcv.nxt);
         if (t.long_ranges != nullptr && t.out_of_order.empty()) {
             t.out_of_order.come_back();
             give_back_ranges(t);
