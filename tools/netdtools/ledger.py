@@ -40,17 +40,19 @@ class Mutant:
     before: str
     after: str
     test: str
+    family: int = 4  # 6: the test is one of IPv6 alone (NETD_FAMILY, tests/family.hpp)
 
     def program(self):
         """The meson target that holds the test, and how to run the one test of it: (target, arguments, environment)."""
         path, title = split_citation(self.test)
         path = pathlib.PurePosixPath(path)
+        environment = {"NETD_FAMILY": str(self.family)}
         if path.suffix == ".pkt":
-            return "test-tcp-scripts", [], {"NETD_TCP_SCRIPT": title}
+            return "test-tcp-scripts", [], {"NETD_TCP_SCRIPT": title, **environment}
         escaped = re.sub(r"([,\[\]\\])", r"\\\1", title)
         if path.parent.name in ("tcp", "embed"):
-            return path.stem.replace("_", "-"), [escaped], {}
-        return "test-" + path.parent.name, [escaped], {}
+            return path.stem.replace("_", "-"), [escaped], environment
+        return "test-" + path.parent.name, [escaped], environment
 
 
 def split_citation(citation):
@@ -99,7 +101,7 @@ class Ledger:
 
     def _read_mutants(self, path):
         for entry in self._parse(path).get("mutant", []):
-            if set(entry) != MUTANT_FIELDS:
+            if set(entry) - {"family"} != MUTANT_FIELDS:
                 words = ", ".join(sorted(set(entry) ^ MUTANT_FIELDS))
                 self.findings.append(f"{FOLDER}/{MUTANTS}: {entry.get('name', '?')}: fields unknown or missing: {words}")
                 continue
