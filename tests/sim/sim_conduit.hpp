@@ -39,8 +39,8 @@ struct Conduit {
     {
         world().note(call, c.id, side, static_cast<std::uint64_t>(-error));
         // A SYN cookie remembers nothing: text that overtakes the ACK which carries it is answered by a reset, as on
-        // Linux.
-        bool cookie = side == client_side && mine().received == 0 && error == -ECONNRESET &&
+        // Linux. What was overtaken then opens the connection still, to a client that has none any more.
+        bool cookie = c.end[client_side].received == 0 && error == -ECONNRESET &&
                       world().services()[c.service].node->sent_cookies();
         bool excused = cookie || theirs().rude || mine().rude || !c.accepted || c.may_time_out;
         if (!excused || error == -ECONNABORTED || error == -EBADF || error == -ENETDOWN) {

@@ -1,6 +1,6 @@
 // tools/sim: runs worlds by seed, one after the other; see docs/testing.md. A violation, an assertion or a fault of the
 // stack is printed with the seed and the command that replays it, and the exit code is not 0.
-#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -11,11 +11,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <new>
 #include <sstream>
 #include <string>
 #include <thread>
 #include <type_traits>
-#include <utility>
 #include <vector>
 
 #include "base/check.hpp"
@@ -96,12 +96,12 @@ sim::RunResult run_seed(const Options& o, std::uint64_t seed)
     return result;
 }
 
+// What a process has done so far: in memory that it shares with the one which tells, so that it counts however it ends.
 struct Total {
     sim::RunResult sum;
     std::uint64_t seeds = 0;
-    bool good = true;
 };
-static_assert(std::is_trivially_copyable_v<Total>); // goes through a pipe
+static_assert(std::is_trivially_copyable_v<Total>);
 
 void add(Total& to, const Total& from)
 {
@@ -112,23 +112,20 @@ void add(Total& to, const Total& from)
     to.sum.datagrams += from.sum.datagrams;
     to.sum.deaths += from.sum.deaths;
     to.seeds += from.seeds;
-    to.good = to.good && from.good;
 }
 
 using Clock = std::chrono::steady_clock; // how long it took is told, and nothing depends on it but the soak's end
 
-// Every `o.jobs`th seed.
-Total run_share(const Options& o, unsigned share, Clock::time_point began)
+// Every `o.jobs`th seed; false: two runs of one differ. (A violation ends the process.)
+bool run_share(const Options& o, unsigned share, Clock::time_point began, Total& total)
 {
     std::chrono::seconds soak{o.soak.empty() ? 0 : seconds_of(o.soak)};
-    Total total;
     for (std::uint64_t i = share; o.soak.empty() ? i < o.seeds : Clock::now() - began < soak; i += o.jobs) {
         std::uint64_t seed = o.seed + i;
         sim::RunResult r = run_seed(o, seed);
         if (o.twice && run_seed(o, seed).hash != r.hash) {
             std::fprintf(stderr, "sim: seed %llu gives different runs\n", static_cast<unsigned long long>(seed));
-            total.good = false;
-            return total;
+            return false;
         }
         if (o.verbose) {
             std::printf("  steps %llu, connections %llu, bytes %llu, datagrams %llu, deaths %llu, %.3f s virtual\n",
@@ -136,43 +133,45 @@ Total run_share(const Options& o, unsigned share, Clock::time_point began)
                 static_cast<unsigned long long>(r.bytes), static_cast<unsigned long long>(r.datagrams),
                 static_cast<unsigned long long>(r.deaths), static_cast<double>(r.time.count()) * 1e-6);
         }
-        add(total, {r, 1, true});
+        add(total, {r, 1});
     }
-    return total;
+    return true;
 }
 
-// In processes beside each other, which share nothing; what one finds, it has printed.
-Total run_in_processes(const Options& o, Clock::time_point began)
+// In processes beside each other; what one finds, it has printed. False: one has found something.
+bool run_in_processes(const Options& o, Clock::time_point began, Total& total)
 {
-    std::vector<std::pair<pid_t, int>> children;
+    std::size_t bytes = o.jobs * sizeof(Total);
+    void* shared = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    INVARIANT(shared != MAP_FAILED);
+    auto* shares = static_cast<Total*>(shared);
+    std::vector<pid_t> children;
     for (unsigned share = 0; share < o.jobs; ++share) {
-        int ends[2];
-        INVARIANT(pipe2(ends, O_CLOEXEC) == 0);
         pid_t child = fork();
         INVARIANT(child >= 0);
         if (child == 0) {
-            Total mine = run_share(o, share, began);
+            bool good = run_share(o, share, began, *new (shares + share) Total);
             std::fflush(stdout);
-            std::_Exit(write(ends[1], &mine, sizeof mine) == sizeof mine ? 0 : 1);
+            std::_Exit(good ? 0 : 1);
         }
-        close(ends[1]);
-        children.emplace_back(child, ends[0]);
+        children.push_back(child);
     }
-    Total total;
-    for (auto [child, from] : children) {
-        Total theirs;
-        theirs.good = read(from, &theirs, sizeof theirs) == sizeof theirs && theirs.good;
-        add(total, theirs);
-        close(from);
-        waitpid(child, nullptr, 0);
+    bool good = true;
+    for (unsigned share = 0; share < o.jobs; ++share) {
+        int status = 0;
+        waitpid(children[share], &status, 0);
+        good = good && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+        add(total, shares[share]);
     }
-    return total;
+    munmap(shared, bytes);
+    return good;
 }
 
 int run_seeds(const Options& o)
 {
     auto began = Clock::now();
-    Total t = o.jobs > 1 ? run_in_processes(o, began) : run_share(o, 0, began);
+    Total t;
+    bool good = run_in_processes(o, began, t);
     double seconds = std::max(std::chrono::duration<double>(Clock::now() - began).count(), 1e-9);
     std::printf("%llu seeds, %llu steps, %.0f steps/s, %llu connections, %llu bytes, %llu datagrams, %llu deaths, hash "
                 "%016llx\n",
@@ -180,7 +179,7 @@ int run_seeds(const Options& o)
         static_cast<double>(t.sum.steps) / seconds, static_cast<unsigned long long>(t.sum.connections),
         static_cast<unsigned long long>(t.sum.bytes), static_cast<unsigned long long>(t.sum.datagrams),
         static_cast<unsigned long long>(t.sum.deaths), static_cast<unsigned long long>(t.sum.hash));
-    return t.good ? 0 : 1;
+    return good ? 0 : 1;
 }
 
 // Named seeds: each found a bug once.
