@@ -37,12 +37,10 @@ enum class Gso : std::uint8_t { none, tcp4, tcp6, udp };
 struct LargeBuffer;
 
 struct Packet : lwkt::Message {
-    std::byte* data = nullptr;       // first byte of the current layer
-    std::uint32_t size = 0;          // bytes at data
-    std::uint32_t piece_bytes = 0;   // sum over pieces
-    iovec pieces[packet_pieces_max]; // continue data
+    std::byte* data = nullptr;     // first byte of the current layer
+    std::uint32_t size = 0;        // bytes at data
+    std::uint32_t piece_bytes = 0; // sum over pieces
     std::uint8_t piece_count = 0;
-
     Csum csum = Csum::unknown;
     Gso gso = Gso::none;
     std::uint8_t hops = 0;         // forwards between CPUs so far; capped, the excess dropped and counted
@@ -59,6 +57,8 @@ struct Packet : lwkt::Message {
     LargeBuffer* large = nullptr; // holds pieces of a received super-frame; goes home with the packet
     PacketPool* pool = nullptr;   // c
     std::byte* buffer = nullptr;  // c: packet_buffer_bytes of own memory
+
+    iovec pieces[packet_pieces_max]; // continue data; last, so that all else lies in two cache lines
 
     std::uint32_t total() const { return size + piece_bytes; }
     std::uint32_t headroom() const { return static_cast<std::uint32_t>(data - buffer); }
