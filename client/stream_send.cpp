@@ -31,8 +31,7 @@ bool ring_empty(Session& s, SocketSlot& slot, const sockbuf::RingView& ring, std
         return true;
     }
     std::uint32_t partner = slot.app.partner.load(std::memory_order_relaxed);
-    return partner != 0 && static_cast<std::uint32_t>(at) - ring.start() >= sockbuf::joined_look_again &&
-           drained(s, partner - 1, at);
+    return partner != 0 && ring.since_restart(at) >= sockbuf::joined_look_again && drained(s, partner - 1, at);
 }
 
 // What flags say about bytes that end at `end`; before they are published. `last`: of this write.
@@ -67,8 +66,8 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data, int flags)
         return 0;
     }
     std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
-    if (ring_empty(s, slot, ring, at)) { // the first lines are the warm ones
-        ring.restart(static_cast<std::uint32_t>(at));
+    if (ring_empty(s, slot, ring, at)) { // the lines it had are the warm ones
+        ring.restart(at);
         slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
     }
     ssize_t done = 0;

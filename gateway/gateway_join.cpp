@@ -16,6 +16,8 @@ void GatewayCpu::join(SocketRecord& active, SocketRecord& passive)
         writer.partner = reader.slot + 1;
         slot.info.snd_ring.store(page_of(c, reader.so.rcv_ring), std::memory_order_relaxed);
         slot.info.snd_shift = reader.rcv_shift;
+        auto& start = c.view().slot(reader.slot).owner.rcv_start; // the writer's from now on
+        start.store(slot.app.snd_start.load(std::memory_order_relaxed), std::memory_order_relaxed);
         slot.app.partner.store(writer.partner, std::memory_order_release);
         // Who waits for it already was not asked to arm it: looked for at the first event.
         slot.owner.armed.store(sockbuf::armed_thread | sockbuf::armed_set, std::memory_order_seq_cst);

@@ -61,7 +61,7 @@ public:
     }
     RingView ring(std::uint64_t offset, unsigned shift, std::uint32_t start = 0) const
     {
-        return RingView{base_ + offset, shift, start};
+        return RingView{base_ + offset, shift, start, RingView::home_of(offset >> shift, shift)};
     }
     // As the slot names them: the size is known from the connection's begin, memory is there while there is use for it.
     RingView send_ring(const SocketSlot& s) const
@@ -82,7 +82,7 @@ private:
     {
         std::uint64_t offset = std::uint64_t{page.load(std::memory_order_seq_cst)} << page_shift;
         bool has_memory = offset != 0 && offset < layout_.bytes;
-        return shift == 0 ? RingView{} : RingView{has_memory ? base_ + offset : nullptr, shift, start};
+        return shift == 0 ? RingView{} : has_memory ? ring(offset, shift, start) : RingView{nullptr, shift, start};
     }
     template <typename T>
     T* at(std::uint64_t offset) const

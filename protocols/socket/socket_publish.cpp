@@ -110,13 +110,13 @@ bool so_take_send(Socket& so)
         so.snd_urgent = produced - behind;
     }
     // Moved only while the ring was empty; whatever a liar says here names a place in its own ring.
-    so.snd_ring.restart(so.slot->app.snd_start.load(std::memory_order_relaxed));
+    so.snd_ring.set_start(so.slot->app.snd_start.load(std::memory_order_relaxed));
     return true;
 }
 
 void so_restart_receive(Socket& so, std::uint64_t offset)
 {
-    so.rcv_ring.restart(static_cast<std::uint32_t>(offset));
+    so.rcv_ring.restart(offset);
     if (!base::planted(base::Plant::wrong_start_of_ring)) {
         so.slot->owner.rcv_start.store(so.rcv_ring.start(), std::memory_order_relaxed); // rcv_produced follows
     }

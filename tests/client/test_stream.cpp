@@ -1,6 +1,7 @@
 // Stream data: order and completeness through small rings, ends after data, peeks, several writers.
 #include <algorithm>
 #include <atomic>
+#include <set>
 #include <thread>
 
 #include "tests/client/fixture.hpp"
@@ -49,7 +50,7 @@ TEST_CASE("bytes come out as they went in, wrapping many times, both ways at onc
     CHECK(back == sent);
 }
 
-TEST_CASE("messages that are acknowledged one by one use the ring's first bytes only")
+TEST_CASE("messages that are acknowledged one by one use the same bytes of the ring")
 {
     fake::World w({.ring_shift = 12});
     fake::Pair p = w.pair();
@@ -63,7 +64,25 @@ TEST_CASE("messages that are acknowledged one by one use the ring's first bytes 
     }
     const auto& slot = w.session().view.slot(p.a.slot);
     auto ring = w.session().view.send_ring(slot);
-    CHECK(std::all_of(ring.base() + 100, ring.base() + ring.size(), [](std::byte b) { return b == std::byte{0}; }));
+    CHECK(std::count(ring.base(), ring.base() + ring.size(), std::byte{0}) + 100 ==
+          static_cast<std::ptrdiff_t>(ring.size()));
+}
+
+TEST_CASE("rings side by side begin again at other lines of other pages")
+{
+    for (unsigned shift : {12U, 16U, 19U, 21U}) {
+        std::set<std::uint32_t> lines;
+        std::set<std::uint32_t> pages;
+        for (std::uint64_t n = 1000; n < 1064; ++n) {
+            std::uint32_t home = sockbuf::RingView::home_of(n, shift);
+            CHECK(home < 1U << shift);
+            CHECK(home % 64 == 0);
+            lines.insert(home % 4096);
+            pages.insert(home / 4096);
+        }
+        CHECK(lines.size() == 64);
+        CHECK(pages.size() + 1 >= std::min(64U, (1U << shift) / 4096));
+    }
 }
 
 TEST_CASE("a write of many ring sizes is complete when it returns")

@@ -35,7 +35,7 @@ TEST_CASE("connect, accept, bytes both ways, close; nothing is held afterwards")
     }
 }
 
-TEST_CASE("messages that are read one by one use the receive ring's first bytes only")
+TEST_CASE("messages that are read one by one use the same bytes of the receive ring")
 {
     World w(2);
     FakeApp app(w.set, w.clock, *w.gw);
@@ -48,7 +48,8 @@ TEST_CASE("messages that are read one by one use the receive ring's first bytes 
     }
     const auto& info = app.view.slot(p.server.slot).info;
     auto ring = app.view.ring(std::uint64_t{info.rcv_ring} << sockbuf::page_shift, info.rcv_shift);
-    REQUIRE(std::all_of(ring.base() + 100, ring.base() + ring.size(), [](std::byte b) { return b == std::byte{0}; }));
+    REQUIRE(std::count(ring.base(), ring.base() + ring.size(), std::byte{0}) + 100 ==
+            static_cast<std::ptrdiff_t>(ring.size()));
     close_all(app, p);
 }
 
