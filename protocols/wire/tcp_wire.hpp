@@ -44,7 +44,11 @@ struct TcpOptions {
     const unsigned char* cookie = nullptr; // Fast Open; in the segment, or where its writer has it; null = no option
     std::uint8_t cookie_bytes = 0;         // 0: asks for one
     std::uint8_t sack_count = 0;
-    SackBlock sack[tcp_sack_blocks_max];
+    union { // not initialised: sack_count tells what is there, and each segment has options
+        SackBlock sack[tcp_sack_blocks_max];
+    };
+
+    TcpOptions() {}
 };
 
 struct TcpHeader {
