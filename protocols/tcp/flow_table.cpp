@@ -167,7 +167,8 @@ void FlowLines::move_some()
 FlowNode* FlowTable::find(const base::FourTuple& flow, std::uint64_t hash) const
 {
     FlowNode* n = active_.find(hash, flow);
-    return n != nullptr ? n : resting_.find(hash, flow);
+    bool may_rest = n == nullptr && port_uses_[flow.local.port] != 0; // an ephemeral port that is drawn: hardly ever
+    return may_rest ? resting_.find(hash, flow) : n;
 }
 
 void FlowTable::insert(FlowNode& n)

@@ -39,6 +39,7 @@ public:
     FlowLines();
 
     FlowNode* find(std::uint64_t hash, const base::FourTuple& flow) const;
+    void fetch(std::uint64_t hash) const { __builtin_prefetch(&line_of(hash), 1); }
     void insert(FlowNode& n); // its hash is set
     void remove(FlowNode& n); // must be there
     std::size_t size() const { return size_; }
@@ -104,8 +105,10 @@ public:
         return n != nullptr && n->flow == flow ? n : nullptr;
     }
     void remember(FlowNode& n, std::uint32_t steering_hash); // n is in the table
-    void insert(FlowNode& n);                                // its flow must not be there
-    void remove(FlowNode& n);                                // must be there
+    // One that rests, with this hash, is inserted or removed soon.
+    void fetch_resting(std::uint64_t hash) const { resting_.fetch(hash); }
+    void insert(FlowNode& n); // its flow must not be there
+    void remove(FlowNode& n); // must be there
     std::size_t size() const { return active_.size() + resting_.size(); }
     // Connections and TIME-WAIT records whose local port this is: what a bind without SO_REUSEADDR conflicts with.
     std::uint32_t uses_of_port(std::uint16_t local_port) const { return port_uses_[local_port]; }

@@ -105,13 +105,13 @@ private:
         ranges_[first] = r;
     }
 
-    union { // not initialised: count_ tells what is there
-        std::array<SeqRange, Max> own_;
-    };
     std::span<SeqRange> ranges_{own_};
     unsigned count_ = 0;
     std::uint32_t bytes_ = 0;
     std::uint32_t stamp_ = 0;
+    union { // not initialised: count_ tells what is there
+        std::array<SeqRange, Max> own_;
+    };
 };
 
 } // namespace protocols::tcp

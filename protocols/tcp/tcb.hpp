@@ -105,33 +105,18 @@ struct TimestampState {       // RFC 7323
 struct Tcb : tcp::FlowNode, lwkt::Timer {
     Tcb(Domain& d, const base::FourTuple& f);
 
-    Domain& domain;               // c
-    Socket* so = nullptr;         // null once the socket is released (orphan)
-    Listener* listener = nullptr; // passive, until the handshake is complete
+    // What a segment of an established connection looks at comes first, in as few cache lines as it needs.
+    Domain& domain;       // c
+    Socket* so = nullptr; // null once the socket is released (orphan)
     tcp::StateCell state;
-    base::ListLink pending_link;      // in TcpState::pending while roll-up work is due
-    base::ListLink all_link;          // in TcpState::all
-    tcp::JoinedEnd* joined = nullptr; // c after connect or accept: no segments, see joined_end.hpp
+    tcp::Bbr* bbr = nullptr;     // where the algorithm is BBR
+    base::ListLink pending_link; // in TcpState::pending while roll-up work is due
 
     tcp::Negotiated agreed;
     tcp::SendState snd;
     tcp::RecvState rcv;
     tcp::TimestampState ts;
-    tcp::EcnState ecn;
-    tcp::CongestionState cc;
-    tcp::Bbr* bbr = nullptr; // where the algorithm is BBR
-    tcp::RttEstimator rtt;
-    tcp::Rack rack;
-    tcp::Tlp tlp;
-    tcp::Prr prr;
-    tcp::Pacer pacer;
-    tcp::Undo undo;
-    tcp::Plpmtu plpmtu;
-    tcp::Scoreboard board;
-    tcp::LongRuns* long_runs = nullptr;     // that `board` has borrowed
-    tcp::LongRanges* long_ranges = nullptr; // that `out_of_order` has borrowed
 
-    Route route;
     std::uint32_t mss = tcp::mss_default; // payload of a full segment, options deducted
     std::uint8_t ttl = 64;                // c: kept for when the socket is gone
     std::uint8_t tos = 0;
@@ -153,30 +138,49 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     bool probe_due = false;     // new text or an ACK: the probe timer starts again (RFC 8985 7.2)
     tcp::Seq timed_end;         // ... by the ACK that covers this
     base::Instant timed_at{};
-    tcp::SeqRange duplicate; // reported as D-SACK in the next ACK when not empty (RFC 2883)
+
+    tcp::RttEstimator rtt;
+    tcp::CongestionState cc;
+    tcp::EcnState ecn;
+    tcp::Rack rack;
+    tcp::Tlp tlp;
+    tcp::Prr prr;
+    tcp::Pacer pacer;
+    tcp::Undo undo;
+    tcp::Plpmtu plpmtu;
+    base::Instant last_sent{};                                // text
+    base::Instant last_received{};                            // anything
+    std::array<base::Instant, tcp::deadline_count> deadlines; // never = not set
 
     unsigned retries = 0;          // expiries of the retransmission timer in a row
     unsigned persist_probes = 0;   // zero-window probes in a row
     unsigned keepalive_probes = 0; // unanswered
     unsigned unanswered = 0;       // expiries of retransmission and persist timer since anything came
     base::Error soft_error =
-        base::Error::none;         // ICMP: reported only if the connection then times out (RFC 1122 4.2.3.9)
-    base::Instant first_retry{};   // when the first of `retries` happened
-    base::Instant last_sent{};     // text
-    base::Instant last_received{}; // anything
-    std::array<base::Instant, tcp::deadline_count> deadlines; // never = not set
+        base::Error::none; // ICMP: reported only if the connection then times out (RFC 1122 4.2.3.9)
 
     std::uint64_t bytes_acked = 0; // statistics of TCP_INFO
     std::uint64_t bytes_received = 0;
-    std::uint64_t bytes_retransmitted = 0;
     std::uint32_t segments_out = 0;
     std::uint32_t data_segments_out = 0; // of these, with text
     std::uint32_t segments_in = 0;
+
+    Route route;
+    tcp::LongRuns* long_runs = nullptr;     // that `board` has borrowed
+    tcp::LongRanges* long_ranges = nullptr; // that `out_of_order` has borrowed
+    tcp::SeqRange duplicate;                // reported as D-SACK in the next ACK when not empty (RFC 2883)
+    tcp::SeqRanges<tcp::reassembly_ranges_max> out_of_order;
+    tcp::Scoreboard board;
+
+    // What few segments look at.
+    Listener* listener = nullptr;     // passive, until the handshake is complete
+    base::ListLink all_link;          // in TcpState::all
+    tcp::JoinedEnd* joined = nullptr; // c after connect or accept: no segments, see joined_end.hpp
+    base::Instant first_retry{};      // when the first of `retries` happened
+    std::uint64_t bytes_retransmitted = 0;
     std::uint32_t retransmitted = 0; // segments
     std::uint32_t dsacks = 0;        // received
-
-    tcp::CongestionState cc_before; // the reduction that `undo` may take back
-    tcp::SeqRanges<tcp::reassembly_ranges_max> out_of_order;
+    tcp::CongestionState cc_before;  // the reduction that `undo` may take back
 
     // Ring offset of a sequence number of ours (near una).
     std::uint64_t offset_of(tcp::Seq s) const
@@ -187,5 +191,20 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint32_t window_open() const { return rcv.adv > rcv.nxt ? static_cast<std::uint32_t>(rcv.adv - rcv.nxt) : 0; }
     const tcp::CongestionAlgorithm& algorithm() const { return tcp::congestion_algorithm(congestion); }
 };
+
+namespace tcp {
+
+// One of many connections is in no near cache: what a segment looks at comes side by side, not line after line.
+inline void fetch(const Tcb& t)
+{
+    const auto* line = reinterpret_cast<const std::byte*>(&t);
+    const auto* end = reinterpret_cast<const std::byte*>(&t.out_of_order);
+    for (; line < end; line += 64) {
+        __builtin_prefetch(line, 1);
+    }
+    __builtin_prefetch(&t.board, 1);
+}
+
+} // namespace tcp
 
 } // namespace protocols

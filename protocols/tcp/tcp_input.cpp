@@ -56,6 +56,9 @@ void to_listener_or_nobody(Domain& d, const Segment& s)
 FlowNode* look_up(FlowTable& flows, Segment& s)
 {
     if (FlowNode* n = flows.recent(s.flow, s.packet->flow_hash); n != nullptr) {
+        if (n->kind == NodeKind::tcb) {
+            fetch(static_cast<Tcb&>(*n));
+        }
         s.flow_hash = n->hash;
         return n;
     }

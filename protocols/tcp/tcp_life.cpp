@@ -148,6 +148,7 @@ void release_if_done(Tcb& t)
 void enter_time_wait(Tcb& t)
 {
     Domain& d = t.domain;
+    d.tcp->flows.fetch_resting(t.hash); // until it is inserted below
     if (t.ack_now) {
         send_ack(t);
     }

@@ -431,6 +431,9 @@ void TcpState::rollup()
     base::Instant start = domain.now();
     std::uint64_t looked_at = counters.segments_out.load(std::memory_order_relaxed);
     while (Tcb* t = pending.pop_front()) {
+        if (const Tcb* next = pending.front(); next != nullptr) {
+            tcp::fetch(*next);
+        }
         tcp::flush(*t);
         std::uint64_t sent = counters.segments_out.load(std::memory_order_relaxed);
         if (sent - looked_at >= tcp::turn_segments) {

@@ -139,10 +139,10 @@ private:
     std::uint16_t head_ = 0;
     std::uint16_t count_ = 0;
     std::uint16_t sacked_runs_ = 0;
+    std::span<SentRun> runs_{own_}; // from head_ on, which is 0 again whenever nothing is in flight
     union { // not initialised: count_ tells what is there, and a short connection touches one line of them
         std::array<SentRun, sent_runs_max> own_;
     };
-    std::span<SentRun> runs_{own_}; // from head_ on, which is 0 again whenever nothing is in flight
 };
 
 } // namespace protocols::tcp
