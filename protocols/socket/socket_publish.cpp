@@ -45,7 +45,8 @@ void so_publish_acked(Socket& so)
 
 void so_publish_received(Socket& so)
 {
-    so.slot->owner.rcv_produced.store(so.rcv_produced, std::memory_order_seq_cst);
+    so.slot->owner.rcv_produced.store(
+        so.rcv_produced, std::memory_order_release); // the user's barrier is before the wake
     so.user->socket_event(so, so_readable);
 }
 
