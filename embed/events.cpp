@@ -71,6 +71,9 @@ int Events::collect(std::span<Event> out)
     std::swap(ready_, looking_);
     std::size_t found = 0;
     for (std::size_t at = 0; at < looking_.size(); ++at) {
+        if (at + 1 < looking_.size()) {
+            session_->view.fetch_slot(looking_[at + 1]);
+        }
         if (found == out.size()) { // the rest is first next time
             ready_.insert(ready_.begin(), looking_.begin() + static_cast<std::ptrdiff_t>(at), looking_.end());
             break;

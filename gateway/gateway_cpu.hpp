@@ -98,6 +98,7 @@ private:
     std::uint64_t marked_words(const Client& c, std::uint32_t i, std::uint64_t named) const;
     void forget_unused_words(Client& c);
     void name_marked_words(Client& c);
+    void fetch_record(const Client& c, std::uint32_t slot) const;
     void look_here(SocketRecord& rec);
     void look_joined(SocketRecord& rec);
     // gateway_requests.cpp

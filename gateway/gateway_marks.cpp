@@ -212,10 +212,26 @@ std::uint32_t GatewayCpu::look_at_marks(Client& c, std::uint32_t budget)
         }
         std::uint32_t slot = left.word * 64 + static_cast<std::uint32_t>(std::countr_zero(left.bits));
         left.bits &= left.bits - 1;
+        if (left.bits != 0) {
+            fetch_record(c, left.word * 64 + static_cast<std::uint32_t>(std::countr_zero(left.bits)));
+        }
         look(c, slot);
         ++done;
     }
     return done;
+}
+
+// It is looked at next: its lines, and the slot's, come meanwhile.
+void GatewayCpu::fetch_record(const Client& c, std::uint32_t slot) const
+{
+    const SocketRecord* rec = c.owner[slot].load(std::memory_order_acquire) == me() ? c.slots[slot].record() : nullptr;
+    if (rec != nullptr) {
+        const auto* line = reinterpret_cast<const std::byte*>(rec);
+        for (const auto* end = line + sizeof *rec; line < end; line += 64) {
+            __builtin_prefetch(line, 1);
+        }
+        c.view().fetch_slot(slot);
+    }
 }
 
 void GatewayCpu::look(Client& c, std::uint32_t slot)
