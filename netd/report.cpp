@@ -5,7 +5,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "protocols/dead_gateways.hpp"
 #include "protocols/domain.hpp"
+#include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/stack_counters.hpp"
 #include "protocols/tcp/tcp_domain.hpp"
@@ -168,16 +170,26 @@ std::vector<std::string> Report::counters()
     return lines;
 }
 
-// As the first CPU has them: each comes to the same by itself.
+// As the first CPU has them: each hears the same.
 std::vector<std::string> Report::addresses()
 {
     std::vector<std::string> lines;
-    for (const auto& interface : stack_.interfaces()) {
-        for (const protocols::InterfaceAddress& a : interface->addresses) {
-            lines.push_back(address_line(*interface, base::to_string(base::Prefix{a.addr, a.length}), "valid").dump());
-        }
-    }
     stack_.set().call(0, [&](lwkt::Cpu& cpu) {
+        const protocols::Ipv4State& v4 = *stack_.domain(0).ipv4;
+        for (const protocols::Ipv4Address& a : v4.addresses) {
+            lines.push_back(address_line(*stack_.interfaces()[a.interface - 1],
+                base::to_string(base::Prefix{base::IpAddr::v4(a.addr), a.length}), a.tentative ? "tentative" : "valid")
+                                .dump());
+        }
+        for (const protocols::RouteEntry& r : v4.routes) {
+            if (!r.gateway.is_any()) {
+                std::string to = r.destination.length == 0 ? "default" : base::to_string(r.destination);
+                bool dead = protocols::gateway_dead(stack_.domain(0), r.interface->index, r.gateway);
+                lines.push_back(
+                    address_line(*r.interface, to + " via " + base::to_string(r.gateway), dead ? "dead" : "gateway")
+                        .dump());
+            }
+        }
         const protocols::Ipv6State& v6 = *stack_.domain(0).ipv6;
         for (const protocols::Ipv6Address& a : v6.addresses) {
             const char* state = a.duplicate                      ? "duplicate"

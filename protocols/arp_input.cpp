@@ -23,24 +23,10 @@ void transmit(Domain& d, Interface& out, const base::MacAddr& to, const wire::Ar
     link_transmit(out, to, wire::ethertype_arp, *p);
 }
 
-bool has_address(const Interface& in, std::uint32_t address)
+bool has_address(const Domain& d, const Interface& in, std::uint32_t address)
 {
-    for (const InterfaceAddress& a : in.addresses) {
-        if (a.addr == base::IpAddr::v4(address)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-bool on_link(const Interface& in, std::uint32_t address)
-{
-    for (const InterfaceAddress& a : in.addresses) {
-        if (base::Prefix{a.addr, a.length}.contains(base::IpAddr::v4(address))) {
-            return true;
-        }
-    }
-    return false;
+    const Ipv4Address* own = ipv4_find_address(d, address, in.index);
+    return own != nullptr && !own->tentative;
 }
 
 void learn(Domain& d, const Interface& in, const wire::Arp& a, bool for_us)
@@ -63,13 +49,13 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
     if (a.sender_mac == in.netif->info().mac) {
         return; // our own broadcast came back
     }
-    if (has_address(in, a.sender_v4)) {
+    if (has_address(d, in, a.sender_v4)) {
         count(d.counters.arp_conflicts); // RFC 5227 2.4: somebody else uses our address
         return;
     }
-    bool for_us = has_address(in, a.target_v4);
+    bool for_us = has_address(d, in, a.target_v4);
     if (a.sender_v4 != 0) { // 0 is a probe (RFC 5227 2.1.1), which teaches nothing
-        if (!on_link(in, a.sender_v4) || ipv4_is_broadcast(d.stack, a.sender_v4)) {
+        if (!ipv4_on_link(d, in, a.sender_v4) || ipv4_is_broadcast(d, a.sender_v4)) {
             count(d.counters.arp_off_link);
             return;
         }
@@ -86,9 +72,9 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
 void arp_solicit(Domain& d, const NeighborEntry& e)
 {
     Interface& out = *d.stack.interfaces()[e.interface - 1];
-    std::uint32_t source = interface_source(out, e.address).v4();
-    count(d.counters.arp_out_requests);
+    std::uint32_t source = interface_source(d, out, e.address).v4();
     base::MacAddr to = e.status == NeighborStatus::probing ? e.mac : base::MacAddr::broadcast();
+    count(d.counters.arp_out_requests);
     transmit(d, out, to, {wire::arp_request, out.netif->info().mac, source, base::MacAddr{}, e.address.v4()});
 }
 

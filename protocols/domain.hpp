@@ -23,6 +23,7 @@ struct Domain;
 struct NeighborTable;   // protocols/neighbor.hpp
 struct Ipv4State;       // protocols/ipv4.hpp: identification, path MTUs
 struct Ipv6State;       // protocols/ipv6.hpp: addresses, prefixes, routers
+struct DeadGateways;    // protocols/dead_gateways.hpp
 struct ReassemblyState; // protocols/reassembly.hpp
 struct IcmpState;       // protocols/icmp.hpp: rate limits
 struct GroupState;      // protocols/multicast/groups.hpp
@@ -53,9 +54,10 @@ struct Domain {
     lwkt::Cpu& cpu; // c
     lwkt::TimerWheel wheel;
     base::Random random;
-    base::SipKey table_key; // c: of this domain's hash tables
-    DomainPort port;        // c
-    StackCounters counters; // s
+    base::SipKey table_key;             // c: of this domain's hash tables
+    DomainPort port;                    // c
+    StackCounters counters;             // s
+    std::uint32_t route_generation = 1; // grows when an address, a route or what is known of a gateway changes
 
     std::unique_ptr<NeighborTable> neighbors;
     std::unique_ptr<Ipv4State> ipv4;
@@ -66,6 +68,7 @@ struct Domain {
     std::unique_ptr<TcpState> tcp;
     std::unique_ptr<ReassemblyState> reassembly;
     std::unique_ptr<Ipv6State> ipv6;
+    std::unique_ptr<DeadGateways> dead_gateways;
     std::unique_ptr<GroupState> groups;
 
 private:

@@ -126,7 +126,8 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
     }
     base::CpuId owner = d.stack.steering().cpu_of(e.flow);
     if (owner != d.id()) {
-        return ipv4_forward(d, owner, p, error_dispatch);
+        ipv4_forward(d, owner, p, error_dispatch);
+        return;
     }
     icmp_to_transport(d, e);
     p.free();

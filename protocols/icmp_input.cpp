@@ -76,7 +76,7 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
 {
     (void)p.pullup(std::min(p.total(), wire::icmp_header_bytes + quote_max));
     auto q = wire::parse_icmp_quote(h, p.data + wire::icmp_header_bytes, p.size - wire::icmp_header_bytes);
-    if (!q || !d.stack.is_local_v4(base::IpAddr::v4(q->ip.source))) {
+    if (!q || !ipv4_is_local(d, q->ip.source)) {
         return drop(p, d.counters.icmp_in_bad_quote); // not about anything we sent
     }
     IcmpError e;
@@ -94,7 +94,8 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
     icmp_quote(p, wire::icmp_header_bytes + q->ip.header_bytes + transport_quote, e);
     base::CpuId owner = d.stack.steering().cpu_of(e.flow);
     if (owner != d.id()) {
-        return ipv4_forward(d, owner, p, error_dispatch);
+        ipv4_forward(d, owner, p, error_dispatch);
+        return;
     }
     icmp_to_transport(d, e);
     p.free();

@@ -18,7 +18,7 @@ constexpr std::uint8_t tos_internet_control = 0xc0;
 bool may_answer(const Domain& d, const IpIn& ip, const netmsg::Packet& p)
 {
     std::uint16_t fragment = base::load_be16(p.l3 + 6);
-    if (ip.broadcast || (fragment & 0x1fff) != 0 || ipv4_is_broadcast(d.stack, ip.source.v4())) {
+    if (ip.broadcast || (fragment & 0x1fff) != 0 || ipv4_is_broadcast(d, ip.source.v4())) {
         return false;
     }
     if (ip.protocol != wire::protocol_icmp) {

@@ -1,9 +1,11 @@
-// IPv4 (RFC 791, RFC 1122 3): input, output, and what one CPU keeps for them. Ipv4State: owner = its
-// domain's CPU; everything o.
+// IPv4 (RFC 791, RFC 1122 3): input, output, and what one CPU keeps for them: the addresses of this host and the routes
+// too, which change while the stack runs (DHCP). Every CPU has its own copy and is told of changes, so no CPU asks
+// another one on the data path. Ipv4State: owner = its domain's CPU; everything o.
 #pragma once
 
 #include <array>
 #include <cstdint>
+#include <vector>
 
 #include "netmsg/packet.hpp"
 #include "protocols/stack.hpp"
@@ -18,10 +20,26 @@ struct PmtuEntry {
     base::Instant expires{};
 };
 
+// An address of this host, in host order, and the network that it is in.
+struct Ipv4Address {
+    std::uint32_t addr = 0;
+    std::uint32_t broadcast = 0; // of the network on its link; 0 = has none
+    std::uint32_t interface = 0; // index
+    std::uint32_t mtu = 0;       // of what leaves from here, where a lease says less than the device; 0 = the device's
+    std::uint8_t length = 0;     // of the prefix
+    bool tentative = false;      // probed for (RFC 5227 2.1): not ours yet
+
+    bool on_network(std::uint32_t a) const { return length != 0 && (a ^ addr) >> (32 - length) == 0; }
+    friend bool operator==(const Ipv4Address&, const Ipv4Address&) = default;
+};
+
 inline constexpr unsigned id_slots = 256; // identification counters, chosen by a hash of the address pair
 
 struct Ipv4State {
     explicit Ipv4State(Domain& d);
+
+    std::vector<Ipv4Address> addresses; // a few
+    std::vector<RouteEntry> routes;     // longest prefix first; among equals the preferred one first
 
     std::array<std::uint16_t, id_slots> next_id; // of datagrams that may be fragmented
     std::uint16_t atomic_id = 0;                 // of those that may not: any value will do (RFC 6864 4.1)
@@ -29,6 +47,37 @@ struct Ipv4State {
     std::array<PmtuEntry, pmtu_slots> pmtu;
     unsigned pmtu_entries = 0; // slots ever used
 };
+
+// ---- Addresses and routes: ipv4_addresses.cpp, route.cpp
+
+// Of any interface, or 127/8.
+bool ipv4_is_local(const Domain& d, std::uint32_t address);
+// The interface's own, tentative or not; null = it has no such address.
+const Ipv4Address* ipv4_find_address(const Domain& d, std::uint32_t address, std::uint32_t interface);
+// Whether a network of the interface has the address.
+bool ipv4_on_link(const Domain& d, const Interface& in, std::uint32_t address);
+// Broadcast address of a network of ours, the limited broadcast, or a group.
+bool ipv4_is_broadcast(const Domain& d, std::uint32_t address);
+// An address of the interface to send from: one on the network of `towards`, else its first; 0.0.0.0 = has none.
+base::IpAddr interface_source(const Domain& d, const Interface& out, const base::IpAddr& towards);
+// With the broadcast address that its prefix gives it (RFC 1122 3.3.6).
+Ipv4Address ipv4_address(const Interface& in, std::uint32_t addr, std::uint8_t length);
+
+// What changes while the stack runs. Travels in a packet: m.
+struct Ipv4Change {
+    enum class Kind : std::uint8_t { set_address, remove_address, add_route, remove_route };
+    Kind kind{};
+    Ipv4Address address{}; // new, or with other properties; its connected route comes and goes with it
+    RouteEntry route{};    // a new one goes behind those to the same destination: they are preferred
+};
+// Applied here and told to every other CPU; false when one of them could not be told (no packet memory): then it is to
+// be said again, which harms nobody who has heard it. An interface's changes come from one CPU. An address that goes
+// ends no connection: what it sends is dropped until the address is back or its patience ends, as Linux does.
+bool ipv4_change(Domain& d, const Ipv4Change& c);
+// On this CPU alone: before the CPUs run.
+void ipv4_change_here(Domain& d, const Ipv4Change& c);
+
+// ---- Packets: ipv4_input.cpp, ipv4_output.cpp
 
 // From the link layer, on the CPU where the packet arrived; data at the IP header. Takes the packet.
 void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p);
@@ -40,20 +89,15 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
 void ipv4_loop(Domain& d, const Route& route, const netmsg::Packet& p);
 // The same for either family: a copy as it arrives, sent as a message to this CPU, so that input never nests.
 void ip_loop(Domain& d, const Route& route, const netmsg::Packet& p, lwkt::Message::Dispatch next);
-// Sends the packet to another CPU, which calls `next` with it; drops and counts when shed or forwarded too often.
-void ipv4_forward(
+// Sends the packet to another CPU, which calls `next` with it; drops and counts when shed or forwarded too often:
+// false.
+bool ipv4_forward(
     Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed = lwkt::Shed::early);
 // The domain and interface of a packet that was forwarded here.
 Domain& forwarded_domain(lwkt::Message& m);
 Interface& received_on(Domain& d, const netmsg::Packet& p);
 // The IpIn of a packet whose l3 is a header that ipv4_input() took.
 IpIn ipv4_describe(Domain& d, const netmsg::Packet& p);
-// Broadcast address of a network of ours, the limited broadcast, or a group.
-bool ipv4_is_broadcast(const Stack& s, std::uint32_t address);
-
-// An address of the interface to send from: one on the network of `towards`, else its first. route.cpp
-base::IpAddr interface_source(const Interface& out, const base::IpAddr& towards);
-
 // Sends an IP packet that is complete (header at data) to the route's neighbour. Takes it. ipv4_output.cpp
 void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p);
 // Cuts a packet that is longer than the route's MTU; header at data. Takes it. ipv4_fragment.cpp

@@ -15,7 +15,6 @@ namespace protocols {
 namespace {
 
 constexpr std::uint8_t hops_max = 4; // arrival, fragment owner, flow owner, and one for a table that changed
-constexpr std::uint32_t limited_broadcast = 0xffffffff;
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
 {
@@ -41,37 +40,26 @@ std::atomic<std::uint64_t>& fault_counter(StackCounters& c, wire::Ipv4Fault faul
     }
 }
 
-bool is_group_or_limited(std::uint32_t a)
-{
-    return a >> 28 == 0xe || a == limited_broadcast;
-}
-
 // RFC 1122 3.2.1.3: addresses that must not be seen as a source, or not on a link.
-bool martian(const Stack& s, const Interface& in, const wire::Ipv4Header& h)
+bool martian(const Domain& d, const Interface& in, const wire::Ipv4Header& h)
 {
-    bool source_bad = h.source == 0 || ipv4_is_broadcast(s, h.source);
+    bool source_bad = h.source == 0 || ipv4_is_broadcast(d, h.source);
     if (in.netif->info().loopback) {
         return source_bad;
     }
     bool loops = h.source >> 24 == 127 || h.destination >> 24 == 127;
-    return source_bad || loops || s.is_local_v4(base::IpAddr::v4(h.source));
+    return source_bad || loops || ipv4_is_local(d, h.source);
 }
 
 // What the packet says about its destination: for us, and if so as a single host.
 enum class Destination { other, host, broadcast };
 
-Destination classify(const Stack& s, const Interface& in, std::uint32_t address)
+Destination classify(const Domain& d, std::uint32_t address)
 {
-    base::IpAddr a = base::IpAddr::v4(address);
-    for (const InterfaceAddress& own : in.addresses) {
-        if (own.addr == a) {
-            return Destination::host;
-        }
+    if (ipv4_is_local(d, address)) {
+        return Destination::host; // weak host model, as Linux
     }
-    if (ipv4_is_broadcast(s, address)) {
-        return Destination::broadcast;
-    }
-    return s.is_local_v4(a) ? Destination::host : Destination::other; // weak host model, as Linux
+    return ipv4_is_broadcast(d, address) ? Destination::broadcast : Destination::other;
 }
 
 // Reads and validates the header; counts and frees when there is none.
@@ -169,15 +157,6 @@ Interface& received_on(Domain& d, const netmsg::Packet& p)
     return *d.stack.interfaces()[p.netif->info().index - 1];
 }
 
-bool ipv4_is_broadcast(const Stack& s, std::uint32_t address)
-{
-    bool known = is_group_or_limited(address);
-    for (std::uint32_t b : s.broadcasts()) { // a few
-        known |= address == b;
-    }
-    return known;
-}
-
 IpIn ipv4_describe(Domain& d, const netmsg::Packet& p)
 {
     auto h = wire::parse_ipv4_quote(p.l3, static_cast<std::uint32_t>(p.data + p.size - p.l3));
@@ -193,10 +172,10 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
     if (!h) {
         return;
     }
-    if (martian(d.stack, in, *h)) {
+    if (martian(d, in, *h)) {
         return drop(p, d.counters.ip_in_martian);
     }
-    Destination to = classify(d.stack, in, h->destination);
+    Destination to = classify(d, h->destination);
     if (to == Destination::other) {
         return drop(p, d.counters.ip_in_not_ours);
     }
@@ -247,7 +226,8 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
     }
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
-        return ipv4_forward(d, owner, p, resume, shed_of(p, h));
+        ipv4_forward(d, owner, p, resume, shed_of(p, h));
+        return;
     }
     if (!h.fragment()) {
         count(d.counters.steer_local);
@@ -265,19 +245,22 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
     }
 }
 
-void ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed)
+bool ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed)
 {
     if (p.hops >= hops_max) {
-        return drop(p, d.counters.steer_hops);
+        drop(p, d.counters.steer_hops);
+        return false;
     }
     ++p.hops;
     p.dispatch = next;
     p.reply_port = &d.stack.domain(to).port;
     p.cls = lwkt::Class::net;
     if (!d.cpu.try_send(to, p, shed)) {
-        return drop(p, d.counters.steer_shed);
+        drop(p, d.counters.steer_shed);
+        return false;
     }
     count(d.counters.steer_forwarded);
+    return true;
 }
 
 } // namespace protocols

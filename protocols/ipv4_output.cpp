@@ -123,7 +123,7 @@ void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
     std::uint32_t next_hop = route.next_hop.v4();
     if (route.next_hop.is_multicast_v4()) {
         link_transmit(*route.interface, wire::multicast_mac(next_hop), wire::ethertype_ipv4, p);
-    } else if (ipv4_is_broadcast(d.stack, next_hop)) {
+    } else if (ipv4_is_broadcast(d, next_hop)) {
         link_transmit(*route.interface, base::MacAddr::broadcast(), wire::ethertype_ipv4, p);
     } else if (const base::MacAddr* mac = neighbor_lookup(d, *route.interface, route.next_hop); mac != nullptr) {
         link_transmit(*route.interface, *mac, wire::ethertype_ipv4, p);

@@ -259,7 +259,7 @@ bool ipv6_is_local(Domain& d, const base::IpAddr& a)
 
 bool is_local(Domain& d, const base::IpAddr& a)
 {
-    return a.is_v4() ? d.stack.is_local_v4(a) : ipv6_is_local(d, a);
+    return a.is_v4() ? ipv4_is_local(d, a.v4()) : ipv6_is_local(d, a);
 }
 
 const Ipv6Address* ipv6_find_address(Domain& d, const base::IpAddr& a, std::uint32_t interface)

@@ -239,7 +239,8 @@ void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& 
     }
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id()) {
-        return ipv4_forward(d, owner, p, resume, shed_of(p, chain));
+        ipv4_forward(d, owner, p, resume, shed_of(p, chain));
+        return;
     }
     if (chain.fragment) {
         return take_fragment(d, in, p, h, chain);

@@ -224,7 +224,7 @@ bool tell_all_cpus(Domain& d, const netmsg::Packet& p, lwkt::Message::Dispatch n
             continue;
         }
         copy->hops = 0;
-        ipv4_forward(d, static_cast<base::CpuId>(cpu), *copy, next, lwkt::Shed::last);
+        all &= ipv4_forward(d, static_cast<base::CpuId>(cpu), *copy, next, lwkt::Shed::last);
     }
     return all;
 }

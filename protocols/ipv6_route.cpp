@@ -2,6 +2,7 @@
 // advertised prefixes, a default router. Owner: the domain's CPU; configured routes are shared and constant.
 #include <algorithm>
 
+#include "protocols/dead_gateways.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/neighbor.hpp"
@@ -23,6 +24,7 @@ bool fill(Domain& d, const base::IpAddr& destination, Interface& out, const base
     std::uint32_t mtu = out.netif->info().mtu;
     std::uint32_t said = d.ipv6->link(out.index).mtu;
     route.mtu = pmtu_lookup(d, destination, said != 0 ? std::min(mtu, said) : mtu);
+    route.generation = d.route_generation;
     return !route.source.is_any();
 }
 
@@ -43,7 +45,7 @@ Interface* first_link(Domain& d)
     return nullptr;
 }
 
-// RFC 4861 6.3.6: one that works before one of which nothing is known, among equals the first.
+// RFC 4861 6.3.6: one that works before one of which nothing is known before one that is dead, among equals the first.
 const DefaultRouter* choose_router(Domain& d)
 {
     const DefaultRouter* chosen = nullptr;
@@ -54,7 +56,9 @@ const DefaultRouter* choose_router(Domain& d)
         if (neighbor_works(d, r.interface, r.addr)) {
             return &r;
         }
-        chosen = chosen == nullptr ? &r : chosen;
+        if (chosen == nullptr || gateway_dead(d, chosen->interface, chosen->addr)) {
+            chosen = chosen == nullptr || !gateway_dead(d, r.interface, r.addr) ? &r : chosen;
+        }
     }
     return chosen;
 }
@@ -69,11 +73,8 @@ struct Way {
 Way longest(Domain& d, const base::IpAddr& destination, const Interface* by)
 {
     Way way;
-    for (const RouteEntry& e : d.stack.routes6()) { // longest first
-        if ((by == nullptr || e.interface == by) && e.destination.contains(destination)) {
-            way = {e.destination.length, e.interface, e.gateway.is_any() ? destination : e.gateway};
-            break;
-        }
+    if (const RouteEntry* e = choose_route(d, d.stack.routes6(), destination, by); e != nullptr) {
+        way = {e->destination.length, e->interface, e->gateway.is_any() ? destination : e->gateway};
     }
     for (const OnLinkPrefix& p : d.ipv6->prefixes) {
         bool admitted = by == nullptr || p.interface == by->index;
@@ -98,7 +99,7 @@ bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
         if (lo == nullptr) {
             return false;
         }
-        out = Route{lo, destination, destination, lo->netif->info().mtu};
+        out = Route{lo, destination, destination, lo->netif->info().mtu, d.route_generation};
         return true;
     }
     if (destination == base::IpAddr::loopback_v6() || destination.is_any()) {
@@ -156,6 +157,7 @@ void ipv6_take_redirect(Domain& d, Interface& in, const base::IpAddr& from, cons
 
 void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& address)
 {
+    ++d.route_generation;
     std::erase_if(
         d.ipv6->routers, [&](const DefaultRouter& r) { return r.interface == interface && r.addr == address; });
     for (RedirectEntry& r : d.ipv6->redirects) {

@@ -72,6 +72,10 @@ const base::MacAddr* neighbor_lookup(Domain& d, Interface& out, const base::IpAd
 void neighbor_resolve(Domain& d, Interface& out, const base::IpAddr& next_hop, netmsg::Packet& p);
 // Known, and as far as one can tell it hears us.
 bool neighbor_works(Domain& d, std::uint32_t interface, const base::IpAddr& address);
+// Asks for one that is not known, though no packet waits for it.
+void neighbor_ask(Domain& d, std::uint32_t interface, const base::IpAddr& address);
+// A transport hears nothing of what it sends there (RFC 1122 3.3.1.4): if known, it is asked now.
+void neighbor_doubt(Domain& d, std::uint32_t interface, const base::IpAddr& address);
 
 // What a message from the link says about a neighbour. Also carried from CPU to CPU in a packet: m.
 struct NeighborNews {

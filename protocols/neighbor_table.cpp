@@ -1,5 +1,7 @@
 // The neighbour table: lookup on the fast path (one hash, one compare), the states of an entry and its retries, the
 // packets that wait. Owner: the domain's CPU.
+#include "base/endian.hpp"
+#include "protocols/dead_gateways.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -66,6 +68,27 @@ void end(Domain& d, NeighborEntry& e)
     d.neighbors->unused.push_back(e);
 }
 
+// A packet that waited for a gateway in vain goes by another one if there is one now; false: the packet is the
+// caller's.
+bool send_elsewhere(Domain& d, const Interface& out, const base::IpAddr& instead_of, netmsg::Packet& p)
+{
+    constexpr std::uint32_t destination_v4_at = 16;
+    constexpr std::uint32_t destination_v6_at = 24;
+    bool v4 = instead_of.is_v4();
+    if (p.size < destination_v6_at + (v4 ? 0U : 16U)) {
+        return false;
+    }
+    Route route;
+    base::IpAddr to = v4 ? base::IpAddr::v4(base::load_be32(p.data + destination_v4_at))
+                         : base::IpAddr::v6(p.data + destination_v6_at).in_zone(out.index);
+    // Another interface may have other offloads than the packet was made for.
+    if (!route_lookup(d, to, route) || route.next_hop == instead_of || route.interface != &out) {
+        return false;
+    }
+    v4 ? ipv4_transmit(d, route, p) : ipv6_transmit(d, route, p);
+    return true;
+}
+
 // Nobody answered: the entry ends and whoever waited hears of it (RFC 1122 2.3.2.2, 3.3.1.4; RFC 4861 7.2.2).
 void fail(Domain& d, NeighborEntry& e)
 {
@@ -75,9 +98,14 @@ void fail(Domain& d, NeighborEntry& e)
         orphans.push(*p);
     }
     Interface& out = interface_of(d, e);
+    base::IpAddr address = e.address;
     end(d, e); // first: what a socket sends in answer asks anew
+    gateway_failed(d, out.index, address);
     while (netmsg::Packet* p = pop(orphans)) {
         p->netif = out.netif;
+        if (send_elsewhere(d, out, address, *p)) {
+            continue;
+        }
         icmp_local_unreachable(d, *p, wire::unreachable_host);
         p->free();
     }
@@ -143,6 +171,7 @@ void settle(Domain& d, NeighborEntry& e, base::Instant fresh_until)
     d.wheel.cancel(e);
     e.link.unlink();
     d.neighbors->known.push_back(e);
+    gateway_answered(d, e.interface, e.address);
     std::uint16_t type = e.address.is_v4() ? wire::ethertype_ipv4 : wire::ethertype_ipv6;
     Interface& out = interface_of(d, e);
     while (netmsg::Packet* p = pop(e.waiting)) {
@@ -252,6 +281,28 @@ bool neighbor_works(Domain& d, std::uint32_t interface, const base::IpAddr& addr
 {
     const NeighborEntry* e = neighbor_find(d, interface, address);
     return e != nullptr && e->status != NeighborStatus::incomplete;
+}
+
+void neighbor_ask(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    if (neighbor_find(d, interface, address) != nullptr) {
+        return;
+    }
+    if (NeighborEntry* e = make(d, interface, address); e != nullptr) {
+        ask(d, *e);
+    }
+}
+
+void neighbor_doubt(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    NeighborEntry* e = neighbor_find(d, interface, address);
+    if (e == nullptr || (e->status != NeighborStatus::reachable && e->status != NeighborStatus::delaying)) {
+        return; // it is being asked
+    }
+    count(d.counters.neighbor_doubted);
+    e->status = NeighborStatus::probing;
+    e->attempts = 0;
+    ask(d, *e);
 }
 
 void neighbor_resolve(Domain& d, Interface& out, const base::IpAddr& next_hop, netmsg::Packet& p)

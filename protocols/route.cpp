@@ -1,8 +1,9 @@
-// Which interface, neighbour and source address an IPv4 destination takes, and the path MTUs learned for destinations
-// of both families. The routes are shared and constant; the path MTU cache is this CPU's.
+// Which interface, neighbour and source address a destination takes, for IPv4 here, and the path MTUs learned for
+// destinations of both families. Owner: the domain's CPU.
 #include <algorithm>
 #include <cstring>
 
+#include "protocols/dead_gateways.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/stack.hpp"
@@ -24,8 +25,14 @@ bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, R
 {
     out.interface = entry.interface;
     out.next_hop = entry.gateway.is_any() ? destination : entry.gateway;
-    out.source = interface_source(*entry.interface, out.next_hop);
-    out.mtu = pmtu_lookup(d, destination, entry.interface->netif->info().mtu);
+    out.source = interface_source(d, *entry.interface, out.next_hop);
+    if (out.source.is_any()) {
+        return false; // no address yet, or none any more
+    }
+    const Ipv4Address* own = ipv4_find_address(d, out.source.v4(), entry.interface->index);
+    std::uint32_t mtu = entry.interface->netif->info().mtu;
+    out.mtu = pmtu_lookup(d, destination, own->mtu != 0 ? std::min(mtu, own->mtu) : mtu);
+    out.generation = d.route_generation;
     return true;
 }
 
@@ -42,33 +49,21 @@ const Interface* first_link(const Stack& s)
 
 } // namespace
 
-base::IpAddr interface_source(const Interface& out, const base::IpAddr& towards)
-{
-    for (const InterfaceAddress& a : out.addresses) {
-        if (base::Prefix{a.addr, a.length}.contains(towards)) {
-            return a.addr;
-        }
-    }
-    return out.addresses.empty() ? base::IpAddr::any_v4() : out.addresses.front().addr;
-}
-
 bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
 {
     if (!destination.is_v4()) {
         return ipv6_route_lookup(d, destination, out);
     }
     const Stack& s = d.stack;
-    if (s.is_local_v4(destination)) {
+    if (ipv4_is_local(d, destination.v4())) {
         if (s.loopback() == nullptr) {
             return false;
         }
-        out = Route{s.loopback(), destination, destination, s.loopback()->netif->info().mtu};
+        out = Route{s.loopback(), destination, destination, s.loopback()->netif->info().mtu, d.route_generation};
         return true;
     }
-    for (const RouteEntry& entry : s.routes()) {
-        if (entry.destination.contains(destination)) {
-            return fill(d, destination, entry, out);
-        }
+    if (const RouteEntry* entry = choose_route(d, d.ipv4->routes, destination, nullptr); entry != nullptr) {
+        return fill(d, destination, *entry, out);
     }
     bool link_scope = destination.is_multicast_v4() || destination == base::IpAddr::v4(0xffffffff);
     const Interface* link = link_scope ? first_link(s) : nullptr;
@@ -90,12 +85,19 @@ bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t i
     if (!destination.is_v4()) {
         return ipv6_route_by(d, destination, *all[interface - 1], out);
     }
-    for (const RouteEntry& entry : d.stack.routes()) {
-        if (entry.interface->index == interface && entry.destination.contains(destination)) {
-            return fill(d, destination, entry, out);
-        }
+    Interface* by = all[interface - 1].get();
+    const RouteEntry* entry = choose_route(d, d.ipv4->routes, destination, by);
+    return fill(d, destination, entry != nullptr ? *entry : RouteEntry{{}, {}, by}, out);
+}
+
+bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& destination, Route& kept)
+{
+    Route fresh;
+    if (!route_lookup(d, destination, fresh) || !is_local(d, source)) {
+        return false;
     }
-    return fill(d, destination, RouteEntry{{}, {}, all[interface - 1].get()}, out);
+    kept = fresh;
+    return true;
 }
 
 std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)

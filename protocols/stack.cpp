@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/netif_input.hpp"
 
@@ -61,19 +62,16 @@ Interface* Stack::add_interface(
     }
     for (auto& domain : domains_) {
         ipv6_attach(*domain, *added);
+        for (const InterfaceAddress& a : added->addresses) {
+            ipv4_change_here(*domain, {Ipv4Change::Kind::set_address, ipv4_address(*added, a.addr.v4(), a.length), {}});
+        }
     }
     if (loopback) {
         loopback_ = added; // reached through is_local(), not through routes
         return added;
     }
-    for (const InterfaceAddress& a : added->addresses) {
-        insert_route(RouteEntry{base::Prefix{a.addr, a.length}, base::IpAddr{}, added});
-        if (a.length < 31 && a.length > 0) { // RFC 3021: two hosts on a /31, and no broadcast
-            broadcasts_.push_back(a.addr.v4() | (0xffffffffU >> a.length));
-        }
-    }
     for (const InterfaceAddress& a : added->addresses6) {
-        insert_route(RouteEntry{base::Prefix{a.addr, a.length}, base::IpAddr{}, added});
+        insert_route(routes6_, RouteEntry{base::Prefix{a.addr, a.length}, base::IpAddr{}, added});
     }
     return added;
 }
@@ -89,7 +87,7 @@ bool Stack::add_route(const base::Prefix& destination, const base::IpAddr& gatew
             in_zone |= !gateway.is_link_scoped() && base::Prefix{a.addr, a.length}.contains(gateway);
         }
         if (in_zone) {
-            insert_route(RouteEntry{destination, gateway, interface.get()});
+            add_route_everywhere(RouteEntry{destination, gateway, interface.get()});
             return true;
         }
     }
@@ -97,28 +95,21 @@ bool Stack::add_route(const base::Prefix& destination, const base::IpAddr& gatew
     return false;
 }
 
-// Longest prefix first; among equals the earlier one stays first.
-void Stack::insert_route(const RouteEntry& entry)
+void Stack::add_route_everywhere(const RouteEntry& entry)
 {
-    auto& routes = entry.destination.addr.is_v4() ? routes_ : routes6_;
+    if (!entry.destination.addr.is_v4()) {
+        return insert_route(routes6_, entry);
+    }
+    for (auto& domain : domains_) {
+        ipv4_change_here(*domain, {Ipv4Change::Kind::add_route, {}, entry});
+    }
+}
+
+void insert_route(std::vector<RouteEntry>& routes, const RouteEntry& entry)
+{
     auto at = std::find_if(routes.begin(), routes.end(),
         [&](const RouteEntry& r) { return r.destination.length < entry.destination.length; });
     routes.insert(at, entry);
-}
-
-bool Stack::is_local_v4(const base::IpAddr& a) const
-{
-    if (a.is_loopback_v4()) {
-        return true;
-    }
-    for (const auto& interface : interfaces_) {
-        for (const InterfaceAddress& own : interface->addresses) {
-            if (own.addr == a) {
-                return true;
-            }
-        }
-    }
-    return false;
 }
 
 } // namespace protocols

@@ -27,8 +27,8 @@ class Stack;
 // An interface with its addresses. c after Stack::start.
 struct Interface {
     netmsg::Netif* netif = nullptr;
-    std::vector<InterfaceAddress> addresses;  // IPv4
-    std::vector<InterfaceAddress> addresses6; // IPv6, as configured; what is in force is per CPU (protocols/ipv6.hpp)
+    std::vector<InterfaceAddress> addresses;  // IPv4, and
+    std::vector<InterfaceAddress> addresses6; // IPv6, as configured; what is in force is per CPU: ipv4.hpp, ipv6.hpp
     bool ipv6 = false;                        // takes part in IPv6 at all
     bool slaac = false;                       // believes what routers advertise (RFC 4862)
     std::uint32_t index = 0;                  // 1-based
@@ -40,7 +40,10 @@ struct RouteEntry {
     base::Prefix destination;
     base::IpAddr gateway; // unspecified = on link
     Interface* interface = nullptr;
+    friend bool operator==(const RouteEntry&, const RouteEntry&) = default;
 };
+// Longest prefix first; among equals the earlier one stays first.
+void insert_route(std::vector<RouteEntry>& routes, const RouteEntry& entry);
 
 // RFC 3168, as net.ipv4.tcp_ecn of Linux: never, always asked for, accepted where the peer asks.
 enum class Ecn : std::uint8_t { off, on, accept };
@@ -83,6 +86,7 @@ public:
     // `slaac`: routers are asked for prefixes. Null with `error` set if the driver refuses.
     Interface* add_interface(std::unique_ptr<netmsg::Netif> netif, std::vector<InterfaceAddress> addresses,
         std::string& error, bool slaac = false);
+    // Of several to one destination the first is preferred; the next serves while its gateway is dead.
     bool add_route(const base::Prefix& destination, const base::IpAddr& gateway, std::string& error);
 
     Domain& domain(base::CpuId cpu) { return *domains_[cpu]; }
@@ -92,16 +96,13 @@ public:
     const netmsg::Steering& steering() const { return steering_; }
     const StackOptions& options() const { return options_; }
     const std::vector<std::unique_ptr<Interface>>& interfaces() const { return interfaces_; }
-    const std::vector<RouteEntry>& routes() const { return routes_; }   // IPv4, longest prefix first
     const std::vector<RouteEntry>& routes6() const { return routes6_; } // IPv6, configured ones
-    bool is_local_v4(const base::IpAddr& a) const;                      // an address of any interface, or 127/8
-    const std::vector<std::uint32_t>& broadcasts() const { return broadcasts_; } // of the networks on our links
     base::SipKey address_secret() const { return address_secret_; }
     base::SipKey fastopen_secret() const { return fastopen_secret_; }
     Interface* loopback() const { return loopback_; }
 
 private:
-    void insert_route(const RouteEntry& entry);
+    void add_route_everywhere(const RouteEntry& entry);
 
     lwkt::CpuSet& set_;                                  // c
     StackOptions options_;                               // c
@@ -110,8 +111,6 @@ private:
     netmsg::PacketPool pool_;                            // per-CPU inside
     std::vector<std::unique_ptr<netmsg::Netif>> netifs_; // c
     std::vector<std::unique_ptr<Interface>> interfaces_; // c
-    std::vector<std::uint32_t> broadcasts_;              // c
-    std::vector<RouteEntry> routes_;                     // c
     std::vector<RouteEntry> routes6_;                    // c
     base::SipKey address_secret_;                        // c
     base::SipKey fastopen_secret_;                       // c: keys of Fast Open cookies are made from it
@@ -124,9 +123,10 @@ private:
 
 struct Route {
     Interface* interface = nullptr;
-    base::IpAddr next_hop; // the destination itself when on link
-    base::IpAddr source;   // the address to send from
-    std::uint32_t mtu = 0; // bytes of IP packet: the interface's, or less where path MTU discovery learned so
+    base::IpAddr next_hop;        // the destination itself when on link
+    base::IpAddr source;          // the address to send from
+    std::uint32_t mtu = 0;        // bytes of IP packet: the interface's, or less where path MTU discovery learned so
+    std::uint32_t generation = 0; // Domain::route_generation when it was looked up: kept routes are compared
 };
 
 // An address of this host that may be used: of any interface, or 127/8.
@@ -137,6 +137,9 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
 // The same by an interface that a socket chose (IP_PKTINFO, IP_MULTICAST_IF); without a route there, as if the
 // destination were on its link, as Linux does.
 bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out);
+// Decides a kept route again. False when there is none now, or `source` is no address of ours any more (RFC 1122
+// 3.2.1.3: nothing leaves from it); the route stays what it was, to be tried again.
+bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& destination, Route& kept);
 
 // `mtu`, or less if path MTU discovery learned so.
 std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu);

@@ -31,6 +31,9 @@ namespace protocols {
     X(neighbor_table_full, "neighbor.table_full")                                                                      \
     X(neighbor_rate_limited, "neighbor.rate_limited")                                                                  \
     X(neighbor_failed, "neighbor.failed")                                                                              \
+    X(neighbor_doubted, "neighbor.doubted")                                                                            \
+    X(gateways_died, "gateway.died")                                                                                   \
+    X(gateways_returned, "gateway.returned")                                                                           \
     X(ip_in, "ip.in")                                                                                                  \
     X(ip_in_truncated, "ip.in_truncated")                                                                              \
     X(ip_in_bad_version, "ip.in_bad_version")                                                                          \

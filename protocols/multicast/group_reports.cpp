@@ -77,7 +77,7 @@ void transmit(Domain& d, Interface& out, const base::IpAddr& to, netmsg::Packet&
     }
     base::store_be16(p.data + 2, wire::checksum(p.data, p.size));
     std::uint32_t bytes = p.size;
-    base::IpAddr source = interface_source(out, to);
+    base::IpAddr source = interface_source(d, out, to);
     wire::emit_igmp_ipv4(
         p.push(wire::igmp_header_bytes), source.v4(), to.v4(), static_cast<std::uint16_t>(d.random.next()), bytes);
     p.l3 = p.data;

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <optional>
 
+#include "protocols/ipv4.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/socket/so_message.hpp"
 
@@ -135,10 +136,7 @@ Interface* find_interface(Domain& d, const base::IpAddr& group, const base::IpAd
         return index <= all.size() ? all[index - 1].get() : nullptr;
     }
     if (!address.is_any()) {
-        auto has = [&](const auto& in) {
-            return std::any_of(in->addresses.begin(), in->addresses.end(),
-                [&](const InterfaceAddress& a) { return a.addr == address; });
-        };
+        auto has = [&](const auto& in) { return ipv4_find_address(d, address.v4(), in->index) != nullptr; };
         auto at = std::find_if(all.begin(), all.end(), has);
         return at == all.end() ? nullptr : at->get();
     }

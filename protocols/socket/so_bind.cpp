@@ -157,7 +157,7 @@ base::Error check_address(Domain& d, const Socket& so, const base::IpAddr& a)
     if (a.is_any() || is_local(d, a)) {
         return base::Error::none;
     }
-    bool group = a.is_v4() ? ipv4_is_broadcast(d.stack, a.v4()) : a.is_multicast_v6();
+    bool group = a.is_v4() ? ipv4_is_broadcast(d, a.v4()) : a.is_multicast_v6();
     return group && !is_stream(so) ? base::Error::none : base::Error::address_not_available;
 }
 

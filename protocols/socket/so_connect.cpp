@@ -74,7 +74,7 @@ base::Error check_peer(Domain& d, SocketMsg& m)
     if (!a.is_v4()) {
         return is_stream(so) && a.is_multicast_v6() ? base::Error::network_unreachable : base::Error::none;
     }
-    if (!ipv4_is_broadcast(d.stack, a.v4())) {
+    if (!ipv4_is_broadcast(d, a.v4())) {
         return base::Error::none;
     }
     if (is_stream(so)) {

@@ -30,10 +30,10 @@ struct SynEntry : FlowNode, lwkt::Timer {
     std::uint32_t ts_offset = 0;   // c
     std::uint32_t ts_recent = 0;   // c
     std::uint32_t peer_window = 0; // c: unscaled, from the SYN
-    Route route;                   // c
-    base::Instant sent_at{};       // o: first SYN-ACK, for the round trip
-    bool give_cookie = false;      // c: of Fast Open, in the SYN-ACK
-    unsigned retries = 0;          // o: SYN-ACKs sent again
+    Route route;
+    base::Instant sent_at{};  // o: first SYN-ACK, for the round trip
+    bool give_cookie = false; // c: of Fast Open, in the SYN-ACK
+    unsigned retries = 0;     // o: SYN-ACKs sent again
 };
 
 struct SynCache {

@@ -252,7 +252,11 @@ Tcb* tcp_wake(Domain& d, IdleConnection& i)
     base::assert_on(d.cpu.owner());
     TcpState& s = *d.tcp;
     Route route;
-    Tcb* t = route_lookup(d, i.flow.peer.addr, route) ? s.tcbs.make(d, i.flow) : nullptr;
+    if (!route_lookup(d, i.flow.peer.addr, route)) { // it cannot send now; its patience decides, not ours
+        Interface& any = *d.stack.interfaces().front();
+        route = Route{&any, i.flow.peer.addr, i.flow.local.addr, std::min(any.netif->info().mtu, 1500U)};
+    }
+    Tcb* t = s.tcbs.make(d, i.flow);
     Socket* so = t != nullptr ? tcp::options_of(i).user->socket_wakes(i.user_ref, i.slot_id) : nullptr;
     if (so == nullptr) {
         count(s.counters.no_memory);

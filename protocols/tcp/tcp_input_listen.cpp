@@ -6,7 +6,7 @@ namespace protocols::tcp {
 
 namespace {
 
-void answer_with_cookie(Domain& d, const Listener& l, const Segment& s, const Negotiated& n, const Route& route)
+void answer_with_cookie(Domain& d, const Listener& l, const Segment& s, const Negotiated& n, Route& route)
 {
     TcpState& state = *d.tcp;
     Cookie cookie = make_cookie(state, s, n);

@@ -20,6 +20,7 @@ inline constexpr base::Micros paws_idle = base::seconds(24L * 86400); // RFC 732
 inline constexpr base::Micros cookie_period = base::seconds(64);
 inline constexpr base::Micros cookie_life = base::seconds(128);
 inline constexpr unsigned retries_data = 15;                // as Linux tcp_retries2 (R2, RFC 9293 3.8.3)
+inline constexpr unsigned retries_advice = 3;               // as Linux tcp_retries1 (R1, RFC 9293 3.8.3)
 inline constexpr unsigned retries_orphan = 8;               // as Linux tcp_orphan_retries
 inline constexpr unsigned retries_syn_ack = 5;              // as Linux tcp_synack_retries
 inline constexpr unsigned challenge_acks_per_second = 1000; // RFC 5961 7; per CPU

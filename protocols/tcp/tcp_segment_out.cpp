@@ -65,7 +65,7 @@ void add_sack(Tcb& t, wire::TcpOptions& o)
 
 struct Way {
     const base::FourTuple& flow;
-    const Route& route;
+    Route& route; // kept; decided again here when what it was decided by has changed
     std::uint8_t ttl;
     std::uint8_t tos;
     std::uint32_t ts_offset = 0; // of the connection: a keyed hash of the flow (tcp_negotiate.cpp)
@@ -74,6 +74,11 @@ struct Way {
 // Header in front, checksum prepared, on to IP.
 void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet& p)
 {
+    if (way.route.generation != d.route_generation &&
+        !route_renew(d, way.flow.local.addr, way.flow.peer.addr, way.route)) {
+        count(d.counters.ip_out_no_route); // as lost on the way: the way, or the address, may come back
+        return p.free();
+    }
     std::uint32_t bytes = p.size + p.piece_bytes;
     auto sum = wire::pseudo_header(way.flow.local.addr, way.flow.peer.addr, 6, bytes);
     wire::tcp_emit(h, p.data);
@@ -133,6 +138,19 @@ wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
     return h;
 }
 
+// A way that has become narrower makes smaller segments.
+void check_way(Tcb& t)
+{
+    if (t.route.generation == t.domain.route_generation) {
+        return;
+    }
+    std::uint32_t before = t.route.mtu;
+    if (route_renew(t.domain, t.flow.local.addr, t.flow.peer.addr, t.route) && t.route.mtu < before) {
+        t.plpmtu.limit(t.route.mtu);
+        set_mss(t);
+    }
+}
+
 // Pieces of the ring; of a few octets a copy is cheaper than what they cost from here to the device.
 void add_text(const Tcb& t, std::uint64_t offset, std::uint32_t len, netmsg::Packet& p)
 {
@@ -163,6 +181,7 @@ void mark_urgent(const Tcb& t, wire::TcpHeader& h)
 
 bool send_segment(Tcb& t, const SegmentOut& s)
 {
+    check_way(t);
     bool several = s.len > t.mss && !s.mtu_probe; // segments, which the device cuts
     wire::TcpHeader h = header_of(t, s.seq, s.flags);
     if (in_urgent_mode(t)) {

@@ -1,6 +1,7 @@
 // The timers of a connection: one wheel entry for all of its deadlines, armed for the earliest and re-armed lazily (a
 // deadline that moves back costs nothing until the entry fires early). Owner: the Tcb's.
 #include "base/plant.hpp"
+#include "protocols/neighbor.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -48,6 +49,14 @@ base::Error why(const Tcb& t)
     return t.soft_error != base::Error::none ? t.soft_error : base::Error::timed_out;
 }
 
+// RFC 9293 3.8.3 (MUST-20), RFC 1122 3.3.1.4: R1 retransmissions make the network layer look after its next hop.
+void advise(Tcb& t)
+{
+    if (t.retries == retries_advice) {
+        neighbor_doubt(t.domain, t.route.interface->index, t.route.next_hop);
+    }
+}
+
 // SYN or SYN-ACK unanswered. False: the connection is gone.
 bool retry_handshake(Tcb& t)
 {
@@ -56,6 +65,7 @@ bool retry_handshake(Tcb& t)
         fastopen_unanswered(t);
         t.first_retry = t.domain.now() - t.rtt.rto();
     }
+    advise(t);
     if (t.retries > most || out_of_patience(t)) {
         kill(t, why(t));
         return false;
@@ -95,12 +105,13 @@ bool retransmit_timeout(Tcb& t)
     if (t.retries++ == 0) {
         t.first_retry = t.domain.now() - t.rtt.rto();
     }
+    advise(t);
     ++t.unanswered;
     if (given_up(t)) {
         kill(t, why(t));
         return false;
     }
-    route_lookup(t.domain, t.flow.peer.addr, t.route); // the way may have changed
+    route_renew(t.domain, t.flow.local.addr, t.flow.peer.addr, t.route); // the way may have changed
     plpmtu_timeout(t);
     begin_timeout(t);
     t.rtt.back_off();

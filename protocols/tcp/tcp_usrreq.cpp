@@ -138,6 +138,9 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     if (!route_lookup(d, flow.peer.addr, route)) {
         return base::Error::network_unreachable;
     }
+    if (!is_local(d, flow.local.addr)) { // bound to it while it was
+        return base::Error::address_not_available;
+    }
     std::uint64_t hash = d.tcp->flows.hash_of(flow);
     if (tcp::FlowNode* n = d.tcp->flows.find(flow, hash); n != nullptr) {
         if (!tcp::yields(d, n)) {

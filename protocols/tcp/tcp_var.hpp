@@ -122,7 +122,7 @@ std::uint32_t window_room(const Tcb& t); // octets that the peer's window lets o
 // Without a Tcb. `h` has everything but ports and checksum.
 struct Reply {
     base::FourTuple flow;
-    const Route* route = nullptr; // null = look it up
+    Route* route = nullptr; // kept with what is answered for; null = look it up
     std::uint8_t ttl = 64;
     std::uint8_t tos = 0;
     wire::TcpHeader header;

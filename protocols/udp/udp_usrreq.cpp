@@ -48,7 +48,10 @@ base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Ro
         return base::Error::invalid; // as Linux
     }
     const base::IpAddr& own = so.flow.local.addr;
-    bool bound = !own.is_any() && !own.is_multicast() && !(own.is_v4() && ipv4_is_broadcast(d.stack, own.v4()));
+    bool bound = !own.is_any() && !own.is_multicast() && !(own.is_v4() && ipv4_is_broadcast(d, own.v4()));
+    if (bound && !is_local(d, own)) {
+        return base::Error::invalid; // it was (RFC 1122 3.2.1.3); as Linux
+    }
     ip.source = !asked.is_any() ? asked : bound ? so.flow.local.addr : route.source;
     return base::Error::none;
 }
@@ -68,7 +71,7 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
         return base::Error::network_unreachable;
     }
     bool v4 = to.addr.is_v4();
-    if (v4 && !group && !so.options.broadcast && ipv4_is_broadcast(d.stack, to.addr.v4())) {
+    if (v4 && !group && !so.options.broadcast && ipv4_is_broadcast(d, to.addr.v4())) {
         return base::Error::access;
     }
     ip.destination = to.addr;
