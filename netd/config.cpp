@@ -197,7 +197,11 @@ InterfaceConfig parse_interface(Section s)
     if (!link && i.slaac) {
         s.fail(*s.table().get("slaac"), "slaac", "is for links; nobody advertises on a loopback");
     }
-    if (link && i.addresses.empty() && !i.slaac) {
+    i.dhcp = s.truth("dhcp", false);
+    if (!link && i.dhcp) {
+        s.fail(*s.table().get("dhcp"), "dhcp", "is for links; nobody gives addresses to a loopback");
+    }
+    if (link && i.addresses.empty() && !i.slaac && !i.dhcp) {
         s.fail(s.table(), "address", "is missing");
     }
     std::uint32_t mtu_least = i.has_ipv6() ? mtu_min_v6 : mtu_min;

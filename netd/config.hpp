@@ -27,6 +27,7 @@ struct InterfaceConfig {
     std::uint16_t vlan = 0; // vlan: its number
     bool announce = false;  // loopback: 127.0.0.0/8 and ::1 are netd's, not the kernel's
     bool slaac = false;     // IPv6 addresses and routers as the link's routers advertise them
+    bool dhcp = false;      // IPv4 address and routers as a DHCP server gives them
     bool has_ipv6() const;
 };
 

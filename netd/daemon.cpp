@@ -20,6 +20,7 @@
 #include "netd/interfaces.hpp"
 #include "netd/report.hpp"
 #include "netd/seqpacket.hpp"
+#include "protocols/dhcp/dhcp_client.hpp"
 
 namespace netd {
 
@@ -145,8 +146,12 @@ void Daemon::add_interfaces()
         }
         std::string error;
         auto netif = make_netif(i, *stack_, random);
-        if (stack_->add_interface(std::move(netif), i.addresses, error, i.slaac) == nullptr) {
+        protocols::Interface* interface = stack_->add_interface(std::move(netif), i.addresses, error, i.slaac);
+        if (interface == nullptr) {
             explain_refusal(i, error);
+        }
+        if (i.dhcp) {
+            stack_->start_dhcp(*interface);
         }
     }
 }
@@ -208,6 +213,9 @@ void Daemon::log_start() const
         if (interface->slaac) {
             addresses.emplace_back("slaac");
         }
+        if (interface->dhcp) {
+            addresses.emplace_back("dhcp");
+        }
         spdlog::info("interface {}: {}, mtu {}; {}", interface->netif->info().name, fmt::join(addresses, " "),
             interface->netif->info().mtu, interface->netif->describe());
     }
@@ -248,8 +256,25 @@ void Daemon::close_down()
             "{} socket{} did not finish in time and {} reset", left, left == 1 ? "" : "s", left == 1 ? "is" : "are");
     }
     gateway_.reset();
+    release_leases();
     set_->stop(); // a last round after this sends what the roll-ups hold
     spdlog::info("netd ends");
+}
+
+// Servers hear that our addresses are free. What they are told may have to wait for their link-layer addresses.
+void Daemon::release_leases()
+{
+    bool any = false;
+    for (const auto& interface : stack_->interfaces()) {
+        if (interface->dhcp) {
+            base::CpuId owner = protocols::dhcp_owner(stack_->domain(0), *interface);
+            stack_->set().call(owner, [&](lwkt::Cpu&) { protocols::dhcp_release(stack_->domain(owner), *interface); });
+            any = true;
+        }
+    }
+    if (any) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    }
 }
 
 } // namespace netd

@@ -50,6 +50,7 @@ private:
     void make_gateway();
     void log_start() const;
     void close_down();
+    void release_leases();
 
     const Config& config_;
     std::vector<int> pins_;

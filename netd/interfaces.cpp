@@ -179,6 +179,9 @@ std::vector<gateway::Announced> announced_prefixes(const Config& config)
         if (i.slaac) {
             add(*base::parse_prefix("::/0"), true);
         }
+        if (i.dhcp) {
+            add(*base::parse_prefix("0.0.0.0/0"), true);
+        }
     }
     for (const InterfaceConfig& i : interfaces) {
         for (const protocols::InterfaceAddress& a : i.addresses) {

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "protocols/dead_gateways.hpp"
+#include "protocols/dhcp/dhcp_client.hpp"
 #include "protocols/domain.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -212,6 +213,34 @@ std::vector<std::string> Report::addresses()
     return lines;
 }
 
+// As the CPU that asks for the interface has it.
+void Report::leases(std::vector<std::string>& lines)
+{
+    static constexpr const char* phases[] = {
+        "waiting", "selecting", "requesting", "probing", "bound", "renewing", "rebinding", "released"};
+    for (const auto& interface : stack_.interfaces()) {
+        if (!interface->dhcp) {
+            continue;
+        }
+        base::CpuId owner = protocols::dhcp_owner(stack_.domain(0), *interface);
+        stack_.set().call(owner, [&](lwkt::Cpu& cpu) {
+            const protocols::DhcpClient& c = *protocols::dhcp_client(stack_.domain(owner), *interface);
+            const protocols::DhcpLease& l = c.lease;
+            std::string text = "dhcp";
+            if (l.own.addr != 0) {
+                text += fmt::format(" {} from {}", base::to_string(base::IpAddr::v4(l.own.addr)),
+                    base::to_string(base::IpAddr::v4(l.server)));
+                auto left = (l.ends_at - cpu.now()) / base::seconds(1);
+                text += l.ends_at == base::never ? ", for ever" : fmt::format(", {} s left", left);
+            }
+            for (unsigned i = 0; i < l.dns.count; ++i) {
+                text += fmt::format("{}{}", i == 0 ? ", dns " : " ", base::to_string(base::IpAddr::v4(l.dns.at[i])));
+            }
+            lines.push_back(address_line(*interface, text, phases[static_cast<unsigned>(c.phase)]).dump());
+        });
+    }
+}
+
 std::vector<std::string> Report::text(sockbuf::ControlKind kind)
 {
     std::vector<std::string> lines;
@@ -221,6 +250,7 @@ std::vector<std::string> Report::text(sockbuf::ControlKind kind)
         lines = counters();
     } else if (kind == sockbuf::ControlKind::addr) {
         lines = addresses();
+        leases(lines);
     } else {
         return {};
     }

@@ -24,6 +24,7 @@ private:
     std::vector<std::string> sockets();
     std::vector<std::string> counters();
     std::vector<std::string> addresses();
+    void leases(std::vector<std::string>& lines);
     void line(std::vector<std::string>& packets, const std::string& text) const;
 
     gateway::Gateway& gateway_;

@@ -9,4 +9,9 @@ namespace protocols {
 // From the link layer, data at the ARP packet; takes it.
 void arp_input(Domain& d, Interface& in, netmsg::Packet& p);
 
+// Asks whether anybody has the address (RFC 5227 2.1.1), without saying that it is ours.
+void arp_probe(Domain& d, Interface& out, std::uint32_t address);
+// Tells everybody that it is ours now (RFC 5227 2.3).
+void arp_announce(Domain& d, Interface& out, std::uint32_t address);
+
 } // namespace protocols

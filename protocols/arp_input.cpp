@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "protocols/arp.hpp"
+#include "protocols/dhcp/dhcp_client.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/wire/arp.hpp"
 #include "protocols/wire/ethernet.hpp"
@@ -29,6 +30,18 @@ bool has_address(const Domain& d, const Interface& in, std::uint32_t address)
     return own != nullptr && !own->tentative;
 }
 
+bool tentative(const Domain& d, const Interface& in, std::uint32_t address)
+{
+    const Ipv4Address* own = ipv4_find_address(d, address, in.index);
+    return own != nullptr && own->tentative;
+}
+
+void request(Domain& d, Interface& out, const base::MacAddr& to, std::uint32_t source, std::uint32_t target)
+{
+    count(d.counters.arp_out_requests);
+    transmit(d, out, to, {wire::arp_request, out.netif->info().mac, source, base::MacAddr{}, target});
+}
+
 void learn(Domain& d, const Interface& in, const wire::Arp& a, bool for_us)
 {
     NeighborNews news;
@@ -48,6 +61,10 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
     count(a.operation == wire::arp_request ? d.counters.arp_in_requests : d.counters.arp_in_replies);
     if (a.sender_mac == in.netif->info().mac) {
         return; // our own broadcast came back
+    }
+    if (tentative(d, in, a.sender_v4) || (a.sender_v4 == 0 && tentative(d, in, a.target_v4))) {
+        return dhcp_conflict(
+            d, in, a.sender_v4 != 0 ? a.sender_v4 : a.target_v4); // RFC 5227 2.1.1: it has it, or wants it
     }
     if (has_address(d, in, a.sender_v4)) {
         count(d.counters.arp_conflicts); // RFC 5227 2.4: somebody else uses our address
@@ -74,8 +91,17 @@ void arp_solicit(Domain& d, const NeighborEntry& e)
     Interface& out = *d.stack.interfaces()[e.interface - 1];
     std::uint32_t source = interface_source(d, out, e.address).v4();
     base::MacAddr to = e.status == NeighborStatus::probing ? e.mac : base::MacAddr::broadcast();
-    count(d.counters.arp_out_requests);
-    transmit(d, out, to, {wire::arp_request, out.netif->info().mac, source, base::MacAddr{}, e.address.v4()});
+    request(d, out, to, source, e.address.v4());
+}
+
+void arp_probe(Domain& d, Interface& out, std::uint32_t address)
+{
+    request(d, out, base::MacAddr::broadcast(), 0, address);
+}
+
+void arp_announce(Domain& d, Interface& out, std::uint32_t address)
+{
+    request(d, out, base::MacAddr::broadcast(), address, address);
 }
 
 void arp_input(Domain& d, Interface& in, netmsg::Packet& p)

@@ -24,6 +24,7 @@ struct NeighborTable;   // protocols/neighbor.hpp
 struct Ipv4State;       // protocols/ipv4.hpp: identification, path MTUs
 struct Ipv6State;       // protocols/ipv6.hpp: addresses, prefixes, routers
 struct DeadGateways;    // protocols/dead_gateways.hpp
+struct DhcpState;       // protocols/dhcp/dhcp_client.hpp: of the interfaces that this CPU asks for
 struct ReassemblyState; // protocols/reassembly.hpp
 struct IcmpState;       // protocols/icmp.hpp: rate limits
 struct GroupState;      // protocols/multicast/groups.hpp
@@ -69,6 +70,7 @@ struct Domain {
     std::unique_ptr<ReassemblyState> reassembly;
     std::unique_ptr<Ipv6State> ipv6;
     std::unique_ptr<DeadGateways> dead_gateways;
+    std::unique_ptr<DhcpState> dhcp;
     std::unique_ptr<GroupState> groups;
 
 private:

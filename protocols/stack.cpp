@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "protocols/dhcp/dhcp_client.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/netif_input.hpp"
@@ -93,6 +94,12 @@ bool Stack::add_route(const base::Prefix& destination, const base::IpAddr& gatew
     }
     error = "gateway " + base::to_string(gateway) + " is on no interface's network";
     return false;
+}
+
+void Stack::start_dhcp(Interface& in)
+{
+    in.dhcp = true;
+    dhcp_start(*domains_[dhcp_owner(*domains_[0], in)], in);
 }
 
 void Stack::add_route_everywhere(const RouteEntry& entry)

@@ -31,6 +31,7 @@ struct Interface {
     std::vector<InterfaceAddress> addresses6; // IPv6, as configured; what is in force is per CPU: ipv4.hpp, ipv6.hpp
     bool ipv6 = false;                        // takes part in IPv6 at all
     bool slaac = false;                       // believes what routers advertise (RFC 4862)
+    bool dhcp = false;                        // asks for an IPv4 address (RFC 2131): protocols/dhcp/
     std::uint32_t index = 0;                  // 1-based
     std::vector<Interface*> vlans;            // that are on this interface
     Stack* stack = nullptr;
@@ -88,6 +89,9 @@ public:
         std::string& error, bool slaac = false);
     // Of several to one destination the first is preferred; the next serves while its gateway is dead.
     bool add_route(const base::Prefix& destination, const base::IpAddr& gateway, std::string& error);
+
+    // Before start: an Ethernet interface asks for its IPv4 address by DHCP.
+    void start_dhcp(Interface& in);
 
     Domain& domain(base::CpuId cpu) { return *domains_[cpu]; }
     std::size_t cpus() const { return domains_.size(); }

@@ -34,6 +34,15 @@ namespace protocols {
     X(neighbor_doubted, "neighbor.doubted")                                                                            \
     X(gateways_died, "gateway.died")                                                                                   \
     X(gateways_returned, "gateway.returned")                                                                           \
+    X(dhcp_in, "dhcp.in")                                                                                              \
+    X(dhcp_in_malformed, "dhcp.in_malformed")                                                                          \
+    X(dhcp_in_ignored, "dhcp.in_ignored")                                                                              \
+    X(dhcp_out, "dhcp.out")                                                                                            \
+    X(dhcp_leases, "dhcp.leases")                                                                                      \
+    X(dhcp_renewals, "dhcp.renewals")                                                                                  \
+    X(dhcp_refused, "dhcp.refused")                                                                                    \
+    X(dhcp_conflicts, "dhcp.conflicts")                                                                                \
+    X(dhcp_expired, "dhcp.expired")                                                                                    \
     X(ip_in, "ip.in")                                                                                                  \
     X(ip_in_truncated, "ip.in_truncated")                                                                              \
     X(ip_in_bad_version, "ip.in_bad_version")                                                                          \

@@ -7,6 +7,7 @@
 
 #include "base/endian.hpp"
 #include "base/plant.hpp"
+#include "protocols/dhcp/dhcp_client.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -133,6 +134,9 @@ void udp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
         return drop(p, d.counters.udp_in_bad_checksum);
     }
     p.pull(wire::udp_header_bytes);
+    if (h->destination_port == wire::dhcp_client_port && ip.interface->dhcp && ip.source.is_v4()) {
+        return dhcp_input(d, *ip.interface, p);
+    }
     base::FourTuple flow{{ip.destination, h->destination_port}, {ip.source, h->source_port}};
     if (ip.broadcast) {
         append_all(d, ip, flow, p);

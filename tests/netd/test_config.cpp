@@ -170,6 +170,16 @@ TEST_CASE("addresses need a prefix length and must be a host's")
     CHECK(with("10.0.0/24").starts_with("f.toml:4: interface.address: "));
 }
 
+TEST_CASE("dhcp stands for an address, of links only")
+{
+    std::string tap = "[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\n";
+    CHECK(complaint(tap + "dhcp = true") == "accepted");
+    CHECK(complaint(tap + "dhcp = false").starts_with("f.toml:1: interface.address: is missing"));
+    CHECK(complaint(tap + "dhcp = 1").starts_with("f.toml:4: interface.dhcp: "));
+    CHECK(complaint("[[interface]]\ndriver = \"loopback\"\ndhcp = true") ==
+          "f.toml:3: interface.dhcp: is for links; nobody gives addresses to a loopback");
+}
+
 TEST_CASE("IPv6: slaac stands for an address, routes of both families, link-local gateways with their interface")
 {
     std::string tap6 = "[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\nslaac = true\n";

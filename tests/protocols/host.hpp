@@ -28,13 +28,14 @@ inline base::Endpoint at(const char* text, std::uint16_t port)
 
 struct HostOptions {
     unsigned cpus = 1;
-    const char* address = "10.0.0.1";
+    const char* address = "10.0.0.1"; // null = none
     unsigned char mac_last = 1;
     std::uint64_t seed = 1;
     std::uint32_t mtu = 1500;
     const char* gateway = nullptr;
     const char* address6 = nullptr; // with it, IPv6 runs on the link
     bool slaac = false;
+    bool dhcp = false;
     unsigned duplicate_probes = 0; // 0: addresses may be used at once
 };
 
@@ -50,12 +51,18 @@ public:
         auto frames = std::make_unique<FrameNetif>(info);
         link = frames.get();
         std::string error;
-        std::vector<protocols::InterfaceAddress> addresses{{base::parse_ip(o.address).value(), 24}};
+        std::vector<protocols::InterfaceAddress> addresses;
+        if (o.address != nullptr) {
+            addresses.push_back({base::parse_ip(o.address).value(), 24});
+        }
         if (o.address6 != nullptr || over_v6()) {
             addresses.push_back({o.address6 != nullptr ? ip(o.address6) : ip(o.address), 64});
         }
         eth = stack.add_interface(std::move(frames), addresses, error, o.slaac);
         REQUIRE(eth != nullptr);
+        if (o.dhcp) {
+            stack.start_dhcp(*eth);
+        }
         netmsg::NetifInfo lo;
         lo.name = "lo";
         lo.mtu = 65535;

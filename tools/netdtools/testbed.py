@@ -186,10 +186,9 @@ class Testbed:
         if not process.wait_until(device_is_there, 5, step=0.1):
             raise ToolError(f"netd serves, but made no device {DEVICE} (driver '{driver}')")
         add_address(self.peer, DEVICE, self.peer_address)
-        addresses = [self.netd_address]
-        if self.serves_ipv6():
+        addresses = [address for address in (self.netd_address, self.netd_address6) if self.serves(address)]
+        if self.netd_address6 in addresses:
             add_address6(self.peer, DEVICE, self.peer_address6)
-            addresses.append(self.netd_address6)
 
         def pings(address):
             return self.peer.run(["ping", "-n", "-q", "-c1", "-W1", address], check=False).returncode == 0
@@ -198,9 +197,9 @@ class Testbed:
             if not process.wait_until(lambda: pings(address), 10, step=0.1):
                 raise ToolError(f"netd does not answer ping at {address}")
 
-    def serves_ipv6(self):
+    def serves(self, address):
         """A configuration of the caller's own may have left it out."""
-        return self.netd_address6 in (self.directory.path / "netd.toml").read_text()
+        return f'"{address}/' in (self.directory.path / "netd.toml").read_text()
 
     def answers(self):
         """Does netd accept on its socket?"""

@@ -1,0 +1,318 @@
+// The states of the DHCP client (RFC 2131 4.4, figure 5) and its clock. Owner: the domain's CPU.
+#include "protocols/dhcp/dhcp_client.hpp"
+
+#include <algorithm>
+
+#include "base/endian.hpp"
+#include "protocols/arp.hpp"
+#include "protocols/ipv4.hpp"
+
+namespace protocols {
+
+namespace {
+
+constexpr std::int64_t retry_first_s = 4; // RFC 2131 4.1: doubled up to 64, give or take a second
+constexpr unsigned retry_doublings = 4;
+constexpr unsigned requests_max = 4;                           // for an offer; then it begins anew
+constexpr base::Micros renew_retry_min = base::seconds(60);    // RFC 2131 4.4.5
+constexpr base::Micros wait_after_decline = base::seconds(10); // RFC 2131 3.1 (5)
+constexpr base::Micros wait_after_refusal = base::seconds(1);  // a server that offers and refuses is no flood
+constexpr unsigned probes = 3;                                 // RFC 5227 1.1: PROBE_NUM, and
+constexpr base::Micros probe_gap = base::millis(500); // faster than its one to two seconds: a host waits for it
+
+void arm(DhcpClient& c, base::Instant at)
+{
+    if (at == base::never) { // a lease without end
+        return c.domain.wheel.cancel(c);
+    }
+    c.domain.wheel.arm(c, at);
+}
+
+void arm_retry(DhcpClient& c)
+{
+    base::Micros wait = base::seconds(retry_first_s << std::min(c.attempts++, retry_doublings)) - base::seconds(1);
+    arm(c, c.domain.now() + wait + base::Micros{c.domain.random.below(2'000'000)});
+}
+
+void enter(DhcpClient& c, DhcpPhase phase)
+{
+    c.phase = phase;
+    c.attempts = 0;
+}
+
+void restart(DhcpClient& c, base::Micros wait)
+{
+    enter(c, DhcpPhase::start);
+    arm(c, c.domain.now() + wait);
+}
+
+void begin(DhcpClient& c)
+{
+    enter(c, DhcpPhase::selecting);
+    c.began = c.domain.now();
+    c.xid = static_cast<std::uint32_t>(c.domain.random.next());
+    dhcp_send_discover(c);
+    arm_retry(c);
+}
+
+void settle(DhcpClient& c)
+{
+    enter(c, DhcpPhase::bound);
+    arm(c, c.lease.renew_at);
+}
+
+void next_probe(DhcpClient& c)
+{
+    if (c.attempts++ < probes) {
+        arp_probe(c.domain, c.in, c.lease.own.addr);
+        return arm(c, c.domain.now() + probe_gap);
+    }
+    dhcp_apply(c, c.lease);
+    arp_announce(c.domain, c.in, c.lease.own.addr);
+    count(c.domain.counters.dhcp_leases);
+    settle(c);
+}
+
+// Asks for more time, ever more often, till the phase is over (RFC 2131 4.4.5).
+void ask_for_more(DhcpClient& c, DhcpPhase phase, base::Instant until)
+{
+    if (c.phase != phase) {
+        enter(c, phase);
+    }
+    base::Instant now = c.domain.now();
+    c.xid = static_cast<std::uint32_t>(c.domain.random.next());
+    c.asked_at = now;
+    dhcp_send_request(c);
+    arm(c, std::min(until, now + std::max((until - now) / 2, renew_retry_min)));
+}
+
+void keep(DhcpClient& c)
+{
+    base::Instant now = c.domain.now();
+    if (now >= c.lease.ends_at) { // RFC 2131 4.4.5: everything that uses the address stops at once
+        count(c.domain.counters.dhcp_expired);
+        dhcp_drop(c);
+        return begin(c);
+    }
+    if (now >= c.lease.rebind_at) {
+        return ask_for_more(c, DhcpPhase::rebinding, c.lease.ends_at);
+    }
+    ask_for_more(c, DhcpPhase::renewing, c.lease.rebind_at);
+}
+
+void on_timer(lwkt::Timer& t)
+{
+    auto& c = static_cast<DhcpClient&>(t);
+    switch (c.phase) {
+    case DhcpPhase::start:
+        return begin(c);
+    case DhcpPhase::selecting:
+        dhcp_send_discover(c);
+        return arm_retry(c);
+    case DhcpPhase::requesting:
+        if (c.attempts >= requests_max) {
+            return begin(c);
+        }
+        dhcp_send_request(c);
+        return arm_retry(c);
+    case DhcpPhase::probing:
+        return next_probe(c);
+    case DhcpPhase::bound:
+    case DhcpPhase::renewing:
+    case DhcpPhase::rebinding:
+        return keep(c);
+    case DhcpPhase::released:
+        return;
+    }
+}
+
+void retell(lwkt::Timer& t)
+{
+    constexpr base::Micros soon = base::millis(100);
+    DhcpClient& c = static_cast<DhcpClient::Retell&>(t).client;
+    while (!c.untold.empty() && ipv4_change(c.domain, c.untold.front())) {
+        c.untold.pop_front();
+    }
+    if (!c.untold.empty()) {
+        c.domain.wheel.arm(t, c.domain.now() + soon);
+    }
+}
+
+void take_offer(DhcpClient& c, const wire::DhcpMessage& m)
+{
+    enter(c, DhcpPhase::requesting);
+    c.offered = m.yours;
+    c.offered_by = m.server;
+    c.asked_at = c.domain.now();
+    dhcp_send_request(c);
+    arm_retry(c);
+}
+
+void take_acknowledgement(DhcpClient& c, const wire::DhcpMessage& m)
+{
+    if (c.phase == DhcpPhase::requesting) {
+        enter(c, DhcpPhase::probing);
+        dhcp_try(c, dhcp_lease(c, m));
+        return next_probe(c);
+    }
+    count(c.domain.counters.dhcp_renewals);
+    dhcp_apply(c, dhcp_lease(c, m));
+    settle(c);
+}
+
+void take_refusal(DhcpClient& c)
+{
+    count(c.domain.counters.dhcp_refused);
+    dhcp_drop(c);
+    restart(c, wait_after_refusal);
+}
+
+// Whether the message is one that the client waits for.
+bool expected(const DhcpClient& c, const wire::DhcpMessage& m)
+{
+    using wire::DhcpType;
+    bool ours = m.from_server && m.xid == c.xid && m.mac == c.in.netif->info().mac;
+    bool grants = dhcp_acceptable(m);
+    switch (c.phase) {
+    case DhcpPhase::selecting:
+        return ours && m.type == DhcpType::offer && grants;
+    case DhcpPhase::requesting:
+        return ours && m.server == c.offered_by &&
+               (m.type == DhcpType::nak || (m.type == DhcpType::ack && grants && m.yours == c.offered));
+    case DhcpPhase::renewing:
+    case DhcpPhase::rebinding: {
+        bool by_it = m.server == c.lease.server || c.phase == DhcpPhase::rebinding;
+        return ours && by_it &&
+               (m.type == DhcpType::nak || (m.type == DhcpType::ack && grants && m.yours == c.lease.own.addr));
+    }
+    default:
+        return false;
+    }
+}
+
+DhcpClient* find(Domain& d, const Interface& in)
+{
+    auto& all = d.dhcp->clients;
+    auto at = std::find_if(all.begin(), all.end(), [&](const DhcpClient& c) { return &c.in == &in; });
+    return at == all.end() ? nullptr : &*at;
+}
+
+void take(Domain& d, Interface& in, netmsg::Packet& p)
+{
+    DhcpClient* c = find(d, in);
+    INVARIANT(c != nullptr);
+    count(d.counters.dhcp_in);
+    auto m = p.pullup(p.total()) ? wire::parse_dhcp(p.data, p.size) : std::nullopt;
+    p.free();
+    if (!m) {
+        return count(d.counters.dhcp_in_malformed);
+    }
+    if (!expected(*c, *m)) {
+        return count(d.counters.dhcp_in_ignored);
+    }
+    if (m->type == wire::DhcpType::offer) {
+        take_offer(*c, *m);
+    } else if (m->type == wire::DhcpType::ack) {
+        take_acknowledgement(*c, *m);
+    } else {
+        take_refusal(*c);
+    }
+}
+
+void take_conflict(Domain& d, Interface& in, std::uint32_t address)
+{
+    DhcpClient* c = find(d, in);
+    if (c == nullptr || c->phase != DhcpPhase::probing || address != c->lease.own.addr) {
+        return; // over, or an address that others try
+    }
+    count(d.counters.dhcp_conflicts);
+    dhcp_send_decline(*c);
+    dhcp_drop(*c);
+    restart(*c, wait_after_decline);
+}
+
+void input_dispatch(lwkt::Message& m)
+{
+    Domain& d = forwarded_domain(m);
+    auto& p = static_cast<netmsg::Packet&>(m);
+    take(d, received_on(d, p), p);
+}
+
+void conflict_dispatch(lwkt::Message& m)
+{
+    Domain& d = forwarded_domain(m);
+    auto& p = static_cast<netmsg::Packet&>(m);
+    std::uint32_t address = base::load_be32(p.data);
+    Interface& in = received_on(d, p);
+    p.free();
+    take_conflict(d, in, address);
+}
+
+} // namespace
+
+DhcpClient::DhcpClient(Domain& d, Interface& of) : lwkt::Timer(on_timer), domain(d), in(of)
+{
+}
+
+DhcpClient::Retell::Retell(DhcpClient& of) : lwkt::Timer(protocols::retell), client(of)
+{
+}
+
+base::CpuId dhcp_owner(const Domain& d, const Interface& in)
+{
+    return static_cast<base::CpuId>(in.index % d.stack.cpus());
+}
+
+void dhcp_start(Domain& d, Interface& in)
+{
+    INVARIANT(in.netif->info().ethernet && dhcp_owner(d, in) == d.id());
+    DhcpClient& c = d.dhcp->clients.emplace_back(d, in);
+    arm(c, d.now());
+}
+
+const DhcpClient* dhcp_client(const Domain& d, const Interface& in)
+{
+    auto& all = d.dhcp->clients;
+    auto at = std::find_if(all.begin(), all.end(), [&](const DhcpClient& c) { return &c.in == &in; });
+    return at == all.end() ? nullptr : &*at;
+}
+
+void dhcp_release(Domain& d, const Interface& in)
+{
+    base::assert_on(d.cpu.owner());
+    DhcpClient* c = find(d, in);
+    INVARIANT(c != nullptr);
+    if (c->lease.own.addr != 0 && !c->lease.own.tentative) {
+        dhcp_send_release(*c);
+    }
+    dhcp_drop(*c);
+    enter(*c, DhcpPhase::released);
+    d.wheel.cancel(*c);
+}
+
+void dhcp_input(Domain& d, Interface& in, netmsg::Packet& p)
+{
+    base::assert_on(d.cpu.owner());
+    if (base::CpuId owner = dhcp_owner(d, in); owner != d.id()) {
+        ipv4_forward(d, owner, p, input_dispatch, lwkt::Shed::early);
+        return;
+    }
+    take(d, in, p);
+}
+
+void dhcp_conflict(Domain& d, Interface& in, std::uint32_t address)
+{
+    base::assert_on(d.cpu.owner());
+    base::CpuId owner = dhcp_owner(d, in);
+    if (owner == d.id()) {
+        return take_conflict(d, in, address);
+    }
+    if (netmsg::Packet* p = d.stack.pool().allocate(); p != nullptr) { // else the next answer says so
+        base::store_be32(p->put(4), address);
+        p->netif = in.netif;
+        p->hops = 0;
+        ipv4_forward(d, owner, *p, conflict_dispatch);
+    }
+}
+
+} // namespace protocols

@@ -1,0 +1,532 @@
+// The DHCP client (RFC 2131, RFC 2132) against a scripted server in virtual time, and its messages by value.
+#include "protocols/dhcp/dhcp_client.hpp"
+
+#include "protocols/ipv4.hpp"
+#include "tests/protocols/frames.hpp"
+#include "tests/protocols/host.hpp"
+
+using namespace test;
+using base::Error;
+using protocols::DhcpPhase;
+using protocols::StackCounters;
+using wire::DhcpMessage;
+using wire::DhcpType;
+
+namespace {
+
+constexpr std::uint32_t given = 0x0a050007; // 10.5.0.7
+constexpr std::uint32_t server = 0x0a050001;
+constexpr std::uint32_t limited = 0xffffffff;
+constexpr unsigned char server_mac = 9;
+
+struct Sent {
+    DhcpMessage m;
+    std::uint32_t source;
+    std::uint32_t destination;
+    base::MacAddr to;
+    base::Instant at;
+};
+
+// A host without an address on a link with a server, which the test can change or silence.
+struct Link {
+    explicit Link(unsigned cpus = 3) : h(world.add(slot, {.cpus = cpus, .address = nullptr, .dhcp = true}))
+    {
+        offer.lease_s = 3600;
+        offer.mask = 0xffff0000;
+        offer.routers = {{server}, 1};
+        offer.dns = {{0x0a050002, 0x0a050003}, 2};
+    }
+    // Looks at what was sent; answers while the server is alive.
+    void look()
+    {
+        while (seen < h.link->sent.size()) {
+            Bytes f = h.link->sent[seen++];
+            if (f[12] == 8 && f[13] == 6) {
+                take_arp(*wire::parse_arp(f.data() + 14, 28));
+                continue;
+            }
+            auto size = static_cast<std::uint32_t>(f.size() - 42);
+            auto m = wire::parse_dhcp(f.data() + 42, size);
+            REQUIRE(m.has_value());
+            REQUIRE(base::load_be16(f.data() + 36) == wire::dhcp_server_port);
+            base::MacAddr to;
+            std::copy_n(f.begin(), 6, to.bytes.begin());
+            sent.push_back({*m, base::load_be32(f.data() + 26), base::load_be32(f.data() + 30), to, world.clock.now()});
+            answer(*m);
+        }
+    }
+    void take_arp(const wire::Arp& a)
+    {
+        if (a.operation != wire::arp_request) {
+            return;
+        }
+        arp.push_back(a);
+        if (a.target_v4 == server || a.target_v4 == taken) {
+            base::MacAddr who = mac(a.target_v4 == server ? server_mac : 77);
+            inject(arp_frame(mac(1), {wire::arp_reply, who, a.target_v4, mac(1), a.sender_v4}));
+        }
+    }
+    void answer(const DhcpMessage& m)
+    {
+        if (alive && m.type == DhcpType::discover) {
+            reply(m, DhcpType::offer);
+        } else if (alive && m.type == DhcpType::request) {
+            reply(m, refuses ? DhcpType::nak : DhcpType::ack);
+        }
+    }
+    void reply(const DhcpMessage& to, DhcpType type)
+    {
+        DhcpMessage m = offer;
+        m.from_server = true;
+        m.type = type;
+        m.xid = to.xid;
+        m.mac = to.mac;
+        m.yours = type == DhcpType::nak ? 0 : address;
+        m.server = server;
+        deliver(m);
+    }
+    void deliver(const DhcpMessage& m)
+    {
+        Bytes b(wire::dhcp_emit_max);
+        b.resize(wire::emit_dhcp(b.data(), m));
+        deliver(b);
+    }
+    void deliver(const Bytes& payload)
+    {
+        IpFields f{.source = server, .destination = limited, .to = base::MacAddr::broadcast()};
+        inject(ip_frame(f, udp_datagram(f, wire::dhcp_server_port, wire::dhcp_client_port, payload)));
+    }
+    void inject(const Bytes& frame)
+    {
+        h.link->inject(frame, static_cast<base::CpuId>(++turn % h.stack.cpus()));
+        world.settle();
+    }
+    void run(base::Micros time)
+    {
+        base::Micros step = time > base::seconds(300) ? base::seconds(1) : base::millis(100);
+        for (base::Instant end = world.clock.now() + time; world.clock.now() < end;) {
+            world.settle();
+            look();
+            world.advance(std::min(step, end - world.clock.now()));
+            look();
+        }
+    }
+    unsigned cpus_with(std::uint32_t a)
+    {
+        unsigned n = 0;
+        for (base::CpuId cpu = 0; cpu < h.stack.cpus(); ++cpu) {
+            h.on(cpu, [&](protocols::Domain& d) { n += protocols::ipv4_is_local(d, a) ? 1 : 0; });
+        }
+        return n;
+    }
+    base::CpuId owner() { return protocols::dhcp_owner(h.domain(), *h.eth); }
+    const protocols::DhcpClient& client() { return *protocols::dhcp_client(h.domain(owner()), *h.eth); }
+    protocols::Route route(const char* to, base::CpuId cpu = 0)
+    {
+        protocols::Route r;
+        h.on(cpu, [&](protocols::Domain& d) { REQUIRE(protocols::route_lookup(d, base::parse_ip(to).value(), r)); });
+        return r;
+    }
+    bool bound()
+    {
+        run(base::seconds(3));
+        return client().phase == DhcpPhase::bound && cpus_with(address) == h.stack.cpus();
+    }
+
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h;
+    DhcpMessage offer;
+    std::uint32_t address = given;
+    std::uint32_t taken = 0; // an address that another host has
+    bool alive = true;
+    bool refuses = false;
+    std::size_t seen = 0;
+    unsigned turn = 0;
+    std::vector<Sent> sent;
+    std::vector<wire::Arp> arp;
+};
+
+// Options behind the fixed part, as bytes.
+std::optional<DhcpMessage> parse_options(Bytes options, const Bytes& file = {}, const Bytes& name = {})
+{
+    Bytes b(wire::dhcp_fixed_bytes);
+    b[0] = 2;
+    b[1] = 1;
+    b[2] = 6;
+    std::copy(file.begin(), file.end(), b.begin() + 108);
+    std::copy(name.begin(), name.end(), b.begin() + 44);
+    base::store_be32(b.data() + 236, 0x63825363);
+    b.insert(b.end(), options.begin(), options.end());
+    return wire::parse_dhcp(b.data(), static_cast<std::uint32_t>(b.size()));
+}
+
+} // namespace
+
+TEST_CASE("RFC 2131 3.1: discover, offer, request, acknowledgement; every CPU has the address, its network, its router")
+{
+    Link t;
+    REQUIRE(t.bound());
+    REQUIRE(t.sent.size() == 2);
+    const Sent& discover = t.sent[0];
+    CHECK((discover.m.type == DhcpType::discover && discover.m.broadcast && discover.m.client == 0));
+    CHECK((discover.source == 0 && discover.destination == limited && discover.to.is_broadcast()));
+    CHECK((discover.m.mac == mac(1) && !discover.m.from_server));
+    const Sent& request = t.sent[1];
+    CHECK((request.m.type == DhcpType::request && request.m.requested == given && request.m.server == server));
+    CHECK((request.source == 0 && request.destination == limited && request.m.client == 0));
+    CHECK(request.m.xid == discover.m.xid);
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        CHECK(t.route("192.0.2.1", cpu).next_hop == base::IpAddr::v4(server));
+        CHECK(t.route("10.5.9.9", cpu).source == base::IpAddr::v4(given));
+        CHECK(t.h.domain(cpu).ipv4->routes.size() == 2);
+    }
+    CHECK(t.client().lease.dns.count == 2);
+    CHECK(t.h.packets_in_use() == 0);
+}
+
+TEST_CASE(
+    "RFC 2131 4.4.1, RFC 5227: the address is probed for before it is used, then announced; a conflict declines it")
+{
+    Link t;
+    REQUIRE(t.bound());
+    std::vector<std::uint32_t> from;
+    for (const wire::Arp& a : t.arp) {
+        CHECK(a.target_v4 == given);
+        from.push_back(a.sender_v4);
+    }
+    CHECK(from == std::vector<std::uint32_t>{0, 0, 0, given});
+
+    Link c;
+    c.taken = given;
+    c.run(base::seconds(5));
+    REQUIRE(c.sent.size() == 3);
+    const Sent& decline = c.sent[2];
+    CHECK((decline.m.type == DhcpType::decline && decline.m.requested == given && decline.m.server == server));
+    CHECK((decline.source == 0 && decline.m.client == 0));
+    CHECK(c.cpus_with(given) == 0);
+    CHECK(c.h.counted(&StackCounters::dhcp_conflicts) == 1);
+    c.address = given + 1;
+    c.run(base::seconds(4));
+    CHECK(c.sent.size() == 3); // RFC 2131 3.1 (5): ten seconds at least
+    c.run(base::seconds(3));
+    CHECK(c.bound());
+}
+
+TEST_CASE("RFC 5227 2.1.1: who probes for the same address at the same time has it as little as we")
+{
+    Link t;
+    t.run(base::millis(100));
+    REQUIRE(t.client().phase == DhcpPhase::probing);
+    t.inject(arp_frame(base::MacAddr::broadcast(), {wire::arp_request, mac(77), 0, {}, given}));
+    t.look();
+    CHECK(t.sent.back().m.type == DhcpType::decline);
+}
+
+TEST_CASE("RFC 2131 4.1: without an answer it asks again after 4, 8, 16, 32, 64 seconds, give or take one")
+{
+    Link t;
+    t.alive = false;
+    t.run(base::seconds(260));
+    REQUIRE(t.sent.size() >= 7);
+    std::int64_t expected[] = {4, 8, 16, 32, 64, 64};
+    for (unsigned i = 0; i < 6; ++i) {
+        auto gap = (t.sent[i + 1].at - t.sent[i].at).count() / 1000;
+        CHECK(gap >= (expected[i] - 1) * 1000 - 100);
+        CHECK(gap <= (expected[i] + 1) * 1000 + 200);
+        CHECK(t.sent[i + 1].m.xid == t.sent[i].m.xid);
+    }
+    CHECK(t.sent[3].m.seconds >= 25);
+    t.alive = true;
+    t.run(base::seconds(70));
+    CHECK(t.bound());
+}
+
+TEST_CASE("an offer whose server falls silent is asked for four times, then it begins anew")
+{
+    Link t;
+    t.alive = false;
+    t.run(base::seconds(1));
+    REQUIRE(t.sent.size() == 1);
+    t.reply(t.sent[0].m, DhcpType::offer);
+    t.run(base::seconds(70));
+    std::vector<DhcpType> types;
+    for (const Sent& s : t.sent) {
+        types.push_back(s.m.type);
+    }
+    types.resize(6);
+    CHECK(types == std::vector<DhcpType>{DhcpType::discover, DhcpType::request, DhcpType::request, DhcpType::request,
+                       DhcpType::request, DhcpType::discover});
+}
+
+TEST_CASE("RFC 2131 4.4.5: at T1 the lease is renewed from its server by unicast")
+{
+    Link t;
+    REQUIRE(t.bound());
+    t.offer.routers = {{server + 5}, 1}; // it changes its mind about the router
+    t.run(base::seconds(1790));
+    CHECK(t.sent.size() == 2);
+    t.run(base::seconds(20));
+    REQUIRE(t.sent.size() == 3);
+    const Sent& renew = t.sent[2];
+    CHECK((renew.m.type == DhcpType::request && renew.m.client == given && renew.m.requested == 0));
+    CHECK((renew.m.server == 0 && !renew.m.broadcast));
+    CHECK((renew.source == given && renew.destination == server && renew.to == mac(server_mac)));
+    CHECK(t.client().phase == DhcpPhase::bound);
+    CHECK(t.h.counted(&StackCounters::dhcp_renewals) == 1);
+    CHECK(t.route("192.0.2.1", 2).next_hop == base::IpAddr::v4(server + 5));
+    CHECK(t.h.domain(1).ipv4->routes.size() == 2);
+    t.run(base::seconds(3000));
+    CHECK(t.cpus_with(given) == 3);
+}
+
+TEST_CASE("RFC 2131 4.4.5: past T2 any server is asked by broadcast; when the lease ends the address goes at once")
+{
+    Link t;
+    REQUIRE(t.bound());
+    t.alive = false;
+    t.run(base::seconds(3600 - 4));
+    std::size_t unicast = 0;
+    std::size_t broadcast = 0;
+    for (const Sent& s : t.sent) {
+        unicast += s.m.client == given && s.destination == server ? 1 : 0;
+        broadcast += s.m.client == given && s.destination == limited ? 1 : 0;
+    }
+    CHECK(unicast >= 4); // half of what is left each time, at least a minute
+    CHECK(unicast <= 6);
+    CHECK(broadcast >= 2);
+    CHECK(t.cpus_with(given) == 3);
+    t.run(base::seconds(3));
+    CHECK(t.cpus_with(given) == 0);
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        CHECK(t.h.domain(cpu).ipv4->routes.empty());
+    }
+    CHECK(t.h.counted(&StackCounters::dhcp_expired) == 1);
+    CHECK(t.sent.back().m.type == DhcpType::discover);
+    t.alive = true;
+    t.run(base::seconds(10));
+    CHECK(t.bound());
+}
+
+TEST_CASE("RFC 2131 4.4.5: a refusal takes the address away, and it begins anew")
+{
+    Link t;
+    REQUIRE(t.bound());
+    t.refuses = true;
+    t.address = given + 3;
+    t.run(base::seconds(1798));
+    CHECK(t.cpus_with(given) == 0);
+    CHECK(t.h.counted(&StackCounters::dhcp_refused) >= 1);
+    t.refuses = false;
+    t.run(base::seconds(10));
+    CHECK(t.cpus_with(given + 3) == 3);
+}
+
+TEST_CASE("T1 and T2 are the server's where they are in order; a lease without end is not renewed")
+{
+    Link t;
+    t.offer.renew_s = 100;
+    t.offer.rebind_s = 200;
+    REQUIRE(t.bound());
+    CHECK(t.client().lease.renew_at - t.client().asked_at == base::seconds(100));
+    CHECK(t.client().lease.rebind_at - t.client().asked_at == base::seconds(200));
+    Link wrong;
+    wrong.offer.renew_s = 4000;
+    wrong.offer.rebind_s = 3600;
+    REQUIRE(wrong.bound());
+    CHECK(wrong.client().lease.renew_at - wrong.client().asked_at == base::seconds(1800));
+    CHECK(wrong.client().lease.rebind_at - wrong.client().asked_at == base::seconds(3150));
+    Link forever;
+    forever.offer.lease_s = wire::dhcp_forever;
+    REQUIRE(forever.bound());
+    CHECK(forever.client().lease.ends_at == base::never);
+}
+
+TEST_CASE("what no lease can be is not taken: foreign, early, forged, unusable")
+{
+    Link t;
+    t.alive = false;
+    t.run(base::seconds(1));
+    DhcpMessage ask = t.sent.at(0).m;
+    auto offered = [&](const std::function<void(DhcpMessage&)>& f) {
+        DhcpMessage m = t.offer;
+        m.from_server = true;
+        m.type = DhcpType::offer;
+        m.xid = ask.xid;
+        m.mac = ask.mac;
+        m.yours = given;
+        m.server = server;
+        f(m);
+        t.deliver(m);
+        t.look();
+    };
+    offered([](DhcpMessage& m) { ++m.xid; });
+    offered([](DhcpMessage& m) { m.mac = mac(3); });
+    offered([](DhcpMessage& m) { m.from_server = false; });
+    offered([](DhcpMessage& m) { m.type = DhcpType::ack; });
+    offered([](DhcpMessage& m) { m.type = DhcpType::nak; });
+    offered([](DhcpMessage& m) { m.lease_s = 0; });
+    offered([](DhcpMessage& m) { m.server = 0; });
+    for (std::uint32_t a : {0U, 0x7f000001U, 0xe0000001U, limited, 0x0a050000U, 0x0a05ffffU}) {
+        offered([&](DhcpMessage& m) { m.yours = a; });
+    }
+    CHECK(t.h.counted(&StackCounters::dhcp_in_ignored) == 13);
+    CHECK(t.client().phase == DhcpPhase::selecting);
+    t.deliver(Bytes(300, 0x41));
+    t.deliver(Bytes(20));
+    CHECK(t.h.counted(&StackCounters::dhcp_in_malformed) == 2);
+    offered([](DhcpMessage&) {});
+    REQUIRE(t.client().phase == DhcpPhase::requesting);
+    offered([](DhcpMessage& m) { m.type = DhcpType::ack, m.server = server + 1; });
+    offered([](DhcpMessage& m) { m.type = DhcpType::ack, m.yours = given + 1; });
+    offered([](DhcpMessage& m) { m.type = DhcpType::nak, m.server = server + 1; });
+    CHECK(t.client().phase == DhcpPhase::requesting);
+    offered([](DhcpMessage& m) { m.type = DhcpType::ack; });
+    CHECK(t.bound());
+}
+
+TEST_CASE("parameters that make no sense are passed over: MTU, mask, routers, broadcast")
+{
+    Link t;
+    t.offer.mtu = 100;
+    t.offer.mask = 0xff00ff00;
+    t.offer.routers = {{0x0b000001, given, server, server}, 4};
+    t.offer.broadcast_address = 0x0b0000ff;
+    REQUIRE(t.bound());
+    const protocols::DhcpLease& l = t.client().lease;
+    CHECK(l.own.mtu == 0);
+    CHECK(l.own.length == 8); // the class of 10.0.0.0
+    CHECK(l.own.broadcast == 0x0affffff);
+    CHECK(l.routes.size() == 1);
+    Link good;
+    good.offer.mtu = 1400;
+    good.offer.broadcast_address = 0x0a050000;
+    REQUIRE(good.bound());
+    CHECK(good.route("192.0.2.1", 1).mtu == 1400);
+    CHECK(good.client().lease.own.broadcast == 0x0a050000);
+}
+
+TEST_CASE("a clean end gives the lease back")
+{
+    Link t;
+    REQUIRE(t.bound());
+    t.inject(arp_frame(mac(1), {wire::arp_request, mac(server_mac), server, {}, given}));
+    t.h.on(t.owner(), [&](protocols::Domain& d) { protocols::dhcp_release(d, *t.h.eth); });
+    t.world.settle();
+    t.look();
+    Sent release = t.sent.back();
+    CHECK((release.m.type == DhcpType::release && release.m.client == given && release.m.server == server));
+    CHECK((release.source == given && release.destination == server && release.to == mac(server_mac)));
+    CHECK(t.cpus_with(given) == 0);
+    std::size_t before = t.sent.size();
+    t.run(base::seconds(4000));
+    CHECK(t.sent.size() == before);
+}
+
+TEST_CASE("a CPU that could not be told of the lease hears of it soon")
+{
+    Link t;
+    t.run(base::seconds(1));
+    REQUIRE(t.client().phase == DhcpPhase::probing);
+    std::vector<netmsg::Packet*> all;
+    t.h.on(t.owner(), [&](protocols::Domain& d) {
+        while (netmsg::Packet* p = d.stack.pool().allocate()) {
+            all.push_back(p);
+        }
+    });
+    t.run(base::millis(1500));
+    CHECK(t.cpus_with(given) == 1);
+    t.h.on(t.owner(), [&](protocols::Domain&) {
+        for (netmsg::Packet* p : all) {
+            p->free();
+        }
+    });
+    t.run(base::millis(500));
+    CHECK(t.cpus_with(given) == 3);
+    CHECK(t.route("192.0.2.1", 0).next_hop == base::IpAddr::v4(server));
+    CHECK(t.route("192.0.2.1", 2).next_hop == base::IpAddr::v4(server));
+}
+
+TEST_CASE("sockets hear nothing of the client's port where it runs")
+{
+    Link t;
+    REQUIRE(t.bound());
+    TestSocket s(t.world, t.h, sockbuf::SlotKind::datagram);
+    REQUIRE(s.bind({base::IpAddr::any_v4(), wire::dhcp_client_port}) == Error::none);
+    t.deliver(Bytes(300));
+    Bytes got;
+    CHECK(!s.receive(got));
+    CHECK(t.h.counted(&StackCounters::dhcp_in_malformed) == 1);
+}
+
+TEST_CASE("RFC 2131 2, RFC 2132: a message is laid out as drawn and parses back")
+{
+    DhcpMessage m;
+    m.type = DhcpType::request;
+    m.xid = 0x01020304;
+    m.seconds = 0x0506;
+    m.broadcast = true;
+    m.client = 0x0a000005;
+    m.mac = mac(1);
+    m.requested = 0x0a000006;
+    m.server = 0x0a000001;
+    m.asks = true;
+    Bytes b(wire::dhcp_emit_max, 0xee);
+    b.resize(wire::emit_dhcp(b.data(), m));
+    CHECK(b.size() == 300);
+    CHECK(slice(b, 0, 16) == Bytes{1, 1, 6, 0, 1, 2, 3, 4, 5, 6, 0x80, 0, 10, 0, 0, 5});
+    CHECK(slice(b, 28, 6) == Bytes{2, 0, 0, 0, 0, 1});
+    CHECK(slice(b, 236, 4) == Bytes{0x63, 0x82, 0x53, 0x63});
+    CHECK(slice(b, 240, 40) == Bytes{53, 1, 3, 61, 7, 1, 2, 0, 0, 0, 0, 1, 50, 4, 10, 0, 0, 6, 54, 4, 10, 0, 0, 1, 57,
+                                   2, 2, 0x40, 55, 9, 1, 3, 6, 26, 28, 51, 54, 58, 59, 255});
+    auto back = wire::parse_dhcp(b.data(), 300);
+    REQUIRE(back.has_value());
+    CHECK((back->xid == m.xid && back->requested == m.requested && back->server == m.server && back->broadcast));
+}
+
+TEST_CASE("RFC 2132: an option of a length that its kind cannot have, or beyond the end, condemns the message")
+{
+    Bytes type{53, 1, 5};
+    auto with = [&](const Bytes& option) {
+        Bytes b = type;
+        b.insert(b.end(), option.begin(), option.end());
+        b.push_back(255);
+        return parse_options(b);
+    };
+    CHECK(parse_options(type).has_value());   // without an end
+    CHECK(!parse_options({255}).has_value()); // of no type
+    for (unsigned char numbers : Bytes{1, 28, 50, 51, 54, 58, 59}) {
+        CHECK(with({numbers, 4, 1, 2, 3, 4}).has_value());
+        CHECK(!with({numbers, 3, 1, 2, 3}).has_value());
+        CHECK(!with({numbers, 5, 1, 2, 3, 4, 5}).has_value());
+        CHECK(!with({numbers, 0}).has_value());
+    }
+    for (unsigned char list : Bytes{3, 6}) {
+        CHECK(!with({list, 0}).has_value());
+        CHECK(!with({list, 6, 1, 2, 3, 4, 5, 6}).has_value());
+    }
+    CHECK(!with({26, 1, 5}).has_value());
+    CHECK(!with({53, 1, 0}).has_value());
+    CHECK(!with({53, 1, 9}).has_value());
+    CHECK(!with({53, 2, 1, 1}).has_value());
+    CHECK(!with({52, 1, 4}).has_value());
+    CHECK(with({200, 3, 9, 9, 9}).has_value()); // unknown
+    CHECK(!parse_options({53, 1, 5, 3}).has_value());
+    CHECK(!parse_options({53, 1, 5, 200, 2, 1}).has_value());
+    Bytes many{53, 1, 5, 3, 24};
+    many.resize(5 + 24, 7);
+    REQUIRE(parse_options(many).has_value());
+    CHECK(parse_options(many)->routers.count == wire::dhcp_addresses_max);
+}
+
+TEST_CASE("RFC 2132 9.3: options overflow into the fields for file and server name, where the message says so")
+{
+    Bytes file{51, 4, 0, 0, 0, 9, 255};
+    Bytes name{1, 4, 255, 255, 255, 0, 255};
+    auto m = parse_options({52, 1, 3, 53, 1, 5, 255}, file, name);
+    REQUIRE(m.has_value());
+    CHECK((m->lease_s == 9 && m->mask == 0xffffff00));
+    CHECK(parse_options({52, 1, 1, 53, 1, 5, 255}, file, name)->mask == 0);
+    CHECK(parse_options({53, 1, 5, 255}, file, name)->lease_s == 0);
+    CHECK(!parse_options({52, 1, 1, 53, 1, 5, 255}, {51, 200}).has_value());
+}
