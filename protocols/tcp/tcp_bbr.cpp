@@ -97,7 +97,7 @@ void Bbr::take_round(const RateSample& s)
     }
 }
 
-// 4.5.2, 4.5.10.3: the largest bandwidth of two probing cycles; what came of the last round.
+// 5.5.2, 5.5.10.3: the largest bandwidth of two probing cycles; what came of the last round.
 void Bbr::take_signals(const RateSample& s)
 {
     bw_latest_ = std::max(bw_latest_, s.rate());
@@ -118,7 +118,7 @@ void Bbr::take_signals(const RateSample& s)
     }
 }
 
-// 4.5.10.3: a round with losses, though nothing was probed for: less, for now.
+// 5.5.10.3: a round with losses, though nothing was probed for: less, for now.
 void Bbr::lower_bounds()
 {
     if (bw_lo_ == UINT64_MAX) {
@@ -137,7 +137,7 @@ void Bbr::reset_lower_bounds()
     inflight_lo_ = none;
 }
 
-// 4.5.9: how much more was acknowledged at once than the bandwidth explains.
+// 5.5.9: how much more was acknowledged at once than the bandwidth explains.
 void Bbr::take_aggregation(std::uint32_t acked)
 {
     std::uint64_t expected = bw_ * (now_us_ - extra_since_us_) / 1'000'000;
@@ -198,7 +198,7 @@ void Bbr::look_for_loss_in_startup(const RateSample& s)
 
 // ---- round trip -----------------------------------------------------------------------------------------------------
 
-// 4.5.7
+// 5.5.7
 void Bbr::take_min_rtt(std::uint32_t rtt_us)
 {
     probe_rtt_due_ = since(now_us_, probe_rtt_min_at_us_) > static_cast<std::int32_t>(probe_rtt_interval_us);
@@ -364,7 +364,7 @@ void Bbr::lost(std::uint32_t octets, std::uint32_t sent_us)
     if (!probing_ || !s.known || !too_high(s)) {
         return;
     }
-    // 4.5.10.2: how much was in flight when the share of losses went over the threshold
+    // 5.5.10.2: how much was in flight when the share of losses went over the threshold
     std::uint32_t before = s.tx_in_flight - std::min(s.tx_in_flight, octets);
     std::uint32_t lost_before = s.lost - std::min(s.lost, octets);
     double prefix = (loss_thresh * before - lost_before) / (1.0 - loss_thresh);

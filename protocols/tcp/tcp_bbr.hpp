@@ -1,8 +1,8 @@
 // BBR version 3 (draft-ietf-ccwg-bbr): a model of the path, its bandwidth and its shortest round trip, from which
 // window and pacing rate follow; losses bound what it dares. Pure: no clock, no Tcb; fed with what was sent, delivered
 // and lost. Octets, octets per second, microseconds modulo 2^32. tcp_bbr.cpp is the model and the window,
-// tcp_bbr_probe.cpp the cycle in which bandwidth is looked for. Section numbers are the draft's. Owner: that of its
-// Tcb.
+// tcp_bbr_probe.cpp the cycle in which bandwidth is looked for. Section numbers are those of its version 05. Owner:
+// that of its Tcb.
 #pragma once
 
 #include <cstdint>

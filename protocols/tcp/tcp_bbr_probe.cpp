@@ -1,5 +1,5 @@
 // See tcp_bbr.hpp: ProbeBW (4.3.3), the cycle of down, cruise, refill and up, and how losses in it bound what may be in
-// flight (4.5.10).
+// flight (5.5.10).
 #include <algorithm>
 
 #include "protocols/tcp/tcp_bbr.hpp"
@@ -9,7 +9,7 @@ namespace protocols::tcp {
 namespace {
 
 constexpr double beta = 0.7;
-constexpr std::uint32_t wait_base_us = 2'000'000; // 4.3.3.5.3: two to three seconds between probes
+constexpr std::uint32_t wait_base_us = 2'000'000; // 5.3.3.5.3: two to three seconds between probes
 constexpr std::uint32_t wait_random_us = 1'000'000;
 constexpr std::uint32_t reno_rounds_max = 63; // or as often as Reno would lose, at a moderate window
 constexpr unsigned up_rounds_max = 30;
@@ -57,7 +57,7 @@ void Bbr::start_up(const RateSample& s)
     raise_slope();
 }
 
-// 4.3.3.5.1: exponentially more in each round of the probe.
+// 5.3.3.5.1: exponentially more in each round of the probe.
 void Bbr::raise_slope()
 {
     std::uint32_t segments = 1U << up_rounds_;
@@ -81,7 +81,7 @@ void Bbr::grow_inflight_hi(const BbrAck& a)
     }
 }
 
-// 4.5.10.1
+// 5.5.10.1
 void Bbr::adapt_long_term(const RateSample& s, const BbrAck& a)
 {
     if (ack_phase_ == AckPhase::starting && round_started_) {

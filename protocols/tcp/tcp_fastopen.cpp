@@ -114,7 +114,7 @@ void fastopen_ended(Tcb& t)
     t.fast_passive = false;
 }
 
-// RFC 7413 4.2.1: text goes with a SYN to a server whose cookie we have, unless it failed lately.
+// RFC 7413 4.2.2: text goes with a SYN to a server whose cookie we have, unless it failed lately.
 bool may_open_fast(Domain& d, const Socket& so, const base::IpAddr& peer)
 {
     const FastOpenPeer* p = d.tcp->fastopen.find(peer, d.now());

@@ -45,7 +45,7 @@ void finish_open(Tcb& t, Segment& s)
     if (t.fast_active) {
         fastopen_answered(t, s, text);
     }
-    t.snd.una = t.snd.nxt = s.ack(); // RFC 7413 4.2.1: what was not taken goes once more, as new
+    t.snd.una = t.snd.nxt = s.ack(); // RFC 7413 4.2.2: what was not taken goes once more, as new
     t.snd.una_offset += 1 + text;    // the SYN has no offset
     t.bytes_acked += text;
     t.state.apply(Event::got_syn_ack);

@@ -104,7 +104,7 @@ void plpmtu_acked(Tcb& t)
     set_mss(t);
 }
 
-// RFC 4821 7.6.1: the loss of the probe alone lowers the search, not cwnd. What it carried goes again in segments that
+// RFC 4821 7.6.2: the loss of the probe alone lowers the search, not cwnd. What it carried goes again in segments that
 // pass. True: that is all that was lost.
 bool plpmtu_lost(Tcb& t)
 {

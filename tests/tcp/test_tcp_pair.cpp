@@ -10,6 +10,7 @@
 #include <cstring>
 #include <map>
 
+#include "protocols/tcp/tcp_var.hpp"
 #include "tests/tcp/pair.hpp"
 
 using namespace tcp_test;
@@ -235,4 +236,33 @@ TEST_CASE("256 MiB each way at 2 % loss, reordering and duplication", "[.slow]")
     o.cpus = 2;
     o.ring_shift = 20;
     bulk_both_ways(o, 256U << 20);
+}
+
+// What tcp_idle.cpp does with a connection that wakes: it remembers its MSS alone.
+TEST_CASE("RFC 4821: a connection that slept searches on from the segments that it used")
+{
+    PairOptions o;
+    o.stack.mtu_probing = protocols::MtuProbing::always;
+    Pair p(o);
+    auto [client, server] = p.connected(5001);
+    protocols::Tcb& t = *client->so.tcb;
+    std::uint32_t full = t.plpmtu.high;
+    std::uint32_t headers = full - (t.agreed.peer_mss != 0 ? t.agreed.peer_mss : 0U);
+    t.mss = 1200;
+    t.plpmtu = {};
+    protocols::tcp::plpmtu_resume(t);
+    CHECK(t.plpmtu.low == 1200 + protocols::tcp::timestamp_bytes + headers);
+    CHECK(t.plpmtu.high == full);
+    t.mss = full - headers - protocols::tcp::timestamp_bytes; // all that the path may have
+    t.plpmtu = {};
+    protocols::tcp::plpmtu_resume(t);
+    CHECK_FALSE(t.plpmtu.on());
+    p.close_all();
+
+    Pair without({});
+    auto [other, listener] = without.connected(5001);
+    other->so.tcb->mss = 1200;
+    protocols::tcp::plpmtu_resume(*other->so.tcb);
+    CHECK_FALSE(other->so.tcb->plpmtu.on());
+    without.close_all();
 }
