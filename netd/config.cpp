@@ -297,7 +297,7 @@ TcpConfig parse_tcp(Section s)
         }
         t.congestion = static_cast<std::uint8_t>(index);
     }
-    t.ecn = static_cast<protocols::Ecn>(s.number("ecn", 0, 2, static_cast<std::uint64_t>(t.ecn)));
+    t.ecn = static_cast<protocols::Ecn>(s.number("ecn", 0, 5, static_cast<std::uint64_t>(t.ecn)));
     if (const toml::node* node = s.find("fastopen")) {
         using namespace protocols::tcp;
         t.fastopen = static_cast<unsigned>(s.number_of(*node, "fastopen", 0, fastopen_bits));

@@ -46,8 +46,9 @@ struct RouteEntry {
 // Longest prefix first; among equals the earlier one stays first.
 void insert_route(std::vector<RouteEntry>& routes, const RouteEntry& entry);
 
-// RFC 3168, as net.ipv4.tcp_ecn of Linux: never, always asked for, accepted where the peer asks.
-enum class Ecn : std::uint8_t { off, on, accept };
+// As net.ipv4.tcp_ecn of Linux: never; asked for, or accepted where the peer asks (RFC 3168); with accurate feedback
+// (RFC 9768), which is accepted and asked for, or accepted while we ask for the classic one, or for none.
+enum class Ecn : std::uint8_t { off, on, accept, accurate, accept_accurate_ask_classic, accept_accurate };
 
 // RFC 4821, as net.ipv4.tcp_mtu_probing of Linux: never, once large segments seem to vanish, always.
 enum class MtuProbing : std::uint8_t { off, black_hole, always };

@@ -27,6 +27,7 @@ struct SynEntry : FlowNode, lwkt::Timer {
     Seq iss;                       // c
     Seq irs;                       // c
     Negotiated agreed;             // c
+    EcnHandshake ecn;              // o
     std::uint32_t ts_offset = 0;   // c
     std::uint32_t ts_recent = 0;   // c
     std::uint32_t peer_window = 0; // c: unscaled, from the SYN

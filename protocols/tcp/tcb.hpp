@@ -12,6 +12,7 @@
 #include "lwkt/timer_wheel.hpp"
 #include "protocols/socket/socket.hpp"
 #include "protocols/stack.hpp"
+#include "protocols/tcp/accecn.hpp"
 #include "protocols/tcp/flow_table.hpp"
 #include "protocols/tcp/pacer.hpp"
 #include "protocols/tcp/plpmtu.hpp"
@@ -51,7 +52,7 @@ struct Negotiated {
     bool scale = false;
     bool sack = false;
     bool timestamps = false;
-    bool ecn = false;
+    EcnMode ecn = EcnMode::none;
 };
 
 struct EcnState {         // RFC 3168 6.1
@@ -120,11 +121,12 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint32_t mss = tcp::mss_default; // payload of a full segment, options deducted
     std::uint8_t ttl = 64;                // c: kept for when the socket is gone
     std::uint8_t tos = 0;
-    std::uint8_t congestion = 0; // index of the algorithm
-    bool app_closed = false;     // nobody will read any more: text that arrives is answered by RST
-    bool read_shut = false;      // shutdown(SHUT_RD)
-    bool ack_now = false;        // an ACK is due at the roll-up
-    bool ack_soon = false;       // an ACK is due when the delayed-ACK timer fires
+    std::uint8_t congestion = 0;                   // index of the algorithm
+    std::uint16_t predicted_flags = wire::tcp_ack; // of the next segment, PSH aside; 0: of none (decision 0020)
+    bool app_closed = false;                       // nobody will read any more: text that arrives is answered by RST
+    bool read_shut = false;                        // shutdown(SHUT_RD)
+    bool ack_now = false;                          // an ACK is due at the roll-up
+    bool ack_soon = false;                         // an ACK is due when the delayed-ACK timer fires
     bool output_due = false;
     bool push_small = false;    // send a partial segment although Nagle or cork holds it
     bool cwnd_limited = false;  // the last output was stopped by cwnd
@@ -175,6 +177,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     // What few segments look at.
     Listener* listener = nullptr;     // passive, until the handshake is complete
     base::ListLink all_link;          // in TcpState::all
+    tcp::AccEcn accecn;               // with EcnMode::accurate
     tcp::JoinedEnd* joined = nullptr; // c after connect or accept: no segments, see joined_end.hpp
     base::Instant first_retry{};      // when the first of `retries` happened
     std::uint64_t bytes_retransmitted = 0;

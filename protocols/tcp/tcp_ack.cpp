@@ -202,7 +202,8 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     if (Verdict v = ack_in_range(t, s); v != Verdict::next) {
         return v;
     }
-    if (t.state == State::syn_received) {
+    bool completes = t.state == State::syn_received;
+    if (completes) {
         finish_handshake(t, s, a);
     }
     std::uint32_t window_before = t.snd.wnd;
@@ -215,7 +216,12 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     }
     take_sack(t, s, r);
     r.duplicate = is_duplicate(t, s, r);
-    r.ece = t.agreed.ecn && s.has(wire::tcp_ece);
+    if (t.agreed.ecn == EcnMode::accurate) {
+        accecn_feedback(t, s, r, completes);
+    } else if (t.agreed.ecn == EcnMode::classic && s.has(wire::tcp_ece)) {
+        r.ece = true;
+        r.marked = r.acked;
+    }
     if (in_order(t, r)) {
         if (r.advanced) {
             grow_window(t, r);

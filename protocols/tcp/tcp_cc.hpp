@@ -27,7 +27,7 @@ struct CubicState {
 // RFC 8257 3.3
 struct DctcpState {
     std::uint32_t acked = 0;  // in this observation window
-    std::uint32_t marked = 0; // of these, with ECE
+    std::uint32_t marked = 0; // of these, that met congestion
     Seq window_end;
     float alpha = 1; // of the octets, estimated share that was marked
     bool open = false;
@@ -54,7 +54,7 @@ struct AckFacts {
     base::Instant now{};
     bool after_timeout = false; // slow start after a loss: RFC 3465 2.3, L = 1
     bool limited = true;        // cwnd, not the application, bounded what was sent (RFC 9438 5.8, RFC 7661)
-    bool ece = false;           // the ACK carries ECE (DCTCP)
+    std::uint32_t marked = 0;   // octets of these that met congestion (DCTCP)
     std::uint32_t rtt_us = 0;   // measured by this ACK, 0 = not
     Seq ack;
     Seq nxt;

@@ -25,7 +25,7 @@ void observe(CongestionState& c, const AckFacts& ack)
         d.window_end = ack.nxt;
     }
     d.acked += ack.acked;
-    d.marked += ack.ece ? ack.acked : 0;
+    d.marked += std::min(ack.marked, ack.acked);
     if (ack.ack < d.window_end || d.acked == 0) {
         return;
     }

@@ -201,10 +201,10 @@ tcp_info info_of(const Socket& so)
     i.tcpi_retransmits = static_cast<std::uint8_t>(std::min(t->retries, 255U));
     i.tcpi_probes = static_cast<std::uint8_t>(std::min(t->keepalive_probes + t->persist_probes, 255U));
     i.tcpi_backoff = static_cast<std::uint8_t>(t->rtt.shift());
-    i.tcpi_options =
-        static_cast<std::uint8_t>((t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) |
-                                  (t->agreed.sack ? TCPI_OPT_SACK : 0) | (t->agreed.scale ? TCPI_OPT_WSCALE : 0) |
-                                  (t->agreed.ecn ? TCPI_OPT_ECN : 0) | (t->fast_done ? TCPI_OPT_SYN_DATA : 0));
+    i.tcpi_options = static_cast<std::uint8_t>(
+        (t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (t->agreed.sack ? TCPI_OPT_SACK : 0) |
+        (t->agreed.scale ? TCPI_OPT_WSCALE : 0) | (t->agreed.ecn != EcnMode::none ? TCPI_OPT_ECN : 0) |
+        (t->fast_done ? TCPI_OPT_SYN_DATA : 0));
     i.tcpi_snd_wscale = t->agreed.snd_scale & 15;
     i.tcpi_rcv_wscale = t->agreed.rcv_scale & 15;
     i.tcpi_rto = microseconds(t->rtt.rto());

@@ -56,6 +56,7 @@ bool is_plain(const Tcb& t)
 {
     const Socket& so = *t.so;
     return t.state == State::established && t.joined == nullptr && t.bbr == nullptr && t.listener == nullptr &&
+           t.agreed.ecn != EcnMode::accurate && // which counts
            !t.pending_link.linked() && !t.app_closed && !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent &&
            so.snd_end == sockbuf::no_offset && !so.bound_port && !so.app_closed && t.mss <= 0xffff &&
            t.rcv.mss_seen <= 0xffff && t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl &&
@@ -134,7 +135,8 @@ void restore(const IdleConnection& i, Tcb& t)
     t.state.apply(Event::open_passive);
     t.state.apply(Event::got_syn);
     t.state.apply(Event::handshake_acked);
-    t.agreed = {i.peer_mss, i.snd_scale, i.rcv_scale, i.scale, i.sack, i.timestamps, i.ecn};
+    t.agreed = {
+        i.peer_mss, i.snd_scale, i.rcv_scale, i.scale, i.sack, i.timestamps, i.ecn ? EcnMode::classic : EcnMode::none};
     t.snd.una = t.snd.nxt = t.snd.small_end = t.snd.wl2 = i.snd_nxt;
     t.snd.iss = i.snd_nxt - (static_cast<std::uint32_t>(i.snd_offset) + 1);
     t.snd.wnd = i.snd_wnd;
@@ -199,8 +201,9 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
       mss_seen(static_cast<std::uint16_t>(t.rcv.mss_seen)), peer_mss(t.agreed.peer_mss),
       snd_ring_shift(tcp::shift_of(t.so->snd_ring)), rcv_ring_shift(tcp::shift_of(t.so->rcv_ring)),
       snd_scale(t.agreed.snd_scale & 15), rcv_scale(t.agreed.rcv_scale & 15), family(t.so->family),
-      scale(t.agreed.scale), sack(t.agreed.sack), timestamps(t.agreed.timestamps), ecn(t.agreed.ecn),
-      fast_done(t.fast_done), interactive(t.rcv.interactive), quick_acks(t.rcv.quick_acks)
+      scale(t.agreed.scale), sack(t.agreed.sack), timestamps(t.agreed.timestamps),
+      ecn(t.agreed.ecn == tcp::EcnMode::classic), fast_done(t.fast_done), interactive(t.rcv.interactive),
+      quick_acks(t.rcv.quick_acks)
 {
 }
 

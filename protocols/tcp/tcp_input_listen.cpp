@@ -14,13 +14,16 @@ void answer_with_cookie(Domain& d, const Listener& l, const Segment& s, const Ne
     said.rcv_scale = default_rcv_scale;
     said.scale &= n.timestamps; // without a timestamp nothing carries these back
     said.sack &= n.timestamps;
-    said.ecn &= n.timestamps;
+    if (said.ecn == EcnMode::classic && !n.timestamps) {
+        said.ecn = EcnMode::none;
+    }
+    EcnHandshake ecn{.peer_field = static_cast<std::uint8_t>(s.ip->tos & ecn_field)};
     Reply r;
     r.flow = s.flow;
     r.route = &route;
     r.header.seq = cookie.iss;
     r.header.ack = s.seq + 1;
-    r.header.flags = wire::tcp_syn | wire::tcp_ack | (said.ecn ? wire::tcp_ece : 0);
+    r.header.flags = wire::tcp_syn | wire::tcp_ack | ecn_flags_of_syn_ack(said.ecn, ecn, 0);
     r.header.window = first_window(l);
     r.header.options = syn_options(said, mss_to_announce(route, {}), cookie.ts_val, s.header.options.ts_val);
     send_reply(d, r);
@@ -47,9 +50,10 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
         return;
     }
     Negotiated n = negotiate(s.header.options, offer(d, l.options));
-    n.ecn = accepts_ecn(d, l.options, s);
+    n.ecn = ecn_accepted(d, l.options, s);
+    EcnHandshake ecn{.peer_field = static_cast<std::uint8_t>(s.ip->tos & ecn_field)};
     FastOpenVerdict fast = judge_fastopen(d, l, s);
-    Opening o{&l, initial_sequence(state, s.flow, d.now()), s.seq, n, timestamp_offset(state, s.flow),
+    Opening o{&l, initial_sequence(state, s.flow, d.now()), s.seq, n, ecn, timestamp_offset(state, s.flow),
         s.header.options.ts_val, route};
     if (fast.take && open_fast(d, s, o, fast.give_cookie)) {
         return;
@@ -71,6 +75,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
         }
     }
     e->agreed = n;
+    e->ecn = ecn;
     e->route = route;
     e->irs = s.seq;
     e->iss = o.iss;

@@ -44,7 +44,7 @@ void trim_front(Tcb& t, Segment& s)
     if (s.has(wire::tcp_syn)) { // a SYN of the past; what it carries is not
         s.seq += 1;
         --old;
-        s.header.flags = static_cast<std::uint8_t>(s.header.flags & ~wire::tcp_syn);
+        s.header.flags = static_cast<std::uint16_t>(s.header.flags & ~wire::tcp_syn);
     }
     std::uint32_t cut = std::min(old, s.len);
     if (cut != 0) {
@@ -78,6 +78,10 @@ void trim_back(Segment& s, Seq edge)
 Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
 {
     if (answers_crossed_syn(t, s)) {
+        if (t.agreed.ecn == EcnMode::accurate && ecn_answered(EcnMode::accurate, s) == EcnMode::classic) {
+            a.error = base::Error::connection_reset; // RFC 9768 3.1.5
+            return Verdict::abort;
+        }
         trim_front(t, s);
         a.ack_now = true;
     }
@@ -90,7 +94,15 @@ Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
     }
     if (old || beyond) {
         if (t.fast_passive && s.has(wire::tcp_syn) && s.seq == t.rcv.irs && !s.has(wire::tcp_ack)) {
+            EcnMode asked = ecn_accepted(t.domain, t.so->options, s);
+            if (!ecn_syn_again(t.agreed.ecn, t.accecn.handshake, asked, s)) {
+                a.error = base::Error::connection_reset;
+                return Verdict::abort;
+            }
             send_syn(t); // our SYN-ACK was lost
+            return Verdict::drop;
+        }
+        if (t.agreed.ecn == EcnMode::accurate && accecn_syn_ack_again(t, s)) {
             return Verdict::drop;
         }
         count(t.domain.tcp->counters.out_of_window);
@@ -212,9 +224,18 @@ Verdict check_fin(Tcb& t, Segment& s, Actions& a)
 
 namespace {
 
+// The segment is acceptable (RFC 9768 1.3), so its mark counts.
+Verdict count_marks(Tcb& t, Segment& s, Actions& a)
+{
+    if (t.agreed.ecn == EcnMode::accurate) {
+        accecn_received(t, s, a);
+    }
+    return Verdict::next;
+}
+
 using Step = Verdict (*)(Tcb&, Segment&, Actions&);
-constexpr Step steps[] = {
-    check_paws, check_sequence, check_reset, check_security, check_syn, check_ack, check_urgent, take_text, check_fin};
+constexpr Step steps[] = {check_paws, check_sequence, check_reset, check_security, check_syn, check_ack, count_marks,
+    check_urgent, take_text, check_fin};
 
 void challenge(Tcb& t)
 {
@@ -245,6 +266,17 @@ void publish(Tcb& t, const Actions& a)
     }
 }
 
+void acknowledge(Tcb& t, const Actions& a)
+{
+    if (a.ack_now) {
+        if (a.ack_full) {
+            send_ack(t);
+        } else {
+            ack_now(t);
+        }
+    }
+}
+
 } // namespace
 
 void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
@@ -271,11 +303,7 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
     case Verdict::drop:
         break;
     }
-    if (a.sacks_full) {
-        send_ack(t);
-    } else if (a.ack_now) {
-        ack_now(t);
-    }
+    acknowledge(t, a);
     if (a.output) {
         output_soon(t);
     }
@@ -294,15 +322,16 @@ namespace {
 bool expected(const Tcb& t, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
-    std::uint8_t flags = static_cast<std::uint8_t>(s.header.flags & ~wire::tcp_psh);
+    auto flags = static_cast<std::uint16_t>(s.header.flags & ~wire::tcp_psh);
     std::uint32_t acked = static_cast<std::uint32_t>(s.ack() - t.snd.una);
-    return t.state == State::established && flags == wire::tcp_ack && // RST, SYN, URG, FIN; ECN of RFC 3168
-           o.has_timestamp == t.agreed.timestamps &&                  // RFC 7323 5.3 R1
-           static_cast<std::int32_t>(o.ts_val - t.ts.recent) >= 0 &&  // (without them both are 0)
-           s.seq == t.rcv.nxt && s.len <= t.window_open() &&          // first step; trimming
-           acked <= t.flight() && o.sack_count == 0 && calm(t) &&     // fifth: recovery
-           (acked != 0 || s.len != 0 || t.flight() == 0) &&           // no duplicate ACK
-           !t.rcv.fin_known && !t.app_closed;                         // seventh, eighth
+    return t.state == State::established && flags == t.predicted_flags && // RST, SYN, URG, FIN; marks
+           o.has_timestamp == t.agreed.timestamps &&                      // RFC 7323 5.3 R1
+           static_cast<std::int32_t>(o.ts_val - t.ts.recent) >= 0 &&      // (without them both are 0)
+           s.seq == t.rcv.nxt && s.len <= t.window_open() &&              // first step; trimming
+           acked <= t.flight() && o.sack_count == 0 && calm(t) &&         // fifth: recovery
+           (acked != 0 || s.len != 0 || t.flight() == 0) &&               // no duplicate ACK
+           !t.rcv.fin_known && !t.app_closed &&                           // seventh, eighth
+           (t.agreed.ecn != EcnMode::accurate || accecn_expected(t, s, acked));
 }
 
 // What the steps do with such a segment, in their order. tests/tcp/test_tcp_prediction.cpp compares.
@@ -312,11 +341,10 @@ void take_expected(Tcb& t, Segment& s)
     Actions a;
     keep_timestamp(t, s);
     take_expected_ack(t, s, a);
+    count_marks(t, s, a);
     take_text(t, s, a); // Verdict::next: what would say otherwise is excluded above
     publish(t, a);
-    if (a.ack_now) {
-        ack_now(t);
-    }
+    acknowledge(t, a);
     if (a.output) {
         output_soon(t);
     }
@@ -329,7 +357,9 @@ void segment_in_connection(Tcb& t, Segment& s)
     t.last_received = t.domain.now();
     t.unanswered = 0;
     t.keepalive_probes = 0; // its timer finds last_received moved when it fires
-    take_mark(t, s);
+    if (t.agreed.ecn == EcnMode::classic) {
+        take_mark(t, s);
+    }
     if (expected(t, s) && t.domain.stack.options().tcp_prediction) {
         return take_expected(t, s);
     }

@@ -14,8 +14,9 @@ void take_options(Tcb& t, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
     t.agreed = negotiate(o, t.agreed);
-    t.agreed.ecn = asks_for_ecn(t.domain, t.so->options) && s.has(wire::tcp_ack) && s.has(wire::tcp_ece) &&
-                   !s.has(wire::tcp_cwr); // RFC 3168 6.1.1
+    t.agreed.ecn = s.has(wire::tcp_ack) ? ecn_answered(ecn_asked(t.domain, t.so->options), s)
+                                        : ecn_accepted(t.domain, t.so->options, s); // RFC 9768 3.1.2: as a listener
+    accecn_start(t, {.peer_field = static_cast<std::uint8_t>(s.ip->tos & ecn_field)});
     t.board.use_sack = t.agreed.sack;
     if (t.agreed.timestamps) {
         t.ts.recent = o.ts_val;
@@ -56,10 +57,14 @@ void finish_open(Tcb& t, Segment& s)
     }
     clear_deadline(t, Deadline::retransmit);
     connection_opened(t);
+    bool answered = t.agreed.ecn == EcnMode::accurate;
+    if (answered) {
+        accecn_syn_ack(t, s);
+    }
     // What follows the SYN in the same segment (RFC 9293: continue at the sixth step).
     s.seq += 1;
     Actions a;
-    a.ack_now = true;
+    a.ack_now = !answered || s.len != 0 || s.fin;
     a.output = true;
     a.acked = text != 0;
     Verdict v = check_urgent(t, s, a);

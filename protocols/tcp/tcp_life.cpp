@@ -162,6 +162,7 @@ void enter_time_wait(Tcb& t)
     r.ts_recent = t.ts.recent;
     r.ts_offset = t.ts.offset;
     r.recent_at = t.ts.recent_at;
+    r.ace_flags = t.agreed.ecn == EcnMode::accurate ? t.accecn.ace_flags() : std::uint16_t{0};
     r.ttl = t.ttl;
     kill(t, base::Error::none);
     time_wait_insert(d, r);

@@ -41,7 +41,9 @@ std::uint32_t super_bytes(const Tcb& t)
 {
     std::uint32_t most = std::min(t.route.interface->netif->info().tso_max_bytes, 65535U);
     std::uint32_t headers = ip_header_bytes(t.flow.peer.addr) + wire::tcp_header_max_bytes;
-    if (in_urgent_mode(t)) { // a device would copy one pointer into every segment
+    // A device would copy one urgent pointer into every segment; and clear CWR in all but the first, as the classic
+    // feedback wants it (RFC 9768 3.3.4).
+    if (in_urgent_mode(t) || (t.agreed.ecn == EcnMode::accurate && (t.accecn.ace_flags() & wire::tcp_cwr) != 0)) {
         return t.mss;
     }
     if (std::uint64_t rate = pacing_rate(t); rate != 0) {

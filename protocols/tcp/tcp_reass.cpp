@@ -69,7 +69,7 @@ void queue_text(Tcb& t, const Segment& s, Actions& a)
     }
     t.rcv.text_end_late = s.text_end();
     unsigned blocks = t.rcv.sack_news + (t.duplicate.start != t.duplicate.end ? 1U : 0U);
-    a.sacks_full = t.agreed.sack && blocks >= sack_blocks_an_ack;
+    a.ack_full |= t.agreed.sack && blocks >= sack_blocks_an_ack;
 }
 
 void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a)

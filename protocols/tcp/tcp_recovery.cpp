@@ -228,7 +228,7 @@ void grow_window(Tcb& t, const AckRound& r)
     f.now = t.domain.now();
     f.after_timeout = t.board.phase == Recovery::timeout;
     f.rtt_us = r.d.octets != 0 && !r.d.resent ? std::max(r.d.ack.now_us - r.d.newest_sent_us, 1U) : 0;
-    f.ece = r.ece;
+    f.marked = r.marked;
     f.ack = t.snd.una;
     f.nxt = t.snd.nxt;
     congestion_on_ack(t.algorithm(), t.cc, f);

@@ -23,7 +23,7 @@ struct Segment {
     netmsg::Packet* packet = nullptr;
 
     Seq ack() const { return header.ack; }
-    bool has(std::uint8_t flag) const { return header.has(flag); }
+    bool has(std::uint16_t flag) const { return header.has(flag); }
     // Octets of sequence space (RFC 9293 SEG.LEN).
     std::uint32_t space() const { return len + (fin ? 1U : 0U) + (has(wire::tcp_syn) ? 1U : 0U); }
     Seq text_end() const { return seq + len; }
@@ -41,7 +41,7 @@ enum class Verdict : std::uint8_t {
 
 struct Actions {
     bool ack_now = false;
-    bool sacks_full = false;               // an ACK can say no more than it would now: it goes before the roll-up
+    bool ack_full = false;                 // an ACK can say no more than it would now: it goes before the roll-up
     bool output = false;                   // run output: the window or cwnd moved, or an ACK is due with data
     bool acked = false;                    // snd_acked moved: publish
     bool received = false;                 // rcv_produced moved: publish

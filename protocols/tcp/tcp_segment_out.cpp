@@ -117,7 +117,7 @@ void note_acknowledged(Tcb& t)
     clear_deadline(t, Deadline::delayed_ack);
 }
 
-wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint8_t flags)
+wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint16_t flags)
 {
     wire::TcpHeader h;
     h.source_port = t.flow.local.port;
@@ -177,6 +177,22 @@ void mark_urgent(const Tcb& t, wire::TcpHeader& h)
     }
 }
 
+// RFC 9768 3.2.2.2: always the latest count. The option goes with ACKs, and with text that leaves room for it.
+void add_accurate_ecn(Tcb& t, const SegmentOut& s, bool several, wire::TcpHeader& h)
+{
+    std::uint16_t shaken =
+        static_cast<std::uint16_t>(handshake_ace(t.accecn.handshake.peer_field) << wire::tcp_ace_shift);
+    h.flags |= s.handshake ? shaken : t.accecn.ace_flags();
+    t.accecn.told_cep = t.accecn.r_cep;
+    constexpr std::uint32_t all = wire::tcp_header_max_bytes - wire::tcp_header_min_bytes;
+    std::uint32_t room = all - (t.agreed.timestamps ? timestamp_bytes : 0U);
+    if (s.len == 0) {
+        accecn_add_option(t, true, room, h.options);
+    } else if (s.new_text && !several && s.len < t.mss) {
+        accecn_add_option(t, false, std::min(room, t.mss - s.len), h.options);
+    }
+}
+
 } // namespace
 
 bool send_segment(Tcb& t, const SegmentOut& s)
@@ -190,14 +206,17 @@ bool send_segment(Tcb& t, const SegmentOut& s)
     if (several) {
         h.flags |= wire::tcp_psh; // as Linux: a burst handed down as one need not wait for what follows it
     }
-    if (t.agreed.ecn) {
+    if (t.agreed.ecn == EcnMode::classic) {
         h.flags |= ecn_flags(t, s.new_text && s.len != 0);
     }
-    if (s.len == 0 || t.duplicate.start != t.duplicate.end) {
+    if ((s.len == 0 || t.duplicate.start != t.duplicate.end) && !s.plain) {
         add_sack(t, h.options);
         if (s.len != 0 && s.len + h.options.sack_count * 8U + 4 > t.mss) {
             h.options.sack_count = 0; // a full segment has no room for it; the next pure ACK says it
         }
+    }
+    if (t.agreed.ecn == EcnMode::accurate) {
+        add_accurate_ecn(t, s, several, h);
     }
     netmsg::Packet* p = new_packet(t.domain, h);
     if (p == nullptr) {
@@ -218,9 +237,11 @@ bool send_segment(Tcb& t, const SegmentOut& s)
     return true;
 }
 
-bool send_ack(Tcb& t)
+bool send_ack(Tcb& t, AckForm form)
 {
     SegmentOut s;
+    s.plain = form != AckForm::full;
+    s.handshake = form == AckForm::handshake;
     s.seq = t.snd.nxt;
     Seq edge = t.snd.una + t.snd.wnd;
     // A peer that took window back takes no number beyond it, nor the ACK with it. Less than a unit of its scale is
@@ -268,16 +289,16 @@ void send_syn(Tcb& t)
     bool answer = t.state == State::syn_received;
     wire::TcpHeader h = header_of(t, t.snd.iss, answer ? wire::tcp_syn | wire::tcp_ack : wire::tcp_syn);
     const SocketOptions& o = t.so->options;
-    if (!answer && t.retries == 0 && asks_for_ecn(t.domain, o)) { // RFC 3168 6.1.1.1: not when it got no answer
-        h.flags |= wire::tcp_ece | wire::tcp_cwr;
-    }
-    if (answer && t.agreed.ecn) {
-        h.flags |= wire::tcp_ece;
-    }
+    h.flags |= answer ? ecn_flags_of_syn_ack(t.agreed.ecn, t.accecn.handshake, t.retries)
+                      : ecn_flags_of_syn(ecn_asked(t.domain, o), t.retries);
     h.options = syn_options(
         t.agreed, mss_to_announce(t.route, o), timestamp_now(t.domain.now(), t.ts.offset), answer ? t.ts.recent : 0);
     FastOpenCookie cookie;
     std::uint32_t text = add_fastopen(t, answer, h.options, cookie);
+    t.accecn.handshake.no_option |= t.retries != 0;
+    if (answer && t.agreed.ecn == EcnMode::accurate && !t.accecn.handshake.no_option && h.options.cookie == nullptr) {
+        h.options.accecn = accecn_first_option();
+    }
     if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
         ++t.segments_out;
         if (text != 0) {

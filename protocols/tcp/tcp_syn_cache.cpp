@@ -49,7 +49,7 @@ void send_syn_ack(SynEntry& e)
     r.tos = o.tos;
     r.header.seq = e.iss;
     r.header.ack = e.irs + 1;
-    r.header.flags = wire::tcp_syn | wire::tcp_ack | (e.agreed.ecn ? wire::tcp_ece : 0);
+    r.header.flags = wire::tcp_syn | wire::tcp_ack | ecn_flags_of_syn_ack(e.agreed.ecn, e.ecn, e.retries);
     r.header.window = first_window(e.listener);
     r.header.options =
         syn_options(e.agreed, mss_to_announce(e.route, o), timestamp_now(e.domain.now(), e.ts_offset), e.ts_recent);
@@ -58,6 +58,9 @@ void send_syn_ack(SynEntry& e)
         cookie = cookie_for(e.domain, o, e.flow);
         r.header.options.cookie = cookie.value.data();
         r.header.options.cookie_bytes = cookie.bytes;
+    }
+    if (e.agreed.ecn == EcnMode::accurate && !e.ecn.no_option && !e.give_cookie) { // beside a cookie is no room
+        r.header.options.accecn = accecn_first_option();
     }
     send_reply(e.domain, r);
 }
@@ -69,6 +72,7 @@ void syn_cache_timer(lwkt::Timer& timer)
         syn_cache_remove(e);
         return;
     }
+    e.ecn.no_option = true; // a middlebox may dislike it (RFC 9768 3.2.3.2.2)
     send_syn_ack(e);
     e.domain.wheel.arm(e, e.domain.now() + std::min(rto_initial * (1 << e.retries), rto_max));
 }
@@ -86,7 +90,7 @@ void acknowledge(SynEntry& e)
     r.route = &e.route;
     r.header.seq = e.iss + 1;
     r.header.ack = e.irs + 1;
-    r.header.flags = wire::tcp_ack;
+    r.header.flags = wire::tcp_ack | (e.agreed.ecn == EcnMode::accurate ? AccEcn{}.ace_flags() : 0);
     r.header.window = static_cast<std::uint16_t>(window_unscaled_max >> e.agreed.rcv_scale);
     if (e.agreed.timestamps) {
         r.header.options.has_timestamp = true;
@@ -106,7 +110,7 @@ bool paws_rejects(const SynEntry& e, const Segment& s)
 void promote(SynEntry& e, Segment& s)
 {
     Domain& d = e.domain;
-    Opening o{&e.listener, e.iss, e.irs, e.agreed, e.ts_offset, e.ts_recent, e.route, e.hash};
+    Opening o{&e.listener, e.iss, e.irs, e.agreed, e.ecn, e.ts_offset, e.ts_recent, e.route, e.hash};
     base::Instant sent_at = e.sent_at;
     unsigned retries = e.retries;
     base::FourTuple flow = e.flow;
@@ -150,6 +154,7 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o)
     t->rcv.irs = o.irs;
     t->rcv.nxt = t->ts.last_ack_sent = o.irs + 1;
     t->rcv.adv = t->rcv.nxt + first_window(*o.listener); // as the SYN-ACK says
+    accecn_start(*t, o.ecn);
     t->state.apply(Event::open_passive);
     t->state.apply(Event::got_syn);
     restart_retransmit(*t); // the segment that it is made for may not complete the handshake
@@ -170,6 +175,11 @@ void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
     }
     if (s.has(wire::tcp_syn)) {
         if (s.seq == e.irs && !s.has(wire::tcp_ack)) {
+            if (!ecn_syn_again(e.agreed.ecn, e.ecn, ecn_accepted(d, e.listener.options, s), s)) {
+                send_reset_for(d, s);
+                syn_cache_remove(e);
+                return;
+            }
             send_syn_ack(e); // our SYN-ACK was lost
         } else {
             acknowledge(e); // RFC 5961 4

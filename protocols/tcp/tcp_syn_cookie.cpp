@@ -1,7 +1,7 @@
 // SYN cookies (RFC 4987 3.6; the layout is D. J. Bernstein's with Linux's idea of options in the timestamp): the ISN is
 // a keyed hash of the flow, the peer's ISN and the minute, plus an index into a table of MSS values. Window scale and
-// SACK live in the low bits of our timestamp, so they survive only where the peer uses timestamps. Pure but for the
-// domain's key and clock.
+// SACK live in the low bits of our timestamp, so they survive only where the peer uses timestamps; that the feedback of
+// ECN is the accurate one the ACK itself says (RFC 9768 5.1). Pure but for the domain's key and clock.
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -11,7 +11,7 @@ namespace {
 constexpr std::uint16_t mss_table[8] = {536, 800, 1024, 1300, 1400, 1440, 1460, 8960};
 constexpr std::uint32_t index_bits = 3;
 constexpr std::uint32_t index_mask = (1U << index_bits) - 1;
-constexpr std::uint32_t option_bits = 6; // of the timestamp: scale (4, 15 = none), SACK (1), ECN (1)
+constexpr std::uint32_t option_bits = 6; // of the timestamp: scale (4, 15 = none), SACK (1), classic ECN (1)
 constexpr std::uint32_t option_mask = (1U << option_bits) - 1;
 constexpr std::uint32_t no_scale = 15;
 
@@ -44,7 +44,7 @@ Cookie make_cookie(TcpState& s, const Segment& syn, const Negotiated& n)
     Cookie c;
     c.iss = Seq{mac(s, syn.flow, syn.seq, period(now)) | index};
     std::uint32_t options = (n.scale ? std::min<std::uint32_t>(n.snd_scale, wire::tcp_scale_max) : no_scale) |
-                            (n.sack ? 16U : 0U) | (n.ecn ? 32U : 0U);
+                            (n.sack ? 16U : 0U) | (n.ecn == EcnMode::classic ? 32U : 0U);
     std::uint32_t ticks = timestamp_now(now, 0);
     std::uint32_t marked = (ticks & ~option_mask) | options;
     if (marked > ticks) { // never ahead of our clock
@@ -73,10 +73,13 @@ bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n)
         std::uint32_t options = (o.ts_ecr - timestamp_offset(s, ack.flow)) & option_mask;
         n.timestamps = true;
         n.sack = (options & 16U) != 0;
-        n.ecn = (options & 32U) != 0;
+        n.ecn = (options & 32U) != 0 ? EcnMode::classic : EcnMode::none;
         n.scale = (options & 15U) != no_scale;
         n.snd_scale = n.scale ? static_cast<std::uint8_t>(options & 15U) : 0;
         n.rcv_scale = n.scale ? default_rcv_scale : 0;
+    }
+    if (accepts_accurate_ecn(s.domain) && ack.header.ace() >= ace_not_ect) { // RFC 9768 5.1
+        n.ecn = EcnMode::accurate;
     }
     count(s.counters.cookies_valid);
     return true;

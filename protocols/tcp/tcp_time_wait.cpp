@@ -82,7 +82,7 @@ void acknowledge(Domain& d, const TimeWaitRecord& r)
     reply.ttl = r.ttl;
     reply.header.seq = r.snd_nxt;
     reply.header.ack = r.rcv_nxt;
-    reply.header.flags = wire::tcp_ack;
+    reply.header.flags = wire::tcp_ack | r.ace_flags;
     reply.header.window =
         static_cast<std::uint16_t>(std::min<std::uint32_t>(r.window >> r.rcv_scale, window_unscaled_max));
     if (r.timestamps) {

@@ -50,10 +50,11 @@ struct AckRound { // one ACK, as recovery sees it
     std::uint32_t acked = 0;         // octets of sequence space
     std::uint32_t flight_before = 0; // una to nxt
     std::uint32_t sacked_before = 0;
-    bool advanced = false;  // una moved
-    bool ece = false;       // the peer saw a mark
-    bool duplicate = false; // RFC 5681 2, or fresh SACKs
-    SeqRange dsack;         // RFC 2883; empty when there is none
+    bool advanced = false;    // una moved
+    bool ece = false;         // the peer saw a mark
+    std::uint32_t marked = 0; // of `acked`
+    bool duplicate = false;   // RFC 5681 2, or fresh SACKs
+    SeqRange dsack;           // RFC 2883; empty when there is none
 };
 inline std::uint32_t clock_us(const Tcb& t)
 {
@@ -76,12 +77,28 @@ void send_tail_probe(Tcb& t); // tcp_output.cpp
 
 // ---- ECN and the choice of algorithm: tcp_ecn.cpp
 std::uint8_t algorithm_index(const Domain& d, const SocketOptions& o);
-bool asks_for_ecn(const Domain& d, const SocketOptions& o);
-bool accepts_ecn(const Domain& d, const SocketOptions& o, const Segment& syn);
+EcnMode ecn_asked(const Domain& d, const SocketOptions& o);                      // by our SYN
+EcnMode ecn_accepted(const Domain& d, const SocketOptions& o, const Segment& s); // of the peer's SYN
+EcnMode ecn_answered(EcnMode asked, const Segment& syn_ack);
+bool accepts_accurate_ecn(const Domain& d);
+std::uint16_t ecn_flags_of_syn(EcnMode asked, unsigned retries);
+std::uint16_t ecn_flags_of_syn_ack(EcnMode m, EcnHandshake& h, unsigned retries);
+bool ecn_syn_again(EcnMode m, EcnHandshake& h, EcnMode asked, const Segment& syn); // false: reset (RFC 9768 3.1.5)
 std::uint8_t tos_of(const Tcb& t, bool new_text);
-std::uint8_t ecn_flags(Tcb& t, bool new_text);
-void take_mark(Tcb& t, const Segment& s);
+std::uint16_t ecn_flags(Tcb& t, bool new_text); // classic
+void take_mark(Tcb& t, const Segment& s);       // classic
 void take_echo(Tcb& t, const AckRound& r);
+
+// ---- accurate ECN: tcp_accecn.cpp. All but the first where that is the mode.
+void accecn_start(Tcb& t, const EcnHandshake& h); // the mode is known
+void accecn_syn_ack(Tcb& t, const Segment& s);    // the first one that came; answers it
+bool accecn_syn_ack_again(Tcb& t, const Segment& s);
+void accecn_feedback(Tcb& t, const Segment& s, AckRound& r, bool completes); // of an acceptable ACK
+void accecn_received(Tcb& t, const Segment& s, Actions& a);                  // an acceptable segment
+bool accecn_expected(const Tcb& t, const Segment& s, std::uint32_t acked);   // it brings no news of marks
+// What the next segment says; `room` = for options, behind the timestamps.
+void accecn_add_option(Tcb& t, bool pure, std::uint32_t room, wire::TcpOptions& o);
+wire::AccEcnOption accecn_first_option(); // of a SYN-ACK
 
 // ---- BBR: tcp_bbr_connection.cpp. The tell_ functions only where t.bbr is there.
 void adopt_model(Tcb& t);
@@ -102,11 +119,13 @@ std::uint32_t receive_window(const Tcb& t); // what we could offer now
 std::uint64_t window_max(const Tcb& t);     // ... ever
 struct SegmentOut {
     Seq seq;
-    std::uint8_t flags = 0;
+    std::uint16_t flags = 0;
     std::uint64_t offset = 0; // of the text in the send ring
     std::uint32_t len = 0;
     bool new_text = false;  // sent for the first time
     bool mtu_probe = false; // one packet, whatever its length
+    bool plain = false;     // no SACK blocks
+    bool handshake = false; // the ACE field in its handshake encoding (RFC 9768 3.2.2.1)
 };
 bool send_segment(Tcb& t, const SegmentOut& s);
 // Urgent text is not acknowledged yet (RFC 9293 3.8.5): it is not held back, and goes segment by segment.
@@ -114,7 +133,12 @@ inline bool in_urgent_mode(const Tcb& t)
 {
     return t.so != nullptr && t.so->snd_urgent > t.snd.una_offset;
 }
-bool send_ack(Tcb& t);
+enum class AckForm : std::uint8_t {
+    full,
+    plain,     // no SACK blocks: of ACKs alone (RFC 9768 3.2.2.5.1)
+    handshake, // the same, with the ACE field in its handshake encoding
+};
+bool send_ack(Tcb& t, AckForm form = AckForm::full);
 void send_syn(Tcb& t); // SYN, or SYN-ACK in SYN-RECEIVED (simultaneous open)
 void send_reset(Tcb& t);
 void send_probe(Tcb& t);                 // keepalive and zero window
@@ -184,6 +208,7 @@ struct Opening {
     Seq iss;
     Seq irs;
     Negotiated agreed;
+    EcnHandshake ecn;
     std::uint32_t ts_offset = 0;
     std::uint32_t ts_recent = 0;
     Route route;

@@ -28,6 +28,7 @@ struct TimeWaitRecord : FlowNode {
     std::uint32_t ts_offset = 0;
     std::uint32_t window = 0; // bytes, as last advertised
     std::uint8_t rcv_scale = 0;
+    std::uint16_t ace_flags = 0; // of accurate ECN
     bool timestamps = false;
     std::uint8_t ttl = 64;
     bool joined = false; // of a joined pair, which exchanged no segments: it only keeps the port and the flow

@@ -40,6 +40,17 @@ void take_cookie(const unsigned char* p, unsigned bytes, TcpOptions& o)
     }
 }
 
+// RFC 9768 3.2.3: as many whole fields as fit, what is left is padding.
+void take_accecn(const unsigned char* p, unsigned length, AccEcnOption& o)
+{
+    o.kind = p[0];
+    o.fields = static_cast<std::uint8_t>(std::min((length - 2) / 3, tcp_accecn_fields_max));
+    for (unsigned i = 0; i < o.fields; ++i) {
+        const unsigned char* field = p + 2 + 3 * i;
+        o.value[i] = std::uint32_t{field[0]} << 16 | base::load_be16(field + 1);
+    }
+}
+
 // One option of known kind and length >= 2; unknown ones and wrong lengths are skipped (RFC 9293 3.1, MUST-6).
 void take_option(const unsigned char* p, unsigned length, bool syn, TcpOptions& o)
 {
@@ -76,6 +87,10 @@ void take_option(const unsigned char* p, unsigned length, bool syn, TcpOptions& 
         if (syn) {
             take_cookie(p, length - 2, o);
         }
+        break;
+    case tcp_kind_accecn0:
+    case tcp_kind_accecn1:
+        take_accecn(p, length, o.accecn);
         break;
     default:
         break;
@@ -153,6 +168,20 @@ void emit_timestamp(const TcpOptions& o, OptionWriter& w)
     w.u32(o.ts_ecr);
 }
 
+void emit_accecn(const AccEcnOption& o, OptionWriter& w)
+{
+    if (o.kind == 0) {
+        return;
+    }
+    unsigned bytes = 2U + 3U * o.fields;
+    w.head(o.kind, bytes);
+    for (unsigned i = 0; i < o.fields; ++i) {
+        w.u8(static_cast<unsigned char>(o.value[i] >> 16));
+        w.u16(static_cast<std::uint16_t>(o.value[i]));
+    }
+    w.nops(o.bytes() - bytes);
+}
+
 void emit_syn_options(const TcpOptions& o, OptionWriter& w)
 {
     if (o.mss != 0) {
@@ -178,6 +207,7 @@ void emit_syn_options(const TcpOptions& o, OptionWriter& w)
         w.copy(o.cookie, o.cookie_bytes);
         w.nops((4U - (2U + o.cookie_bytes) % 4U) % 4U);
     }
+    emit_accecn(o.accecn, w);
 }
 
 void emit_options(const TcpOptions& o, OptionWriter& w)
@@ -187,6 +217,7 @@ void emit_options(const TcpOptions& o, OptionWriter& w)
         w.u32(o.ts_val);
         w.u32(o.ts_ecr);
     }
+    emit_accecn(o.accecn, w);
     if (o.sack_count != 0) {
         w.nops(2);
         w.head(kind_sack, 2U + o.sack_count * 8U);
@@ -214,7 +245,7 @@ bool tcp_parse(const void* data, std::size_t size, TcpHeader& out)
     out.seq = base::Seq{base::load_be32(p + 4)};
     out.ack = base::Seq{base::load_be32(p + 8)};
     out.header_bytes = static_cast<std::uint8_t>(header_bytes);
-    out.flags = p[13];
+    out.flags = base::load_be16(p + 12) & 0x1ff;
     out.window = base::load_be16(p + 14);
     out.urgent = base::load_be16(p + 18);
     out.options = {};
@@ -225,7 +256,7 @@ bool tcp_parse(const void* data, std::size_t size, TcpHeader& out)
 std::uint32_t tcp_emit_bytes(const TcpHeader& h)
 {
     const TcpOptions& o = h.options;
-    std::uint32_t bytes = tcp_header_min_bytes;
+    std::uint32_t bytes = tcp_header_min_bytes + o.accecn.bytes();
     if (h.has(tcp_syn)) {
         bytes += (o.mss != 0 ? 4U : 0U) +
                  (o.has_timestamp       ? 12U
@@ -247,8 +278,7 @@ std::uint32_t tcp_emit(const TcpHeader& h, void* to)
     base::store_be16(p + 2, h.destination_port);
     base::store_be32(p + 4, h.seq.raw());
     base::store_be32(p + 8, h.ack.raw());
-    p[12] = static_cast<unsigned char>((bytes / 4) << 4);
-    p[13] = h.flags;
+    base::store_be16(p + 12, static_cast<std::uint16_t>((bytes / 4) << 12 | h.flags));
     base::store_be16(p + 14, h.window);
     base::store_be16(p + 16, 0);
     base::store_be16(p + 18, h.urgent);

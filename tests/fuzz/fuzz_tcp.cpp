@@ -82,7 +82,7 @@ private:
         o.stack.tcp_timestamps = (bits & 4) == 0;
         o.stack.tcp_window_scaling = (bits & 8) == 0;
         o.stack.tcp_tail_probes = (bits & 16) == 0;
-        o.stack.ecn = static_cast<protocols::Ecn>(c.below(3));
+        o.stack.ecn = static_cast<protocols::Ecn>(c.below(6));
         int congestion = protocols::tcp::congestion_by_name(algorithms[c.below(4)]);
         o.stack.congestion = static_cast<std::uint8_t>(std::max(congestion, 0));
         return o;

@@ -73,13 +73,14 @@ std::uint32_t acknowledgement(Choices& c, const PeerFlow& f, const protocols::Tc
     return which == 5 ? c.word() : base[which] + static_cast<std::uint32_t>(c.delta());
 }
 
-std::uint8_t some_flags(Choices& c)
+std::uint16_t some_flags(Choices& c)
 {
-    static constexpr std::uint8_t common[] = {wire::tcp_ack, wire::tcp_ack | wire::tcp_psh, wire::tcp_syn,
+    static constexpr std::uint16_t common[] = {wire::tcp_ack, wire::tcp_ack | wire::tcp_psh, wire::tcp_syn,
         wire::tcp_syn | wire::tcp_ack, wire::tcp_fin | wire::tcp_ack, wire::tcp_rst, wire::tcp_rst | wire::tcp_ack,
         wire::tcp_ack | wire::tcp_urg, wire::tcp_ack | wire::tcp_ece, wire::tcp_syn | wire::tcp_ece | wire::tcp_cwr};
     unsigned which = c.below(12);
-    return which < std::size(common) ? common[which] : c.byte();
+    std::uint16_t accurate = which == 11 ? wire::tcp_ae : std::uint16_t{0};
+    return which < std::size(common) ? common[which] : static_cast<std::uint16_t>(c.byte() | accurate);
 }
 
 void some_options(Choices& c, const PeerFlow& f, const protocols::Tcb* t, wire::TcpHeader& h)
@@ -237,7 +238,7 @@ std::vector<unsigned char> Peer::text(unsigned flow, std::uint32_t size, bool fi
 {
     PeerFlow& f = flows[flow];
     wire::TcpHeader h;
-    h.flags = static_cast<std::uint8_t>(wire::tcp_ack | wire::tcp_psh | (fin ? wire::tcp_fin : 0));
+    h.flags = static_cast<std::uint16_t>(wire::tcp_ack | wire::tcp_psh | (fin ? wire::tcp_fin : 0));
     h.seq = base::Seq{f.next};
     h.ack = base::Seq{f.stack_next};
     h.window = 65535;

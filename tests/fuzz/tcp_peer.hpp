@@ -42,7 +42,7 @@ struct PeerFlow {
     std::uint32_t stack_next = 0;     // end of what the stack sent
     std::uint32_t stack_ts = 0;       // its last timestamp
     std::uint32_t ts = 1000;          // the peer's own
-    std::uint8_t last_flags = 0;      // of the stack's last segment
+    std::uint16_t last_flags = 0;     // of the stack's last segment
     bool timestamps = false;
     bool moved = false; // the stack sent something that asks for an answer
 };

@@ -24,7 +24,7 @@
 //   expect state NAME | error N | counter NAME N | cwnd N | ssthresh N | readable N | eof | detached | gone |
 //   connections N
 //
-// FLAGS: of S F R P U E W . in this order. T: seconds from the line before.
+// FLAGS: of S F R P U E W A . in this order. T: seconds from the line before.
 #pragma once
 
 #include <string>

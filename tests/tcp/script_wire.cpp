@@ -54,11 +54,11 @@ void ScriptNetif::inject(const std::vector<unsigned char>& bytes)
 
 namespace {
 
-constexpr std::pair<char, std::uint8_t> flag_letters[] = {{'S', wire::tcp_syn}, {'F', wire::tcp_fin},
+constexpr std::pair<char, std::uint16_t> flag_letters[] = {{'S', wire::tcp_syn}, {'F', wire::tcp_fin},
     {'R', wire::tcp_rst}, {'P', wire::tcp_psh}, {'U', wire::tcp_urg}, {'E', wire::tcp_ece}, {'W', wire::tcp_cwr},
-    {'.', wire::tcp_ack}};
+    {'A', wire::tcp_ae}, {'.', wire::tcp_ack}};
 
-std::string flags_text(std::uint8_t flags)
+std::string flags_text(std::uint16_t flags)
 {
     std::string s;
     for (auto [letter, bit] : flag_letters) {
@@ -130,6 +130,13 @@ std::string options_text(const unsigned char* p, unsigned size, const Numbering&
             s += cookie.empty() ? "FO" : cookie == n.cookie ? "FO cookie" : "FO " + cookie;
             break;
         }
+        case wire::tcp_kind_accecn0:
+        case wire::tcp_kind_accecn1:
+            s += p[at] == wire::tcp_kind_accecn0 ? "accecn0" : "accecn1";
+            for (unsigned f = at + 2; f + 3 <= at + p[at + 1]; f += 3) {
+                s += ' ' + std::to_string(p[f] << 16 | base::load_be16(p + f + 1));
+            }
+            break;
         default:
             s += "?";
         }
@@ -182,6 +189,14 @@ bool emit_options(const std::string& text, const Numbering& n, std::vector<unsig
         } else if (name == "FO") { // alone: a request
             words >> name;
             emit_cookie(name == "FO" ? "" : name == "cookie" ? n.cookie : name, out);
+        } else if (name == "accecn0" || name == "accecn1") { // octets by mark, in the order of the kind
+            std::size_t at = out.size();
+            out.insert(out.end(), {name == "accecn0" ? wire::tcp_kind_accecn0 : wire::tcp_kind_accecn1, 2});
+            while (words >> v) {
+                out.insert(out.end(), {static_cast<unsigned char>(v >> 16), static_cast<unsigned char>(v >> 8),
+                                          static_cast<unsigned char>(v)});
+                out[at + 1] = static_cast<unsigned char>(out[at + 1] + 3);
+            }
         } else if (name == "raw") {
             while (words >> v) {
                 out.push_back(static_cast<unsigned char>(v));
@@ -305,10 +320,10 @@ std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering&
         error = "bad options";
         return {};
     }
-    std::uint8_t flags = 0;
+    std::uint16_t flags = 0;
     for (char c : s.flags) {
         for (auto [letter, bit] : flag_letters) {
-            flags = static_cast<std::uint8_t>(flags | (letter == c ? bit : 0));
+            flags = static_cast<std::uint16_t>(flags | (letter == c ? bit : 0));
         }
     }
     std::size_t header = 20 + options.size();
@@ -320,8 +335,7 @@ std::vector<unsigned char> build_packet(const ScriptSegment& s, const Numbering&
     base::store_be16(t + 2, script_local_port);
     base::store_be32(t + 4, s.seq + n.theirs);
     base::store_be32(t + 8, s.ack ? *s.ack + n.ours : 0);
-    t[12] = static_cast<unsigned char>(header / 4 << 4);
-    t[13] = flags;
+    base::store_be16(t + 12, static_cast<std::uint16_t>(header / 4 << 12 | flags));
     base::store_be16(t + 14, static_cast<std::uint16_t>(s.win.value_or(65535)));
     base::store_be16(t + 18, s.urg.value_or(0));
     std::copy(options.begin(), options.end(), t + 20);

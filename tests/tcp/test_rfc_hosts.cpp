@@ -64,7 +64,7 @@ struct Tcp {
         REQUIRE(s.so.tcb != nullptr);
         h.link->sent.clear();
     }
-    wire::TcpHeader to_us(Seq seq, std::uint8_t flags) const
+    wire::TcpHeader to_us(Seq seq, std::uint16_t flags) const
     {
         wire::TcpHeader t;
         t.source_port = 80;

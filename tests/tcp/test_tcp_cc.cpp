@@ -302,7 +302,7 @@ TEST_CASE("RFC 8257 3.3: alpha follows the marked share, the window shrinks by h
             at += mss;
             a.ack = Seq{at};
             a.nxt = Seq{at + 10 * mss};
-            a.ece = i < marked_of_ten;
+            a.marked = i < marked_of_ten ? a.acked : 0;
             a.limited = false;
             congestion_on_ack(dctcp_algorithm, c, a);
         }

@@ -34,6 +34,8 @@ void note(Figures& f, const protocols::Tcb& t)
     f << t.rcv.nxt << t.rcv.adv << t.rcv.nxt_offset << t.rcv.unacked << t.rcv.mss_seen << t.rcv.text_end_late;
     f << int{t.rcv.sack_news} << int{t.rcv.quick_acks} << t.rcv.last_text << t.rcv.fin_known << t.rcv.interactive;
     f << t.ts.recent << t.ts.recent_at << t.ts.last_ack_sent << t.ecn.echo << t.ecn.cwr_due << t.ecn.reduced;
+    f << t.accecn.r_cep << t.accecn.r_ceb << t.accecn.r_e0b << t.accecn.told_cep << t.accecn.told_e0b;
+    f << t.accecn.s_cep << t.accecn.s_ceb << t.accecn.mangled << t.accecn.deaf << t.predicted_flags;
     f << t.cc.cwnd << t.cc.ssthresh << t.cc.acked << t.rtt.srtt() << t.rtt.rttvar() << t.rtt.min() << t.rtt.rto();
     f << t.rack.xmit_us << t.rack.end_seq << t.rack.rtt_us << t.rack.fack << t.rack.reordering_seen;
     f << static_cast<int>(t.board.phase) << t.board.recover << t.board.duplicates << t.board.flight();
@@ -172,7 +174,8 @@ TEST_CASE("prediction changes no state: without timestamps, without SACK, with E
         o.weather.loss = 0.01;
         o.stack.tcp_timestamps = seed % 3 != 0;
         o.stack.tcp_sack = seed % 2 != 0;
-        o.stack.ecn = seed % 2 == 0 ? protocols::Ecn::on : protocols::Ecn::off;
+        constexpr protocols::Ecn ways[] = {protocols::Ecn::on, protocols::Ecn::off, protocols::Ecn::accurate};
+        o.stack.ecn = ways[seed % 3];
         o.congestion = static_cast<std::uint8_t>(seed % 4);
         compare(o, 500'000, 20'000);
     }

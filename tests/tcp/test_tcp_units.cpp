@@ -5,6 +5,7 @@
 #include <sstream>
 
 #include "base/random.hpp"
+#include "protocols/tcp/accecn.hpp"
 #include "protocols/tcp/flow_table.hpp"
 #include "protocols/tcp/plpmtu.hpp"
 #include "protocols/tcp/seq_ranges.hpp"
@@ -79,6 +80,54 @@ TEST_CASE("options: what emit writes, parse reads")
     CHECK(back.options.ts_ecr == 0x05060708);
     REQUIRE(back.options.sack_count == 3);
     CHECK(back.options.sack[2] == wire::SackBlock{Seq{20}, Seq{25}});
+}
+
+TEST_CASE("RFC 9768 3.2.3: an AccECN option of any length: the whole fields that fit")
+{
+    wire::TcpHeader h;
+    const wire::AccEcnOption& o = h.options.accecn;
+    CHECK(parse({172, 11, 1, 2, 3, 4, 5, 6, 7, 8, 9}, wire::tcp_ack, h));
+    CHECK(o.kind == wire::tcp_kind_accecn0);
+    CHECK(o.fields == 3);
+    CHECK(o.value[0] == 0x010203);
+    CHECK(o.value[2] == 0x070809);
+    CHECK(parse({174, 8, 1, 2, 3, 4, 5, 6}, wire::tcp_ack, h));
+    CHECK(o.kind == wire::tcp_kind_accecn1);
+    CHECK(o.fields == 2);
+    CHECK(parse({172, 5, 1, 2, 3}, wire::tcp_ack, h));
+    CHECK(o.fields == 1);
+    CHECK(parse({172, 2}, wire::tcp_ack, h));
+    CHECK((o.kind == wire::tcp_kind_accecn0 && o.fields == 0));
+    CHECK(parse({172, 7, 1, 2, 3, 4, 5}, wire::tcp_ack, h)); // no length of today's
+    CHECK(o.fields == 1);
+    CHECK(o.value[0] == 0x010203);
+    CHECK(parse({172, 15, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13}, wire::tcp_ack, h));
+    CHECK(o.fields == 3);
+    CHECK(parse({1, 1, 1, 1}, wire::tcp_ack, h));
+    CHECK(o.kind == 0);
+}
+
+TEST_CASE("RFC 9768 A.2: how many marks three bits stand for")
+{
+    constexpr std::uint32_t size = 1000;
+    auto plain = [](unsigned ace, std::uint32_t known, std::uint32_t packets) {
+        return marks_risen(ace, known, packets, false, 0, size);
+    };
+    CHECK(plain(5, 5, 7) == 0);
+    CHECK(plain(7, 5, 2) == 2);
+    CHECK(plain(1, 6, 3) == 3); // 6, 7, 0, 1
+    CHECK(plain(7, 5, 9) == 2); // the RFC's examples
+    CHECK(plain(7, 5, 10) == 10);
+    CHECK(plain(5, 5, 8) == 8);
+    CHECK(plain(5, 5, 44) == 40);
+    CHECK(plain(7, 5, 1) == 2); // control packets may have been marked as well
+    auto counted = [](unsigned ace, std::uint32_t known, std::uint32_t packets, std::uint32_t octets) {
+        return marks_risen(ace, known, packets, true, octets, size);
+    };
+    CHECK(counted(7, 5, 10, 1460) == 2);
+    CHECK(counted(5, 5, 10, 1000) == 8); // no packet would have carried them
+    CHECK(counted(5, 5, 44, 15000) == 16);
+    CHECK(counted(5, 5, 10, 90000) == 8); // but no more than were acknowledged
 }
 
 TEST_CASE("options: malformed ones end the list, unknown ones are skipped (RFC 9293 MUST-6, MUST-7)")
