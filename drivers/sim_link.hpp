@@ -15,10 +15,11 @@
 
 namespace drivers {
 
-// What happens to frames of one direction, in this order: loss, corruption, duplication, rate and queue, delay,
-// reordering.
+// What happens to frames of one direction, in this order: congestion marks, loss, corruption, duplication, rate and
+// queue, delay, reordering.
 struct Impairments {
-    double loss = 0;    // probabilities per frame
+    double mark = 0;    // probabilities per frame; this one of those that are ECN-capable: they get CE (RFC 3168)
+    double loss = 0;    //
     double corrupt = 0; // one bit flipped behind the link header, checksums finished before and to be verified
     double duplicate = 0;
     double reorder = 0;                       // held back by reorder_hold beyond the delay
@@ -33,6 +34,13 @@ struct SimLinkSide {
     base::MacAddr mac;
     const netmsg::Steering* steering = nullptr; // receive-side scaling; null = sending CPU modulo receiving CPUs
     Impairments send;                           // of what this side sends
+};
+
+// Sees frames go by, link header first: for tests of one OS thread.
+struct SimLinkWatch {
+    virtual ~SimLinkWatch() = default;
+    virtual void sent(unsigned side, const netmsg::Packet& frame) = 0;  // before anything happens to it
+    virtual void taken(unsigned side, const netmsg::Packet& frame) = 0; // by the other side, as it arrives there
 };
 
 struct SimLinkOptions {
@@ -50,9 +58,11 @@ struct SimLinkOptions {
     std::uint32_t posted_small = 1024;
     std::uint32_t posted_large = 128;
     std::uint64_t seed = 1;
+    SimLinkWatch* watch = nullptr; // outlives the link
 };
 
 struct SimLinkCounters { // sums over the CPUs of a sending side; approximate while threads run
+    std::uint64_t marked = 0;
     std::uint64_t lost = 0;
     std::uint64_t corrupted = 0;
     std::uint64_t duplicated = 0;

@@ -1,6 +1,7 @@
 // One CPU's queue of a simulated link, see sim_wire.hpp.
 #include <algorithm>
 
+#include "drivers/congestion_mark.hpp"
 #include "drivers/counters.hpp"
 #include "drivers/frame_flow.hpp"
 #include "drivers/gso.hpp"
@@ -98,6 +99,12 @@ void SimQueue::submit(netmsg::Packet& p)
     const Impairments& im = wire_->impairments(side_);
     add(counters_->out_packets);
     add(counters_->out_bytes, p.total());
+    if (wire_->options.watch != nullptr) {
+        wire_->options.watch->sent(side_, p);
+    }
+    if (im.mark > 0 && random_.chance(im.mark) && mark_congestion(p, wire_->link_header_bytes())) {
+        add(losses_.marked);
+    }
     if (im.loss > 0 && random_.chance(im.loss)) {
         add(losses_.lost);
         p.free();
@@ -221,6 +228,9 @@ bool SimQueue::hand_over(const netmsg::Packet& p)
     if (!wire_->lane(side_, cpu_->id(), to).send(p, verified ? netmsg::Csum::valid : netmsg::Csum::unknown)) {
         return false;
     }
+    if (wire_->options.watch != nullptr) {
+        wire_->options.watch->taken(side_, p);
+    }
     if (std::find(dirty_.begin(), dirty_.end(), to) == dirty_.end()) {
         dirty_.push_back(to);
     }
@@ -312,6 +322,7 @@ void SimQueue::rollup()
 
 void SimQueue::count_into(SimLinkCounters& sum) const
 {
+    sum.marked += losses_.marked.load(std::memory_order_relaxed);
     sum.lost += losses_.lost.load(std::memory_order_relaxed);
     sum.corrupted += losses_.corrupted.load(std::memory_order_relaxed);
     sum.duplicated += losses_.duplicated.load(std::memory_order_relaxed);

@@ -72,7 +72,8 @@ private:
         } // heap: earliest first
     };
     struct Losses { // s
-        std::atomic<std::uint64_t> lost{0}, corrupted{0}, duplicated{0}, reordered{0}, queue_full{0}, held_full{0};
+        std::atomic<std::uint64_t> marked{0}, lost{0}, corrupted{0}, duplicated{0}, reordered{0}, queue_full{0},
+            held_full{0};
     };
 
     void segment(netmsg::Packet& p);

@@ -202,6 +202,52 @@ TEST_CASE("impairments happen as often as asked, and the same seed gives the sam
     CHECK((one.corrupted > 50 && one.corrupted < 140));
 }
 
+namespace {
+
+// An Ethernet frame whose IP header has the traffic class; of IPv4 with its checksum.
+Bytes frame_of_class(unsigned version, unsigned traffic_class)
+{
+    Bytes b(100, 0x11);
+    base::store_be16(&b[12], version == 4 ? 0x0800 : 0x86dd);
+    base::store_be16(
+        &b[14], static_cast<std::uint16_t>(version == 4 ? 0x4500 | traffic_class : 0x6000 | traffic_class << 4));
+    if (version == 6) {
+        return b;
+    }
+    base::store_be16(&b[24], 0);
+    std::uint32_t sum = 0;
+    for (std::size_t i = 14; i < 34; i += 2) {
+        sum += base::load_be16(&b[i]);
+    }
+    sum = (sum & 0xffff) + (sum >> 16);
+    base::store_be16(&b[24], static_cast<std::uint16_t>(~((sum & 0xffff) + (sum >> 16))));
+    return b;
+}
+
+} // namespace
+
+TEST_CASE("a link marks frames that are ECN-capable instead of dropping them (RFC 3168 5), and no others")
+{
+    drivers::SimLinkOptions options;
+    options.a.send.mark = 1;
+    Pair p(options);
+    for (unsigned version : {4U, 6U}) {
+        for (unsigned before : {0x00U, 0x01U, 0x02U, 0x03U, 0xb8U, 0xbaU}) {
+            p.a.send(*p.link.a, frame_of_class(version, before));
+            p.settle();
+            unsigned after = (before & 3) == 0 ? before : before | 3;
+            REQUIRE(p.b.received.size() == 1);
+            CHECK(p.b.received[0].bytes == frame_of_class(version, after));
+            p.b.received.clear();
+        }
+    }
+    CHECK(p.link.counters(0).marked == 8);
+    Bytes arp(60, 0); // whatever is no IP
+    p.a.send(*p.link.a, arp);
+    p.settle();
+    CHECK(p.b.received.at(0).bytes == arp);
+}
+
 TEST_CASE("a side that is detached gets nothing, and its memory is all home")
 {
     Pair p({});
