@@ -37,10 +37,13 @@ enum class Plant : std::uint8_t {
     wrong_owner,
     credit_leaked,
     half_open_leaked,
-    socket_kept,
     asleep_with_text_unsent,
     fragment_misplaced,
     first_window_too_large,
+    mapped_not_taken,
+    mark_not_echoed,
+    mark_lost_in_reassembly,
+    advertisement_kept_here,
 };
 
 #ifdef NETD_PLANTS

@@ -1,6 +1,7 @@
 // Received neighbour discovery (RFC 4861) and multicast queries (RFC 3810): which messages are believed, answers to
 // solicitations, what neighbours say of themselves, duplicate addresses (RFC 4862 5.4). Runs on the CPU of arrival;
 // what a router says is told to every CPU (nd_router.cpp).
+#include "base/plant.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
@@ -145,7 +146,9 @@ void nd_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
         }
         count(m->type == wire::nd_redirect ? d.counters.nd_in_redirects : d.counters.nd_in_routers);
         p.push(static_cast<std::uint32_t>(p.data - p.l3));
-        tell_all_cpus(d, p, router_dispatch);
+        if (!base::planted(base::Plant::advertisement_kept_here)) {
+            tell_all_cpus(d, p, router_dispatch);
+        }
         nd_router_message(d, *ip.interface, ip.source, *m);
     }
     p.free();

@@ -212,7 +212,8 @@ void put_mark(netmsg::Packet& whole, const Reassembly& r)
     for (lwkt::Message* m = r.pieces; m != nullptr; m = m->next) {
         marked |= (traffic_class(as_packet(m)->l3) & ecn_field) == ecn_field;
     }
-    if (marked && (traffic_class(whole.data) & ecn_field) != 0) {
+    if (marked && !base::planted(base::Plant::mark_lost_in_reassembly) &&
+        (traffic_class(whole.data) & ecn_field) != 0) {
         base::store_be16(whole.data, static_cast<std::uint16_t>(base::load_be16(whole.data) | (v6 ? 0x30 : 0x03)));
     }
 }

@@ -1,6 +1,7 @@
 // ECN on a connection: who asks for which feedback and what the SYNs say of it (RFC 3168 6.1.1, RFC 9768 3.1); which
 // segments carry ECT; how marks are echoed in the classic way and answered in any (RFC 3168 6.1, RFC 8257 3 for DCTCP).
 // The accurate feedback is tcp_accecn.cpp. Owner: the Tcb's.
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -132,7 +133,7 @@ void take_mark(Tcb& t, const Segment& s)
     if (s.has(wire::tcp_cwr)) {
         t.ecn.echo = false;
     }
-    t.ecn.echo |= marked;
+    t.ecn.echo |= marked && !base::planted(base::Plant::mark_not_echoed);
 }
 
 // RFC 3168 6.1.2: as to a loss, but nothing is sent again; once per window of text.

@@ -1,4 +1,5 @@
 // This CPU's share of a listening socket (rule 11): its entry in the listener table. Owner: the domain's CPU.
+#include "base/plant.hpp"
 #include "protocols/reuse_group.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
@@ -26,8 +27,8 @@ Listener* ListenerTable::find(const base::Endpoint& local, std::uint64_t flow_ha
         std::uint64_t chosen_weight = 0;
         Listener* chosen = nullptr;
         for (Listener* l = b.front(); l != nullptr; l = b.next(*l)) {
-            bool fits =
-                exact ? l->local.addr == local.addr : wildcard_takes(l->local.addr, l->options.v6_only, local.addr);
+            bool v6_only = l->options.v6_only || base::planted(base::Plant::mapped_not_taken);
+            bool fits = exact ? l->local.addr == local.addr : wildcard_takes(l->local.addr, v6_only, local.addr);
             if (!fits || l->local.port != local.port) {
                 continue;
             }

@@ -57,6 +57,11 @@ constexpr Named plants[] = {
         "a connection falls asleep without a last look at its ring"},
     {Plant::fragment_misplaced, "fragment-misplaced", "fragments are put together in the order in which they came"},
     {Plant::first_window_too_large, "first-window-too-large", "a SYN-ACK offers more than the ring holds"},
+    {Plant::mapped_not_taken, "mapped-not-taken", "a listener of IPv6 takes no IPv4"},
+    {Plant::mark_not_echoed, "mark-not-echoed", "congestion marks are not told to the sender"},
+    {Plant::mark_lost_in_reassembly, "mark-lost-in-reassembly", "a marked fragment does not mark its datagram"},
+    {Plant::advertisement_kept_here, "advertisement-kept-here",
+        "what a router says changes addresses and routes of one CPU only"},
 };
 
 // True: a seed failed in the child.

@@ -1,10 +1,9 @@
 #include "tests/sim/sim_app.hpp"
 
-#include <netinet/in.h>
-
 #include <fmt/format.h>
 
 #include "base/check.hpp"
+#include "client/sockaddr.hpp"
 #include "tests/sim/sim_world.hpp"
 
 namespace sim {
@@ -86,19 +85,17 @@ void App::end_call(std::int64_t result)
     breathe_at_times();
 }
 
-Address::Address(const base::Endpoint& e)
+Address::Address(const base::Endpoint& e, int family)
 {
-    auto* in = reinterpret_cast<sockaddr_in*>(&storage);
-    in->sin_family = AF_INET;
-    in->sin_port = htons(e.port);
-    in->sin_addr.s_addr = htonl(e.addr.v4());
-    size = sizeof *in;
+    client::write_sockaddr(family, e.addr.bytes(), e.port, get(), &size);
 }
 
 base::Endpoint Address::endpoint() const
 {
-    const auto* in = reinterpret_cast<const sockaddr_in*>(&storage);
-    return {base::IpAddr::v4(ntohl(in->sin_addr.s_addr)), ntohs(in->sin_port)};
+    base::Endpoint e;
+    const auto* address = reinterpret_cast<const sockaddr*>(&storage);
+    INVARIANT(client::parse_sockaddr(address, sizeof storage, storage.ss_family, e) == 0);
+    return e;
 }
 
 } // namespace sim

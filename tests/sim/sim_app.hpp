@@ -78,7 +78,7 @@ private:
 
 struct Address {
     Address() = default;
-    explicit Address(const base::Endpoint& e);
+    Address(const base::Endpoint& e, int family); // of the socket; AF_INET6 takes IPv4 addresses as mapped ones
     sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
     base::Endpoint endpoint() const;
     sockaddr_storage storage{};

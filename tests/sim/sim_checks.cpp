@@ -112,6 +112,7 @@ void World::drain()
         c.node->cpus[c.id].paused_until = base::Instant{};
     }
     revive_families(true);
+    advertise_all();
     std::uint64_t steps_max = step_ + drain_steps_max;
     while (!apps_.empty()) {
         closing_ = clients_ == 0;
@@ -129,8 +130,10 @@ void World::drain()
 
 void World::check_nothing_left()
 {
+    advertise_all();
     run_for(after_time_wait * 4);
     check_all();
+    check_agreement();
     for (auto& n : nodes_) {
         if (std::size_t held = n->gateway->sockets_held(); held != 0) {
             for (const auto& s : n->gateway->sockets()) {

@@ -11,6 +11,8 @@ namespace sim {
 
 namespace {
 
+constexpr std::uint32_t ipv6_mtu_min = 1280; // RFC 8200 5
+
 template <typename T>
 T pick(base::Random& r, std::initializer_list<T> choices)
 {
@@ -67,6 +69,39 @@ LinkConfig draw_link(base::Random& r, unsigned a, unsigned b, unsigned number, b
     return l;
 }
 
+void draw_families(base::Random& r, Config& c)
+{
+    c.families = pick(r, {Families::v4, Families::v4, Families::v6, Families::both, Families::both});
+    for (NodeConfig& n : c.nodes) {
+        n.protocols.duplicate_probes = r.below(2);
+    }
+    for (LinkConfig& l : c.links) {
+        l.wire.mtu = c.families == Families::v4 ? l.wire.mtu : std::max(l.wire.mtu, ipv6_mtu_min);
+    }
+}
+
+void draw_marks(base::Random& r, Config& c)
+{
+    using protocols::Ecn;
+    c.marks = r.chance(0.5);
+    if (!c.marks) {
+        return;
+    }
+    for (NodeConfig& n : c.nodes) {
+        n.protocols.ecn = pick(r, {Ecn::on, Ecn::on, Ecn::on, Ecn::accept, Ecn::off});
+    }
+    for (LinkConfig& l : c.links) {
+        l.wire.a.send.mark = pick(r, {0.0, 0.01, 0.2, 1.0});
+        l.wire.b.send.mark = pick(r, {0.0, 0.01, 0.2, 1.0});
+    }
+}
+
+const char* families_name(Families f)
+{
+    static constexpr const char* names[] = {"IPv4", "IPv6", "IPv4 and IPv6"};
+    return names[static_cast<unsigned>(f)];
+}
+
 NodeConfig draw_node(base::Random& r, std::uint64_t seed)
 {
     NodeConfig n;
@@ -101,6 +136,15 @@ NodeConfig draw_node(base::Random& r, std::uint64_t seed)
     return n;
 }
 
+void draw_routers(base::Random& r, Config& c)
+{
+    c.advertisements = c.families == Families::v4 ? 0.0 : pick(r, {0.0, 0.001, 0.01});
+    for (LinkConfig& l : c.links) {
+        l.advertises = c.advertisements > 0 && l.wire.ethernet;
+        l.router = r.below(2);
+    }
+}
+
 } // namespace
 
 Config draw_config(std::uint64_t seed)
@@ -132,12 +176,28 @@ Config draw_config(std::uint64_t seed)
     c.think_time_us = pick<std::int64_t>(r, {0, 500, 20'000});
     c.silence_us = pick<std::int64_t>(r, {0, 0, 2'000, 6'000'000});
     c.loses_nothing = !rough;
+    base::Random breadth(seed ^ 0x6970);
+    draw_families(breadth, c);
+    draw_marks(breadth, c);
+    draw_routers(breadth, c);
     return c;
+}
+
+bool Config::corrupts() const
+{
+    return std::any_of(links.begin(), links.end(),
+        [](const LinkConfig& l) { return l.wire.a.send.corrupt > 0 || l.wire.b.send.corrupt > 0; });
+}
+
+bool Config::duplicates() const
+{
+    return std::any_of(links.begin(), links.end(),
+        [](const LinkConfig& l) { return l.wire.a.send.duplicate > 0 || l.wire.b.send.duplicate > 0; });
 }
 
 std::string Config::text() const
 {
-    std::string s;
+    std::string s = fmt::format("  {}\n", families_name(families));
     for (const NodeConfig& n : nodes) {
         s += fmt::format(
             "  node: {} cpus, ring slots {}, {} families, {} clients, {} listeners, {}+{} datagram, rings 2^{}/2^{}, "
@@ -147,18 +207,20 @@ std::string Config::text() const
             n.gateway.join_pairs, n.protocols.connections_per_cpu, n.protocols.syn_cache_per_cpu);
     }
     for (const LinkConfig& l : links) {
-        s += fmt::format("  link {}-{}: mtu {}, ethernet {}, tso {}, split {}, csum offload {}", l.ends[0], l.ends[1],
-            l.wire.mtu, l.wire.ethernet, l.wire.tso, l.wire.split, l.wire.csum_offload);
+        s += fmt::format("  link {}-{}: {}mtu {}, ethernet {}, tso {}, split {}, csum offload {}", l.ends[0], l.ends[1],
+            l.advertises ? fmt::format("router {}, ", l.ends[l.router]) : "", l.wire.mtu, l.wire.ethernet, l.wire.tso,
+            l.wire.split, l.wire.csum_offload);
         for (const auto* im : {&l.wire.a.send, &l.wire.b.send}) {
-            s += fmt::format("; delay {} us, loss {}, corrupt {}, duplicate {}, reorder {}, rate {}", im->delay.count(),
-                im->loss, im->corrupt, im->duplicate, im->reorder, im->rate_bits_per_s);
+            s += fmt::format("; delay {} us, mark {}, loss {}, corrupt {}, duplicate {}, reorder {}, rate {}",
+                im->delay.count(), im->mark, im->loss, im->corrupt, im->duplicate, im->reorder, im->rate_bits_per_s);
         }
         s += "\n";
     }
-    return s +
-           fmt::format(
-               "  bytes to {}, pauses {}, deaths {}, outages {}, shortages {}, jitter {}, think {} us, silence {} us\n",
-               bytes_max, cpu_pauses, deaths, outages, memory_shortages, time_jitter, think_time_us, silence_us);
+    return s + fmt::format("  bytes to {}, pauses {}, deaths {}, outages {}, advertisements {}, shortages {}, jitter "
+                           "{}, think {} us, "
+                           "silence {} us\n",
+                   bytes_max, cpu_pauses, deaths, outages, advertisements, memory_shortages, time_jitter, think_time_us,
+                   silence_us);
 }
 
 } // namespace sim

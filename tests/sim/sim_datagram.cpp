@@ -7,14 +7,19 @@
 #include <bit>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 
-#include "tests/sim/sim_world.hpp"
+#include "tests/sim/sim_conduit.hpp"
 
 namespace sim {
 
 namespace {
 
 constexpr std::size_t datagram_max = 6000; // fragments on most links
+constexpr unsigned exchanges_max = 11;     // and a few of them in one step
+constexpr int ect0 = 2;                    // RFC 3168 5
+constexpr unsigned ce = 3;
+constexpr unsigned not_told = 4;
 
 struct DatagramHead {
     std::uint64_t sender;
@@ -77,26 +82,83 @@ DatagramHead check(App& a, std::size_t got)
     return h;
 }
 
-int open_datagram(App& a, client::Sock& k)
+int open_datagram(App& a, int family, client::Sock& k)
 {
     return a.control(
-        "socket", [&] { return client::sock_socket(a.session(), AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0, k); });
+        "socket", [&] { return client::sock_socket(a.session(), family, SOCK_DGRAM | SOCK_NONBLOCK, 0, k); });
+}
+
+// ECN-capable datagrams, some of the time, and on every socket the field of what comes.
+void use_marks(App& a, int family, client::Sock k)
+{
+    if (!a.world.config().marks) {
+        return;
+    }
+    if (a.random.chance(0.7)) {
+        set_option(a, k, IPPROTO_IP, IP_TOS, ect0);
+        if (family == AF_INET6) {
+            set_option(a, k, IPPROTO_IPV6, IPV6_TCLASS, ect0);
+        }
+    }
+    set_option(a, k, IPPROTO_IP, IP_RECVTOS, 1);
+    if (family == AF_INET6) {
+        set_option(a, k, IPPROTO_IPV6, IPV6_RECVTCLASS, 1);
+    }
+}
+
+// As recvfrom; also tells what the IP header said of congestion, not_told when nothing did.
+ssize_t receive(App& a, client::Sock k, Address& from, unsigned& ecn)
+{
+    iovec bytes{a.buffer, sizeof a.buffer};
+    alignas(cmsghdr) unsigned char control[128];
+    msghdr m{};
+    m.msg_name = from.get();
+    m.msg_namelen = from.size;
+    m.msg_iov = &bytes;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = sizeof control;
+    ssize_t rc = client::sock_recvmsg(a.session(), k, &m, 0);
+    from.size = m.msg_namelen;
+    ecn = not_told;
+    for (cmsghdr* c = rc < 0 ? nullptr : CMSG_FIRSTHDR(&m); c != nullptr; c = CMSG_NXTHDR(&m, c)) {
+        bool v4 = c->cmsg_level == IPPROTO_IP && c->cmsg_type == IP_TOS;
+        bool v6 = c->cmsg_level == IPPROTO_IPV6 && c->cmsg_type == IPV6_TCLASS;
+        if (v4 || v6) {
+            ecn = *CMSG_DATA(c) & ce; // of both the low octet comes first
+        }
+    }
+    return rc;
+}
+
+void check_mark(App& a, const DatagramHead& h, unsigned ecn, bool request)
+{
+    World& w = a.world;
+    if (!w.config().marks || w.config().corrupts() || (!request && w.config().duplicates())) {
+        return; // IPv6 has no checksum over the field; and a request that came twice has two answers
+    }
+    std::optional<bool> marked = w.marks().marked(h.sender, h.number, request);
+    if (ecn == not_told || (marked && *marked != (ecn == ce))) {
+        w.violation(fmt::format("datagram {} of {} was {}marked on its way and comes with {}", h.number, h.sender,
+            marked.value_or(false) ? "" : "not ", ecn));
+    }
 }
 
 // Errors of datagram calls: no space now, no memory, what ICMP told.
 bool tolerable(int error)
 {
     return error == -EAGAIN || error == -ENOBUFS || error == -ECONNREFUSED || error == -EHOSTUNREACH ||
-           error == -ENOMEM;
+           error == -ENETUNREACH || error == -ENOMEM;
 }
 
-void exchange_datagrams(App& a, client::Sock k, const base::Endpoint& to, bool connected)
+void exchange_datagrams(App& a, client::Sock k, Address address, bool connected)
 {
-    Address address(to);
-    std::uint64_t begun = a.world.step();
-    for (unsigned n = 1 + a.random.below(10); n != 0; --n) {
+    base::Endpoint to = address.endpoint();
+    std::uint64_t begun = a.world.step() * exchanges_max;
+    for (unsigned n = 1 + a.random.below(exchanges_max - 1); n != 0; --n) {
         std::size_t most = a.random.chance(0.2) ? datagram_max : 1000;
-        DatagramHead h{a.number, a.world.step(), sizeof h + a.random.below(static_cast<std::uint32_t>(most))};
+        DatagramHead h{
+            a.number, a.world.step() * exchanges_max + n, sizeof h + a.random.below(static_cast<std::uint32_t>(most))};
         std::size_t bytes = compose(a, h);
         ssize_t rc = client::sock_send(
             a.session(), k, a.buffer, bytes, 0, connected ? nullptr : address.get(), connected ? 0 : address.size);
@@ -105,7 +167,8 @@ void exchange_datagrams(App& a, client::Sock k, const base::Endpoint& to, bool c
         }
         a.wait_ready(k, EPOLLIN, a.world.now() + base::Micros{a.random.below(20'000)});
         Address from;
-        rc = client::sock_recv(a.session(), k, a.buffer, sizeof a.buffer, 0, from.get(), &from.size);
+        unsigned ecn = 0;
+        rc = receive(a, k, from, ecn);
         if (rc < 0 && !tolerable(static_cast<int>(rc))) {
             a.world.violation(fmt::format("receiving a datagram gives error {}", -rc));
         }
@@ -113,6 +176,7 @@ void exchange_datagrams(App& a, client::Sock k, const base::Endpoint& to, bool c
             // Perhaps to a datagram of who had the port before: until a connect is complete anybody's are taken, as on
             // Linux.
             DatagramHead answer = check(a, static_cast<std::size_t>(rc));
+            check_mark(a, answer, ecn, false);
             if (connected && !(from.endpoint() == to) && answer.number >= begun) {
                 a.world.violation(fmt::format("an answer came from {}", base::to_string(from.endpoint())));
             }
@@ -127,17 +191,22 @@ void one_conversation(App& a)
     Service& s = all[a.random.below(static_cast<std::uint32_t>(all.size()))];
     base::Endpoint to{{}, s.port};
     client::Sock k;
-    if (!s.datagrams || !a.world.address_of(*a.family.node, *s.node, a.random, to.addr) || open_datagram(a, k) != 0) {
+    if (!s.datagrams || !a.world.address_of(*a.family.node, *s.node, a.random, to.addr)) {
         return;
     }
-    Address address(to);
+    int family = a.world.socket_family(to.addr, a.random);
+    if (open_datagram(a, family, k) != 0) {
+        return;
+    }
+    use_marks(a, family, k);
+    Address address(to, family);
     bool connected = a.random.chance(0.5);
     int rc = connected ? a.control("connect",
                              [&] { return client::sock_connect(a.session(), k, address.get(), address.size); })
                        : 0;
     if (rc == 0) {
-        exchange_datagrams(a, k, to, connected);
-    } else if (rc != -ENOBUFS && rc != -EADDRINUSE && rc != -EADDRNOTAVAIL && rc != -ENOMEM) {
+        exchange_datagrams(a, k, address, connected);
+    } else if (rc != -ENOBUFS && rc != -EADDRINUSE && rc != -EADDRNOTAVAIL && rc != -ENETUNREACH && rc != -ENOMEM) {
         a.world.violation(fmt::format("connect of a datagram socket gives error {}", -rc));
     }
     client::sock_release(a.session(), k);
@@ -157,15 +226,17 @@ void datagram_service(App& a, Service& s)
 {
     while (!a.world.closing()) {
         client::Sock k;
-        if (open_datagram(a, k) != 0) {
+        int family = a.world.service_family();
+        if (open_datagram(a, family, k) != 0) {
             a.rest(base::millis(5));
             continue;
         }
-        Address at({base::IpAddr::any_v4(), s.port});
+        Address at({family == AF_INET6 ? base::IpAddr{} : base::IpAddr::any_v4(), s.port}, family);
         int rc = a.control("bind", [&] { return client::sock_bind(a.session(), k, at.get(), at.size); });
         if (rc == -EADDRINUSE) {
             a.world.violation(fmt::format("datagram port {} is in use though its last holder has closed", s.port));
         }
+        use_marks(a, family, k);
         bool stays = a.random.chance(0.5);
         base::Instant until = a.world.now() + base::Micros{a.random.below(2'000'000)};
         while (rc == 0 && !a.world.closing() && (stays || a.world.now() < until || a.world.draining())) {
@@ -173,12 +244,13 @@ void datagram_service(App& a, Service& s)
                 continue;
             }
             Address from;
-            ssize_t n = client::sock_recv(a.session(), k, a.buffer, sizeof a.buffer, 0, from.get(), &from.size);
+            unsigned ecn = 0;
+            ssize_t n = receive(a, k, from, ecn);
             if (n < 0 && !tolerable(static_cast<int>(n))) {
                 a.world.violation(fmt::format("a datagram service's receive gives error {}", -n));
             }
             if (n >= 0) {
-                check(a, static_cast<std::size_t>(n));
+                check_mark(a, check(a, static_cast<std::size_t>(n)), ecn, true);
                 client::sock_send(a.session(), k, a.buffer, static_cast<std::size_t>(n), 0, from.get(), from.size);
             }
             a.breathe_at_times();

@@ -32,6 +32,9 @@ void World::misfortune()
     if (config_.couriers > 0 && random_.chance(config_.couriers)) {
         send_couriers();
     }
+    if (config_.advertisements > 0 && random_.chance(config_.advertisements)) {
+        advertise_something();
+    }
     if (config_.deaths > 0 && random_.chance(config_.deaths)) {
         kill_family();
     }
@@ -92,7 +95,7 @@ void World::mend_links(bool all)
         for (unsigned side = 0; side < 2; ++side) {
             drivers::Impairments im = side == 0 ? l->config.wire.a.send : l->config.wire.b.send;
             if (all) {
-                im.loss = im.corrupt = im.duplicate = im.reorder = 0;
+                im.mark = im.loss = im.corrupt = im.duplicate = im.reorder = 0;
                 im.queue_bytes_max = 1U << 22;
             }
             l->wire.set(side, im);

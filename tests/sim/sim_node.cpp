@@ -101,8 +101,15 @@ void Node::start(std::string& error)
     drivers::LoopbackOptions lo;
     lo.checksums = config.loopback_checksums;
     lo.super_segments = config.loopback_super_segments;
-    if (stack->add_interface(std::make_unique<drivers::Loopback>(lo), {{base::IpAddr::v4(0x7f000001), 8}}, error) ==
-        nullptr) {
+    std::vector<protocols::InterfaceAddress> own;
+    if (world.config().families != Families::v6) {
+        own.push_back({base::IpAddr::v4(0x7f000001), 8});
+    }
+    if (world.config().families != Families::v4) {
+        own.push_back({base::IpAddr::loopback_v6(), 128});
+        own.push_back({address_behind(index), 128});
+    }
+    if (stack->add_interface(std::make_unique<drivers::Loopback>(lo), own, error) == nullptr) {
         return;
     }
     gateway = std::make_unique<gateway::Gateway>(*stack, config.gateway);

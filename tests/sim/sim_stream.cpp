@@ -26,17 +26,17 @@ void connect_failed(App& a, Connection& c, int error)
     case -ENFILE:
     case -EADDRNOTAVAIL:
     case -EHOSTUNREACH:
-    case -ECONNRESET: // accepted and reset before we looked
+    case -ENETUNREACH: // no router just now
+    case -ECONNRESET:  // accepted and reset before we looked
         return;
     default:
         a.world.violation(fmt::format("connect to service {} gives error {}", s.number, -error));
     }
 }
 
-int connect_to(App& a, client::Sock k, const base::Endpoint& to, bool wait_inside)
+int connect_to(App& a, client::Sock k, Address address, bool wait_inside)
 {
     client::Session& s = a.session();
-    Address address(to);
     if (wait_inside) {
         return client::sock_connect(s, k, address.get(), address.size);
     }
@@ -101,7 +101,8 @@ void one_connection(App& a)
     if (service == nullptr) {
         return;
     }
-    int rc = a.control("socket", [&] { return client::sock_socket(a.session(), AF_INET, SOCK_STREAM, 0, k); });
+    int family = a.world.socket_family(to.addr, a.random);
+    int rc = a.control("socket", [&] { return client::sock_socket(a.session(), family, SOCK_STREAM, 0, k); });
     if (rc != 0) {
         if (rc != -ENFILE) {
             a.world.violation(fmt::format("socket() gives error {}", -rc));
@@ -117,7 +118,7 @@ void one_connection(App& a)
     a.side = client_side;
     draw_options(a, k, c, true);
     use_blocking_calls(a, k);
-    rc = connect_to(a, k, to, a.blocking);
+    rc = connect_to(a, k, Address(to, family), a.blocking);
     Conduit d{a, k, c, client_side};
     if (rc != 0 && !(a.blocking && rc == -EINPROGRESS)) {
         connect_failed(a, c, rc);
@@ -206,15 +207,16 @@ namespace {
 
 bool open_service(App& a, Service& s, client::Sock& k)
 {
+    int family = a.world.service_family();
     if (a.control("socket",
-            [&] { return client::sock_socket(a.session(), AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0, k); }) != 0) {
+            [&] { return client::sock_socket(a.session(), family, SOCK_STREAM | SOCK_NONBLOCK, 0, k); }) != 0) {
         return false;
     }
     set_option(a, k, SOL_SOCKET, SO_REUSEADDR, 1);
     if (a.random.chance(0.3)) {
         set_option(a, k, SOL_SOCKET, SO_RCVBUF, static_cast<int>(4096U << a.random.below(5)));
     }
-    Address at({base::IpAddr::any_v4(), s.port});
+    Address at({family == AF_INET6 ? base::IpAddr{} : base::IpAddr::any_v4(), s.port}, family);
     int rc = a.control("bind", [&] { return client::sock_bind(a.session(), k, at.get(), at.size); });
     if (rc == 0) {
         int backlog = a.random.chance(0.3) ? 1 : 16;

@@ -17,8 +17,27 @@ constexpr std::size_t events_kept = 4096;
 constexpr std::size_t events_shown = 250;
 constexpr std::uint64_t check_all_every = 64;
 constexpr base::Micros warm_up = base::millis(5);
+constexpr base::Micros warm_up_v6 = base::seconds(3); // duplicate detection (RFC 4862 5.4)
+
+constexpr std::uint32_t ethernet_header = 14;
 
 World* the_world = nullptr;
+
+// Of a link's end.
+std::vector<protocols::InterfaceAddress> addresses_of(Families families, std::size_t link, unsigned side)
+{
+    std::vector<protocols::InterfaceAddress> all;
+    if (families != Families::v6) {
+        all.push_back({base::IpAddr::v4(static_cast<std::uint32_t>(0x0a000001 + (link << 8) + side)), 24});
+    }
+    if (families != Families::v4) {
+        unsigned char bytes[16] = {0xfd}; // fd00:LINK::1 and ::2
+        bytes[3] = static_cast<unsigned char>(link + 1);
+        bytes[15] = static_cast<unsigned char>(side + 1);
+        all.push_back({base::IpAddr::v6(bytes), 64});
+    }
+    return all;
+}
 
 double seconds_of(base::Instant t)
 {
@@ -59,19 +78,33 @@ void World::build()
     for (const LinkConfig& l : config_.links) {
         auto link = std::make_unique<Link>();
         link->config = l;
+        link->number = static_cast<unsigned>(links_.size());
         drivers::SimLinkOptions wire = l.wire;
         Node& a = *nodes_[l.ends[0]];
         Node& b = *nodes_[l.ends[1]];
         wire.a.steering = l.steered[0] ? &a.stack->steering() : nullptr;
         wire.b.steering = l.steered[1] ? &b.stack->steering() : nullptr;
+        link->watch.marks = &marks_;
+        link->watch.link_header = wire.ethernet ? ethernet_header : 0;
+        link->watch.off[0] = a.config.protocols.ecn == protocols::Ecn::off;
+        link->watch.off[1] = b.config.protocols.ecn == protocols::Ecn::off;
+        wire.watch = config_.marks ? &link->watch : nullptr;
         link->wire = drivers::make_sim_link(wire);
-        auto net = static_cast<std::uint32_t>(0x0a000000 + (links_.size() << 8));
         for (unsigned side = 0; side < 2; ++side) {
             Node& node = side == 0 ? a : b;
-            base::IpAddr address = base::IpAddr::v4(net + side + 1);
             auto& netif = side == 0 ? link->wire.a : link->wire.b;
-            INVARIANT(node.stack->add_interface(std::move(netif), {{address, 24}}, error) != nullptr);
-            node.addresses.push_back(address);
+            std::vector<protocols::InterfaceAddress> addresses = addresses_of(config_.families, links_.size(), side);
+            bool router = l.advertises && l.router == side;
+            for (unsigned number = 0; router && number < prefixes_advertised; ++number) {
+                addresses.push_back({router_address(links_.size(), number), 64});
+            }
+            protocols::Interface* in =
+                node.stack->add_interface(std::move(netif), addresses, error, l.advertises && !router);
+            INVARIANT(in != nullptr);
+            link->index_at[side] = in->index;
+            for (const protocols::InterfaceAddress& own : addresses) {
+                node.addresses.push_back(own.addr);
+            }
         }
         links_.push_back(std::move(link));
     }
@@ -82,7 +115,7 @@ void World::build()
             cpus_.push_back({n.get(), static_cast<base::CpuId>(i)});
         }
     }
-    run_for(warm_up);
+    run_for(config_.families == Families::v4 ? warm_up : warm_up_v6);
     for (auto& n : nodes_) {
         for (std::size_t i = 0; i < n->size(); ++i) {
             n->packets_at_start.push_back(n->stack->pool().in_use(static_cast<base::CpuId>(i)));
@@ -137,8 +170,12 @@ void World::start_roles(Family& f)
 bool World::address_of(const Node& from, const Node& to, base::Random& r, base::IpAddr& out) const
 {
     if (&from == &to) {
+        base::IpAddr loopback =
+            config_.families == Families::v4 || (config_.families == Families::both && r.chance(0.5))
+                ? base::IpAddr::v4(0x7f000001)
+                : base::IpAddr::loopback_v6();
         out = r.chance(0.5) || to.addresses.empty()
-                  ? base::IpAddr::v4(0x7f000001)
+                  ? loopback
                   : to.addresses[r.below(static_cast<std::uint32_t>(to.addresses.size()))];
         return true;
     }
@@ -146,12 +183,30 @@ bool World::address_of(const Node& from, const Node& to, base::Random& r, base::
     for (std::size_t i = 0; i < links_.size(); ++i) {
         const unsigned* ends = links_[i]->config.ends;
         for (unsigned side = 0; side < 2; ++side) {
-            if (ends[1 - side] == from.index && ends[side] == to.index && r.below(++found) == 0) {
-                out = base::IpAddr::v4(static_cast<std::uint32_t>(0x0a000000 + (i << 8)) + side + 1);
+            if (ends[1 - side] != from.index || ends[side] != to.index) {
+                continue;
+            }
+            std::vector<base::IpAddr> all;
+            for (const protocols::InterfaceAddress& a : addresses_of(config_.families, i, side)) {
+                all.push_back(a.addr);
+            }
+            advertised_addresses(*links_[i], side, all);
+            for (const base::IpAddr& a : all) {
+                if (r.below(++found) == 0) {
+                    out = a;
+                }
             }
         }
     }
     return found != 0;
+}
+
+int World::socket_family(const base::IpAddr& to, base::Random& r) const
+{
+    if (!to.is_v4()) {
+        return AF_INET6;
+    }
+    return config_.families == Families::both && r.chance(0.3) ? AF_INET6 : AF_INET;
 }
 
 App& World::spawn(Family& f, const char* role, std::function<void(App&)> body, bool client)

@@ -17,6 +17,7 @@
 #include "tests/sim/ledger.hpp"
 #include "tests/sim/sim_app.hpp"
 #include "tests/sim/sim_config.hpp"
+#include "tests/sim/sim_marks.hpp"
 #include "tests/sim/sim_node.hpp"
 
 namespace sim {
@@ -30,6 +31,17 @@ struct Service {
     bool listening = false;
     std::uint64_t epoch = 0; // grows when it starts and when it ends
 };
+
+// What a router says of itself and of one prefix (RFC 4861 4.2).
+struct Advertisement {
+    base::IpAddr prefix;
+    std::uint16_t router_life_s = 0; // 0 = no default router
+    std::uint32_t valid_s = 0;
+    std::uint32_t preferred_s = 0;
+};
+inline constexpr unsigned prefixes_advertised = 2; // on a link
+base::IpAddr router_address(std::size_t link, unsigned number);
+base::IpAddr address_behind(unsigned node);
 
 struct RunOptions {
     std::uint64_t seed = 1;
@@ -69,11 +81,16 @@ public:
     // Of the drain: clients are done, so servers stop.
     bool closing() const { return closing_; }
     Ledger& ledger() { return ledger_; }
+    Marks& marks() { return marks_; }
     RunResult& result() { return result_; }
     std::vector<std::unique_ptr<Node>>& nodes() { return nodes_; }
     std::deque<Service>& services() { return services_; }
     // An address of `to` that `from` can reach; false: there is none.
     bool address_of(const Node& from, const Node& to, base::Random& r, base::IpAddr& out) const;
+    // Of a socket that talks to `to`: AF_INET6 reaches IPv4 addresses too, where there is IPv6.
+    int socket_family(const base::IpAddr& to, base::Random& r) const;
+    // Of a socket that serves whoever comes.
+    int service_family() const { return config_.families == Families::v4 ? AF_INET : AF_INET6; }
     App& spawn(Family& f, const char* role, std::function<void(App&)> body, bool client);
     App& running() { return *running_; }
     void sleep_app(std::uint32_t waiter, base::Instant deadline);
@@ -109,7 +126,10 @@ private:
     struct Link {
         LinkConfig config;
         drivers::SimLink wire;
+        MarkWatch watch;
         base::Instant cut_until{};
+        unsigned number = 0;
+        std::uint32_t index_at[2] = {}; // of its interfaces
     };
 
     static void print_event(const Event& e);
@@ -140,6 +160,14 @@ private:
     void send_couriers();
     void kill_apps_of(Family& f);
     void revive_families(bool all);
+
+    // sim_router.cpp
+    void advertise(const Link& l, const Advertisement& a);
+    void advertise_something();
+    void advertise_all();
+    void check_agreement();
+    void advertised_addresses(const Link& l, unsigned side, std::vector<base::IpAddr>& out) const;
+
     base::Instant next_mending() const;
 
     // sim_checks.cpp
@@ -156,6 +184,7 @@ private:
     base::Random random_;
     lwkt::VirtualClock clock_;
     Ledger ledger_;
+    Marks marks_{*this};
     RunResult result_;
     std::vector<std::unique_ptr<Link>> links_; // their interfaces belong to the stacks
     std::vector<std::unique_ptr<Node>> nodes_;
