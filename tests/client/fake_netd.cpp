@@ -12,6 +12,7 @@
 
 #include "base/check.hpp"
 #include "base/net_addr.hpp"
+#include "tests/family.hpp"
 
 namespace fake {
 
@@ -20,7 +21,8 @@ using namespace sockbuf;
 namespace {
 
 constexpr auto seq = std::memory_order_seq_cst;
-const base::IpAddr here = base::IpAddr::v4(0x7f000001);
+const base::IpAddr here = test::address("127.0.0.1");
+const std::uint32_t local_bytes = here.is_v4() ? 0 : datagram_local_bytes; // behind a received datagram
 
 } // namespace
 
@@ -290,7 +292,8 @@ void Netd::pump_datagrams(std::uint32_t s)
         std::uint32_t cpu = so.port % options_.cpus; // our hash of a flow
         DatagramLane& lane = view_.lanes(t)[cpu];
         std::uint64_t at = lane.produced.load();
-        if (datagram_stride(h.size) > (std::uint64_t{1} << options_.ring_shift) - (at - lane.consumed.load(seq))) {
+        std::uint64_t stride = datagram_stride(h.size + local_bytes);
+        if (stride > (std::uint64_t{1} << options_.ring_shift) - (at - lane.consumed.load(seq))) {
             lane.dropped.fetch_add(1);
             continue;
         }
@@ -302,11 +305,12 @@ void Netd::pump_datagrams(std::uint32_t s)
         h.port = so.port;
         h.ttl = h.ttl != 0 ? h.ttl : 64;
         h.interface = 1;
-        h.local_v4 = here.v4();
+        h.local_v4 = here.is_v4() ? here.v4() : 0;
         RingView in = view_.ring(lane.ring, lane.shift);
         in.copy_in(at, &h, sizeof h);
         in.copy_in(at + sizeof h, payload.data(), h.size);
-        lane.produced.store(at + datagram_stride(h.size), seq);
+        in.copy_in(at + sizeof h + h.size, here.bytes(), local_bytes);
+        lane.produced.store(at + stride, seq);
         wake(t);
     }
     space_freed(s);

@@ -6,6 +6,7 @@
 
 #include "base/net_addr.hpp"
 #include "tests/client/fake_netd.hpp"
+#include "tests/family.hpp"
 
 namespace fake {
 
@@ -14,7 +15,7 @@ using namespace sockbuf;
 namespace {
 
 constexpr auto seq = std::memory_order_seq_cst;
-const base::IpAddr here = base::IpAddr::v4(0x7f000001);
+const base::IpAddr here = test::address("127.0.0.1");
 
 void set_state(SocketSlot& slot, SlotState state)
 {

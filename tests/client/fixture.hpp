@@ -11,18 +11,31 @@
 
 #include "base/net_addr.hpp"
 #include "client/admission.hpp"
+#include "client/sockaddr.hpp"
 #include "client/socket_calls.hpp"
 #include "tests/client/fake_netd.hpp"
+#include "tests/family.hpp"
 
 namespace fake {
 
-inline sockaddr_in at_port(std::uint16_t port)
+// A socket address in the family that runs (tests/family.hpp).
+struct Address {
+    sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
+    base::Endpoint endpoint()
+    {
+        base::Endpoint e;
+        REQUIRE(client::parse_sockaddr(get(), sizeof storage, storage.ss_family, e) == 0);
+        return e;
+    }
+    sockaddr_storage storage{};
+    socklen_t size = test::over_v6() ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+};
+
+inline Address at_port(std::uint16_t port)
 {
-    sockaddr_in in{};
-    in.sin_family = AF_INET;
-    in.sin_addr.s_addr = htonl(0x7f000001);
-    in.sin_port = htons(port);
-    return in;
+    Address a;
+    client::write_sockaddr(test::family(), test::address("127.0.0.1").bytes(), port, a.get(), &a.size);
+    return a;
 }
 
 struct Pair {
@@ -40,14 +53,14 @@ struct World {
     client::Sock open(int type)
     {
         client::Sock k;
-        REQUIRE(client::sock_socket(session(), AF_INET, type, 0, k) == 0);
+        REQUIRE(client::sock_socket(session(), test::family(), type, 0, k) == 0);
         return k;
     }
     client::Sock bound(int type, std::uint16_t port)
     {
         client::Sock k = open(type);
-        sockaddr_in in = at_port(port);
-        REQUIRE(client::sock_bind(session(), k, reinterpret_cast<sockaddr*>(&in), sizeof in) == 0);
+        Address at = at_port(port);
+        REQUIRE(client::sock_bind(session(), k, at.get(), at.size) == 0);
         return k;
     }
     client::Sock listener(std::uint16_t port)
@@ -58,18 +71,17 @@ struct World {
     }
     int connect(client::Sock k, std::uint16_t port)
     {
-        sockaddr_in in = at_port(port);
-        return client::sock_connect(session(), k, reinterpret_cast<sockaddr*>(&in), sizeof in);
+        Address to = at_port(port);
+        return client::sock_connect(session(), k, to.get(), to.size);
     }
     Pair pair()
     {
         client::Sock l = listener(0);
-        sockaddr_in in{};
-        socklen_t len = sizeof in;
-        REQUIRE(client::sock_getsockname(session(), l, reinterpret_cast<sockaddr*>(&in), &len) == 0);
+        Address at;
+        REQUIRE(client::sock_getsockname(session(), l, at.get(), &at.size) == 0);
         Pair p;
         p.a = open(SOCK_STREAM);
-        REQUIRE(connect(p.a, ntohs(in.sin_port)) == 0);
+        REQUIRE(connect(p.a, at.endpoint().port) == 0);
         REQUIRE(client::sock_accept(session(), l, nullptr, nullptr, 0, p.b) == 0);
         REQUIRE(client::sock_release(session(), l) == 0);
         return p;

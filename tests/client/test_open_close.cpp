@@ -14,14 +14,13 @@ namespace {
 
 std::string name_of(fake::World& w, Sock k, bool peer)
 {
-    sockaddr_in in{};
-    socklen_t len = sizeof in;
-    auto* addr = reinterpret_cast<sockaddr*>(&in);
-    int rc = peer ? sock_getpeername(w.session(), k, addr, &len) : sock_getsockname(w.session(), k, addr, &len);
+    fake::Address a;
+    int rc =
+        peer ? sock_getpeername(w.session(), k, a.get(), &a.size) : sock_getsockname(w.session(), k, a.get(), &a.size);
     if (rc != 0) {
         return failed(-rc);
     }
-    return base::to_string(base::Endpoint{base::IpAddr::v4(ntohl(in.sin_addr.s_addr)), ntohs(in.sin_port)});
+    return base::to_string(a.endpoint());
 }
 
 } // namespace
@@ -31,12 +30,12 @@ TEST_CASE("socket: kinds, refusals, and no message while grants last")
     fake::World w;
     Sock k;
     CHECK(sock_socket(w.session(), AF_UNIX, SOCK_STREAM, 0, k) == -EAFNOSUPPORT);
-    CHECK(sock_socket(w.session(), AF_INET, SOCK_RAW, 0, k) == -ESOCKTNOSUPPORT);
-    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, IPPROTO_UDP, k) == -EPROTONOSUPPORT);
+    CHECK(sock_socket(w.session(), test::family(), SOCK_RAW, 0, k) == -ESOCKTNOSUPPORT);
+    CHECK(sock_socket(w.session(), test::family(), SOCK_STREAM, IPPROTO_UDP, k) == -EPROTONOSUPPORT);
     {
         auto frozen = w.netd.freeze();
         for (int i = 0; i < 8; ++i) {
-            REQUIRE(sock_socket(w.session(), AF_INET, SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP, k) == 0);
+            REQUIRE(sock_socket(w.session(), test::family(), SOCK_STREAM | SOCK_NONBLOCK, IPPROTO_TCP, k) == 0);
         }
     }
     CHECK((sock_status_flags(w.session(), k) & O_NONBLOCK) != 0);
@@ -54,11 +53,11 @@ TEST_CASE("socket: lanes are refilled; a full family is -ENFILE; closing makes r
     }
     CHECK(distinct.size() == 64);
     Sock k;
-    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, 0, k) == -ENFILE);
+    CHECK(sock_socket(w.session(), test::family(), SOCK_STREAM, 0, k) == -ENFILE);
     for (Sock each : all) {
         REQUIRE(sock_release(w.session(), each) == 0);
     }
-    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, 0, k) == 0);
+    CHECK(sock_socket(w.session(), test::family(), SOCK_STREAM, 0, k) == 0);
 }
 
 TEST_CASE("connect and accept: names on both ends")
@@ -66,17 +65,17 @@ TEST_CASE("connect and accept: names on both ends")
     fake::World w;
     Sock l = w.listener(80);
     Sock c = w.open(SOCK_STREAM);
-    CHECK(name_of(w, c, false) == "0.0.0.0:0");
+    CHECK(name_of(w, c, false) == base::to_string(test::endpoint("0.0.0.0:0")));
     CHECK(name_of(w, c, true) == failed(ENOTCONN));
     REQUIRE(w.connect(c, 80) == 0);
     CHECK(w.connect(c, 80) == -EISCONN);
     Sock a;
-    sockaddr_in peer{};
-    socklen_t len = sizeof peer;
-    REQUIRE(sock_accept(w.session(), l, reinterpret_cast<sockaddr*>(&peer), &len, SOCK_NONBLOCK, a) == 0);
-    CHECK(len == sizeof peer);
+    fake::Address peer;
+    socklen_t len = sizeof peer.storage;
+    REQUIRE(sock_accept(w.session(), l, peer.get(), &len, SOCK_NONBLOCK, a) == 0);
+    CHECK(len == peer.size);
     CHECK(name_of(w, a, true) == name_of(w, c, false));
-    CHECK(name_of(w, c, true) == "127.0.0.1:80");
+    CHECK(name_of(w, c, true) == base::to_string(test::endpoint("127.0.0.1:80")));
     CHECK(w.receive(a, 1) == failed(EAGAIN));
     CHECK(w.netd.slot(a.slot).share.holders.load() == 1);
 }
@@ -161,8 +160,8 @@ TEST_CASE("unconnected streams: ENOTCONN to read, EPIPE to write, EINVAL to acce
     sock_set_status_flags(w.session(), l, O_NONBLOCK);
     CHECK(sock_accept(w.session(), l, nullptr, nullptr, 0, out) == -EAGAIN);
     Sock second = w.open(SOCK_STREAM);
-    sockaddr_in in = fake::at_port(81);
-    CHECK(sock_bind(w.session(), second, reinterpret_cast<sockaddr*>(&in), sizeof in) == -EADDRINUSE);
+    fake::Address at = fake::at_port(81);
+    CHECK(sock_bind(w.session(), second, at.get(), at.size) == -EADDRINUSE);
 }
 
 TEST_CASE("accept: threads that share a listener get every connection once")

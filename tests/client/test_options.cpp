@@ -34,7 +34,7 @@ TEST_CASE("what a socket is")
     CHECK(get_int(w, datagram, SOL_SOCKET, SO_TYPE) == SOCK_DGRAM);
     CHECK(get_int(w, stream, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP);
     CHECK(get_int(w, datagram, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_UDP);
-    CHECK(get_int(w, stream, SOL_SOCKET, SO_DOMAIN) == AF_INET);
+    CHECK(get_int(w, stream, SOL_SOCKET, SO_DOMAIN) == test::family());
     CHECK(get_int(w, stream, SOL_SOCKET, SO_ACCEPTCONN) == 0);
     CHECK(get_int(w, listener, SOL_SOCKET, SO_ACCEPTCONN) == 1);
     CHECK(set_int(w, stream, SOL_SOCKET, SO_TYPE, 1) == -ENOPROTOOPT);

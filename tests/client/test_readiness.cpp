@@ -29,14 +29,13 @@ void until(fake::World& w, Sock k, std::uint32_t events)
 struct Kernel {
     Kernel()
     {
-        listener = socket(AF_INET, SOCK_STREAM, 0);
-        sockaddr_in in = fake::at_port(0);
-        socklen_t len = sizeof in;
-        bind(listener, reinterpret_cast<sockaddr*>(&in), sizeof in);
+        listener = socket(test::family(), SOCK_STREAM, 0);
+        fake::Address at = fake::at_port(0);
+        bind(listener, at.get(), at.size);
         ::listen(listener, 1);
-        getsockname(listener, reinterpret_cast<sockaddr*>(&in), &len);
-        a = socket(AF_INET, SOCK_STREAM, 0);
-        ::connect(a, reinterpret_cast<sockaddr*>(&in), sizeof in);
+        getsockname(listener, at.get(), &at.size);
+        a = socket(test::family(), SOCK_STREAM, 0);
+        ::connect(a, at.get(), at.size);
         b = accept(listener, nullptr, nullptr);
     }
     ~Kernel()
@@ -66,7 +65,7 @@ TEST_CASE("a stream from birth to death, beside the kernel's")
 {
     fake::World w;
     Sock fresh = w.open(SOCK_STREAM);
-    int kernel_fresh = socket(AF_INET, SOCK_STREAM, 0);
+    int kernel_fresh = socket(test::family(), SOCK_STREAM, 0);
     CHECK(ready(w, fresh) == Kernel::ready(kernel_fresh));
     close(kernel_fresh);
 
@@ -104,9 +103,9 @@ TEST_CASE("a refused connect, beside the kernel's")
     Sock refused = w.open(SOCK_STREAM | SOCK_NONBLOCK);
     CHECK(w.connect(refused, 4) == -EINPROGRESS);
     until(w, refused, EPOLLERR);
-    int kernel = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    sockaddr_in in = fake::at_port(4);
-    ::connect(kernel, reinterpret_cast<sockaddr*>(&in), sizeof in);
+    int kernel = socket(test::family(), SOCK_STREAM | SOCK_NONBLOCK, 0);
+    fake::Address to = fake::at_port(4);
+    ::connect(kernel, to.get(), to.size);
     Kernel::until(kernel, POLLERR);
     CHECK(ready(w, refused) == Kernel::ready(kernel)); // IN OUT RDHUP ERR HUP
     close(kernel);

@@ -370,7 +370,7 @@ TEST_CASE("netd dies: nobody hangs")
     CHECK(accept_got == -ENETDOWN);
     CHECK(connect_got == -ENETDOWN);
     Sock fresh;
-    CHECK(sock_socket(w.session(), AF_INET, SOCK_STREAM, 0, fresh) == -ENETDOWN);
+    CHECK(sock_socket(w.session(), test::family(), SOCK_STREAM, 0, fresh) == -ENETDOWN);
     int on = 1;
     CHECK(sock_setsockopt(w.session(), l, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == -ENETDOWN);
     CHECK(w.receive(p.b, 4096) == std::string(4096, 'x')); // what had arrived is readable
