@@ -69,10 +69,13 @@ bool is_news(const Tcb& t, const Segment& s, const AckRound& r)
     return r.advanced || r.d.sacked != 0 || later || t.snd.wl1 < s.seq;
 }
 
-const wire::AccEcnOption* counted_marks(const Tcb& t, const Segment& s)
+// The octets with CE that the segment's option tells of beyond those we know; false: it has none to be believed. What
+// has changed is never left out (3.2.3.3), so an option that ends before their field says that there are no more.
+bool counted_marks(const Tcb& t, const Segment& s, std::uint32_t& risen)
 {
     const wire::AccEcnOption& o = s.header.options.accecn;
-    return o.fields > ceb_at && !t.accecn.options_zeroed ? &o : nullptr;
+    risen = o.fields > ceb_at ? (o.value[ceb_at] - t.accecn.s_ceb) & octets_mask : 0;
+    return o.kind != 0 && !t.accecn.options_zeroed;
 }
 
 // 3.2.3.2.5: octets were marked, but no packet, and the field cannot have come round.
@@ -88,16 +91,16 @@ void compare_counters(Tcb& t, std::uint32_t octets_risen)
 void take_counters(Tcb& t, const Segment& s, AckRound& r)
 {
     AccEcn& e = t.accecn;
-    const wire::AccEcnOption* o = counted_marks(t, s);
-    std::uint32_t octets = o != nullptr ? (o->value[ceb_at] - e.s_ceb) & octets_mask : 0;
+    std::uint32_t octets = 0;
+    bool counted = counted_marks(t, s, octets);
     std::uint32_t packets = (std::max(r.d.octets, r.acked) + t.mss - 1) / t.mss;
-    std::uint32_t marks = marks_risen(s.header.ace(), e.s_cep, packets, o != nullptr, octets, t.mss);
+    std::uint32_t marks = marks_risen(s.header.ace(), e.s_cep, packets, counted, octets, t.mss);
     e.s_cep += marks;
-    e.s_ceb += octets;
-    if (o != nullptr) {
+    if (counted) {
+        e.s_ceb += octets;
         compare_counters(t, octets);
     }
-    e.marked += o != nullptr ? octets : marks * t.mss;
+    e.marked += counted ? octets : marks * t.mss;
     r.ece = marks != 0;
     if (r.advanced) {
         r.marked = std::min(e.marked, r.acked);
@@ -165,9 +168,9 @@ void accecn_feedback(Tcb& t, const Segment& s, AckRound& r, bool completes)
 
 bool accecn_expected(const Tcb& t, const Segment& s, std::uint32_t acked)
 {
-    const wire::AccEcnOption* o = counted_marks(t, s);
-    bool same = o == nullptr || ((o->value[ceb_at] ^ t.accecn.s_ceb) & octets_mask) == 0;
-    return same && acked < ace_values * t.mss;
+    std::uint32_t risen = 0;
+    bool marked = counted_marks(t, s, risen) && risen != 0;
+    return !marked && acked <= (ace_values - 1) * t.mss;
 }
 
 void accecn_received(Tcb& t, const Segment& s, Actions& a)
