@@ -48,6 +48,8 @@ def emit_options(options):
                 out += b"\x00"
             case "TS":
                 out += struct.pack(">BBII", 8, 10, values[0] & 0xFFFFFFFF, values[1] & 0xFFFFFFFF)
+            case "FO":
+                out += struct.pack(">BB", 34, 2 + len(values[0]) // 2) + bytes.fromhex(values[0])
             case "sack":
                 out += struct.pack(">BB", 5, 2 + 8 * len(values))
                 out += b"".join(struct.pack(">II", a & 0xFFFFFFFF, b & 0xFFFFFFFF) for a, b in values)
@@ -75,6 +77,8 @@ def parse_options(data):
                 found.append(("sackOK",))
             case (8, 8):
                 found.append(("TS", *struct.unpack(">II", body)))
+            case (34, _):
+                found.append(("FO", body.hex()))
             case (5, n) if n and n % 8 == 0:
                 found.append(("sack", *(struct.unpack(">II", body[i:i + 8]) for i in range(0, n, 8))))
             case _:

@@ -118,6 +118,10 @@ def parse_option(text):
             return (words[0],)
         case ["TS", "val", value, "ecr", echo]:
             return ("TS", int(value), int(echo))
+        case ["FO"]:
+            return ("FO", "")
+        case ["FO", cookie] if len(cookie) % 2 == 0:
+            return ("FO", bytes.fromhex(cookie).hex())
         case ["sack", *ranges]:
             return ("sack", *(tuple(int(n) for n in r.split(":")) for r in ranges))
     raise ScriptError(f"an option that is not known: {text}")

@@ -3,6 +3,7 @@
 #include <sched.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -18,7 +19,8 @@ constexpr std::chrono::milliseconds look_again{100};
 // As the sysctl numbers them.
 protocols::Ecn ecn_of(long number)
 {
-    return number == 0 ? protocols::Ecn::off : number == 1 ? protocols::Ecn::on : protocols::Ecn::accept;
+    constexpr long most = static_cast<long>(protocols::Ecn::accept_accurate);
+    return number < 0 || number > most ? protocols::Ecn::accept : static_cast<protocols::Ecn>(number);
 }
 
 // The tool locks all its memory, so nothing may be larger than scripts need.
@@ -43,6 +45,8 @@ embed::StackConfig config_of(const Settings& settings, embed::Simulation* simula
     c.protocols.tcp_tail_probes = settings.on("net.ipv4.tcp_early_retrans", true);
     c.protocols.ecn = ecn_of(settings.number("net.ipv4.tcp_ecn").value_or(2));
     c.protocols.fastopen = static_cast<unsigned>(settings.number("net.ipv4.tcp_fastopen").value_or(1));
+    c.protocols.mtu_probing =
+        static_cast<protocols::MtuProbing>(std::clamp(settings.number("net.ipv4.tcp_mtu_probing").value_or(0), 0L, 2L));
     c.protocols.syn_cookies = settings.on("net.ipv4.tcp_syncookies", true);
     return c;
 }
