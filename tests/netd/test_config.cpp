@@ -94,7 +94,7 @@ TEST_CASE("[tcp]: what Linux's sysctls say, or why not")
             .starts_with(
                 "f.toml:2: tcp.congestion_control: \"vegas\" is not an algorithm; there are cubic, reno, dctcp, bbr"));
     CHECK(complaint("[tcp]\ncongestion_control = 1\n") == "f.toml:2: tcp.congestion_control: must be a string");
-    CHECK(complaint("[tcp]\necn = 3\n") == "f.toml:2: tcp.ecn: 3 is not between 0 and 2");
+    CHECK(complaint("[tcp]\necn = 6\n") == "f.toml:2: tcp.ecn: 6 is not between 0 and 5");
     CHECK(
         complaint("[tcp]\nfastopen = 8\n") == "f.toml:2: tcp.fastopen: 0x8 has bits besides 1, 2, 4, 0x200 and 0x400");
     CHECK(complaint("[tcp]\nmtu_probing = true\n") == "f.toml:2: tcp.mtu_probing: must be a whole number");
