@@ -52,7 +52,7 @@ class Dhcp(SystemTest):
         config = folder / "conf"
         config.write_text(SERVER.format(address=self.bed.netd_address, router=self.bed.peer_address, folder=folder, lease=LEASE_S))
         with open(folder / "log", "w") as log:
-            running = subprocess.Popen([str(part) for part in (*self.peer.prefix, "udhcpd", "-f", "-I", self.bed.peer_address, config)],
+            running = subprocess.Popen([str(part) for part in (*self.peer.prefix, "busybox", "udhcpd", "-f", "-I", self.bed.peer_address, config)],
                                        stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         try:
             yield running
@@ -98,7 +98,7 @@ class Dhcp(SystemTest):
 
 
 if __name__ == "__main__":
-    if shutil.which("udhcpd") is None:
-        print("no udhcpd here: tools/install-deps")
+    if shutil.which("busybox") is None:
+        print("no busybox here: tools/install-deps")
         sys.exit(77)
     main()
