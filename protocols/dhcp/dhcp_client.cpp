@@ -190,7 +190,7 @@ bool expected(const DhcpClient& c, const wire::DhcpMessage& m)
     }
 }
 
-DhcpClient* find(Domain& d, const Interface& in)
+DhcpClient* find(const Domain& d, const Interface& in)
 {
     auto& all = d.dhcp->clients;
     auto at = std::find_if(all.begin(), all.end(), [&](const DhcpClient& c) { return &c.in == &in; });
@@ -272,9 +272,7 @@ void dhcp_start(Domain& d, Interface& in)
 
 const DhcpClient* dhcp_client(const Domain& d, const Interface& in)
 {
-    auto& all = d.dhcp->clients;
-    auto at = std::find_if(all.begin(), all.end(), [&](const DhcpClient& c) { return &c.in == &in; });
-    return at == all.end() ? nullptr : &*at;
+    return find(d, in);
 }
 
 void dhcp_release(Domain& d, const Interface& in)

@@ -33,10 +33,14 @@ class SystemTest(unittest.TestCase):
             cls.addClassCleanup(VethPair.down, cls.tag)
 
     @classmethod
-    def start_bed(cls):
-        """A fresh netd; also what a test that killed the last one calls."""
+    def start_bed(cls, config=None):
+        """A fresh netd, with a configuration of this text if there is one; also what a test that killed the last one calls."""
         Testbed.down(cls.tag)
-        cls.bed = Testbed.up(cls.tag)
+        path = None
+        if config is not None:
+            path = cls.scratch / "netd.toml"
+            path.write_text(config)
+        cls.bed = Testbed.up(cls.tag, config=path)
         cls.netd = workload.on_netd(cls.bed)
         cls.share = workload.on_netd(cls.bed, "--share", "one")
         cls.peer = workload.on_peer(cls.bed)

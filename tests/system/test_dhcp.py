@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sys
 
-from harness import SystemTest, Testbed, main, process, workload
+from harness import SystemTest, main, process, workload
 
 HTTP = 8000
 LEASE_S = 10
@@ -38,12 +38,7 @@ option lease {lease}
 class Dhcp(SystemTest):
     @classmethod
     def start_bed(cls):
-        Testbed.down(cls.tag)
-        path = cls.scratch / "dhcp.toml"
-        path.write_text(CONFIG)
-        cls.bed = Testbed.up(cls.tag, config=path)
-        cls.netd = workload.on_netd(cls.bed)
-        cls.peer = workload.on_peer(cls.bed)
+        super().start_bed(CONFIG)
 
     @contextlib.contextmanager
     def server(self):

@@ -3,7 +3,7 @@ later ones carry their text in the SYN, and both ends say so in TCP_INFO."""
 
 import sys
 
-from harness import SystemTest, Testbed, main, workload
+from harness import SystemTest, main, workload
 
 from netdtools import testbed
 
@@ -44,12 +44,7 @@ for i in range(int(sys.argv[3])):
 class FastOpen(SystemTest):
     @classmethod
     def start_bed(cls):
-        config = cls.scratch / "fastopen.toml"
-        config.write_text(testbed.CONFIG + "\n[tcp]\nfastopen = 3\n")
-        Testbed.down(cls.tag)
-        cls.bed = Testbed.up(cls.tag, config=config)
-        cls.netd = workload.on_netd(cls.bed)
-        cls.peer = workload.on_peer(cls.bed)
+        super().start_bed(testbed.CONFIG + "\n[tcp]\nfastopen = 3\n")
         cls.peer.run(["sysctl", "-qw", "net.ipv4.tcp_fastopen=3"])
 
     def rounds(self, server, client):

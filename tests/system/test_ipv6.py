@@ -3,7 +3,7 @@
 import json
 import sys
 
-from harness import SystemTest, Testbed, main, process, workload
+from harness import SystemTest, main, process, workload
 
 HTTP, IPERF, REDIS = 8000, 5201, 6379
 
@@ -86,10 +86,7 @@ class Ipv6(SystemTest):
 class Autoconfiguration(SystemTest):
     @classmethod
     def start_bed(cls):
-        path = cls.scratch / "slaac.toml"
-        path.write_text(AUTOMATIC)
-        cls.bed = Testbed.up(cls.tag, config=path)
-        cls.peer = workload.on_peer(cls.bed)
+        super().start_bed(AUTOMATIC)
 
     def test_an_advertised_prefix_gives_an_address_that_answers(self):
         prefix = "fd00:abcd::"

@@ -2,7 +2,7 @@
 
 import sys
 
-from harness import SystemTest, Testbed, main, workload
+from harness import SystemTest, main, workload
 
 CONFIG = """\
 socket = "{socket}"
@@ -26,12 +26,7 @@ IPERF, HTTP = 5201, 8000
 class Vlan(SystemTest):
     @classmethod
     def start_bed(cls):
-        Testbed.down(cls.tag)
-        path = cls.scratch / "vlan.toml"
-        path.write_text(CONFIG)
-        cls.bed = Testbed.up(cls.tag, config=path)
-        cls.netd = workload.on_netd(cls.bed)
-        cls.peer = workload.on_peer(cls.bed)
+        super().start_bed(CONFIG)
         made = cls.peer.run(["ip", "link", "add", "link", "nd0", "name", "nd0.7", "type", "vlan", "id", "7"], check=False)
         if made.returncode != 0:
             cls.bed.down(cls.tag)
