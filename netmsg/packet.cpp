@@ -2,8 +2,8 @@
 #include "netmsg/packet.hpp"
 
 #include <algorithm>
-#include <cstring>
 
+#include "base/copy_bytes.hpp"
 #include "netmsg/packet_pool.hpp"
 
 namespace netmsg {
@@ -54,7 +54,7 @@ void Packet::copy_out(std::uint32_t offset, void* to, std::uint32_t n) const
     unsigned count = span(offset, n, parts);
     auto* at = static_cast<std::byte*>(to);
     for (unsigned i = 0; i < count; ++i) {
-        std::memcpy(at, parts[i].iov_base, parts[i].iov_len);
+        base::copy_bytes(at, parts[i].iov_base, parts[i].iov_len);
         at += parts[i].iov_len;
     }
 }

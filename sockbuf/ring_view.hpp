@@ -10,7 +10,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstring>
+
+#include "base/copy_bytes.hpp"
 
 namespace sockbuf {
 
@@ -57,7 +58,7 @@ public:
         iovec v[2];
         const auto* source = static_cast<const std::byte*>(from);
         for (unsigned i = 0, n = pieces(offset, bytes, v); i < n; ++i) {
-            std::memcpy(v[i].iov_base, source, v[i].iov_len);
+            base::copy_bytes(v[i].iov_base, source, v[i].iov_len);
             source += v[i].iov_len;
         }
     }
@@ -66,7 +67,7 @@ public:
         iovec v[2];
         auto* target = static_cast<std::byte*>(to);
         for (unsigned i = 0, n = pieces(offset, bytes, v); i < n; ++i) {
-            std::memcpy(target, v[i].iov_base, v[i].iov_len);
+            base::copy_bytes(target, v[i].iov_base, v[i].iov_len);
             target += v[i].iov_len;
         }
     }

@@ -120,7 +120,7 @@ int main(int argc, char** argv)
 {
     constexpr micro::Family families[] = {{"ring", micro::rings}, {"call", micro::calls}, {"message", micro::messages},
         {"doorbell", micro::doorbells}, {"wheel", micro::wheel}, {"pool", micro::pools}, {"checksum", micro::checksums},
-        {"toeplitz", micro::toeplitz}, {"pcb", micro::pcbs}};
+        {"copy", micro::aliased_copies}, {"toeplitz", micro::toeplitz}, {"pcb", micro::pcbs}};
     std::vector<std::string> wanted;
     for (int i = 1; i < argc; ++i) {
         std::string argument = argv[i];

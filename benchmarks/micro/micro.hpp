@@ -69,14 +69,15 @@ struct Family {
     void (*measure)();
 };
 
-void rings();     // micro_ring.cpp
-void calls();     // micro_call.cpp
-void messages();  // micro_message.cpp
-void doorbells(); // micro_message.cpp
-void wheel();     // micro_wheel.cpp
-void pools();     // micro_pool.cpp
-void checksums(); // micro_wire.cpp
-void toeplitz();  // micro_wire.cpp
-void pcbs();      // micro_pcb.cpp
+void rings();          // micro_ring.cpp
+void calls();          // micro_call.cpp
+void messages();       // micro_message.cpp
+void doorbells();      // micro_message.cpp
+void wheel();          // micro_wheel.cpp
+void pools();          // micro_pool.cpp
+void checksums();      // micro_wire.cpp
+void aliased_copies(); // micro_wire.cpp
+void toeplitz();       // micro_wire.cpp
+void pcbs();           // micro_pcb.cpp
 
 } // namespace micro

@@ -28,6 +28,7 @@ FAMILIES = {  # family: title, goals, seconds, seconds when quick
     "wheel": ("timer wheel, 1,000 to 10 million timers", (), 45, 5),
     "pool": ("pools, memory that goes home", (), 15, 3),
     "checksum": ("checksum and copy", (), 10, 3),
+    "copy": ("copies whose places alias", (), 3, 1),
     "toeplitz": ("steering hash", (), 5, 2),
     "pcb": ("connection table, 1,000 to 10 million connections", (), 50, 6),
 }

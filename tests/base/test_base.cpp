@@ -1,6 +1,10 @@
-// base/: sequence arithmetic, addresses, intrusive lists, SipHash against its published vector.
+// base/: sequence arithmetic, addresses, intrusive lists, copies, SipHash against its published vector.
+#include <algorithm>
+#include <vector>
+
 #include <catch2/catch.hpp>
 
+#include "base/copy_bytes.hpp"
 #include "base/list.hpp"
 #include "base/net_addr.hpp"
 #include "base/random.hpp"
@@ -80,5 +84,25 @@ TEST_CASE("the seeded generator replays")
         REQUIRE(a.next() == b.next());
         REQUIRE(a.below(10) < 10);
         (void)b.below(10);
+    }
+}
+
+TEST_CASE("copies of all sizes around a piece, wherever they lie in a page, are whole and touch nothing else")
+{
+    std::vector<unsigned char> from(3 * 4096);
+    for (std::size_t i = 0; i < from.size(); ++i) {
+        from[i] = static_cast<unsigned char>(i * 7 + i / 251);
+    }
+    for (std::size_t bytes : {0, 1, 2047, 2048, 2049, 4095, 4096, 4097, 6144, 6145}) {
+        for (std::size_t shift : {0, 1, 16, 63}) {
+            std::vector<unsigned char> to(from.size(), 0xee);
+            copy_bytes(to.data() + shift, from.data(), bytes);
+            REQUIRE(std::equal(from.begin(), from.begin() + static_cast<std::ptrdiff_t>(bytes),
+                to.begin() + static_cast<std::ptrdiff_t>(shift)));
+            REQUIRE(
+                std::count(to.begin(), to.begin() + static_cast<std::ptrdiff_t>(shift), 0xee) == std::ptrdiff_t(shift));
+            REQUIRE(std::all_of(to.begin() + static_cast<std::ptrdiff_t>(shift + bytes), to.end(),
+                [](unsigned char c) { return c == 0xee; }));
+        }
     }
 }

@@ -42,17 +42,16 @@ class Mutant:
     test: str
     family: int = 4  # 6: the test is one of IPv6 alone (NETD_FAMILY, tests/family.hpp)
 
-    def program(self):
-        """The meson target that holds the test, and how to run the one test of it: (target, arguments, environment)."""
+    def program(self, holders):
+        """The meson target that holds the test, and how to run the one test of it: (target, arguments, environment).
+        `holders` says of each source file in which test program it is."""
         path, title = split_citation(self.test)
         path = pathlib.PurePosixPath(path)
         environment = {"NETD_FAMILY": str(self.family)}
         if path.suffix == ".pkt":
             return "test-tcp-scripts", [], {"NETD_TCP_SCRIPT": title, **environment}
         escaped = re.sub(r"([,\[\]\\])", r"\\\1", title)
-        if path.parent.name in ("tcp", "embed"):
-            return path.stem.replace("_", "-"), [escaped], environment
-        return "test-" + path.parent.name, [escaped], environment
+        return holders[str(path)], [escaped], environment
 
 
 def split_citation(citation):
