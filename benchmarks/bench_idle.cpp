@@ -5,8 +5,10 @@
 // once. The sum is the growth of the resident set, shared memory included; beside it an account by component. One JSON
 // object a line on stdout; 1 % of the connections then carry a request again, answers checked. Without a limit given:
 // as many as fit in a time and in a part of the memory that is free.
+#include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cinttypes>
 #include <cstdio>
@@ -169,31 +171,43 @@ struct Address {
     socklen_t size = 0;
 };
 
-// A request with its own contents, and the answer.
-bool talk(Family& a, client::Sock c, Family& b, client::Sock s, std::uint64_t number)
-{
-    char out[message_bytes];
-    char in[message_bytes];
-    for (int way = 0; way < 2; ++way) {
-        std::memset(out, 0, sizeof out);
-        std::memcpy(out, &number, sizeof number);
-        out[63] = static_cast<char>(way);
-        Family& from = way == 0 ? a : b;
-        Family& to = way == 0 ? b : a;
-        if (client::sock_send(from.session, way == 0 ? c : s, out, sizeof out, 0, nullptr, 0) != sizeof out ||
-            client::sock_recv(to.session, way == 0 ? s : c, in, sizeof in, MSG_WAITALL, nullptr, nullptr) !=
-                sizeof in ||
-            std::memcmp(in, out, sizeof in) != 0) {
-            return false;
-        }
+// One message with its own contents: `way` 0 the request, 1 the answer.
+struct Message {
+    Message() = default;
+    Message(std::uint64_t number, int way)
+    {
+        std::memcpy(bytes, &number, sizeof number);
+        bytes[63] = static_cast<char>(way);
     }
-    return true;
+    std::uint64_t number() const
+    {
+        std::uint64_t n = 0;
+        std::memcpy(&n, bytes, sizeof n);
+        return n;
+    }
+    bool operator==(const Message&) const = default;
+
+    char bytes[message_bytes] = {};
+};
+
+bool say(Family& from, client::Sock k, const Message& m)
+{
+    return client::sock_send(from.session, k, m.bytes, sizeof m.bytes, 0, nullptr, 0) == sizeof m.bytes;
+}
+bool hear(Family& by, client::Sock k, Message& m)
+{
+    return client::sock_recv(by.session, k, m.bytes, sizeof m.bytes, MSG_WAITALL, nullptr, nullptr) == sizeof m.bytes;
+}
+bool hear(Family& by, client::Sock k, const Message& expected)
+{
+    Message m;
+    return hear(by, k, m) && m == expected;
 }
 
-client::Sock open(Family& f)
+client::Sock open(Family& f, int flags = 0)
 {
     client::Sock k;
-    must(client::sock_socket(f.session, AF_INET, SOCK_STREAM, 0, k), "socket");
+    must(client::sock_socket(f.session, AF_INET, SOCK_STREAM | flags, 0, k), "socket");
     return k;
 }
 
@@ -236,6 +250,45 @@ private:
     std::uint64_t before_ = resident_bytes();
 };
 
+// `n` connections at once, as a server meets them, numbers of their own on their requests: one at a time each of a
+// dozen waits would end in a look at all families. What they say tells which end belongs to which.
+void open_wave(Family& a, Family& b, std::uint16_t port, std::uint32_t n, std::uint64_t number)
+{
+    std::size_t first = a.sockets.size();
+    for (std::uint32_t i = 0; i < n; ++i) {
+        client::Sock c = open(a, SOCK_NONBLOCK);
+        Address to(0x7f000001 + static_cast<std::uint32_t>(first + i) / per_address, port);
+        if (int e = client::sock_connect(a.session, c, to.get(), to.size); e != -EINPROGRESS) {
+            must(e, "connect");
+        }
+        client::sock_set_status_flags(a.session, c, client::sock_status_flags(a.session, c) & ~O_NONBLOCK);
+        a.sockets.push_back(c);
+    }
+    b.sockets.resize(first + n);
+    std::vector<client::Sock> accepted(n);
+    for (client::Sock& s : accepted) {
+        must(client::sock_accept(b.session, b.listener, nullptr, nullptr, 0, s), "accept");
+    }
+    bool good = true;
+    for (std::uint32_t i = 0; i < n; ++i) {
+        good = good && say(a, a.sockets[first + i], {number + i, 0});
+    }
+    for (client::Sock s : accepted) {
+        Message m;
+        good = good && hear(b, s, m) && m.number() - number < n && m == Message(m.number(), 0);
+        if (good) {
+            b.sockets[first + (m.number() - number)] = s;
+            good = say(b, s, {m.number(), 1});
+        }
+    }
+    for (std::uint32_t i = 0; i < n; ++i) {
+        good = good && hear(a, a.sockets[first + i], Message(number + i, 1));
+    }
+    if (!good) {
+        give_up("first request", -EIO);
+    }
+}
+
 // A pair of families, as many connections between them as their slots hold.
 void fill(World& w, Family& a, Family& b, std::uint16_t port, const Limits& limits, Held& h)
 {
@@ -243,24 +296,14 @@ void fill(World& w, Family& a, Family& b, std::uint16_t port, const Limits& limi
     Address any(0, port);
     must(client::sock_bind(b.session, b.listener, any.get(), any.size), "bind");
     must(client::sock_listen(b.session, b.listener, 128), "listen");
-    for (std::uint32_t i = 0; i < connections_each; ++i) {
-        if (i % wave == 0) {
-            w.world.run_for(base::seconds(5)); // the last ones fall asleep
-            if (!limits.more(h)) {
-                return;
-            }
+    while (a.sockets.size() < connections_each) {
+        w.world.run_for(base::seconds(5)); // the last ones fall asleep
+        if (!limits.more(h)) {
+            return;
         }
-        client::Sock c = open(a);
-        Address to(0x7f000001 + i / per_address, port);
-        must(client::sock_connect(a.session, c, to.get(), to.size), "connect");
-        client::Sock s;
-        must(client::sock_accept(b.session, b.listener, nullptr, nullptr, 0, s), "accept");
-        if (!talk(a, c, b, s, h.connections)) {
-            give_up("first request", -EIO);
-        }
-        a.sockets.push_back(c);
-        b.sockets.push_back(s);
-        ++h.connections;
+        auto n = static_cast<std::uint32_t>(std::min(wave, connections_each - a.sockets.size()));
+        open_wave(a, b, port, n, h.connections);
+        h.connections += n;
     }
 }
 
@@ -290,7 +333,9 @@ std::uint64_t check_active(World& w)
         Family& a = *w.families[f];
         Family& b = *w.families[f + 1];
         for (std::size_t i = 0; i < a.sockets.size(); i += 100) {
-            if (!talk(a, a.sockets[i], b, b.sockets[i], i ^ 0x5555)) {
+            std::uint64_t number = i ^ 0x5555;
+            if (!say(a, a.sockets[i], {number, 0}) || !hear(b, b.sockets[i], Message(number, 0)) ||
+                !say(b, b.sockets[i], {number, 1}) || !hear(a, a.sockets[i], Message(number, 1))) {
                 give_up("request of the active ones", -EIO);
             }
             ++good;
