@@ -41,6 +41,7 @@ void answer(Domain& d, const IpIn& ip, const base::IpAddr& target)
     m.target = target.on_wire();
     m.solicited = !ip.source.is_any();
     m.override_known = true;
+    m.router = in.router;
     m.mac = in.netif->info().mac;
     // RFC 4861 7.2.4: who only probes for our address has none to be answered at
     nd_send(d, in, target, ip.source.is_any() ? wire::all_nodes() : ip.source, nullptr, m);

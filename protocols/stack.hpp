@@ -31,6 +31,7 @@ struct Interface {
     std::vector<InterfaceAddress> addresses6; // IPv6, as configured; what is in force is per CPU: ipv4.hpp, ipv6.hpp
     bool ipv6 = false;                        // takes part in IPv6 at all
     bool slaac = false;                       // believes what routers advertise (RFC 4862)
+    bool router = false;                      // says so to neighbours; the embedder advertises by itself, and forwards
     bool dhcp = false;                        // asks for an IPv4 address (RFC 2131): protocols/dhcp/
     std::uint32_t index = 0;                  // 1-based
     std::vector<Interface*> vlans;            // that are on this interface

@@ -134,6 +134,9 @@ TEST_CASE("RFC 4861 7.2.4: a solicitation for us is answered, solicited and over
     CHECK((answers[0].solicited && answers[0].override_known && !answers[0].router));
     CHECK((answers[0].target == ip6("fd00::1") && answers[0].mac == mac(1)));
     CHECK(t.h.link->sent[0][21] == 255);
+    t.h.eth->router = true; // of an embedder that advertises
+    t.in(solicit("fd00::1"));
+    CHECK(t.sent(wire::nd_neighbor_advertisement).back().router);
     REQUIRE(t.neighbor("fd00::2") != nullptr); // 7.2.3: learned, but stale
     CHECK(t.neighbor("fd00::2")->fresh_until < t.world.clock.now());
     t.h.link->sent.clear();
