@@ -255,7 +255,8 @@ Tcb* tcp_wake(Domain& d, IdleConnection& i)
     base::assert_on(d.cpu.owner());
     TcpState& s = *d.tcp;
     Route route;
-    if (!route_lookup(d, i.flow.peer.addr, route)) { // it cannot send now; its patience decides, not ours
+    bool has_way = route_lookup(d, i.flow.peer.addr, route);
+    if (!has_way) { // it cannot send now; its patience decides, not ours
         Interface& any = *d.stack.interfaces().front();
         route = Route{&any, i.flow.peer.addr, i.flow.local.addr, std::min(any.netif->info().mtu, 1500U)};
     }
@@ -273,6 +274,9 @@ Tcb* tcp_wake(Domain& d, IdleConnection& i)
     tcp::adopt_tcb(*t, so);
     t->route = route;
     tcp::restore(i, *t);
+    if (has_way) {
+        tcp::fit_way(*t);
+    }
     so->user->socket_rings(*so); // none: text waits until there are some
     tcp::free_idle(d, i);
     count(s.counters.woken);

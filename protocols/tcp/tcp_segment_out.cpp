@@ -138,19 +138,6 @@ wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint16_t flags)
     return h;
 }
 
-// A way that has become narrower makes smaller segments.
-void check_way(Tcb& t)
-{
-    if (t.route.generation == t.domain.route_generation) {
-        return;
-    }
-    std::uint32_t before = t.route.mtu;
-    if (route_renew(t.domain, t.flow.local.addr, t.flow.peer.addr, t.route) && t.route.mtu < before) {
-        t.plpmtu.limit(t.route.mtu);
-        set_mss(t);
-    }
-}
-
 // Pieces of the ring; of a few octets a copy is cheaper than what they cost from here to the device.
 void add_text(const Tcb& t, std::uint64_t offset, std::uint32_t len, netmsg::Packet& p)
 {
@@ -197,7 +184,9 @@ void add_accurate_ecn(Tcb& t, const SegmentOut& s, bool several, wire::TcpHeader
 
 bool send_segment(Tcb& t, const SegmentOut& s)
 {
-    check_way(t);
+    if (t.route.generation != t.domain.route_generation) {
+        renew_way(t);
+    }
     bool several = s.len > t.mss && !s.mtu_probe; // segments, which the device cuts
     wire::TcpHeader h = header_of(t, s.seq, s.flags);
     if (in_urgent_mode(t)) {

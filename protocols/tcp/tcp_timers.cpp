@@ -111,7 +111,7 @@ bool retransmit_timeout(Tcb& t)
         kill(t, why(t));
         return false;
     }
-    route_renew(t.domain, t.flow.local.addr, t.flow.peer.addr, t.route); // the way may have changed
+    renew_way(t); // it may have changed
     plpmtu_timeout(t);
     begin_timeout(t);
     t.rtt.back_off();

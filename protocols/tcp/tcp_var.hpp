@@ -42,7 +42,9 @@ std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o);
 Negotiated offer(const Domain& d, const SocketOptions& o); // what we say in a SYN, or take of a peer's
 Negotiated negotiate(const wire::TcpOptions& theirs, const Negotiated& ours);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
-void set_mss(Tcb& t); // from the route, the peer's MSS, TCP_MAXSEG and the options in use
+void set_mss(Tcb& t);   // from the route, the peer's MSS, TCP_MAXSEG and the options in use
+void fit_way(Tcb& t);   // a route that is narrower than the one before makes smaller segments
+void renew_way(Tcb& t); // decides the route again, and fits
 
 // ---- loss recovery: tcp_recovery.cpp
 struct AckRound { // one ACK, as recovery sees it

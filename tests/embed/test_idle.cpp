@@ -99,6 +99,27 @@ TEST_CASE("idle: a connection sleeps, and either side wakes it")
     CHECK(p.b.sockets().empty());
 }
 
+TEST_CASE("idle: a connection that wakes to a narrower way makes smaller segments")
+{
+    embed::Simulation world{9};
+    Pair p(1, &world);
+    Connected x;
+    connect(p, x);
+    world.run_for(base::seconds(10));
+    REQUIRE(slept(p.a) == 1);
+    for (base::CpuId cpu = 0; cpu < p.a.cpus().size(); ++cpu) {
+        p.a.cpus().call(
+            cpu, [&](lwkt::Cpu&) { protocols::pmtu_learn(p.a.protocols().domain(cpu), b_echo.addr, 1280); });
+    }
+    std::string text(1400, 'x'); // one segment before, two now
+    REQUIRE(x.c.send(text) == 1400);
+    world.run_for(base::seconds(10));
+    REQUIRE(x.s.readiness(EPOLLIN) != 0);
+    CHECK(read_exactly(x.s, text.size()) == text);
+    x.c.close();
+    x.s.close();
+}
+
 TEST_CASE("idle: calls on a sleeping connection say what they would have said")
 {
     embed::Simulation world{2};

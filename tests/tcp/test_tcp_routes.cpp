@@ -47,6 +47,23 @@ TEST_CASE("RFC 1122 3.2.1.3: nothing leaves from an address that went; the conne
     p.expect_clean();
 }
 
+TEST_CASE("a way that has become narrower while nothing could leave makes smaller segments")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5001);
+    Stream up(*client, *server, 64 << 10, 1);
+    REQUIRE(p.run_until([&] { return up.pump(); }, base::seconds(5)));
+    change(p, Ipv4Change::Kind::remove_address);
+    Stream more(*client, *server, 64 << 10, 2);
+    CHECK(!p.run_until([&] { return more.pump(); }, base::seconds(5)));
+    p.a.run(0, [](protocols::Domain& d) { protocols::pmtu_learn(d, base::IpAddr::v4(0x0a000002), 1280); });
+    change(p, Ipv4Change::Kind::set_address);
+    REQUIRE(p.run_until([&] { return more.pump(); }, base::seconds(60))); // the timeout decides the way again
+    CHECK(more.correct());
+    p.close_all();
+    p.expect_clean();
+}
+
 TEST_CASE("a connection whose address never comes back ends as one whose peer is gone")
 {
     Pair p({});
