@@ -112,14 +112,9 @@ void World::drain()
         c.node->cpus[c.id].paused_until = base::Instant{};
     }
     revive_families(true);
-    base::Instant promised{};
+    promise_at_ = config_.advertisements > 0 ? now() : base::never;
     std::uint64_t steps_max = step_ + drain_steps_max;
     while (!apps_.empty()) {
-        // Again and again: a stack of ours that plays the router tells neighbours that it is none (RFC 4861 7.2.5).
-        if (now() - promised >= base::seconds(1)) {
-            promised = now();
-            advertise_all();
-        }
         closing_ = clients_ == 0;
         if (!one_step() && !apps_.empty()) {
             violation(fmt::format("nothing can happen any more, and {} applications are not done", apps_.size()));
@@ -129,6 +124,7 @@ void World::drain()
                 apps_.size(), clients_));
         }
     }
+    promise_at_ = base::never;
     note("drained");
     check_nothing_left();
 }

@@ -58,10 +58,7 @@ struct Conduit {
         bool gone = theirs().rude || theirs().finished;
         bool unserved = !c.accepted && w.services()[c.service].epoch != c.service_epoch;
         base::Micros waited = w.now() - a.wait_began;
-        // Who closed in order leaves an end behind, which must come. But that has not much patience (as
-        // tcp_orphan_retries of Linux), and a router that is none goes again soon after each advertisement.
-        bool may_give_up = c.may_time_out || w.has_routers();
-        if (waited >= 2 * patience && (theirs().rude || unserved || (gone && may_give_up))) {
+        if (waited >= 2 * patience && (theirs().rude || unserved || (gone && c.may_time_out))) {
             mine().rude = true;
             return true;
         }

@@ -12,6 +12,8 @@ namespace sim {
 namespace {
 
 constexpr std::uint32_t ipv6_mtu_min = 1280; // RFC 8200 5
+constexpr std::uint32_t packets_left_min = 512;
+constexpr std::uint32_t large_left_min = 16;
 
 template <typename T>
 T pick(base::Random& r, std::initializer_list<T> choices)
@@ -145,6 +147,28 @@ void draw_routers(base::Random& r, Config& c)
     }
 }
 
+// The packets that links keep posted are of the receiving stack's pools, which must hold more than these: as
+// drivers::SimLinkOptions shares them out.
+void make_room_for_posted(Config& c)
+{
+    for (NodeConfig& n : c.nodes) {
+        std::uint32_t small = 0;
+        std::uint32_t large = 0;
+        for (const LinkConfig& l : c.links) {
+            for (unsigned end = 0; end < 2; ++end) {
+                if (&c.nodes[l.ends[end]] == &n) {
+                    auto senders = static_cast<std::uint32_t>(c.nodes[l.ends[1 - end]].cpus.pin.size());
+                    small += std::max(l.wire.posted_small, 32 * senders);
+                    large += std::max(l.wire.posted_large, 4 * senders);
+                }
+            }
+        }
+        netmsg::PacketPoolOptions& p = n.protocols.packets;
+        p.packets_per_cpu = std::max(p.packets_per_cpu, small + packets_left_min);
+        p.large_per_cpu = std::max(p.large_per_cpu, large + large_left_min);
+    }
+}
+
 } // namespace
 
 Config draw_config(std::uint64_t seed)
@@ -180,6 +204,7 @@ Config draw_config(std::uint64_t seed)
     draw_families(breadth, c);
     draw_marks(breadth, c);
     draw_routers(breadth, c);
+    make_room_for_posted(c);
     return c;
 }
 

@@ -18,6 +18,7 @@ void World::misfortune()
     give_memory_back(false);
     revive_families(false);
     if (draining_) {
+        keep_promises();
         return;
     }
     if (config_.cpu_pauses > 0 && random_.chance(config_.cpu_pauses)) {
@@ -42,7 +43,7 @@ void World::misfortune()
 
 base::Instant World::next_mending() const
 {
-    base::Instant next = base::never;
+    base::Instant next = promise_at_;
     for (const auto& l : links_) {
         if (l->cut_until != base::Instant{}) {
             next = std::min(next, l->cut_until);

@@ -21,6 +21,7 @@ constexpr std::uint32_t header_bytes_ra = 16;
 constexpr std::uint32_t link_option_bytes = 8;
 constexpr std::uint32_t prefix_option_bytes = 32;
 constexpr std::uint8_t hop_limit = 255;
+constexpr base::Micros promised_every = base::seconds(10);
 
 // RFC 4861 4.2, 4.6.1, 4.6.2.
 void emit(std::byte* to, const Advertisement& a, const base::MacAddr& mac)
@@ -114,6 +115,15 @@ void World::advertise_all()
     }
 }
 
+// Now and then again, as routers do (RFC 4861 6.2.4): a CPU that had no memory for its copy missed what was said.
+void World::keep_promises()
+{
+    if (now() >= promise_at_) {
+        promise_at_ = now() + promised_every;
+        advertise_all();
+    }
+}
+
 // The CPUs of a stack have heard the same and know the same: addresses and default routers.
 void World::check_agreement()
 {
@@ -142,6 +152,15 @@ void World::check_agreement()
     }
 }
 
+// Which of several default routers leads to an address, no host knows (RFC 8028 1).
+bool World::only_router(unsigned router, unsigned host) const
+{
+    return std::none_of(links_.begin(), links_.end(), [&](const auto& l) {
+        const LinkConfig& c = l->config;
+        return c.advertises && c.ends[1 - c.router] == host && c.ends[c.router] != router;
+    });
+}
+
 // Addresses that one end of a link has by advertisement, as its first CPU knows them.
 void World::advertised_addresses(const Link& l, unsigned side, std::vector<base::IpAddr>& out) const
 {
@@ -153,7 +172,9 @@ void World::advertised_addresses(const Link& l, unsigned side, std::vector<base:
         for (unsigned number = 0; number < prefixes_advertised; ++number) {
             out.push_back(router_address(link, number));
         }
-        out.push_back(address_behind(l.config.ends[side]));
+        if (only_router(l.config.ends[side], l.config.ends[1 - side])) {
+            out.push_back(address_behind(l.config.ends[side]));
+        }
         return;
     }
     protocols::Domain& d = nodes_[l.config.ends[side]]->stack->domain(0);

@@ -101,6 +101,7 @@ void World::build()
             protocols::Interface* in =
                 node.stack->add_interface(std::move(netif), addresses, error, l.advertises && !router);
             INVARIANT(in != nullptr);
+            in->router = router;
             link->index_at[side] = in->index;
             for (const protocols::InterfaceAddress& own : addresses) {
                 node.addresses.push_back(own.addr);

@@ -4,7 +4,6 @@
 // replays it and ends the process. One OS thread.
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -78,10 +77,6 @@ public:
     base::Instant now() const { return clock_.now(); }
     std::uint64_t step() const { return step_; }
     bool draining() const { return draining_; }
-    bool has_routers() const
-    {
-        return std::any_of(links_.begin(), links_.end(), [](const auto& l) { return l->config.advertises; });
-    }
     base::Instant drain_began() const { return drain_began_; }
     // Of the drain: clients are done, so servers stop.
     bool closing() const { return closing_; }
@@ -170,7 +165,9 @@ private:
     void advertise(const Link& l, const Advertisement& a);
     void advertise_something();
     void advertise_all();
+    void keep_promises();
     void check_agreement();
+    bool only_router(unsigned router, unsigned host) const;
     void advertised_addresses(const Link& l, unsigned side, std::vector<base::IpAddr>& out) const;
 
     base::Instant next_mending() const;
@@ -207,6 +204,7 @@ private:
     bool draining_ = false;
     bool closing_ = false;
     base::Instant drain_began_{};
+    base::Instant promise_at_ = base::never; // in the drain: the routers' next advertisements
     std::uint64_t hash_ = 0xcbf29ce484222325ULL;
     std::vector<Event> events_;
     std::uint64_t event_count_ = 0;
