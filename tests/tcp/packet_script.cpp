@@ -48,6 +48,7 @@ private:
     void silent();
     App& app();
     void find_accepted();
+    static void nothing_left(std::stringstream& words);
     [[noreturn]] static void fail(const std::string& what) { throw Failure{what}; }
 
     std::uint32_t mtu_ = 1500;
@@ -120,6 +121,14 @@ void Runner::find_accepted()
     if (app_ == nullptr && listener_ != nullptr && !listener_->accepted.empty()) {
         app_ = listener_->accepted.front();
         listener_->accepted.pop_front();
+    }
+}
+
+void Runner::nothing_left(std::stringstream& words)
+{
+    words.clear(); // an optional word that did not come
+    if (std::string word; words >> word) {
+        fail("not understood: " + word);
     }
 }
 
@@ -235,16 +244,16 @@ void Runner::establish(const std::string& rest)
     std::string options = "mss 1460";
     std::string window = "65535";
     double rtt_s = 0; // of the handshake
-    if (auto open = rest.find('<'); open != std::string::npos) {
-        options = rest.substr(open + 1, rest.find('>') - open - 1);
+    std::string other = rest;
+    if (auto open = rest.find('<'), shut = rest.find('>'); open < shut && shut != std::string::npos) {
+        options = rest.substr(open + 1, shut - open - 1);
+        other.erase(open, shut + 1 - open);
     }
-    std::stringstream words(rest);
+    std::stringstream words(other);
     std::string word;
     while (words >> word) {
-        if (word == "win") {
-            words >> window;
-        } else if (word == "rtt") {
-            words >> rtt_s;
+        if (!(word == "win" ? bool{words >> window} : word == "rtt" && words >> rtt_s)) {
+            fail("not understood: " + word);
         }
     }
     inject("S 0:0(0) win 65535 <" + options + ">");
@@ -313,6 +322,9 @@ void Runner::action(const std::string& verb, std::stringstream& words)
         std::string how;
         words >> how;
         bool fast = how == "fast"; // TCP_FASTOPEN_CONNECT
+        if (!fast && !how.empty()) {
+            fail("not understood: " + how);
+        }
         int e = host().connect(*app_, {script_peer(), script_peer_port}, fast);
         if (e != EINPROGRESS && !(fast && e == 0)) {
             fail("connect: errno " + std::to_string(e));
@@ -400,6 +412,7 @@ void Runner::timed(const std::string& text)
         held_.push_back(packet(rest));
     } else {
         action(verb, words);
+        nothing_left(words);
     }
 }
 
@@ -537,6 +550,7 @@ void Runner::line(const std::string& text)
     } else {
         fail("unknown line");
     }
+    nothing_left(words);
 }
 
 void Runner::finish()

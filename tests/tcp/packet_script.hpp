@@ -24,7 +24,8 @@
 //   expect state NAME | error N | counter NAME N | cwnd N | ssthresh N | readable N | eof | detached | gone |
 //   connections N
 //
-// FLAGS: of S F R P U E W A . in this order. T: seconds from the line before.
+// FLAGS: of S F R P U E W A . in this order. T: seconds from the line before. A word that has no meaning where it
+// stands is an error: it would be a demand that nobody checks.
 #pragma once
 
 #include <string>

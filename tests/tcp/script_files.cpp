@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <stdexcept>
 
 #include "tests/tcp/packet_script.hpp"
 
@@ -31,7 +32,9 @@ std::vector<ScriptCase> load_scripts(const std::string& directory)
                 cases.push_back({path.filename().string(), text.substr(3), number, {}, 0});
             } else if (text.substr(0, 14) == "option family " && !cases.empty()) {
                 cases.back().family = std::stoi(text.substr(14));
-            } else if (!cases.empty()) {
+            } else if (cases.empty()) {
+                throw std::runtime_error(path.filename().string() + ":" + std::to_string(number) + ": no case yet");
+            } else {
                 cases.back().lines.emplace_back(number, text);
             }
         }

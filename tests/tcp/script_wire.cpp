@@ -204,6 +204,10 @@ bool emit_options(const std::string& text, const Numbering& n, std::vector<unsig
         } else {
             return false;
         }
+        words.clear();
+        if (words >> name) { // a word too many
+            return false;
+        }
     }
     while (out.size() % 4 != 0) {
         out.push_back(0);
@@ -222,12 +226,20 @@ bool parse_segment(const std::string& text, ScriptSegment& out, std::string& err
             error = "no '>'";
             return false;
         }
+        if (text.find_first_not_of(' ', shut + 1) != std::string::npos) {
+            error = "after the options stands '" + text.substr(shut + 1) + "'";
+            return false;
+        }
         out.options = text.substr(open + 1, shut - open - 1);
         head = text.substr(0, open);
     }
     std::stringstream words(head);
     std::string range;
     words >> out.flags >> range;
+    if (out.flags.find_first_not_of("SFRPUEWA.-") != std::string::npos) {
+        error = "no such flags: " + out.flags;
+        return false;
+    }
     std::uint32_t end = 0;
     if (std::sscanf(range.c_str(), "%u:%u(%u)", &out.seq, &end, &out.len) != 3 || end - out.seq != out.len) {
         error = "a range is SEQ:END(LEN), not '" + range + "'";

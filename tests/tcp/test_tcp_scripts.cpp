@@ -19,3 +19,16 @@ TEST_CASE("packet scripts")
         }
     }
 }
+
+TEST_CASE("a script's line that is not understood to its end is an error")
+{
+    const char* lines[] = {"+0 < . 1:1(0) ack 1 win 65535 <nop,nop,nop,nop> tos 3", "+0 > . 1:1(0) ack 1 <> win 5",
+        "+0 < .X 1:1(0) ack 1", "+0 < . 1:1(0) ack 1 <mss 1460 7>", "+0 silence now", "+0 write some",
+        "+0 connect soon", "expect error 0 0", "expect eof here", "establish win 4 rrt 3", "option mtu 1500 6"};
+    for (const char* line : lines) {
+        INFO(line);
+        std::string failure =
+            tcp_test::run_script({"a.pkt", "a case", 1, {{2, "listen"}, {3, "establish"}, {4, line}}, 0});
+        CHECK(failure.substr(0, 8) == "a.pkt:4 ");
+    }
+}
