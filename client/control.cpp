@@ -9,7 +9,6 @@
 #include <optional>
 
 #include "client/blocking.hpp"
-#include "client/signal_guard.hpp"
 
 namespace client {
 
@@ -129,10 +128,14 @@ void set_endpoint(sockbuf::Request& r, const base::Endpoint& e)
 
 int call_netd(Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBuffer* reply)
 {
-    SignalGuard no_handlers(s.defer_signals);
-    SideGuard lock(s, slot.share.ctl_lock);
-    if (lock.error() != 0) {
-        return lock.error();
+    ControlTurn turn(s, slot);
+    return ask_netd(turn, s, slot, k, r, reply);
+}
+
+int ask_netd(const ControlTurn& turn, Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBuffer* reply)
+{
+    if (turn.error() != 0) {
+        return turn.error();
     }
     std::optional<SideGuard> area; // always behind ctl_lock, so no two threads wait for each other
     if (is_long(reply)) {

@@ -6,6 +6,7 @@
 #pragma once
 
 #include "base/net_addr.hpp"
+#include "client/signal_guard.hpp"
 #include "client/slot_access.hpp"
 
 namespace client {
@@ -20,7 +21,21 @@ struct ReplyBuffer {
     std::uint32_t size = 0; // bytes the reply had, cut to capacity
 };
 
+// Nobody else's request for the slot comes between what is asked within this scope.
+class ControlTurn {
+public:
+    ControlTurn(Session& s, SocketSlot& slot) : no_handlers_(s.defer_signals), lock_(s, slot.share.ctl_lock) {}
+    int error() const { return lock_.error(); }
+
+private:
+    SignalGuard no_handlers_;
+    SideGuard lock_;
+};
+
 // The result: 0 or a negative errno; -ENETDOWN when netd is gone.
+int ask_netd(
+    const ControlTurn& turn, Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBuffer* reply = nullptr);
+// The same, in a turn of its own.
 int call_netd(Session& s, SocketSlot& slot, Sock k, sockbuf::Request& r, ReplyBuffer* reply = nullptr);
 // Without waiting for an answer (there is none): close, a connect that does not block.
 int post_to_netd(Session& s, SocketSlot& slot, sockbuf::Request& r);

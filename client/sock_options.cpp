@@ -10,6 +10,7 @@
 
 #include "client/control.hpp"
 #include "client/group_options.hpp"
+#include "client/source_lists.hpp"
 #include "client/transfer.hpp"
 
 namespace client {
@@ -47,6 +48,11 @@ int set_timeout(std::atomic<std::int64_t>& us, const void* value, socklen_t len)
     std::int64_t result = t.tv_sec >= second_max ? 0 : t.tv_sec * 1'000'000 + t.tv_usec;
     us.store(t.tv_sec < 0 ? 1 : result, std::memory_order_relaxed); // Linux: a negative time does not wait
     return 0;
+}
+
+bool is_cork(SocketSlot& slot, int level, int name)
+{
+    return is_datagram(slot) && level == IPPROTO_UDP && name == UDP_CORK;
 }
 
 // The status bit of an option that only changes what the client does; 0 when it is not of that kind.
@@ -119,6 +125,11 @@ bool get_locally(Session& s, SocketSlot& slot, int level, int name, void* value,
         rc = copy_out_int(has_status(slot, bit) ? 1 : 0, value, len);
         return true;
     }
+    if (is_cork(slot, level, name)) {
+        bool on = (slot.app.building().load(std::memory_order_relaxed) & sockbuf::datagram_corked) != 0;
+        rc = copy_out_int(on ? 1 : 0, value, len);
+        return true;
+    }
     if (const auto* option = udp_option(slot, level, name)) {
         rc = copy_out_int(static_cast<int>(option->load(std::memory_order_relaxed)), value, len);
         return true;
@@ -162,7 +173,7 @@ bool get_locally(Session& s, SocketSlot& slot, int level, int name, void* value,
     }
 }
 
-bool set_locally(SocketSlot& slot, int level, int name, const void* value, socklen_t len, int& rc)
+bool set_locally(Session& s, SocketSlot& slot, Sock k, int level, int name, const void* value, socklen_t len, int& rc)
 {
     int number = 0;
     if (std::uint32_t bit = local_flag(slot, level, name)) {
@@ -170,6 +181,10 @@ bool set_locally(SocketSlot& slot, int level, int name, const void* value, sockl
         if (rc == 0) {
             set_status(slot, bit, number != 0);
         }
+        return true;
+    }
+    if (is_cork(slot, level, name)) {
+        rc = first_int(value, len, number) ? datagram_set_cork(s, slot, k, number != 0) : -EINVAL;
         return true;
     }
     if (auto* option = udp_option(slot, level, name)) {
@@ -240,6 +255,9 @@ int sock_getsockopt(Session& s, Sock k, int level, int name, void* value, sockle
     if (get_locally(s, *slot, level, name, value, len, rc)) {
         return rc;
     }
+    if (is_source_list(family_of(*slot), level, name)) {
+        return get_source_list(s, *slot, k, level, name, value, len);
+    }
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::getsockopt);
     r.level = level;
     r.name = name;
@@ -262,8 +280,11 @@ int sock_setsockopt(Session& s, Sock k, int level, int name, const void* value, 
         return value == nullptr ? -EFAULT : -EINVAL;
     }
     int rc = 0;
-    if (set_locally(*slot, level, name, value, len, rc)) {
+    if (set_locally(s, *slot, k, level, name, value, len, rc)) {
         return rc;
+    }
+    if (is_source_list(family_of(*slot), level, name)) {
+        return set_source_list(s, *slot, k, level, name, value, len);
     }
     sockbuf::GroupRequest group{};
     if (is_group_request(level, name)) {

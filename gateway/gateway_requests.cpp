@@ -153,6 +153,8 @@ void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
         m.size = r.size;
         return post(rec, SocketOp::set_option, r.sequence);
     case Op::getsockopt:
+        std::memcpy(
+            m.option, r.data, sizeof r.data); // what is asked about, for those that want to know (MCAST_MSFILTER)
         m.size = std::min(r.size, sockbuf::reply_data_max);
         m.process = r.process;
         return post(rec, SocketOp::get_option, r.sequence);

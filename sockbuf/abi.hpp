@@ -118,6 +118,9 @@ struct alignas(64) SlotAppLine {
         return accept_taken;
     }                                                           // u: offset behind the last MSG_OOB byte, low half
     std::atomic<std::uint32_t>& snd_more() { return rcv_turn; } // u: 1 = the last write announced more (MSG_MORE)
+    // Of a datagram socket, under snd_lock; netd never looks: datagram_corked, and 1 + the payload bytes of the record
+    // that is being built at snd_produced (UDP_CORK, MSG_MORE), 0 = none.
+    std::atomic<std::uint32_t>& building() { return accept_taken; }
 };
 static_assert(sizeof(SlotAppLine) == 64);
 
@@ -207,6 +210,25 @@ struct GroupRequest {
 };
 static_assert(sizeof(GroupRequest) <= request_data_max);
 
+// IP_MSFILTER and MCAST_MSFILTER, whole lists of sources, go in pieces: set, the list holds from the piece with which
+// it is whole; asked for, `first` says where the piece of the answer begins.
+struct FilterPiece {
+    unsigned char group[16];
+    std::uint32_t interface; // index, 0 = as the address or else the route says; of an answer to MCAST_MSFILTER exact
+    std::uint32_t address;   // of the interface (IPv4, host order), 0 = not named by one
+    std::uint8_t exclude;    // MCAST_EXCLUDE, else MCAST_INCLUDE
+    std::uint8_t total;      // sources of the whole list
+    std::uint8_t first;      // of this piece: its place in the list
+    std::uint8_t count;
+    // unsigned char sources[count][16] follow
+};
+static_assert(sizeof(FilterPiece) == 28);
+inline constexpr std::uint32_t filter_sources_max = 64; // net.ipv6.mld_max_msf; Linux allows IPv4 ten
+constexpr std::uint32_t filter_fits(std::uint32_t bytes)
+{
+    return (bytes - static_cast<std::uint32_t>(sizeof(FilterPiece))) / 16;
+}
+
 inline constexpr std::uint32_t request_slots = 256;
 // One per process and CPU; producer = the process (its threads take turns under `lock`), consumer = that CPU.
 struct RequestRing {
@@ -285,7 +307,8 @@ struct DatagramHeader {
 static_assert(sizeof(DatagramHeader) == 32);
 inline constexpr std::uint16_t datagram_has_tos = 1;
 inline constexpr std::uint16_t datagram_has_source = 2;
-inline constexpr std::uint32_t datagram_segments_max = 128; // of one send, as Linux (UDP_MAX_SEGMENTS)
+inline constexpr std::uint32_t datagram_corked = 0x80000000; // of SlotAppLine::building(): UDP_CORK
+inline constexpr std::uint32_t datagram_segments_max = 128;  // of one send, as Linux (UDP_MAX_SEGMENTS)
 inline constexpr std::uint32_t datagram_align = 32;
 constexpr std::uint64_t datagram_stride(std::uint32_t size)
 {

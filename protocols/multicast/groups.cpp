@@ -83,7 +83,7 @@ bool groups_admit(Domain& d, const base::IpAddr& group, std::uint32_t interface,
         return true;
     }
     auto at = d.groups->groups.find({group, interface});
-    return at != d.groups->groups.end() && at->second.filter.admits(source);
+    return at != d.groups->groups.end() && at->second.filter.admits(source.on_wire());
 }
 
 bool group_admits(const std::vector<Membership>& joined, bool all, const base::IpAddr& group, std::uint32_t interface,
@@ -91,7 +91,7 @@ bool group_admits(const std::vector<Membership>& joined, bool all, const base::I
 {
     for (const Membership& m : joined) {
         if (m.group == group && m.interface == interface) {
-            return m.filter.admits(source);
+            return m.filter.admits(source.on_wire());
         }
     }
     return all; // ip(7), IP_MULTICAST_ALL: what another socket of the host has joined

@@ -72,10 +72,21 @@ void igmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p);
 // Sends one MLDv2 record: what duplicate detection joins (RFC 3810 6.1).
 void mld_send_record(Domain& d, Interface& out, const wire::GroupRecord& record);
 
-// ---- Socket options: so_groups.cpp
+// ---- Socket options: so_groups.cpp, so_source_lists.cpp
+
+// The interface that an option names by its number, else by its address, else by the route to the group; null: none.
+Interface* group_interface(Domain& d, const base::IpAddr& group, const base::IpAddr& address, std::uint32_t index);
+Membership* find_membership(Socket& so, const base::IpAddr& group, std::uint32_t interface);
+void leave_group(Socket& so, const Membership& known);
 
 // True when the option is one about groups, with the result in `error`. The socket's list may be another afterwards.
 bool so_set_group_option(
     Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size, base::Error& error);
+
+// IP_MSFILTER, MCAST_MSFILTER: the whole list of a group's sources, in pieces (sockbuf::FilterPiece).
+bool is_source_list(int level, int name);
+base::Error so_set_source_list(Domain& d, Socket& so, int level, const void* value, std::uint32_t size);
+// `value` holds what is asked for and then the answer, `size` its room and then the bytes of the answer.
+base::Error so_get_source_list(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);
 
 } // namespace protocols

@@ -17,7 +17,6 @@ namespace {
 using base::Error;
 
 constexpr std::size_t memberships_max = 20; // net.ipv4.igmp_max_memberships
-constexpr std::size_t sources_max = 64;     // net.ipv6.mld_max_msf; Linux allows IPv4 ten
 
 enum class Change : std::uint8_t { join, leave, join_source, leave_source, block, unblock };
 
@@ -129,21 +128,6 @@ std::optional<Wish> read_wish(int level, int name, const void* value, std::uint3
     return w;
 }
 
-Interface* find_interface(Domain& d, const base::IpAddr& group, const base::IpAddr& address, std::uint32_t index)
-{
-    const auto& all = d.stack.interfaces();
-    if (index != 0) {
-        return index <= all.size() ? all[index - 1].get() : nullptr;
-    }
-    if (!address.is_any()) {
-        auto has = [&](const auto& in) { return ipv4_find_address(d, address.v4(), in->index) != nullptr; };
-        auto at = std::find_if(all.begin(), all.end(), has);
-        return at == all.end() ? nullptr : at->get();
-    }
-    Route route;
-    return route_lookup(d, group, route) ? route.interface : nullptr;
-}
-
 Error join(Socket& so, Membership* known, const Membership& fresh)
 {
     if (known != nullptr) {
@@ -154,11 +138,6 @@ Error join(Socket& so, Membership* known, const Membership& fresh)
     }
     so.groups.push_back(fresh);
     return Error::none;
-}
-
-void leave(Socket& so, const Membership* known)
-{
-    so.groups.erase(so.groups.begin() + (known - so.groups.data()));
 }
 
 Error change_source(Socket& so, const Wish& w, Membership* known, const Membership& fresh)
@@ -173,7 +152,7 @@ Error change_source(Socket& so, const Wish& w, Membership* known, const Membersh
         return Error::invalid; // the other kind of membership, or none
     }
     if (w.change == Change::join_source || w.change == Change::block) {
-        if (known->filter.sources.size() >= sources_max) {
+        if (known->filter.sources.size() >= sockbuf::filter_sources_max) {
             return Error::no_buffers;
         }
         return known->filter.add(w.source) ? Error::none : Error::address_not_available;
@@ -182,21 +161,19 @@ Error change_source(Socket& so, const Wish& w, Membership* known, const Membersh
         return Error::address_not_available;
     }
     if (known->filter.nothing()) {
-        leave(so, known); // RFC 3376 3.1: INCLUDE of nothing is no membership
+        leave_group(so, *known); // RFC 3376 3.1: INCLUDE of nothing is no membership
     }
     return Error::none;
 }
 
 Error apply(Domain& d, Socket& so, const Wish& w)
 {
-    Interface* in = find_interface(d, w.group, w.address, w.interface);
+    Interface* in = group_interface(d, w.group, w.address, w.interface);
     if (in == nullptr) {
         return Error::no_device;
     }
-    Membership fresh{w.group.in_zone(in->index), in->index, {true, {}}};
-    auto at = std::find_if(so.groups.begin(), so.groups.end(),
-        [&](const Membership& m) { return m.group == fresh.group && m.interface == fresh.interface; });
-    Membership* known = at == so.groups.end() ? nullptr : &*at;
+    Membership fresh{w.group.in_zone(in->index), in->index, {true, {}}, {}};
+    Membership* known = find_membership(so, fresh.group, fresh.interface);
     switch (w.change) {
     case Change::join:
         return join(so, known, fresh);
@@ -204,7 +181,7 @@ Error apply(Domain& d, Socket& so, const Wish& w)
         if (known == nullptr) {
             return Error::address_not_available;
         }
-        leave(so, known);
+        leave_group(so, *known);
         return Error::none;
     default:
         return change_source(so, w, known, fresh);
@@ -223,7 +200,7 @@ Error set_interface_v4(Domain& d, Socket& so, const void* value, std::uint32_t s
         bare ? sizeof(in_addr) : std::min<std::size_t>(size, sizeof r));
     base::IpAddr address = from_v4(r.imr_address);
     auto index = static_cast<std::uint32_t>(r.imr_ifindex);
-    Interface* in = index == 0 && address.is_any() ? nullptr : find_interface(d, {}, address, index);
+    Interface* in = index == 0 && address.is_any() ? nullptr : group_interface(d, {}, address, index);
     if (in == nullptr && (index != 0 || !address.is_any())) {
         return Error::address_not_available;
     }
@@ -247,6 +224,33 @@ Error set_interface_v6(Domain& d, Socket& so, const void* value, std::uint32_t s
 
 } // namespace
 
+Interface* group_interface(Domain& d, const base::IpAddr& group, const base::IpAddr& address, std::uint32_t index)
+{
+    const auto& all = d.stack.interfaces();
+    if (index != 0) {
+        return index <= all.size() ? all[index - 1].get() : nullptr;
+    }
+    if (!address.is_any()) {
+        auto has = [&](const auto& in) { return ipv4_find_address(d, address.v4(), in->index) != nullptr; };
+        auto at = std::find_if(all.begin(), all.end(), has);
+        return at == all.end() ? nullptr : at->get();
+    }
+    Route route;
+    return route_lookup(d, group, route) ? route.interface : nullptr;
+}
+
+Membership* find_membership(Socket& so, const base::IpAddr& group, std::uint32_t interface)
+{
+    auto at = std::find_if(so.groups.begin(), so.groups.end(),
+        [&](const Membership& m) { return m.group == group && m.interface == interface; });
+    return at == so.groups.end() ? nullptr : &*at;
+}
+
+void leave_group(Socket& so, const Membership& known)
+{
+    so.groups.erase(so.groups.begin() + (&known - so.groups.data()));
+}
+
 bool so_set_group_option(
     Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size, base::Error& error)
 {
@@ -259,6 +263,10 @@ bool so_set_group_option(
         error = is_stream(so) ? (by_v4 ? Error::invalid : Error::no_protocol_option)
                 : by_v4       ? set_interface_v4(d, so, value, size)
                               : set_interface_v6(d, so, value, size);
+        return true;
+    }
+    if (is_source_list(level, name)) {
+        error = so_set_source_list(d, so, level, value, size);
         return true;
     }
     std::optional<Wish> wish = read_wish(level, name, value, size, error);

@@ -12,7 +12,7 @@ namespace protocols {
 
 struct SourceFilter {
     bool exclude = false;              // all but `sources`; else only they
-    std::vector<base::IpAddr> sources; // sorted
+    std::vector<base::IpAddr> sources; // sorted, as on the wire: the interface is their zone
 
     bool admits(const base::IpAddr& source) const
     {
@@ -25,11 +25,12 @@ struct SourceFilter {
     bool operator==(const SourceFilter&) const = default;
 };
 
-// What a socket has joined. Addresses with zones.
+// What a socket has joined.
 struct Membership {
-    base::IpAddr group;
+    base::IpAddr group; // in its zone
     std::uint32_t interface = 0;
     SourceFilter filter;
+    std::vector<base::IpAddr> coming; // sources of a list (MCAST_MSFILTER) whose rest is on its way
 };
 
 // RFC 3376 3.2: what an interface must receive for both.

@@ -134,6 +134,19 @@ base::Error set_pacing_rate(SocketOptions& o, const void* value, std::uint32_t s
     return base::Error::none;
 }
 
+// RFC 3542 6.1, 6.2: source and interface of what names none itself. Not validated before it is used, as in Linux.
+base::Error set_packet_info(SocketOptions& o, const void* value, std::uint32_t size)
+{
+    in6_pktinfo info{};
+    if (size < sizeof info) {
+        return base::Error::invalid;
+    }
+    std::memcpy(&info, value, sizeof info);
+    o.sticky_source = base::IpAddr::v6(&info.ipi6_addr);
+    o.sticky_interface = info.ipi6_ifindex;
+    return base::Error::none;
+}
+
 base::Error set_socket_level(SocketOptions& o, int name, int v)
 {
     switch (name) {
@@ -356,6 +369,9 @@ base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void
     if (level == SOL_SOCKET && name == SO_MAX_PACING_RATE) {
         return set_pacing_rate(so.options, value, size);
     }
+    if (level == IPPROTO_IPV6 && name == IPV6_PKTINFO && so.family == AF_INET6) {
+        return set_packet_info(so.options, value, size);
+    }
     if (base::Error error{}; so_set_group_option(d, so, level, name, value, size, error)) {
         return error;
     }
@@ -383,6 +399,9 @@ base::Error so_get_option(Domain& d, Socket& so, int level, int name, void* valu
 {
     if (const Flag* flag = find_flag(so, level, name); flag != nullptr) {
         return write_int(so.options.*flag->field ? 1 : 0, value, size);
+    }
+    if (is_source_list(level, name) && (level == IPPROTO_IP || so.family == AF_INET6)) {
+        return so_get_source_list(d, so, level, name, value, size);
     }
     switch (level) {
     case IPPROTO_TCP:

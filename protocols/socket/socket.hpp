@@ -128,6 +128,8 @@ struct SocketOptions {
     std::uint32_t mark = 0;                // SO_MARK; remembered only
     std::uint32_t multicast_v4 = 0;        // IP_MULTICAST_IF: the address that it named
     std::uint32_t multicast_interface = 0; // index, 0 = by route
+    std::uint32_t sticky_interface = 0;    // IPV6_PKTINFO, index, 0 = by route
+    base::IpAddr sticky_source;            // IPV6_PKTINFO, "::" = the socket's
     std::uint16_t linger_s = 0;
     std::uint16_t max_segment = 0; // TCP_MAXSEG, 0 = from the path
     std::uint8_t ttl = 64;

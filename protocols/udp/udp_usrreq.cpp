@@ -43,7 +43,8 @@ base::Endpoint destination_of(const Socket& so, const sockbuf::DatagramHeader& h
 // The source: what the datagram asks for before what the socket is bound to before what the route has.
 base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Route& route, IpOut& ip)
 {
-    base::IpAddr asked = r.source.in_zone(route.interface->index);
+    bool sticky = r.source.is_any() && !ip.destination.is_v4(); // RFC 3542 6.1: unless the datagram says it itself
+    base::IpAddr asked = (sticky ? so.options.sticky_source : r.source).in_zone(route.interface->index);
     if (!asked.is_any() && (asked.is_v4() != ip.destination.is_v4() || !is_local(d, asked))) {
         return base::Error::invalid; // as Linux
     }
@@ -66,11 +67,13 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
         return error;
     }
     bool group = to.addr.is_multicast();
-    std::uint32_t chosen = r.h.interface != 0 ? r.h.interface : group ? so.options.multicast_interface : 0;
+    bool v4 = to.addr.is_v4();
+    std::uint32_t chosen = r.h.interface; // RFC 3542 6.7: the order of what names an interface
+    chosen = chosen == 0 && !v4 ? so.options.sticky_interface : chosen;
+    chosen = chosen == 0 && group ? so.options.multicast_interface : chosen;
     if (!route_lookup_by(d, to.addr, chosen, route)) {
         return base::Error::network_unreachable;
     }
-    bool v4 = to.addr.is_v4();
     if (v4 && !group && !so.options.broadcast && ipv4_is_broadcast(d, to.addr.v4())) {
         return base::Error::access;
     }

@@ -1,4 +1,5 @@
 // Datagram sockets: boundaries, wrap-around, truncation, addresses, control messages, errors.
+#include <netinet/udp.h>
 #include <sys/epoll.h>
 
 #include <cstring>
@@ -198,4 +199,46 @@ TEST_CASE("lanes are read in turn, each in its order; what was peeked at comes n
     CHECK(w.receive(to, 10, MSG_DONTWAIT) == failed(EAGAIN));
     CHECK((sock_readiness(w.session(), to, EPOLLIN) & EPOLLIN) == 0);
     CHECK(w.netd.slot(to.slot).owner.lanes.load() == 7);
+}
+
+TEST_CASE("UDP_CORK and MSG_MORE put what several calls send into one datagram")
+{
+    fake::World w;
+    Sock to = w.bound(SOCK_DGRAM, 61);
+    Sock from = w.open(SOCK_DGRAM);
+    auto cork = [&](int on) { return sock_setsockopt(w.session(), from, IPPROTO_UDP, UDP_CORK, &on, sizeof on); };
+    int state = -1;
+    socklen_t len = sizeof state;
+    REQUIRE(cork(1) == 0);
+    REQUIRE(sock_getsockopt(w.session(), from, IPPROTO_UDP, UDP_CORK, &state, &len) == 0);
+    CHECK(state == 1);
+    CHECK(send_to(w, from, "one ", 61) == 4);
+    CHECK(send_to(w, from, "two", 99) == 3); // as Linux: the first says where it goes
+    CHECK(w.send(from, " three") == 6);      // ... also for one that names nobody
+    CHECK(w.receive(to, 100, MSG_DONTWAIT) == failed(EAGAIN));
+    REQUIRE(cork(0) == 0);
+    CHECK(w.receive(to, 100) == "one two three");
+    CHECK(send_to(w, from, "a", 61, MSG_MORE) == 1);
+    CHECK(w.receive(to, 100, MSG_DONTWAIT) == failed(EAGAIN));
+    CHECK(send_to(w, from, "b", 61) == 1);
+    CHECK(w.receive(to, 100) == "ab");
+    CHECK(send_to(w, from, "", 61, MSG_MORE) == 0);
+    CHECK(w.send(from, "") == 0);
+    CHECK(w.receive(to, 100).empty());
+    CHECK(send_to(w, from, "alone", 61) == 5);
+    CHECK(w.receive(to, 100) == "alone");
+    CHECK(cork(0) == 0);
+    CHECK(w.receive(to, 100, MSG_DONTWAIT) == failed(EAGAIN));
+}
+
+TEST_CASE("what grows too long for one datagram is lost, and the socket goes on")
+{
+    fake::World w;
+    Sock to = w.bound(SOCK_DGRAM, 62);
+    Sock from = w.open(SOCK_DGRAM);
+    std::string half(40000, 'h');
+    CHECK(send_to(w, from, half, 62, MSG_MORE) == 40000);
+    CHECK(send_to(w, from, half, 62) == -EMSGSIZE);
+    CHECK(send_to(w, from, "next", 62) == 4);
+    CHECK(w.receive(to, 100) == "next");
 }

@@ -1,6 +1,7 @@
 // Groups: who is in one gets its datagrams, from which sources, on every CPU; and what the link's routers are told.
 // Both families.
 #include "base/endian.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/multicast/source_filter.hpp"
 #include "protocols/wire/igmp.hpp"
 #include "protocols/wire/mld.hpp"
@@ -211,6 +212,100 @@ TEST_CASE("sources: only those asked for, or all but those refused")
     REQUIRE(change(*s, MCAST_UNBLOCK_SOURCE, group(), ip("10.0.0.1")) == Error::none);
     m.send();
     CHECK(got(*s));
+}
+
+namespace {
+
+// MCAST_MSFILTER, one piece.
+Error set_list(TestSocket& s, sockbuf::FilterPiece piece, const std::vector<base::IpAddr>& sources)
+{
+    unsigned char value[sockbuf::request_data_max];
+    piece.count = static_cast<std::uint8_t>(sources.size());
+    std::memcpy(value, &piece, sizeof piece);
+    for (std::size_t i = 0; i < sources.size(); ++i) {
+        std::memcpy(value + sizeof piece + i * 16, sources[i].bytes(), 16);
+    }
+    return s.set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, MCAST_MSFILTER, value,
+        static_cast<std::uint32_t>(sizeof piece + sources.size() * 16));
+}
+
+sockbuf::FilterPiece list_of(const base::IpAddr& g, bool exclude, unsigned total, unsigned first = 0)
+{
+    sockbuf::FilterPiece piece{};
+    std::memcpy(piece.group, g.bytes(), 16);
+    piece.interface = 1;
+    piece.exclude = exclude ? 1 : 0;
+    piece.total = static_cast<std::uint8_t>(total);
+    piece.first = static_cast<std::uint8_t>(first);
+    return piece;
+}
+
+} // namespace
+
+TEST_CASE("a list of sources in pieces holds from the piece with which it is whole")
+{
+    Members m;
+    auto s = m.member(1);
+    auto sender = ip("10.0.0.1");
+    REQUIRE(set_list(*s, list_of(group(), true, 3), {ip("10.0.0.7"), sender}) == Error::none);
+    m.send();
+    CHECK(got(*s)); // the old list
+    REQUIRE(set_list(*s, list_of(group(), true, 3, 2), {ip("10.0.0.9")}) == Error::none);
+    m.send();
+    CHECK(!got(*s));
+    REQUIRE(set_list(*s, list_of(group(), false, 2), {ip("10.0.0.9"), sender}) == Error::none);
+    m.send();
+    CHECK(got(*s));
+    REQUIRE(set_list(*s, list_of(group(), false, 1), {ip("10.0.0.9")}) == Error::none);
+    m.send();
+    CHECK(!got(*s));
+
+    auto ask = list_of(group(), false, 0);
+    s->message.level = over_v6() ? IPPROTO_IPV6 : IPPROTO_IP;
+    s->message.name = MCAST_MSFILTER;
+    s->message.size = 308;
+    std::memcpy(s->message.option, &ask, sizeof ask);
+    REQUIRE(s->call(netmsg::SocketOp::get_option) == Error::none);
+    std::memcpy(&ask, s->message.option, sizeof ask);
+    CHECK(s->message.size == sizeof ask + 16);
+    CHECK((ask.exclude == 0 && ask.total == 1 && ask.first == 0 && ask.count == 1));
+    CHECK(std::memcmp(s->message.option + sizeof ask, ip("10.0.0.9").bytes(), 16) == 0);
+}
+
+TEST_CASE("what lists of sources fail with, and what a hostile one meets")
+{
+    Members m(2);
+    auto s = m.member(0);
+    CHECK(set_list(*s, list_of(group(2), true, 0), {}) == Error::invalid); // not a member
+    CHECK(set_list(*s, list_of(group(2), false, 0), {}) == Error::address_not_available);
+    CHECK(set_list(*s, list_of(ip("10.0.0.9"), true, 0), {}) == Error::invalid);
+    auto elsewhere = list_of(group(), true, 0);
+    elsewhere.interface = 99;
+    CHECK(set_list(*s, elsewhere, {}) == Error::no_device);
+    CHECK(set_list(*s, list_of(group(), true, 2, 1), {ip("10.0.0.9")}) == Error::invalid); // without its first piece
+    CHECK(set_list(*s, list_of(group(), true, 1), {ip("10.0.0.9"), ip("10.0.0.8")}) == Error::invalid);
+    CHECK(set_list(*s, list_of(group(), true, 65), {ip("10.0.0.9")}) == Error::invalid);
+    auto more_than_there_is = list_of(group(), true, 2);
+    more_than_there_is.count = 2;
+    CHECK(s->set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, MCAST_MSFILTER, &more_than_there_is,
+              sizeof more_than_there_is) == Error::invalid);
+    CHECK(s->set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, MCAST_MSFILTER, &more_than_there_is, 4) == Error::invalid);
+    auto by_route = list_of(group(), true, 0);
+    by_route.interface = 0;
+    CHECK(set_list(*s, by_route, {}) == (over_v6() ? Error::invalid : Error::none)); // as Linux
+    REQUIRE(set_list(*s, list_of(group(), false, 0), {}) == Error::none);                 // leaves
+    CHECK(change(*s, MCAST_LEAVE_GROUP, group()) == Error::address_not_available);
+}
+
+TEST_CASE("a source of link scope is one of the membership's interface")
+{
+    if (!over_v6()) {
+        return;
+    }
+    base::IpAddr source = base::parse_ip("fe80::9").value();
+    std::vector<protocols::Membership> joined{{group(), 1, {false, {source}}, {}}};
+    CHECK(protocols::group_admits(joined, true, group(), 1, source.in_zone(1)));
+    CHECK(!protocols::group_admits(joined, true, group(), 1, base::parse_ip("fe80::8").value().in_zone(1)));
 }
 
 TEST_CASE("what joining and leaving fail with")

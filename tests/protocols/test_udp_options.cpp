@@ -189,6 +189,50 @@ TEST_CASE("IP_PKTINFO: a datagram chooses its source, which must be an address o
     CHECK(t.server.receive(got));
 }
 
+TEST_CASE("IPV6_PKTINFO of the socket is for what names no source and no interface itself")
+{
+    if (!over_v6()) {
+        return;
+    }
+    Two t;
+    TestSocket here(t.world, t.a, SlotKind::datagram);
+    REQUIRE(here.bind(at("127.0.0.1", 9)) == Error::none);
+    in6_pktinfo info{};
+    auto stick = [&](const base::IpAddr& source, unsigned interface) {
+        std::memcpy(&info.ipi6_addr, source.bytes(), 16);
+        info.ipi6_ifindex = interface;
+        REQUIRE(t.client.set(IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info) == Error::none);
+    };
+    auto source_seen = [&] {
+        Bytes got;
+        base::Endpoint from;
+        REQUIRE(here.receive(got, &from));
+        return from.addr;
+    };
+    stick(ip("10.0.0.1"), 0);
+    t.client.send(numbered(3), at("127.0.0.1", 9));
+    CHECK(source_seen() == ip("10.0.0.1"));
+    send_from(t.client, ip("127.0.0.1"), at("127.0.0.1", 9), numbered(3));
+    CHECK(source_seen() == ip("127.0.0.1"));
+    stick({}, 0);
+    t.client.send(numbered(3), at("127.0.0.1", 9));
+    CHECK(source_seen() == ip("127.0.0.1"));
+
+    stick(ip("10.0.0.77"), 0);
+    t.client.send(numbered(3), at("10.0.0.2", 7));
+    CHECK(t.client.take_error() == EINVAL);
+    stick({}, 99);
+    t.client.send(numbered(3), at("10.0.0.2", 7));
+    CHECK(t.client.take_error() == ENETUNREACH);
+    sockbuf::DatagramHeader h = header_to(at("10.0.0.2", 7), 3);
+    h.interface = static_cast<std::uint16_t>(t.a.eth->index);
+    t.client.send_raw(h, numbered(3));
+    t.client.look();
+    Bytes got;
+    CHECK(t.server.receive(got));
+    CHECK(t.client.set(IPPROTO_IPV6, IPV6_PKTINFO, &info, sizeof info - 1) == Error::invalid);
+}
+
 TEST_CASE("the class of one datagram goes before the socket's, zero too")
 {
     Two t;

@@ -4,10 +4,10 @@ import os
 import socket
 import struct
 
-from cases.ground import FAMILY, HERE, case, nothing_now, outcome, polled, soon, udp
+from cases.ground import FAMILY, HERE, case, nothing_now, outcome, polled, soon, tcp, udp
 
 # Of <netinet/udp.h>, <linux/in.h> and <linux/in6.h>, where the socket module has no names.
-UDP_SEGMENT, UDP_GRO = 103, 104
+UDP_CORK, UDP_SEGMENT, UDP_GRO = 1, 103, 104
 SIX = FAMILY == socket.AF_INET6
 LEVEL = socket.IPPROTO_IPV6 if SIX else socket.IPPROTO_IP
 RECVERR = 25 if SIX else 11
@@ -116,6 +116,22 @@ def udp_option_before_the_first_send():
 
 
 @case
+def udp_cork():
+    with udp() as a, udp() as b:
+        to = b.getsockname()
+
+        def cork(on):
+            return [outcome(a.setsockopt, socket.IPPROTO_UDP, UDP_CORK, on), a.getsockopt(socket.IPPROTO_UDP, UDP_CORK)]
+
+        seen = [cork(1), a.sendto(b"one ", to), a.sendto(b"two ", (HERE, 9)), outcome(a.send, b"three"), nothing_now(b)]
+        seen += [cork(0), b.recv(100).decode(), cork(0)]
+        seen += [a.sendto(b"more ", socket.MSG_MORE, to), nothing_now(b), a.sendto(b"end", to), b.recv(100).decode()]
+        seen += [cork(1), a.sendto(b"x" * 40000, to), outcome(a.sendto, b"y" * 40000, to), cork(0), nothing_now(b)]
+        seen += [a.sendto(b"", socket.MSG_MORE, to), outcome(a.send, b""), b.recv(100).decode()]
+        return [*seen, outcome(a.setsockopt, socket.IPPROTO_UDP, UDP_CORK, b"\1")]
+
+
+@case
 def udp_segment():
     with udp() as a, udp() as b:
         before = a.getsockopt(socket.IPPROTO_UDP, UDP_SEGMENT)
@@ -196,6 +212,23 @@ def udp_pktinfo_chooses_the_source():
         local = [HERE.encode() and socket.inet_pton(FAMILY, HERE) in value for _, kind, value in messages if kind == PKTINFO]
         short = outcome(a.sendmsg, [b"x"], [(LEVEL, PKTINFO, b"\0" * 4)], 0, b.getsockname())
         return [sent, name[0] == HERE, local, short]
+
+
+@case
+def udp_sticky_pktinfo():
+    with udp() as a, socket.socket(FAMILY, socket.SOCK_DGRAM) as b:
+        if not SIX:
+            return outcome(b.setsockopt, socket.IPPROTO_IPV6, 50, bytes(20))
+
+        def stick(address, index=0):
+            return outcome(b.setsockopt, LEVEL, PKTINFO, socket.inet_pton(FAMILY, address) + struct.pack("I", index))
+
+        to = a.getsockname()
+        seen = [stick(HERE), b.sendto(b"x", to), a.recvfrom(10)[1][0] == HERE, outcome(b.getsockopt, LEVEL, PKTINFO, 20)]
+        seen += [stick("::", 999), stick("::"), outcome(b.sendto, b"y", to)]
+        seen += [a.recv(10).decode(), outcome(b.setsockopt, LEVEL, PKTINFO, bytes(16)), outcome(b.setsockopt, LEVEL, PKTINFO, 1)]
+        with tcp() as stream:
+            return [*seen, outcome(stream.setsockopt, LEVEL, PKTINFO, bytes(20))]
 
 
 def error_of(messages):

@@ -1,9 +1,11 @@
 """Groups: membership, sources, and what comes back to the sender's own host."""
 
+import ctypes
+import errno
 import socket
 import struct
 
-from cases.ground import FAMILY, HERE, case, nothing_now, outcome, tcp, udp
+from cases.ground import FAMILY, HERE, case, listener, nothing_now, outcome, tcp, udp
 
 SIX = FAMILY == socket.AF_INET6
 LEVEL = socket.IPPROTO_IPV6 if SIX else socket.IPPROTO_IP
@@ -139,6 +141,79 @@ def group_sources():
         seen += [ask(MCAST_UNBLOCK, HERE), ask(MCAST_UNBLOCK, HERE)]
         sender.sendto(b"taken", to)
         return [*seen, s.recv(100).decode(), nothing_now(s)]
+
+
+# struct ip_msfilter and struct group_filter.
+IP_MSFILTER, MCAST_MSFILTER, EXCLUDE, INCLUDE = 41, 48, 0, 1
+
+
+def own_list(mode, sources, group=GROUP, count=None):
+    count = len(sources) if count is None else count
+    return packed(group) + packed(HERE) + struct.pack("II", mode, count) + b"".join(map(packed, sources))
+
+
+def independent_list(mode, sources, group=GROUP, count=None, index=0):
+    count = len(sources) if count is None else count
+    return struct.pack("II", index, 0) + storage(group) + struct.pack("II", mode, count) + b"".join(map(storage, sources))
+
+
+def getsockopt_with(s, name, ask):
+    """getsockopt that reads its argument, which Python's does not hand over."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    buffer = ctypes.create_string_buffer(ask, len(ask))
+    size = ctypes.c_uint32(len(ask))
+    if libc.getsockopt(s.fileno(), LEVEL, name, buffer, ctypes.byref(size)) != 0:
+        return errno.errorcode[ctypes.get_errno()]
+    answer = buffer.raw[:size.value]
+    head, width = (16, 4) if name == IP_MSFILTER else (144, 128)
+    mode, count = struct.unpack_from("II", answer, head - 8)
+    return [mode, count, size.value, sorted(answer[at:at + width].hex() for at in range(head, len(answer), width))]
+
+
+def put_at(s, index):
+    return outcome(s.setsockopt, LEVEL, MCAST_MSFILTER, independent_list(EXCLUDE, [], index=index))
+
+
+@case
+def group_source_list():
+    strangers = [f"2001:db8::{n:x}" if SIX else f"192.0.2.{n}" for n in range(1, 80)]
+    with receiver() as s, udp() as sender:
+        send_by(sender)
+        s.setsockopt(LEVEL, MULTICAST_ALL, 0)
+        to = (GROUP, s.getsockname()[1])
+        name, make = (MCAST_MSFILTER, independent_list) if SIX else (IP_MSFILTER, own_list)
+
+        more = {}
+
+        def put(*arguments, **count):
+            return outcome(s.setsockopt, LEVEL, name, make(*arguments, **count, **more))
+
+        seen = [put(EXCLUDE, []), put(INCLUDE, []), change(s, JOIN)]
+        if SIX:  # here Linux insists on the number of the membership's interface, which differs between the two
+            seen.append(put(EXCLUDE, []))
+            more["index"] = next(n for n in range(1, 20000) if put_at(s, n) is None)
+        seen.append(put(INCLUDE, strangers[:10]))
+        sender.sendto(b"not wanted", to)
+        seen += [put(INCLUDE, [*strangers[:9], HERE])]
+        sender.sendto(b"wanted", to)
+        seen += [s.recv(100).decode(), put(EXCLUDE, [HERE])]
+        sender.sendto(b"refused", to)
+        seen += [nothing_now(s), put(EXCLUDE, [])]
+        sender.sendto(b"taken", to)
+        s.settimeout(3)
+        seen += [s.recv(100).decode(), put(2, []), put(EXCLUDE, [], HERE), put(EXCLUDE, strangers[:2], count=3),
+                 put(EXCLUDE, strangers[:70]), put(EXCLUDE, [], OTHER), put(INCLUDE, [], OTHER),
+                 outcome(s.setsockopt, LEVEL, name, b"short")]
+        width = 128 if SIX else 4
+        seen += [put(EXCLUDE, strangers[:20 if SIX else 3])]
+        seen += [getsockopt_with(s, name, make(9, [], count=n, **more) + bytes(n * width)) for n in (0, 2, 40)]
+        seen += [getsockopt_with(s, name, make(9, [], group, **more)) for group in (OTHER, HERE)]
+        seen += [getsockopt_with(s, MCAST_MSFILTER, independent_list(9, [], OTHER)),
+                 getsockopt_with(s, MCAST_MSFILTER, independent_list(9, [], HERE)),
+                 getsockopt_with(s, MCAST_MSFILTER, b"short"), put(INCLUDE, []), change(s, LEAVE)]
+    with listener() as stream:
+        return [*seen, outcome(stream.setsockopt, LEVEL, name, make(EXCLUDE, [])),
+                outcome(stream.setsockopt, LEVEL, name, make(INCLUDE, []))]
 
 
 @case
