@@ -1,13 +1,9 @@
 """Group compare: bytes, ping-pong and memory of netd against the kernel's. Bulk in MB/s, ping-pong in round trips/s."""
 
-import contextlib
 import pathlib
-import subprocess
-import sys
 import time
 
-from netdtools import process, workload
-from netdtools.process import ToolError
+from netdtools import workload
 
 from .comparison import PORT, task
 from .printed import printing
@@ -28,24 +24,6 @@ def pingpong(held, name, sides, *how):
 
 # Idle connections ----------------------------------------------------------------------------------------------------
 
-HOLD = """
-import resource, socket, sys
-side, address, port, count = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, max(count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
-held = []
-if side == "serve":
-    door = socket.create_server((address, port), backlog=1024)
-    print("listens", flush=True)
-    while len(held) < count:
-        held.append(door.accept()[0])
-else:
-    while len(held) < count:
-        held.append(socket.create_connection((address, port), 10))
-print("held", flush=True)
-sys.stdin.read()
-"""
-
-
 def cpu_seconds(pid):
     """CPU time of all threads of a process, in nanosecond resolution."""
     total = 0
@@ -56,35 +34,14 @@ def cpu_seconds(pid):
 
 def idle_cpu(held, name, count=10000):
     """netd's CPU time while it holds many connections on which nothing happens."""
-    port = next(PORT)
     seconds = 3 if held.bench.quick else 10
-    near, far = workload.on_netd(held.bed), workload.on_peer(held.bed)
-    running = []
-    stack = contextlib.ExitStack()
-    try:
-        for side, place, first in (("serve", near, "listens"), ("connect", far, None)):
-            holder = subprocess.Popen(
-                place.argv([sys.executable, "-c", HOLD, side, near.address, port, count]), stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE, stderr=stack.enter_context(open(held.scratch / f"hold-{side}.log", "w")), text=True,
-                env=place.environment)
-            running.append(holder)
-            if first and holder.stdout.readline().strip() != first:
-                raise ToolError(process.tail_of_file(held.scratch / f"hold-{side}.log"))
-        for side, holder in zip(("serve", "connect"), running):
-            if holder.stdout.readline().strip() != "held":
-                raise ToolError(f"{count} connections could not be held:\n"
-                                + process.tail_of_file(held.scratch / f"hold-{side}.log", 4))
+    with workload.held_connections(workload.on_netd(held.bed), workload.on_peer(held.bed), next(PORT), count, held.scratch):
         time.sleep(6)  # falling asleep (decision 0011) takes up to twice idle_after, and is no idleness
         pid = held.bed.state["netd"][0]
         before, start = cpu_seconds(pid), time.monotonic()
         time.sleep(seconds)
         fraction = rounded((cpu_seconds(pid) - before) / (time.monotonic() - start))
         return row(name, BY_NAME[name].unit, fraction, fraction, fraction, 1, f"{count:,} idle connections for {seconds} s")
-    finally:
-        for holder in running:
-            holder.kill()
-            holder.communicate()
-        stack.close()
 
 
 def idle_seconds(bench):

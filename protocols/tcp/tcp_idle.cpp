@@ -175,7 +175,9 @@ void restore(const IdleConnection& i, Tcb& t)
     t.bytes_retransmitted = i.bytes_retransmitted;
     t.retransmitted = i.retransmitted;
     plpmtu_resume(t);
-    restart_keepalive(t);
+    if (i.keepalive) { // woken by it, or before it is due
+        set_deadline(t, Deadline::keepalive, i.timer->armed() ? i.timer->deadline() : now);
+    }
 }
 
 } // namespace
@@ -241,7 +243,7 @@ IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref)
         i->keepalive = true;
         i->timer = timer;
         s.idle_timers.push_back(*timer);
-        d.wheel.arm(*timer, t.last_received + base::seconds(so.options.keep_idle_s));
+        d.wheel.arm(*timer, t.deadlines[static_cast<unsigned>(tcp::Deadline::keepalive)]);
     }
     so.tcb = nullptr;
     tcp::free_tcb(t);

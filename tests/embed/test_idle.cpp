@@ -201,6 +201,30 @@ TEST_CASE("idle: keepalive goes on while a connection sleeps")
     CHECK((x.c.readiness(EPOLLERR | EPOLLHUP) & (EPOLLERR | EPOLLHUP)) == 0);
 }
 
+TEST_CASE("idle: a sleeper's keepalive comes when it would have come had it not slept")
+{
+    auto probes = [](base::Micros idle) {
+        embed::Simulation world{4};
+        Pair p(1, &world, 4, {}, idle_after(idle));
+        Connected x;
+        connect(p, x);
+        REQUIRE(x.c.set_option(SOL_SOCKET, SO_KEEPALIVE, 1) == 0);
+        REQUIRE(x.c.set_option(IPPROTO_TCP, TCP_KEEPIDLE, 10) == 0); // and 75 s between probes, also answered ones
+        std::vector<int> seconds;
+        for (int second = 1; second <= 200; ++second) {
+            world.run_for(base::seconds(1));
+            seconds.resize(sum(p.a, &protocols::TcpCounters::keepalive_probes), second);
+        }
+        CHECK((slept(p.a) != 0) == (idle < base::seconds(1000)));
+        CHECK(p.a.counters().timer_late_max_us < 1000); // in virtual time a timer is late only if armed for the past
+        return seconds;
+    };
+    std::vector<int> awake = probes(base::seconds(1000));
+    CHECK(awake.size() == 3);
+    CHECK(probes(base::seconds(2)) == awake);
+    CHECK(probes(base::seconds(20)) == awake);
+}
+
 TEST_CASE("idle: streams with pauses in bad weather stay whole")
 {
     auto seed = GENERATE(range(1, 21));

@@ -293,7 +293,7 @@ TEST_CASE("what lists of sources fail with, and what a hostile one meets")
     auto by_route = list_of(group(), true, 0);
     by_route.interface = 0;
     CHECK(set_list(*s, by_route, {}) == (over_v6() ? Error::invalid : Error::none)); // as Linux
-    REQUIRE(set_list(*s, list_of(group(), false, 0), {}) == Error::none);                 // leaves
+    REQUIRE(set_list(*s, list_of(group(), false, 0), {}) == Error::none);            // leaves
     CHECK(change(*s, MCAST_LEAVE_GROUP, group()) == Error::address_not_available);
 }
 

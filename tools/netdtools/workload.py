@@ -116,6 +116,52 @@ def stop(server, grace=5):
     server.wait()
 
 
+HOLD = """
+import resource, socket, sys
+side, address, port, count, keepalive = sys.argv[1], sys.argv[2], *map(int, sys.argv[3:])
+resource.setrlimit(resource.RLIMIT_NOFILE, (count + 100, max(count + 100, resource.getrlimit(resource.RLIMIT_NOFILE)[1])))
+held = []
+if side == "serve":
+    door = socket.create_server((address, port), backlog=1024)
+    if keepalive:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        door.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive)
+    print("listens", flush=True)
+    while len(held) < count:
+        held.append(door.accept()[0])
+else:
+    while len(held) < count:
+        held.append(socket.create_connection((address, port), 10))
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def held_connections(server, client, port, count, scratch, keepalive=0):
+    """Idle connections between two places while the body runs. keepalive: seconds of silence after which the server's end
+    asks whether the client is there; 0 = never."""
+    running = []
+    with contextlib.ExitStack() as logs:
+        try:
+            for side, place, first in (("serve", server, "listens"), ("connect", client, None)):
+                log = logs.enter_context(open(scratch / f"hold-{side}.log", "w"))
+                running.append(subprocess.Popen(
+                    place.argv([sys.executable, "-c", HOLD, side, server.address, port, count, keepalive]), stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE, stderr=log, text=True, env=place.environment))
+                if first and running[-1].stdout.readline().strip() != first:
+                    raise ToolError(process.tail_of_file(scratch / f"hold-{side}.log"))
+            for side, holder in zip(("serve", "connect"), running):
+                if holder.stdout.readline().strip() != "held":
+                    raise ToolError(f"{count} connections could not be held:\n"
+                                    + process.tail_of_file(scratch / f"hold-{side}.log", 4))
+            yield
+        finally:
+            for holder in running:
+                holder.kill()
+                holder.communicate()
+
+
 # Servers -------------------------------------------------------------------------------------------------------------
 
 
