@@ -58,7 +58,7 @@ struct Domain {
     base::SipKey table_key;             // c: of this domain's hash tables
     DomainPort port;                    // c
     StackCounters counters;             // s
-    std::uint32_t route_generation = 1; // grows when an IPv4 address or route, or what is known of a gateway, changes
+    std::uint32_t route_generation = 1; // grows when an address or route, or what is known of a gateway, changes
 
     std::unique_ptr<NeighborTable> neighbors;
     std::unique_ptr<Ipv4State> ipv4;

@@ -60,6 +60,7 @@ struct RedirectEntry {
     base::IpAddr next_hop;
     base::IpAddr router;         // that said so
     std::uint32_t interface = 0; // 0 = unused
+    friend bool operator==(const RedirectEntry&, const RedirectEntry&) = default;
 };
 
 // What an interface's routers said (RFC 4861 6.3.2); defaults until then.
@@ -69,6 +70,12 @@ struct Ipv6Link {
     std::uint32_t mtu = 0; // 0 = the interface's
     base::Micros reachable = base::seconds(30);
     base::Micros retransmit = base::seconds(1);
+};
+
+// At the next moment at which something that is known here begins or ceases to hold (ipv6_lifetimes.cpp).
+struct Ipv6Turn : lwkt::Timer {
+    explicit Ipv6Turn(Domain& d);
+    Domain& domain; // c
 };
 
 struct Ipv6State {
@@ -87,6 +94,7 @@ struct Ipv6State {
     base::SipKey label_key; // flow labels (RFC 6437)
     struct Job;             // ipv6_jobs.cpp: what this CPU sends by the clock: probes, solicitations
     std::list<Job> jobs;
+    Ipv6Turn turn;
 };
 
 // ---- Addresses and routes: ipv6_addresses.cpp, ipv6_route.cpp
@@ -102,6 +110,8 @@ base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& de
 base::IpAddr ipv6_link_source(Domain& d, const Interface& out);
 bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
 bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Route& out);
+// What is known holds from then on, or until then: kept routes are decided again.
+void ipv6_turns_at(Domain& d, base::Instant at);
 // A prefix that an advertisement brought (RFC 4861 6.3.4, RFC 4862 5.5.3).
 void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p);
 void ipv6_duplicate(Domain& d, Interface& in, const base::IpAddr& a); // tells the other CPUs too

@@ -1,6 +1,6 @@
 // The IPv6 addresses of this host as one CPU knows them: configured ones, link-local and autoconfigured ones (RFC 4862)
 // with stable interface identifiers (RFC 7217), and which of them a packet leaves from (RFC 6724). Lifetimes are looked
-// at when an address is used, so nothing has to happen when they end. Owner: the domain's CPU.
+// at when an address is used; kept routes hear of their ends (ipv6_lifetimes.cpp). Owner: the domain's CPU.
 #include <algorithm>
 #include <cstring>
 
@@ -70,6 +70,9 @@ void add(Domain& d, const Interface& in, Ipv6Address a)
     a.interface = in.index;
     a.usable_at = ipv6_start_detection(d, in, a.addr);
     d.ipv6->addresses.push_back(a);
+    ++d.route_generation;
+    ipv6_turns_at(d, a.usable_at);
+    ipv6_turns_at(d, a.valid_until);
 }
 
 void add_stable(Domain& d, const Interface& in, const base::IpAddr& prefix, std::uint8_t attempt, base::Instant valid,
@@ -95,10 +98,13 @@ void take_on_link(Domain& d, const Interface& in, const wire::NdPrefix& p)
 {
     auto& list = d.ipv6->prefixes;
     base::Prefix prefix{p.addr, p.length};
+    base::Instant end = until(d.now(), p.valid_s);
+    ipv6_turns_at(d, end);
     auto at = std::find_if(list.begin(), list.end(),
         [&](const OnLinkPrefix& known) { return known.prefix == prefix && known.interface == in.index; });
     if (at != list.end()) {
-        at->until = until(d.now(), p.valid_s);
+        d.route_generation += (at->until > d.now()) != (end > d.now()) ? 1 : 0;
+        at->until = end;
         return;
     }
     if (p.valid_s == 0) {
@@ -108,13 +114,15 @@ void take_on_link(Domain& d, const Interface& in, const wire::NdPrefix& p)
     if (list.size() == prefixes_max) {
         return count(d.counters.nd_prefixes_refused);
     }
-    list.push_back({prefix, in.index, until(d.now(), p.valid_s)});
+    list.push_back({prefix, in.index, end});
+    ++d.route_generation;
 }
 
 // RFC 4862 5.5.3 e: an unauthenticated advertisement cannot end an address sooner than two hours from now.
 void refresh(Domain& d, Ipv6Address& a, const wire::NdPrefix& p)
 {
     base::Instant now = d.now();
+    bool was_valid = a.valid_until > now;
     a.preferred_until = until(now, p.preferred_s);
     base::Instant wanted = until(now, p.valid_s);
     if (wanted - now > two_hours || wanted > a.valid_until) {
@@ -122,6 +130,10 @@ void refresh(Domain& d, Ipv6Address& a, const wire::NdPrefix& p)
     } else if (a.valid_until - now > two_hours) {
         a.valid_until = now + two_hours;
     }
+    if (!was_valid && a.valid_until > now) {
+        ++d.route_generation;
+    }
+    ipv6_turns_at(d, a.valid_until);
 }
 
 void autoconfigure(Domain& d, const Interface& in, const wire::NdPrefix& p)

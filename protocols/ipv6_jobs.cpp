@@ -117,7 +117,7 @@ Ipv6State::Job::Job(Domain& d, Kind k, std::uint32_t on, const base::IpAddr& a)
 {
 }
 
-Ipv6State::Ipv6State(Domain& d) : label_key{d.random.next(), d.random.next()}
+Ipv6State::Ipv6State(Domain& d) : label_key{d.random.next(), d.random.next()}, turn(d)
 {
     for (auto& id : next_id) {
         id = static_cast<std::uint32_t>(d.random.next());

@@ -152,7 +152,11 @@ void ipv6_take_redirect(Domain& d, Interface& in, const base::IpAddr& from, cons
     if (r.interface == 0) {
         ++d.ipv6->redirect_count;
     }
-    r = {destination, m.target.in_zone(in.index), from, in.index};
+    RedirectEntry said{destination, m.target.in_zone(in.index), from, in.index};
+    if (r != said) {
+        r = said;
+        ++d.route_generation;
+    }
 }
 
 void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& address)

@@ -38,18 +38,22 @@ void take_default_router(Domain& d, const Interface& in, const base::IpAddr& fro
         return;
     }
     base::Instant until = d.now() + base::seconds(life_s);
+    ipv6_turns_at(d, until);
     if (at != list.end()) {
+        d.route_generation += at->until <= d.now() ? 1 : 0;
         at->until = until;
         return;
     }
     std::erase_if(list, [&](const DefaultRouter& r) { return r.until <= d.now(); });
     if (list.size() < routers_max) {
         list.push_back({from, in.index, until});
+        ++d.route_generation;
     }
 }
 
-void take_parameters(Ipv6Link& link, const Interface& in, const wire::NdMessage& m)
+void take_parameters(Domain& d, const Interface& in, const wire::NdMessage& m)
 {
+    Ipv6Link& link = d.ipv6->link(in.index);
     link.router_seen = true;
     link.hop_limit = m.hop_limit != 0 ? m.hop_limit : link.hop_limit;
     if (m.reachable_ms != 0 && m.reachable_ms <= reachable_most_ms) {
@@ -58,8 +62,10 @@ void take_parameters(Ipv6Link& link, const Interface& in, const wire::NdMessage&
     if (m.retransmit_ms != 0) {
         link.retransmit = base::millis(std::max(m.retransmit_ms, retransmit_least_ms));
     }
-    if (m.mtu >= wire::ipv6_mtu_min && m.mtu <= in.netif->info().mtu) { // RFC 4861 6.3.4
+    bool sane = m.mtu >= wire::ipv6_mtu_min && m.mtu <= in.netif->info().mtu; // RFC 4861 6.3.4
+    if (sane && m.mtu != link.mtu) {
         link.mtu = m.mtu;
+        ++d.route_generation;
     }
 }
 
@@ -69,7 +75,7 @@ void take_advertisement(Domain& d, const Interface& in, const base::IpAddr& from
         return; // the administrator configures this interface
     }
     take_default_router(d, in, from, m.router_life_s);
-    take_parameters(d.ipv6->link(in.index), in, m);
+    take_parameters(d, in, m);
     learn_mac(d, in, from, m, true);
     for (unsigned i = 0; i < m.prefix_count; ++i) {
         ipv6_take_prefix(d, in, m.prefixes[i]);

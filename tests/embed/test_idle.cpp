@@ -6,6 +6,7 @@
 #include <deque>
 #include <vector>
 
+#include "protocols/ipv4.hpp"
 #include "protocols/tcp/tcp_domain.hpp"
 #include "tests/embed/pair.hpp"
 
@@ -116,6 +117,35 @@ TEST_CASE("idle: a connection that wakes to a narrower way makes smaller segment
     world.run_for(base::seconds(10));
     REQUIRE(x.s.readiness(EPOLLIN) != 0);
     CHECK(read_exactly(x.s, text.size()) == text);
+    x.c.close();
+    x.s.close();
+}
+
+TEST_CASE("idle: a connection whose address went while it slept wakes and sends nothing")
+{
+    if (test::over_v6()) {
+        return;
+    }
+    embed::Simulation world{10};
+    Pair p(1, &world);
+    Connected x;
+    connect(p, x);
+    world.run_for(base::seconds(10));
+    REQUIRE(slept(p.a) == 1);
+    using Kind = protocols::Ipv4Change::Kind;
+    auto change = [&](Kind kind, std::uint32_t address) {
+        p.a.cpus().call(0, [&](lwkt::Cpu&) {
+            const protocols::Interface& in = *p.a.protocols().interfaces().front();
+            protocols::ipv4_change(p.a.protocols().domain(0), {kind, protocols::ipv4_address(in, address, 24), {}});
+        });
+    };
+    change(Kind::set_address, 0x0a000003); // keeps the route
+    change(Kind::remove_address, 0x0a000001);
+    REQUIRE(x.c.send("text") == 4);
+    world.run_for(base::seconds(5));
+    CHECK(x.s.readiness(EPOLLIN) == 0);
+    change(Kind::set_address, 0x0a000001);
+    CHECK(read_exactly(x.s, 4) == "text");
     x.c.close();
     x.s.close();
 }

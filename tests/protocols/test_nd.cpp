@@ -448,6 +448,48 @@ TEST_CASE("RFC 4861 7.2.5, 6.3.6: who is no router any more is none of ours; the
     CHECK(r.next_hop == ip6("fe80::55%1"));
 }
 
+TEST_CASE("RFC 4862 5.5.4, RFC 4861 6.3.5, 8.3: kept routes are decided again when what they were decided by changes")
+{
+    Link t({.cpus = 2, .address6 = nullptr, .slaac = true, .duplicate_probes = 1});
+    auto known = std::make_unique<std::uint32_t[]>(2);
+    auto changed = [&] { // since the last call, on both CPUs
+        bool all = true;
+        for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+            all &= std::exchange(known[cpu], t.h.domain(cpu).route_generation) != t.h.domain(cpu).route_generation;
+        }
+        return all;
+    };
+    const RouterSays says{.life_s = 100, .prefix = "2001:db8:1::", .valid_s = 50, .preferred_s = 40};
+    changed();
+    t.in(router_advertisement(says)); // a router, a prefix
+    CHECK(changed());
+    t.world.advance(base::seconds(3)); // the address is tentative no more
+    CHECK(changed());
+    t.in(router_advertisement(says));
+    CHECK(!changed()); // no news
+    t.in(router_advertisement({.life_s = 100, .mtu = 1400}));
+    CHECK(changed());
+    t.in(redirect("2001:db8:ffff::1", "fe80::55"), 1);
+    CHECK(changed());
+    t.in(redirect("2001:db8:ffff::1", "fe80::55"), 1);
+    CHECK(!changed());
+    t.world.advance(base::seconds(44));
+    changed();
+    t.world.advance(base::seconds(7)); // address and prefix are over
+    CHECK(changed());
+    t.in(router_advertisement(says)); // and back
+    CHECK(changed());
+    CHECK(t.has_address(t.autoconfigured("2001:db8:1::")));
+    t.in(router_advertisement({.life_s = 100, .prefix = "2001:db8:1::", .valid_s = 0, .preferred_s = 0}));
+    CHECK(changed()); // the prefix is not on link
+    t.world.advance(base::seconds(97));
+    changed();
+    CHECK(t.h.domain().ipv6->redirect_count == 1);
+    t.world.advance(base::seconds(4)); // the router is over, and what it said
+    CHECK(changed());
+    CHECK(t.h.domain().ipv6->redirect_count == 0);
+}
+
 TEST_CASE("RFC 4861 8.1, 8.3: a redirect is believed from the router that the destination goes through, on every CPU")
 {
     HostOptions o{.cpus = 2, .address6 = nullptr, .slaac = true};

@@ -1,0 +1,57 @@
+// What of a CPU's IPv6 state begins or ceases to hold by the clock: addresses, prefixes, default routers. Look-ups
+// compare with the clock themselves; kept routes are told here, by one timer, which may also fire for what was
+// prolonged since. Owner: the domain's CPU.
+#include <algorithm>
+
+#include "protocols/ipv6.hpp"
+
+namespace protocols {
+
+namespace {
+
+// RFC 4861 6.3.5: what a router said goes with it.
+void drop_routers(Domain& d)
+{
+    auto over = [&](const DefaultRouter& r) { return r.until <= d.now(); };
+    auto& list = d.ipv6->routers;
+    for (auto at = std::find_if(list.begin(), list.end(), over); at != list.end();
+         at = std::find_if(list.begin(), list.end(), over)) {
+        DefaultRouter gone = *at;
+        nd_router_lost(d, gone.interface, gone.addr);
+    }
+}
+
+void on_timer(lwkt::Timer& t)
+{
+    Domain& d = static_cast<Ipv6Turn&>(t).domain;
+    ++d.route_generation;
+    drop_routers(d);
+    for (const Ipv6Address& a : d.ipv6->addresses) {
+        if (!a.duplicate) {
+            ipv6_turns_at(d, a.usable_at);
+            ipv6_turns_at(d, a.valid_until);
+        }
+    }
+    for (const OnLinkPrefix& p : d.ipv6->prefixes) {
+        ipv6_turns_at(d, p.until);
+    }
+    for (const DefaultRouter& r : d.ipv6->routers) {
+        ipv6_turns_at(d, r.until);
+    }
+}
+
+} // namespace
+
+Ipv6Turn::Ipv6Turn(Domain& d) : lwkt::Timer(on_timer), domain(d)
+{
+}
+
+void ipv6_turns_at(Domain& d, base::Instant at)
+{
+    Ipv6Turn& turn = d.ipv6->turn;
+    if (at > d.now() && at != base::never && (!turn.armed() || at < turn.deadline())) {
+        d.wheel.arm(turn, at);
+    }
+}
+
+} // namespace protocols
