@@ -27,6 +27,11 @@ EcnMode ecn_asked(const Domain& d, const SocketOptions& o)
     return classic ? EcnMode::classic : EcnMode::none;
 }
 
+bool accepts_ecn(const Domain& d, const SocketOptions& o)
+{
+    return d.stack.options().ecn != Ecn::off || ecn_asked(d, o) != EcnMode::none;
+}
+
 // RFC 3168 6.1.1: an ECN-setup SYN has ECE and CWR. RFC 9768 3.1.2, 3.1.3: to who knows the accurate feedback it is
 // that alone; no flags are no ECN, and whatever else asks for the accurate feedback.
 EcnMode ecn_accepted(const Domain& d, const SocketOptions& o, const Segment& s)
@@ -38,8 +43,7 @@ EcnMode ecn_accepted(const Domain& d, const SocketOptions& o, const Segment& s)
         return EcnMode::accurate;
     }
     bool setup = (asked & classic_setup) == classic_setup;
-    bool willing = d.stack.options().ecn != Ecn::off || ecn_asked(d, o) != EcnMode::none;
-    return setup && willing ? EcnMode::classic : EcnMode::none;
+    return setup && accepts_ecn(d, o) ? EcnMode::classic : EcnMode::none;
 }
 
 // RFC 3168 6.1.1, RFC 9768 3.1.2 table 2

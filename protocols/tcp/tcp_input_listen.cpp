@@ -95,7 +95,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
 void take_ack(Domain& d, Listener& l, Segment s)
 {
     Opening o;
-    if (d.now() >= d.tcp->syn_cache.cookies_until || !open_cookie(*d.tcp, s, o.agreed)) {
+    if (d.now() >= d.tcp->syn_cache.cookies_until || !open_cookie(*d.tcp, l.options, s, o.agreed)) {
         send_reset_for(d, s);
         return;
     }

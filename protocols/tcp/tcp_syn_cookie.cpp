@@ -54,7 +54,7 @@ Cookie make_cookie(TcpState& s, const Segment& syn, const Negotiated& n)
     return c;
 }
 
-bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n)
+bool open_cookie(TcpState& s, const SocketOptions& listener, const Segment& ack, Negotiated& n)
 {
     std::uint32_t iss = ack.ack().raw() - 1;
     std::uint32_t now = period(s.domain.now());
@@ -69,12 +69,13 @@ bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n)
     }
     n.peer_mss = mss_table[iss & index_mask];
     const wire::TcpOptions& o = ack.header.options;
-    if (o.has_timestamp && s.domain.stack.options().tcp_timestamps) {
+    Negotiated ours = offer(s.domain, listener);
+    if (o.has_timestamp && ours.timestamps) { // perhaps of another one: never more than we would have agreed to
         std::uint32_t options = (o.ts_ecr - timestamp_offset(s, ack.flow)) & option_mask;
         n.timestamps = true;
-        n.sack = (options & 16U) != 0;
-        n.ecn = (options & 32U) != 0 ? EcnMode::classic : EcnMode::none;
-        n.scale = (options & 15U) != no_scale;
+        n.sack = ours.sack && (options & 16U) != 0;
+        n.ecn = accepts_ecn(s.domain, listener) && (options & 32U) != 0 ? EcnMode::classic : EcnMode::none;
+        n.scale = ours.scale && (options & 15U) != no_scale;
         n.snd_scale = n.scale ? static_cast<std::uint8_t>(options & 15U) : 0;
         n.rcv_scale = n.scale ? default_rcv_scale : 0;
     }

@@ -82,6 +82,7 @@ std::uint8_t algorithm_index(const Domain& d, const SocketOptions& o);
 EcnMode ecn_asked(const Domain& d, const SocketOptions& o);                      // by our SYN
 EcnMode ecn_accepted(const Domain& d, const SocketOptions& o, const Segment& s); // of the peer's SYN
 EcnMode ecn_answered(EcnMode asked, const Segment& syn_ack);
+bool accepts_ecn(const Domain& d, const SocketOptions& o); // in any way, where a peer asks
 bool accepts_accurate_ecn(const Domain& d);
 std::uint16_t ecn_flags_of_syn(EcnMode asked, unsigned retries);
 std::uint16_t ecn_flags_of_syn_ack(EcnMode m, EcnHandshake& h, unsigned retries);
@@ -203,7 +204,7 @@ struct Cookie {
 };
 Cookie make_cookie(TcpState& s, const Segment& syn, const Negotiated& n);
 // False when the ACK does not return a cookie of ours; else what the SYN said.
-bool open_cookie(TcpState& s, const Segment& ack, Negotiated& n);
+bool open_cookie(TcpState& s, const SocketOptions& listener, const Segment& ack, Negotiated& n);
 // A completed handshake: socket, Tcb in SYN-RECEIVED; null when refused.
 struct Opening {
     Listener* listener = nullptr;
