@@ -43,6 +43,7 @@ struct Connection {
     End end[2];
     bool accepted = false;     // the server has read its number
     bool may_time_out = false; // an option limits its patience
+    bool opened_again = false; // the server has it a second time, empty, and leaves it
     std::uint32_t service = 0; // which listener
     std::uint64_t service_epoch = 0;
 };

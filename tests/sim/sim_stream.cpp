@@ -159,7 +159,8 @@ Connection* read_header(App& a, client::Sock k)
     Connection* c = a.world.ledger().read_header(header);
     bool over = c != nullptr && (c->end[client_side].rude || c->end[server_side].rude || c->end[server_side].finished);
     if (over && c->accepted && a.family.node->sent_cookies()) {
-        return nullptr; // a SYN cookie in a late segment opened once more what was reset or is forgotten (RFC 4987 3.6)
+        c->opened_again = true; // by a SYN cookie in a late segment, after it was reset or forgotten (RFC 4987 3.6)
+        return nullptr;
     }
     if (c == nullptr || c->accepted) {
         a.world.violation(c == nullptr ? "an accepted connection begins with bytes that nobody sent"
