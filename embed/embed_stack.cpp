@@ -76,8 +76,8 @@ Stack::~Stack()
     }
 }
 
-bool Stack::add_interface(
-    std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses, std::string& error, bool slaac)
+bool Stack::add_interface(std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses,
+    std::string& error, bool slaac, bool dhcp)
 {
     INVARIANT(impl_ == nullptr);
     if (lwkt::uses_locks(config_.discipline) && !netif->info().in_memory) {
@@ -94,7 +94,15 @@ bool Stack::add_interface(
         }
         parsed.push_back({prefix->addr, prefix->length});
     }
-    return stack_->add_interface(std::move(netif), std::move(parsed), error, slaac) != nullptr;
+    if (dhcp && !netif->info().ethernet) {
+        error = "interface " + netif->info().name + " has no link layer to ask for an address";
+        return false;
+    }
+    protocols::Interface* interface = stack_->add_interface(std::move(netif), std::move(parsed), error, slaac);
+    if (interface != nullptr && dhcp) {
+        stack_->start_dhcp(*interface);
+    }
+    return interface != nullptr;
 }
 
 bool Stack::add_route(std::string_view destination, std::string_view gateway, std::string& error)

@@ -46,9 +46,10 @@ public:
     Stack& operator=(const Stack&) = delete;
 
     // Before start(). Addresses as "10.0.0.1/24" and "fd00::1/64". `slaac`: IPv6 addresses and routers as the link's
-    // routers advertise them. False with `error` set.
+    // routers advertise them. `dhcp`: an IPv4 address and routes as a server of the link gives them (RFC 2131), from
+    // start() on; Socket::local() of a connected socket tells it. False with `error` set.
     bool add_interface(std::unique_ptr<netmsg::Netif> netif, const std::vector<std::string>& addresses,
-        std::string& error, bool slaac = false);
+        std::string& error, bool slaac = false, bool dhcp = false);
     bool add_route(std::string_view destination, std::string_view gateway, std::string& error);
     // Makes the loopback interface if none was added, the gateway and the session; starts the threads.
     bool start(std::string& error);

@@ -3,10 +3,12 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <chrono>
 #include <csignal>
 #include <filesystem>
 #include <fstream>
+#include <latch>
 #include <thread>
 
 #include <fmt/format.h>
@@ -152,8 +154,17 @@ void Daemon::add_interfaces()
         }
         if (i.dhcp) {
             stack_->start_dhcp(*interface);
+            remember_lease(*interface);
         }
     }
+}
+
+// A netd that did not end in order still has its lease; the next one asks for the same address.
+void Daemon::remember_lease(protocols::Interface& in)
+{
+    LeaseFile& file = lease_files_.emplace_back(lease_path(config_.socket, in.netif->info().name));
+    protocols::Domain& owner = stack_->domain(protocols::dhcp_owner(stack_->domain(0), in));
+    protocols::dhcp_remember(owner, in, file.found(), [&file](std::uint32_t address) { file.put(address); });
 }
 
 void Daemon::add_routes()
@@ -264,17 +275,18 @@ void Daemon::close_down()
 // Servers hear that our addresses are free. What they are told may have to wait for their link-layer addresses.
 void Daemon::release_leases()
 {
-    bool any = false;
-    for (const auto& interface : stack_->interfaces()) {
+    const auto& all = stack_->interfaces();
+    auto asking = std::count_if(all.begin(), all.end(), [](const auto& i) { return i->dhcp; });
+    auto left = std::make_shared<std::latch>(asking); // its last user is a CPU that wakes this thread
+    for (const auto& interface : all) {
         if (interface->dhcp) {
             base::CpuId owner = protocols::dhcp_owner(stack_->domain(0), *interface);
-            stack_->set().call(owner, [&](lwkt::Cpu&) { protocols::dhcp_release(stack_->domain(owner), *interface); });
-            any = true;
+            stack_->set().call(owner, [&](lwkt::Cpu&) {
+                protocols::dhcp_release(stack_->domain(owner), *interface, [left] { left->count_down(); });
+            });
         }
     }
-    if (any) {
-        std::this_thread::sleep_for(std::chrono::milliseconds(50));
-    }
+    left->wait();
 }
 
 } // namespace netd

@@ -2,12 +2,14 @@
 // the reverse one. Main thread.
 #pragma once
 
+#include <list>
 #include <memory>
 #include <string>
 
 #include "gateway/gateway.hpp"
 #include "lwkt/clock.hpp"
 #include "netd/config.hpp"
+#include "netd/lease_file.hpp"
 #include "netd/unique_fd.hpp"
 
 namespace netd {
@@ -46,6 +48,7 @@ public:
 
 private:
     void add_interfaces();
+    void remember_lease(protocols::Interface& in);
     void add_routes();
     void make_gateway();
     void log_start() const;
@@ -57,6 +60,7 @@ private:
     SocketFile socket_;
     lwkt::RealClock clock_;
     gateway::SleepPage sleep_page_;
+    std::list<LeaseFile> lease_files_; // outlive the CPUs, which write to them
     std::unique_ptr<lwkt::CpuSet> set_;
     std::unique_ptr<protocols::Stack> stack_;
     std::unique_ptr<gateway::Gateway> gateway_;

@@ -216,8 +216,8 @@ std::vector<std::string> Report::addresses()
 // As the CPU that asks for the interface has it.
 void Report::leases(std::vector<std::string>& lines)
 {
-    static constexpr const char* phases[] = {
-        "waiting", "selecting", "requesting", "probing", "bound", "renewing", "rebinding", "released"};
+    static constexpr const char* phases[] = {"waiting", "rebooting", "selecting", "requesting", "probing", "bound",
+        "renewing", "rebinding", "releasing", "released"};
     for (const auto& interface : stack_.interfaces()) {
         if (!interface->dhcp) {
             continue;

@@ -2,10 +2,12 @@
 #include "protocols/dhcp/dhcp_client.hpp"
 
 #include <algorithm>
+#include <utility>
 
 #include "base/endian.hpp"
 #include "protocols/arp.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/neighbor.hpp"
 
 namespace protocols {
 
@@ -13,6 +15,7 @@ namespace {
 
 constexpr std::int64_t retry_first_s = 4; // RFC 2131 4.1: doubled up to 64, give or take a second
 constexpr unsigned retry_doublings = 4;
+constexpr unsigned reboots_max = 2;                            // then it begins anew
 constexpr unsigned requests_max = 4;                           // for an offer; then it begins anew
 constexpr base::Micros renew_retry_min = base::seconds(60);    // RFC 2131 4.4.5
 constexpr base::Micros wait_after_decline = base::seconds(10); // RFC 2131 3.1 (5)
@@ -46,8 +49,30 @@ void restart(DhcpClient& c, base::Micros wait)
     arm(c, c.domain.now() + wait);
 }
 
+void remember(DhcpClient& c, std::uint32_t address)
+{
+    c.remembered = 0;
+    if (c.remember) {
+        c.remember(address);
+    }
+}
+
+// RFC 2131 4.4.2 (INIT-REBOOT).
+void reboot(DhcpClient& c)
+{
+    enter(c, DhcpPhase::rebooting);
+    c.began = c.domain.now();
+    c.asked_at = c.began;
+    c.xid = static_cast<std::uint32_t>(c.domain.random.next());
+    c.offered = c.remembered;
+    c.offered_by = 0;
+    dhcp_send_request(c);
+    arm_retry(c);
+}
+
 void begin(DhcpClient& c)
 {
+    c.remembered = 0;
     enter(c, DhcpPhase::selecting);
     c.began = c.domain.now();
     c.xid = static_cast<std::uint32_t>(c.domain.random.next());
@@ -70,6 +95,7 @@ void next_probe(DhcpClient& c)
     dhcp_apply(c, c.lease);
     arp_announce(c.domain, c.in, c.lease.own.addr);
     count(c.domain.counters.dhcp_leases);
+    remember(c, c.lease.own.addr);
     settle(c);
 }
 
@@ -91,6 +117,7 @@ void keep(DhcpClient& c)
     base::Instant now = c.domain.now();
     if (now >= c.lease.ends_at) { // RFC 2131 4.4.5: everything that uses the address stops at once
         count(c.domain.counters.dhcp_expired);
+        remember(c, 0);
         dhcp_drop(c);
         return begin(c);
     }
@@ -100,12 +127,43 @@ void keep(DhcpClient& c)
     ask_for_more(c, DhcpPhase::renewing, c.lease.rebind_at);
 }
 
+// The datagram to the server waits for its link-layer address, or that of a router, until the table gives up.
+bool release_waits(const DhcpClient& c)
+{
+    Route way;
+    if (!route_lookup_by(c.domain, base::IpAddr::v4(c.lease.server), c.in.index, way)) {
+        return false;
+    }
+    const NeighborEntry* e = neighbor_find(c.domain, c.in.index, way.next_hop);
+    return e != nullptr && e->status == NeighborStatus::incomplete;
+}
+
+void finish_release(DhcpClient& c)
+{
+    constexpr base::Micros look_again = base::millis(10);
+    if (c.phase == DhcpPhase::releasing && release_waits(c)) {
+        return arm(c, c.domain.now() + look_again);
+    }
+    dhcp_drop(c);
+    enter(c, DhcpPhase::released);
+    c.domain.wheel.cancel(c);
+    if (auto done = std::exchange(c.released, nullptr)) {
+        done();
+    }
+}
+
 void on_timer(lwkt::Timer& t)
 {
     auto& c = static_cast<DhcpClient&>(t);
     switch (c.phase) {
     case DhcpPhase::start:
-        return begin(c);
+        return c.remembered != 0 ? reboot(c) : begin(c);
+    case DhcpPhase::rebooting:
+        if (c.attempts >= reboots_max) {
+            return begin(c);
+        }
+        dhcp_send_request(c);
+        return arm_retry(c);
     case DhcpPhase::selecting:
         dhcp_send_discover(c);
         return arm_retry(c);
@@ -121,6 +179,8 @@ void on_timer(lwkt::Timer& t)
     case DhcpPhase::renewing:
     case DhcpPhase::rebinding:
         return keep(c);
+    case DhcpPhase::releasing:
+        return finish_release(c);
     case DhcpPhase::released:
         return;
     }
@@ -150,7 +210,7 @@ void take_offer(DhcpClient& c, const wire::DhcpMessage& m)
 
 void take_acknowledgement(DhcpClient& c, const wire::DhcpMessage& m)
 {
-    if (c.phase == DhcpPhase::requesting) {
+    if (c.phase == DhcpPhase::requesting || c.phase == DhcpPhase::rebooting) {
         enter(c, DhcpPhase::probing);
         dhcp_try(c, dhcp_lease(c, m));
         return next_probe(c);
@@ -163,6 +223,7 @@ void take_acknowledgement(DhcpClient& c, const wire::DhcpMessage& m)
 void take_refusal(DhcpClient& c)
 {
     count(c.domain.counters.dhcp_refused);
+    remember(c, 0);
     dhcp_drop(c);
     restart(c, wait_after_refusal);
 }
@@ -176,8 +237,9 @@ bool expected(const DhcpClient& c, const wire::DhcpMessage& m)
     switch (c.phase) {
     case DhcpPhase::selecting:
         return ours && m.type == DhcpType::offer && grants;
+    case DhcpPhase::rebooting:
     case DhcpPhase::requesting:
-        return ours && m.server == c.offered_by &&
+        return ours && (m.server == c.offered_by || c.phase == DhcpPhase::rebooting) &&
                (m.type == DhcpType::nak || (m.type == DhcpType::ack && grants && m.yours == c.offered));
     case DhcpPhase::renewing:
     case DhcpPhase::rebinding: {
@@ -227,6 +289,7 @@ void take_conflict(Domain& d, Interface& in, std::uint32_t address)
     }
     count(d.counters.dhcp_conflicts);
     dhcp_send_decline(*c);
+    remember(*c, 0);
     dhcp_drop(*c);
     restart(*c, wait_after_decline);
 }
@@ -270,22 +333,31 @@ void dhcp_start(Domain& d, Interface& in)
     arm(c, d.now());
 }
 
+void dhcp_remember(Domain& d, Interface& in, std::uint32_t address, std::function<void(std::uint32_t)> remember)
+{
+    DhcpClient* c = find(d, in);
+    INVARIANT(c != nullptr && c->phase == DhcpPhase::start);
+    c->remembered = address;
+    c->remember = std::move(remember);
+}
+
 const DhcpClient* dhcp_client(const Domain& d, const Interface& in)
 {
     return find(d, in);
 }
 
-void dhcp_release(Domain& d, const Interface& in)
+void dhcp_release(Domain& d, const Interface& in, std::function<void()> done)
 {
     base::assert_on(d.cpu.owner());
     DhcpClient* c = find(d, in);
     INVARIANT(c != nullptr);
+    c->released = std::move(done);
+    remember(*c, 0);
     if (c->lease.own.addr != 0 && !c->lease.own.tentative) {
         dhcp_send_release(*c);
+        enter(*c, DhcpPhase::releasing);
     }
-    dhcp_drop(*c);
-    enter(*c, DhcpPhase::released);
-    d.wheel.cancel(*c);
+    finish_release(*c);
 }
 
 void dhcp_input(Domain& d, Interface& in, netmsg::Packet& p)

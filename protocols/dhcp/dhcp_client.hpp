@@ -1,11 +1,12 @@
 // The DHCP client (RFC 2131): asks for an interface's IPv4 address, looks whether somebody has it (RFC 5227 2.1), keeps
 // the lease and gives it up. One CPU does it for an interface, chosen by its index; what a lease changes is told to
-// every CPU (ipv4_change). A reboot is not remembered: there is no INIT-REBOOT. DhcpState, DhcpClient: owner = their
-// domain's CPU; everything o unless marked.
+// every CPU (ipv4_change). Who keeps the address over a restart is asked for it first (INIT-REBOOT). DhcpState,
+// DhcpClient: owner = their domain's CPU; everything o unless marked.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <list>
 #include <vector>
 
@@ -17,12 +18,14 @@ namespace protocols {
 
 enum class DhcpPhase : std::uint8_t {
     start,      // waits before it asks
+    rebooting,  // asked for the address that it had before a restart
     selecting,  // asked who has an address
     requesting, // asked for the one offered
     probing,    // has it, and asks the link whether somebody else does
     bound,
     renewing,  // past T1: asks the server that gave it
     rebinding, // past T2: asks any
+    releasing, // told the server; that waits for its link-layer address
     released,  // for good
 };
 
@@ -50,13 +53,16 @@ struct DhcpClient : lwkt::Timer {
     DhcpPhase phase = DhcpPhase::start;
     std::uint32_t xid = 0;
     unsigned attempts = 0;     // messages, or probes, of this phase
-    std::uint32_t offered = 0; // requesting: the address, and who offers it
+    std::uint32_t offered = 0; // requesting, rebooting: the address, and who offers it
     std::uint32_t offered_by = 0;
     base::Instant began{};    // asking for an address
     base::Instant asked_at{}; // the last DHCPREQUEST of a new number: the lease runs from there (RFC 2131 4.4.1)
     DhcpLease lease;
     std::deque<Ipv4Change> untold;
     Retell retell{*this};
+    std::uint32_t remembered = 0;                // of a run before; 0 = none, or asked for in vain
+    std::function<void(std::uint32_t)> remember; // see dhcp_remember
+    std::function<void()> released;              // see dhcp_release
 };
 
 struct DhcpState {
@@ -67,10 +73,14 @@ struct DhcpState {
 base::CpuId dhcp_owner(const Domain& d, const Interface& in);
 // Before the CPUs run, on the owner's domain: asks as soon as they do.
 void dhcp_start(Domain& d, Interface& in);
+// Between dhcp_start and then: `address` is what a run before had, 0 = none; `remember` hears on the owner, and must
+// not wait, what a run after should be told: an address, or 0 when there is none any more.
+void dhcp_remember(Domain& d, Interface& in, std::uint32_t address, std::function<void(std::uint32_t)> remember);
 // Null = not on this CPU.
 const DhcpClient* dhcp_client(const Domain& d, const Interface& in);
-// A clean end, on the owner: the server hears that the address is free, and it goes from here.
-void dhcp_release(Domain& d, const Interface& in);
+// A clean end, on the owner: the server hears that the address is free, and it goes from here. `done` is called there,
+// once: when that is said, or nobody has the server's address (some seconds).
+void dhcp_release(Domain& d, const Interface& in, std::function<void()> done);
 
 // A datagram to the client's port of an interface that asks; data at the DHCP message; any CPU. Takes the packet.
 void dhcp_input(Domain& d, Interface& in, netmsg::Packet& p);

@@ -45,6 +45,50 @@ bool has(const DhcpLease& lease, const RouteEntry& r)
     return std::find(lease.routes.begin(), lease.routes.end(), r) != lease.routes.end();
 }
 
+// RFC 3442: what these say goes before the routers. A router is on the lease's network, or on one that they themselves
+// say to be on the link.
+std::vector<RouteEntry> classless_routes(const DhcpClient& c, const wire::DhcpMessage& m, const Ipv4Address& own)
+{
+    auto covers = [](const wire::DhcpRoute& r, std::uint32_t address) {
+        return r.length == 0 || (r.destination ^ address) >> (32 - r.length) == 0;
+    };
+    const wire::DhcpRoutes& all = m.routes;
+    auto on_link = [&](std::uint32_t router) {
+        return own.on_network(router) || std::any_of(all.at, all.at + all.count, [&](const wire::DhcpRoute& r) {
+            return r.router == 0 && covers(r, router);
+        });
+    };
+    std::vector<RouteEntry> routes;
+    for (unsigned i = 0; i < all.count; ++i) {
+        const wire::DhcpRoute& r = all.at[i];
+        std::uint32_t first = r.destination >> 24;
+        bool somewhere = first != 127 && first < 224 && (r.length == 0 || first != 0);
+        bool by_router =
+            r.router != m.yours && is_host(r.router, own.on_network(r.router) ? own.length : 32) && on_link(r.router);
+        base::IpAddr gateway = r.router == 0 ? base::IpAddr{} : base::IpAddr::v4(r.router);
+        RouteEntry entry{{base::IpAddr::v4(r.destination), r.length}, gateway, &c.in};
+        if (somewhere && (r.router == 0 || by_router) &&
+            std::find(routes.begin(), routes.end(), entry) == routes.end()) {
+            routes.push_back(entry);
+        }
+    }
+    return routes;
+}
+
+std::vector<RouteEntry> default_routes(const DhcpClient& c, const wire::DhcpMessage& m, const Ipv4Address& own)
+{
+    std::vector<RouteEntry> routes;
+    for (unsigned i = 0; i < m.routers.count; ++i) {
+        std::uint32_t router = m.routers.at[i];
+        RouteEntry r{{base::IpAddr::any_v4(), 0}, base::IpAddr::v4(router), &c.in};
+        bool known = std::find(routes.begin(), routes.end(), r) != routes.end();
+        if (own.on_network(router) && router != m.yours && is_host(router, own.length) && !known) {
+            routes.push_back(r);
+        }
+    }
+    return routes;
+}
+
 } // namespace
 
 bool dhcp_acceptable(const wire::DhcpMessage& m)
@@ -63,13 +107,7 @@ DhcpLease dhcp_lease(const DhcpClient& c, const wire::DhcpMessage& m)
     l.own.mtu = m.mtu >= mtu_min && m.mtu < device ? m.mtu : 0;
     l.server = m.server;
     l.dns = m.dns;
-    for (unsigned i = 0; i < m.routers.count; ++i) {
-        std::uint32_t router = m.routers.at[i];
-        RouteEntry r{{base::IpAddr::any_v4(), 0}, base::IpAddr::v4(router), &c.in};
-        if (l.own.on_network(router) && router != m.yours && is_host(router, l.own.length) && !has(l, r)) {
-            l.routes.push_back(r);
-        }
-    }
+    l.routes = m.routes.given ? classless_routes(c, m, l.own) : default_routes(c, m, l.own);
     if (m.lease_s == wire::dhcp_forever) {
         return l;
     }

@@ -68,10 +68,10 @@ void dhcp_send_discover(DhcpClient& c)
 void dhcp_send_request(DhcpClient& c)
 {
     wire::DhcpMessage m = message(c, wire::DhcpType::request);
-    if (c.phase == DhcpPhase::requesting) {
+    if (c.phase == DhcpPhase::requesting || c.phase == DhcpPhase::rebooting) {
         m.broadcast = true;
         m.requested = c.offered;
-        m.server = c.offered_by;
+        m.server = c.offered_by; // 0, so not there, when rebooting (RFC 2131 4.3.2)
         return send(c, m, 0, limited_broadcast);
     }
     m.client = c.lease.own.addr;

@@ -38,15 +38,19 @@ enum Option : unsigned char {
     renewal_time = 58,
     rebinding_time = 59,
     client_identifier = 61,
+    classless_routes = 121,
     end = 255,
 };
 
-constexpr unsigned char wanted[] = {subnet_mask, routers, dns_servers, interface_mtu, broadcast_address, lease_time,
-    server_identifier, renewal_time, rebinding_time};
+// RFC 3442: its option before that of the routers.
+constexpr unsigned char wanted[] = {subnet_mask, classless_routes, routers, dns_servers, interface_mtu,
+    broadcast_address, lease_time, server_identifier, renewal_time, rebinding_time};
 
 struct Parser {
     DhcpMessage m;
-    unsigned char overloaded = 0; // bits: 1 = file, 2 = server name
+    unsigned char overloaded = 0;             // bits: 1 = file, 2 = server name
+    unsigned char routes[dhcp_emit_max] = {}; // RFC 3396: an option that is there several times is one
+    std::uint32_t routes_bytes = 0;
 
     bool take_list(const unsigned char* at, std::uint32_t size, DhcpAddresses& to) const
     {
@@ -108,9 +112,37 @@ struct Parser {
             return take_number(at, size, m.renew_s);
         case rebinding_time:
             return take_number(at, size, m.rebind_s);
+        case classless_routes:
+            m.routes.given = true;
+            if (size > sizeof routes - routes_bytes) {
+                return false;
+            }
+            std::memcpy(routes + routes_bytes, at, size);
+            routes_bytes += size;
+            return true;
         default:
             return true;
         }
+    }
+    // RFC 3442: the length, as many octets of the destination as it needs, the router.
+    bool take_routes()
+    {
+        for (std::uint32_t i = 0; i < routes_bytes;) {
+            std::uint32_t length = routes[i];
+            std::uint32_t octets = (length + 7) / 8;
+            if (length > 32 || routes_bytes - i < 1 + octets + 4) {
+                return false;
+            }
+            unsigned char destination[4] = {};
+            std::memcpy(destination, routes + i + 1, octets);
+            std::uint32_t mask = length == 0 ? 0 : ~std::uint32_t{0} << (32 - length);
+            if (m.routes.count < dhcp_routes_max) {
+                m.routes.at[m.routes.count++] = {base::load_be32(destination) & mask,
+                    base::load_be32(routes + i + 1 + octets), static_cast<std::uint8_t>(length)};
+            }
+            i += 1 + octets + 4;
+        }
+        return !m.routes.given || routes_bytes != 0;
     }
     // False when an option does not fit. A part without an end option ends with its bytes (RFC 2132 4.1 has one; some
     // servers have none).
@@ -161,6 +193,25 @@ struct Emitter {
             at += 4;
         }
     }
+    void list(const DhcpRoutes& routes)
+    {
+        if (!routes.given) {
+            return;
+        }
+        unsigned char* size = at + 1;
+        header(classless_routes, 0);
+        for (unsigned i = 0; i < routes.count; ++i) {
+            const DhcpRoute& r = routes.at[i];
+            unsigned char destination[4];
+            base::store_be32(destination, r.destination);
+            std::uint32_t octets = (r.length + 7U) / 8;
+            *at++ = r.length;
+            std::memcpy(at, destination, octets);
+            base::store_be32(at + octets, r.router);
+            at += octets + 4;
+        }
+        *size = static_cast<unsigned char>(at - size - 1);
+    }
     void list(Option option, const DhcpAddresses& addresses)
     {
         if (addresses.count != 0) {
@@ -193,6 +244,7 @@ std::optional<DhcpMessage> parse_dhcp(const void* bytes, std::uint32_t size)
     unsigned char overloaded = p.overloaded; // once: what stands there cannot extend it
     good = good && ((overloaded & 1) == 0 || p.options(b + file_at, file_bytes));
     good = good && ((overloaded & 2) == 0 || p.options(b + server_name_at, server_name_bytes));
+    good = good && p.take_routes();
     return good && p.m.type != DhcpType::none ? std::optional{p.m} : std::nullopt;
 }
 
@@ -228,6 +280,7 @@ std::uint32_t emit_dhcp(void* to, const DhcpMessage& m)
     if (m.mtu != 0) {
         e.half(interface_mtu, m.mtu);
     }
+    e.list(m.routes);
     e.list(routers, m.routers);
     e.list(dns_servers, m.dns);
     if (m.asks && (m.type == DhcpType::discover || m.type == DhcpType::request)) {

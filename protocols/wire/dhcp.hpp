@@ -15,6 +15,7 @@ inline constexpr std::uint16_t dhcp_client_port = 68;
 inline constexpr std::uint32_t dhcp_fixed_bytes = 240; // with the magic cookie
 inline constexpr std::uint32_t dhcp_emit_max = 576;    // what every client takes (RFC 2131 2)
 inline constexpr unsigned dhcp_addresses_max = 4;      // of a list; more are left out
+inline constexpr unsigned dhcp_routes_max = 16;        // likewise
 inline constexpr std::uint32_t dhcp_forever = 0xffffffff;
 
 enum class DhcpType : std::uint8_t { none, discover, offer, request, decline, ack, nak, release, inform };
@@ -22,6 +23,18 @@ enum class DhcpType : std::uint8_t { none, discover, offer, request, decline, ac
 struct DhcpAddresses {
     std::uint32_t at[dhcp_addresses_max] = {};
     unsigned count = 0;
+};
+
+// RFC 3442. The host's bits of a destination are 0.
+struct DhcpRoute {
+    std::uint32_t destination = 0;
+    std::uint32_t router = 0; // 0 = on the link
+    std::uint8_t length = 0;
+};
+struct DhcpRoutes {
+    DhcpRoute at[dhcp_routes_max] = {};
+    unsigned count = 0;
+    bool given = false; // the option is there, if only with what cannot be used
 };
 
 struct DhcpMessage {
@@ -44,6 +57,7 @@ struct DhcpMessage {
     std::uint16_t mtu = 0;               // 26
     DhcpAddresses routers;               // 3, the preferred one first
     DhcpAddresses dns;                   // 6
+    DhcpRoutes routes;                   // 121
     bool asks = false; // the parameter request list (55) and the client's identifier (61), which parsing passes over
 };
 

@@ -399,3 +399,22 @@ TEST_CASE("loopback as a plain wire: segments of the MTU, checksums computed and
     }
     CHECK(checksums > 100'000 / 1500);
 }
+
+TEST_CASE("an embedded stack asks for its IPv4 address where it is told to, and only on a link")
+{
+    embed::Simulation world{3};
+    embed::Stack stack(stack_config(2, &world, 31, "a"));
+    drivers::SimLinkOptions options;
+    options.a.steering = &stack.protocols().steering();
+    drivers::SimLink link = drivers::make_sim_link(options);
+    std::string error;
+    REQUIRE(!stack.add_interface(std::make_unique<drivers::Loopback>(), {"127.0.0.1/8"}, error, false, true));
+    REQUIRE(stack.add_interface(std::move(link.a), {}, error, false, true));
+    REQUIRE(stack.start(error));
+    world.run_for(base::seconds(10));
+    std::uint64_t asked = 0;
+    for (base::CpuId cpu = 0; cpu < stack.protocols().cpus(); ++cpu) {
+        asked += stack.protocols().domain(cpu).counters.dhcp_out.load();
+    }
+    CHECK(asked >= 2);
+}

@@ -411,8 +411,10 @@ TEST_CASE("a clean end gives the lease back")
     Link t;
     REQUIRE(t.bound());
     t.inject(arp_frame(mac(1), {wire::arp_request, mac(server_mac), server, {}, given}));
-    t.h.on(t.owner(), [&](protocols::Domain& d) { protocols::dhcp_release(d, *t.h.eth); });
+    unsigned done = 0;
+    t.h.on(t.owner(), [&](protocols::Domain& d) { protocols::dhcp_release(d, *t.h.eth, [&] { ++done; }); });
     t.world.settle();
+    CHECK(done == 1);
     t.look();
     Sent release = t.sent.back();
     CHECK((release.m.type == DhcpType::release && release.m.client == given && release.m.server == server));
@@ -421,6 +423,119 @@ TEST_CASE("a clean end gives the lease back")
     std::size_t before = t.sent.size();
     t.run(base::seconds(4000));
     CHECK(t.sent.size() == before);
+}
+
+TEST_CASE("a release that waits for its server's link-layer address goes when that is known, and ends without it")
+{
+    for (bool answers : {true, false}) {
+        Link t;
+        REQUIRE(t.bound());
+        unsigned done = 0;
+        t.h.on(t.owner(), [&](protocols::Domain& d) { protocols::dhcp_release(d, *t.h.eth, [&] { ++done; }); });
+        t.world.settle();
+        CHECK(done == 0);
+        CHECK(t.cpus_with(given) == 3); // the answer must find its way
+        if (answers) {
+            t.run(base::millis(200)); // look() answers
+            CHECK(t.sent.back().m.type == DhcpType::release);
+        } else {
+            t.world.advance(base::seconds(5));
+        }
+        CHECK(done == 1);
+        CHECK(t.cpus_with(given) == 0);
+        CHECK(t.h.packets_in_use() == 0);
+    }
+}
+
+TEST_CASE(
+    "RFC 2131 4.3.2, 4.4.2: after a restart it asks for the address it had; what is refused or unheard begins anew")
+{
+    std::vector<std::uint32_t> told;
+    auto had = [&](Link& t, std::uint32_t address) {
+        told.clear();
+        protocols::dhcp_remember(t.h.domain(t.owner()), *t.h.eth, address, [&](std::uint32_t a) { told.push_back(a); });
+    };
+    Link t;
+    had(t, given);
+    REQUIRE(t.bound());
+    REQUIRE(t.sent.size() == 1);
+    const Sent& request = t.sent[0];
+    CHECK((request.m.type == DhcpType::request && request.m.requested == given && request.m.server == 0));
+    CHECK((request.m.client == 0 && request.m.broadcast && request.source == 0 && request.destination == limited));
+    CHECK(t.arp.size() == 4); // probed for and announced as any
+    CHECK(told == std::vector<std::uint32_t>{given});
+    t.h.on(t.owner(), [&](protocols::Domain& d) { protocols::dhcp_release(d, *t.h.eth, [] {}); });
+    CHECK(told == std::vector<std::uint32_t>{given, 0});
+
+    Link refused;
+    had(refused, given + 9);
+    refused.refuses = true;
+    refused.run(base::millis(500));
+    CHECK(told == std::vector<std::uint32_t>{0});
+    refused.refuses = false;
+    refused.run(base::seconds(2));
+    CHECK(refused.bound());
+    CHECK(refused.sent.at(1).m.type == DhcpType::discover);
+    CHECK(told == std::vector<std::uint32_t>{0, given});
+
+    Link unheard;
+    had(unheard, given + 9);
+    unheard.alive = false;
+    unheard.run(base::seconds(16));
+    std::vector<DhcpType> types;
+    for (const Sent& s : unheard.sent) {
+        types.push_back(s.m.type);
+    }
+    types.resize(3);
+    CHECK(types == std::vector<DhcpType>{DhcpType::request, DhcpType::request, DhcpType::discover});
+    CHECK(told.empty());
+
+    Link other; // an address that was not asked for is not taken
+    had(other, given + 9);
+    other.run(base::seconds(1));
+    CHECK(other.client().phase == DhcpPhase::rebooting);
+}
+
+TEST_CASE("RFC 3442: classless routes go before the routers, on every CPU, and change with the lease")
+{
+    Link t;
+    t.offer.routes = {{{0x0a140000, server + 1, 16}, {0, 0x0a640001, 0}, {0x0a640001, 0, 32},
+                          {0xc0a80100, 0x0b000001, 24}, {0x7f000000, server, 8}, {0x0a1e0000, given, 16}},
+        6, true};
+    REQUIRE(t.bound());
+    CHECK(t.client().lease.routes.size() == 3);
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        CHECK(t.route("10.20.1.1", cpu).next_hop == base::IpAddr::v4(server + 1));
+        CHECK(t.route("192.0.2.1", cpu).next_hop == base::IpAddr::v4(0x0a640001)); // not the router's
+        CHECK(t.route("10.100.0.1", cpu).next_hop == base::IpAddr::v4(0x0a640001));
+        CHECK(t.route("192.168.1.1", cpu).next_hop == base::IpAddr::v4(0x0a640001)); // by a router that is nowhere: no
+    }
+    t.offer.routes = {{{0x0a140000, server + 2, 16}}, 1, true};
+    t.run(base::seconds(1810));
+    CHECK(t.h.counted(&StackCounters::dhcp_renewals) == 1);
+    CHECK(t.route("10.20.1.1", 2).next_hop == base::IpAddr::v4(server + 2));
+    CHECK(t.h.domain(1).ipv4->routes.size() == 2); // and the network
+}
+
+TEST_CASE("RFC 3442, RFC 3396: the option's form; in parts it is one; what is cut or too long condemns the message")
+{
+    auto with = [](Bytes options) {
+        options.insert(options.begin(), {53, 1, 5});
+        options.push_back(255);
+        return parse_options(options);
+    };
+    auto m = with({121, 8, 24, 10, 20, 30, 10, 5, 0, 1, 121, 5, 0, 10, 5, 0, 2});
+    REQUIRE(m.has_value());
+    REQUIRE(m->routes.count == 2);
+    CHECK((m->routes.at[0].length == 24 && m->routes.at[0].destination == 0x0a141e00));
+    CHECK((m->routes.at[1].length == 0 && m->routes.at[1].router == 0x0a050002));
+    m = with({121, 3, 9, 10, 0xff, 121, 4, 1, 2, 3, 4});
+    REQUIRE(m.has_value());
+    CHECK((m->routes.at[0].destination == 0x0a800000 && m->routes.at[0].router == 0x01020304));
+    CHECK(!with({121, 0}).has_value());
+    CHECK(!with({121, 4, 0, 1, 2, 3}).has_value());
+    CHECK(!with({121, 9, 33, 1, 2, 3, 4, 1, 2, 3, 4}).has_value());
+    CHECK(!with({121, 7, 24, 1, 2, 3, 1, 2, 3}).has_value());
 }
 
 TEST_CASE("a CPU that could not be told of the lease hears of it soon")
@@ -477,8 +592,8 @@ TEST_CASE("RFC 2131 2, RFC 2132: a message is laid out as drawn and parses back"
     CHECK(slice(b, 0, 16) == Bytes{1, 1, 6, 0, 1, 2, 3, 4, 5, 6, 0x80, 0, 10, 0, 0, 5});
     CHECK(slice(b, 28, 6) == Bytes{2, 0, 0, 0, 0, 1});
     CHECK(slice(b, 236, 4) == Bytes{0x63, 0x82, 0x53, 0x63});
-    CHECK(slice(b, 240, 40) == Bytes{53, 1, 3, 61, 7, 1, 2, 0, 0, 0, 0, 1, 50, 4, 10, 0, 0, 6, 54, 4, 10, 0, 0, 1, 57,
-                                   2, 2, 0x40, 55, 9, 1, 3, 6, 26, 28, 51, 54, 58, 59, 255});
+    CHECK(slice(b, 240, 41) == Bytes{53, 1, 3, 61, 7, 1, 2, 0, 0, 0, 0, 1, 50, 4, 10, 0, 0, 6, 54, 4, 10, 0, 0, 1, 57,
+                                   2, 2, 0x40, 55, 10, 1, 121, 3, 6, 26, 28, 51, 54, 58, 59, 255});
     auto back = wire::parse_dhcp(b.data(), 300);
     REQUIRE(back.has_value());
     CHECK((back->xid == m.xid && back->requested == m.requested && back->server == m.server && back->broadcast));
