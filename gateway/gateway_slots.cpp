@@ -252,6 +252,9 @@ void GatewayCpu::free_record(SocketRecord& rec)
     if (c.home(rec.slot) == me()) {
         record_home_dispatch(rec.msg);
     } else {
+        // The home CPU may free it as soon as it has the message, so from here on nobody sweeps or reports it but that
+        // one; to requests and marks it is detached there as it was here.
+        c.owner[rec.slot].store(c.home(rec.slot), std::memory_order_release);
         cpu_.send_passive(c.home(rec.slot), rec.msg);
     }
 }
@@ -266,7 +269,6 @@ void GatewayCpu::record_home_dispatch(lwkt::Message& m)
     std::uint32_t slot = rec->slot;
     here.slot_home(c, slot);
     delete rec;
-    c.owner[slot].store(here.me(), std::memory_order_release);
     here.queue_event(c, slot);                      // a thread that still sleeps for it finds its socket gone
     c.live.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
 }

@@ -2,6 +2,7 @@
 // touch its socket.
 #include <catch2/catch.hpp>
 
+#include "gateway/client_record.hpp"
 #include "tests/gateway/gateway_world.hpp"
 
 using namespace test;
@@ -60,6 +61,41 @@ TEST_CASE("a socket whose process died while its bind was on its way is closed, 
         app.push(r, 0);
     }
     REQUIRE_FALSE(w.gw->process_gone(*app.client, app.process));
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE(
+    "a record on its way home is its home CPU's: who swept for the CPU that sent it would read what that one frees")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    unsigned seen = 0;
+    for (std::uint16_t port = 4000; port < 4016; ++port) {
+        FakeApp::Sock k = app.socket(0);
+        REQUIRE(app.call(k, Op::bind, local(port)) == 0);
+        app.call(k, Op::connect, local(9)); // refused; the socket went to the CPU of its flow first
+        gateway::Client& c = *app.client;
+        bool at_home = c.owner[k.slot].load() == c.home(k.slot);
+        app.close(k);
+        if (at_home) {
+            continue;
+        }
+        for (int i = 0; i < 100 && c.slots[k.slot].record() != nullptr; ++i) {
+            w.set.step_one(1);
+            const gateway::SocketRecord* rec = c.slots[k.slot].record();
+            REQUIRE(rec != nullptr);
+            if (rec->detached && !rec->busy) { // the round's roll-up has sent it
+                ++seen;
+                CHECK(c.owner[k.slot].load() == c.home(k.slot));
+                app.close(k); // a hostile request meanwhile is nobody's, and keeps no CPU busy
+                app.settle();
+                REQUIRE(c.slots[k.slot].record() == nullptr);
+            }
+            w.set.step_one(0);
+        }
+    }
+    CHECK(seen != 0);
     app.settle();
     REQUIRE(w.gw->sockets_held() == 0);
 }
