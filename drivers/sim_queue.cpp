@@ -4,8 +4,8 @@
 #include "drivers/congestion_mark.hpp"
 #include "drivers/counters.hpp"
 #include "drivers/frame_flow.hpp"
-#include "drivers/gso.hpp"
 #include "drivers/sim_wire.hpp"
+#include "netmsg/gso.hpp"
 
 namespace drivers {
 namespace {
@@ -71,7 +71,7 @@ void SimQueue::transmit(netmsg::Packet& p)
         segment(p);
         return;
     }
-    if (p.csum == netmsg::Csum::partial && !o.csum_offload && !finish_checksum(p)) {
+    if (p.csum == netmsg::Csum::partial && !o.csum_offload && !netmsg::finish_checksum(p)) {
         add(counters_->errors);
         refuse(p, nullptr);
         return;
@@ -82,7 +82,7 @@ void SimQueue::transmit(netmsg::Packet& p)
 void SimQueue::segment(netmsg::Packet& p)
 {
     netmsg::PacketQueue segments;
-    if (!gso_segment(p, wire_->link_header_bytes(), *pool_, segments)) {
+    if (!netmsg::gso_segment(p, wire_->link_header_bytes(), *pool_, segments)) {
         add(counters_->errors);
         refuse(p, nullptr);
         return;
@@ -137,7 +137,7 @@ netmsg::Packet* SimQueue::corrupt(netmsg::Packet& p)
         return nullptr;
     }
     if (own->csum == netmsg::Csum::partial) {
-        finish_checksum(*own);
+        netmsg::finish_checksum(*own);
     }
     std::uint32_t link = wire_->link_header_bytes();
     if (own->total() > link) {

@@ -2,7 +2,7 @@
 #include "drivers/wrap_fault.hpp"
 
 #include "drivers/counters.hpp"
-#include "drivers/gso.hpp"
+#include "netmsg/gso.hpp"
 
 namespace drivers {
 
@@ -59,7 +59,7 @@ netmsg::Packet* WrapFault::spoil(netmsg::Packet& p, const Faults& faults, netmsg
             return nullptr;
         }
         if (result->csum == netmsg::Csum::partial) {
-            finish_checksum(*result);
+            netmsg::finish_checksum(*result);
         }
         iovec byte[netmsg::packet_pieces_max + 1];
         result->span(random.below(result->total()), 1, byte);

@@ -4,8 +4,8 @@
 #include <cstring>
 
 #include "base/endian.hpp"
-#include "drivers/gso.hpp"
 #include "drivers/vnet_header.hpp"
+#include "netmsg/gso.hpp"
 
 using namespace driver_test;
 
@@ -85,7 +85,7 @@ std::vector<Bytes> segments_of(World& w, Bytes& frame, std::uint16_t gso_size)
     w.set->call(0, [&](lwkt::Cpu&) {
         netmsg::Packet* p = super_packet(w, frame, gso_size);
         netmsg::PacketQueue out;
-        REQUIRE(drivers::gso_segment(*p, 14, *w.pool, out));
+        REQUIRE(netmsg::gso_segment(*p, 14, *w.pool, out));
         p->free();
         while (lwkt::Message* m = out.pop()) {
             auto& s = static_cast<netmsg::Packet&>(*m);
@@ -143,7 +143,7 @@ TEST_CASE("headers that contradict the bytes are not segmented, and a dry pool l
             netmsg::Packet* p = super_packet(w, frame, 1448);
             spoil(*p);
             netmsg::PacketQueue out;
-            CHECK_FALSE(drivers::gso_segment(*p, 14, *w.pool, out));
+            CHECK_FALSE(netmsg::gso_segment(*p, 14, *w.pool, out));
             CHECK(out.empty());
             p->free();
         };
@@ -171,13 +171,13 @@ TEST_CASE("a partial checksum is finished over all pieces")
             Bytes frame = super_frame(payload, 0x18);
             base::store_be16(&frame[50], static_cast<std::uint16_t>(pseudo(frame)));
             netmsg::Packet* p = super_packet(w, frame, 1448);
-            REQUIRE(drivers::finish_checksum(*p));
+            REQUIRE(netmsg::finish_checksum(*p));
             Bytes done = bytes_of(*p);
             std::uint16_t stored = base::load_be16(&done[50]);
             base::store_be16(&done[50], 0);
             CHECK(stored == slow_checksum(done, 34, done.size(), pseudo(done)));
             p->csum_start = 2000;
-            CHECK_FALSE(drivers::finish_checksum(*p));
+            CHECK_FALSE(netmsg::finish_checksum(*p));
             p->free();
         }
     });
