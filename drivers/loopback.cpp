@@ -64,6 +64,8 @@ Loopback::Loopback(const LoopbackOptions& options)
           info.loopback = true;
           info.tso_max_bytes = options.super_segments ? 65535 : 0;
           info.uso_max_bytes = info.tso_max_bytes;
+          info.gso_max_bytes = !options.super_segments && options.gso ? 65535 : 0;
+          info.gro = !options.super_segments && options.gro;
           info.tx_csum = !options.checksums;
           info.in_memory = true;
           return info;

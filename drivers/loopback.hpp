@@ -17,7 +17,9 @@ struct LoopbackOptions {
     std::uint32_t mtu = 65535;
     std::uint32_t queue_packets_max = 4096; // per CPU; more is dropped and counted
     bool checksums = false;                 // computed and verified, as on a plain wire: for comparisons
-    bool super_segments = true;             // TCP segments of up to 64 KiB whatever the MTU
+    bool super_segments = true;             // TCP segments of up to 64 KiB whatever the MTU; else
+    bool gso = true;                        // they are cut in front of this wire, instead of made one by one,
+    bool gro = true;                        // and joined behind it
 };
 
 class Loopback final : public netmsg::Netif {

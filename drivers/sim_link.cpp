@@ -16,6 +16,8 @@ netmsg::NetifInfo side_info(const SimLinkOptions& o, const SimLinkSide& side)
     info.mac = side.mac;
     info.ethernet = o.ethernet;
     info.tso_max_bytes = o.tso ? 65535 : 0;
+    info.gso_max_bytes = !o.tso && o.gso ? 65535 : 0;
+    info.gro = o.gro;
     info.tx_csum = o.csum_offload;
     info.in_memory = true;
     return info;

@@ -49,6 +49,8 @@ struct SimLinkOptions {
     std::uint32_t mtu = 1500;
     bool ethernet = true; // false: bare IP packets
     bool tso = true;      // takes super-segments
+    bool gso = false;     // without tso: they are cut in software, above the link
+    bool gro = false;     // received segments are joined, above the link
     bool split = false;   // cuts them into MTU-sized frames before the impairments, as a network card would
     bool csum_offload =
         true; // takes Csum::partial, and receivers need not verify; false: sums are finished and unknown

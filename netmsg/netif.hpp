@@ -5,8 +5,10 @@
 // (mtu, mac, capabilities) is c.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <memory>
 #include <string>
 
 #include "base/net_addr.hpp"
@@ -37,16 +39,23 @@ struct NetifInfo {
     bool loopback = false;           // packets come back to this stack; checksums need not be computed or verified
     std::uint32_t tso_max_bytes = 0; // largest TCP super-segment (IP packet bytes) the driver takes; 0 = no TSO
     std::uint32_t uso_max_bytes = 0; // the same of UDP (UDP_SEGMENT, both families)
+    std::uint32_t gso_max_bytes = 0; // without TSO: largest one that is cut in front of the driver; 0 = TCP makes each
+    bool gro = false;                // received segments of a flow are joined (protocols/gro.hpp)
     bool tx_csum = false;            // the driver takes Csum::partial
     Netif* vlan_parent = nullptr;    // this is a VLAN of that interface,
     std::uint16_t vlan_id = 0;       // with this tag; 0 = it is none
     bool in_memory = false;          // makes no system calls: may run under the lock of a shard
 };
 
-// The longest packet with this segmentation to come that the driver takes.
+// The longest packet with this segmentation to come that may be handed down to the interface.
 inline std::uint32_t super_max(const NetifInfo& info, Gso gso)
 {
-    return gso == Gso::udp ? info.uso_max_bytes : info.tso_max_bytes;
+    return gso == Gso::udp ? info.uso_max_bytes : std::max(info.tso_max_bytes, info.gso_max_bytes);
+}
+// Whether it is cut before the driver gets it.
+inline bool cut_in_software(const NetifInfo& info, Gso gso)
+{
+    return info.tso_max_bytes == 0 && (gso == Gso::tcp4 || gso == Gso::tcp6);
 }
 
 // Called on the CPU where the packet arrived, which becomes the holder. p.netif and p.stamp are set; data is the

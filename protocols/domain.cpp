@@ -5,6 +5,7 @@
 #include "base/check.hpp"
 #include "protocols/dead_gateways.hpp"
 #include "protocols/dhcp/dhcp_client.hpp"
+#include "protocols/gro.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -45,10 +46,10 @@ Domain::Domain(Stack& of_stack, lwkt::Cpu& of_cpu, std::uint64_t seed)
       port(*this), neighbors(std::make_unique<NeighborTable>(*this)), ipv4(std::make_unique<Ipv4State>(*this)),
       icmp(std::make_unique<IcmpState>(*this)), tcp_ports(std::make_unique<PortTable>()),
       udp_ports(std::make_unique<PortTable>()), udp(std::make_unique<UdpState>(*this)),
-      tcp(std::make_unique<TcpState>(*this)), reassembly(std::make_unique<ReassemblyState>(*this)),
-      ipv6(std::make_unique<Ipv6State>(*this)), dead_gateways(std::make_unique<DeadGateways>()),
-      dhcp(std::make_unique<DhcpState>()), groups(std::make_unique<GroupState>(*this)),
-      wheel_poller_(std::make_unique<WheelPoller>(*this))
+      gro(std::make_unique<GroState>(*this)), tcp(std::make_unique<TcpState>(*this)),
+      reassembly(std::make_unique<ReassemblyState>(*this)), ipv6(std::make_unique<Ipv6State>(*this)),
+      dead_gateways(std::make_unique<DeadGateways>()), dhcp(std::make_unique<DhcpState>()),
+      groups(std::make_unique<GroupState>(*this)), wheel_poller_(std::make_unique<WheelPoller>(*this))
 {
 }
 

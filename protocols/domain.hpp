@@ -24,6 +24,7 @@ struct NeighborTable;   // protocols/neighbor.hpp
 struct Ipv4State;       // protocols/ipv4.hpp: identification, path MTUs
 struct Ipv6State;       // protocols/ipv6.hpp: addresses, prefixes, routers
 struct DeadGateways;    // protocols/dead_gateways.hpp
+struct GroState;        // protocols/gro.hpp: received segments that may be joined
 struct DhcpState;       // protocols/dhcp/dhcp_client.hpp: of the interfaces that this CPU asks for
 struct ReassemblyState; // protocols/reassembly.hpp
 struct IcmpState;       // protocols/icmp.hpp: rate limits
@@ -66,6 +67,7 @@ struct Domain {
     std::unique_ptr<PortTable> tcp_ports;
     std::unique_ptr<PortTable> udp_ports;
     std::unique_ptr<UdpState> udp;
+    std::unique_ptr<GroState> gro; // before tcp: its roll-up goes first
     std::unique_ptr<TcpState> tcp;
     std::unique_ptr<ReassemblyState> reassembly;
     std::unique_ptr<Ipv6State> ipv6;

@@ -5,6 +5,7 @@
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
+#include "protocols/netif_output.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/ethernet.hpp"
 
@@ -102,15 +103,14 @@ bool checksum_correct(const IpIn& ip, std::uint8_t protocol, const netmsg::Packe
 bool transmit_without_link(Domain& d, const Route& route, netmsg::Packet& p)
 {
     const netmsg::NetifInfo& info = route.interface->netif->info();
-    if (p.csum == netmsg::Csum::partial && !info.tx_csum) {
+    if (p.csum == netmsg::Csum::partial && !info.tx_csum && !netmsg::cut_in_software(info, p.gso)) {
         count(d.counters.ip_out_checksum);
         finish_checksum(p);
     }
     if (info.ethernet) {
         return false;
     }
-    p.netif = route.interface->netif;
-    p.netif->transmit(p);
+    netif_output(*route.interface, p);
     return true;
 }
 

@@ -6,6 +6,7 @@
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/neighbor.hpp"
+#include "protocols/netif_output.hpp"
 #include "protocols/wire/ethernet.hpp"
 
 namespace protocols {
@@ -394,8 +395,7 @@ void link_transmit(Interface& out, const base::MacAddr& to, std::uint16_t type, 
 {
     wire::emit_ethernet(p.push(wire::ethernet_header_bytes), {to, out.netif->info().mac, type});
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ethernet_header_bytes);
-    p.netif = out.netif;
-    p.netif->transmit(p);
+    netif_output(out, p);
 }
 
 } // namespace protocols

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "protocols/arp.hpp"
+#include "protocols/gro.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/wire/ethernet.hpp"
@@ -15,6 +16,15 @@ namespace protocols {
 namespace {
 
 void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p);
+
+// To IP, now or joined with others of its flow.
+void to_ip(Domain& d, Interface& in, netmsg::Packet& p, bool v6)
+{
+    if (in.netif->info().gro && d.gro->receive(in, p, v6)) {
+        return;
+    }
+    v6 ? ipv6_input(d, in, p) : ipv4_input(d, in, p);
+}
 
 // IEEE 802.1Q: takes the tag off. To the VLAN that it names; priority alone (0) is no VLAN. What is in another VLAN, or
 // has a second tag, is not for us.
@@ -65,14 +75,14 @@ void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p)
     p.pull(wire::ethernet_header_bytes);
     switch (h->type) {
     case wire::ethertype_ipv4:
-        ipv4_input(d, in, p);
+        to_ip(d, in, p, false);
         return;
     case wire::ethertype_arp:
         arp_input(d, in, p);
         return;
     case wire::ethertype_ipv6:
         if (in.ipv6) {
-            return ipv6_input(d, in, p);
+            return to_ip(d, in, p, true);
         }
         [[fallthrough]];
     default:
@@ -90,10 +100,8 @@ void netif_input(void* context, netmsg::Packet& p)
     Domain& d = in.stack->domain(base::current_cpu);
     if (in.netif->info().ethernet) {
         ethernet_input(d, in, p);
-    } else if (in.ipv6 && p.size != 0 && std::to_integer<unsigned>(p.data[0]) >> 4 == 6) {
-        ipv6_input(d, in, p);
     } else {
-        ipv4_input(d, in, p);
+        to_ip(d, in, p, in.ipv6 && p.size != 0 && std::to_integer<unsigned>(p.data[0]) >> 4 == 6);
     }
 }
 

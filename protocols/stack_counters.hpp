@@ -78,6 +78,11 @@ namespace protocols {
     X(ip_out_no_memory, "ip.out_no_memory")                                                                            \
     X(ip_out_no_route, "ip.out_no_route")                                                                              \
     X(ip_out_checksum, "ip.out_checksum_in_software")                                                                  \
+    X(gso_cut, "gso.cut")                                                                                              \
+    X(gso_segments, "gso.segments")                                                                                    \
+    X(gso_no_memory, "gso.no_memory")                                                                                  \
+    X(gro_joined, "gro.joined")                                                                                        \
+    X(gro_segments, "gro.segments")                                                                                    \
     X(icmp_in, "icmp.in")                                                                                              \
     X(icmp_in_malformed, "icmp.in_malformed")                                                                          \
     X(icmp_in_bad_checksum, "icmp.in_bad_checksum")                                                                    \

@@ -40,6 +40,8 @@ int main(int argc, char** argv)
         ->check(CLI::Range(8, 1 << 18));
     app.add_option("--mss", o.plan.mss, "embed: plain segments of this size with checksums, not super-segments without")
         ->check(CLI::Range(536, 65495));
+    app.add_flag("--gso,!--no-gso", o.plan.gso, "embed, --mss: TCP makes super-segments, which are cut at the wire");
+    app.add_flag("--gro,!--no-gro", o.plan.gro, "embed, --mss: received segments are joined");
     app.add_option("--waiter", o.plan.waiter, "embed: what an idle protocol thread sleeps in; valgrind needs epoll")
         ->check(CLI::IsMember({"probe", "io_uring", "epoll"}));
     CLI11_PARSE(app, argc, argv);

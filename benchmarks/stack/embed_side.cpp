@@ -58,6 +58,8 @@ EmbedSide::EmbedSide(const Plan& plan)
         wire.mtu = plan.mss + 40; // IP and TCP headers; timestamps are taken from the text
         wire.checksums = true;
         wire.super_segments = false;
+        wire.gso = plan.gso;
+        wire.gro = plan.gro;
     }
     std::string error;
     if (!stack_->add_interface(std::make_unique<drivers::Loopback>(wire), {"127.0.0.1/8"}, error) ||

@@ -47,6 +47,8 @@ struct Plan {
     std::string waiter = "probe"; // embed: what an idle protocol thread sleeps in
     int stack_cpu = -1;           // lwIP: CPU of its thread; -1 = the first of `cpus`
     bool copy = true;             // lwIP, bulk: copy at both ends, which is what send and recv mean
+    bool gso = true;              // embed, with mss: segments are cut in front of the wire,
+    bool gro = true;              // and joined behind it
     unsigned mss = 0; // embed: 0 = super-segments without checksums; else plain segments, checksums, rings of 512 KiB
 };
 

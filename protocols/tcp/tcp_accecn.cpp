@@ -188,8 +188,7 @@ void accecn_received(Tcb& t, const Segment& s, Actions& a)
         e.r_e1b += field == ecn_ect1 ? text : 0;
         return;
     }
-    std::uint32_t segment = s.packet->gso_size;
-    e.r_cep += segment != 0 && text > segment ? (text + segment - 1) / segment : 1;
+    e.r_cep += s.on_wire();
     e.r_ceb += text;
     std::uint32_t untold = e.r_cep - e.told_cep;
     bool unacknowledged = text != 0 || t.rcv.nxt != t.ts.last_ack_sent;

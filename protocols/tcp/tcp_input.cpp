@@ -80,7 +80,7 @@ void demultiplex(Domain& d, Segment& s)
     switch (n->kind) {
     case NodeKind::tcb: {
         auto& t = static_cast<Tcb&>(*n);
-        ++t.segments_in;
+        t.segments_in += s.on_wire();
         if (t.state == State::syn_sent) {
             segment_in_syn_sent(t, s);
         } else if (t.deferred) { // its SYN was not sent yet
@@ -92,7 +92,7 @@ void demultiplex(Domain& d, Segment& s)
     }
     case NodeKind::idle:
         if (Tcb* t = tcp_wake(d, static_cast<IdleConnection&>(*n))) { // else dropped: the peer sends it again
-            ++t->segments_in;
+            t->segments_in += s.on_wire();
             segment_in_connection(*t, s);
         }
         return;

@@ -12,6 +12,15 @@ namespace {
 constexpr base::Micros rollup_time{200};
 constexpr unsigned turn_segments = 16; // a connection's in one go, then the others'; and between looks at the clock
 
+// Segments that were cut in software, each in memory of its own: a round makes no more than the caches hold until a
+// wire in memory gives them to their receiver.
+constexpr unsigned cut_a_round = 32;
+
+std::uint64_t cut_so_far(const Domain& d)
+{
+    return d.counters.gso_segments.load(std::memory_order_relaxed);
+}
+
 std::uint32_t cwnd_room(const Tcb& t)
 {
     std::uint32_t pipe = t.board.pipe(t.mss);
@@ -35,11 +44,11 @@ void note_pace(Tcb& t, std::uint32_t len)
     }
 }
 
-// The largest segment to hand down: many full ones where the interface cuts them (TSO), else one; of a paced connection
-// as much as goes at once.
+// The largest segment to hand down: many full ones where they are cut on the way (TSO, GSO), else one; of a paced
+// connection as much as goes at once.
 std::uint32_t super_bytes(const Tcb& t)
 {
-    std::uint32_t most = std::min(t.route.interface->netif->info().tso_max_bytes, 65535U);
+    std::uint32_t most = std::min(netmsg::super_max(t.route.interface->netif->info(), netmsg::Gso::tcp4), 65535U);
     std::uint32_t headers = ip_header_bytes(t.flow.peer.addr) + wire::tcp_header_max_bytes;
     // A device would copy one urgent pointer into every segment; and clear CWR in all but the first, as the classic
     // feedback wants it (RFC 9768 3.3.4).
@@ -339,10 +348,12 @@ void output(Tcb& t)
     }
     t.cwnd_limited = false;
     unsigned sent = 0;
-    while (sent < turn_segments && send_new(t)) {
-        ++sent;
+    std::uint64_t cut_before = cut_so_far(t.domain);
+    bool enough = false;
+    while (!enough && send_new(t)) {
+        enough = ++sent == turn_segments || cut_so_far(t.domain) - cut_before >= cut_a_round;
     }
-    if (sent == turn_segments) {
+    if (enough) {
         output_soon(t); // behind the others
     } else if (t.bbr != nullptr) {
         tell_idle(t);
@@ -432,11 +443,15 @@ void TcpState::rollup()
     base::assert_on(domain.cpu.owner());
     base::Instant start = domain.now();
     std::uint64_t looked_at = counters.segments_out.load(std::memory_order_relaxed);
+    std::uint64_t cut_before = tcp::cut_so_far(domain);
     while (Tcb* t = pending.pop_front()) {
         if (const Tcb* next = pending.front(); next != nullptr) {
             tcp::fetch(*next);
         }
         tcp::flush(*t);
+        if (tcp::cut_so_far(domain) - cut_before >= tcp::cut_a_round) {
+            break;
+        }
         std::uint64_t sent = counters.segments_out.load(std::memory_order_relaxed);
         if (sent - looked_at >= tcp::turn_segments) {
             looked_at = sent;

@@ -27,6 +27,12 @@ struct Segment {
     // Octets of sequence space (RFC 9293 SEG.LEN).
     std::uint32_t space() const { return len + (fin ? 1U : 0U) + (has(wire::tcp_syn) ? 1U : 0U); }
     Seq text_end() const { return seq + len; }
+    // How many came as this one (GRO), before trimming.
+    std::uint32_t on_wire() const
+    {
+        std::uint32_t text = packet->total() - header.header_bytes;
+        return packet->gso_size != 0 && text > packet->gso_size ? (text + packet->gso_size - 1) / packet->gso_size : 1;
+    }
 };
 
 enum class Verdict : std::uint8_t {

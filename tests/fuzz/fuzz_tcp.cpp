@@ -42,7 +42,9 @@ public:
         static constexpr std::uint32_t mtus[] = {1500, 1280, 9000, 1400};
         static constexpr std::uint32_t super[] = {0, 65535};
         std::uint32_t mtu = mtus[c.below(4)];
-        auto netif = std::make_unique<tcp_test::ScriptNetif>(mtu, super[c.below(2)]);
+        std::uint32_t tso = super[c.below(2)];
+        bool gro = mtu % 2 == 0; // drawn already
+        auto netif = std::make_unique<tcp_test::ScriptNetif>(mtu, tso, gro ? 65535 : 0, gro);
         netif_ = netif.get();
         std::string error;
         INVARIANT(host_.stack->add_interface(std::move(netif),

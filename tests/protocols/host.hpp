@@ -36,6 +36,8 @@ struct HostOptions {
     const char* address6 = nullptr; // with it, IPv6 runs on the link
     bool slaac = false;
     bool dhcp = false;
+    bool gro = false;
+    std::uint32_t large_per_cpu = 256;
     unsigned duplicate_probes = 0; // 0: addresses may be used at once
 };
 
@@ -47,6 +49,7 @@ public:
         netmsg::NetifInfo info;
         info.name = "eth0";
         info.mtu = o.mtu;
+        info.gro = o.gro;
         info.mac = base::MacAddr{{2, 0, 0, 0, 0, o.mac_last}};
         auto frames = std::make_unique<FrameNetif>(info);
         link = frames.get();
@@ -120,6 +123,7 @@ private:
         o.connections_per_cpu = 256;
         o.syn_cache_per_cpu = 64;
         o.duplicate_probes = h.duplicate_probes;
+        o.packets.large_per_cpu = h.large_per_cpu;
         return o;
     }
 };

@@ -66,6 +66,8 @@ LinkConfig draw_link(base::Random& r, unsigned a, unsigned b, unsigned number, b
     w.posted_large = 16;
     w.held_frames_max = pick<std::uint32_t>(r, {64, 1024});
     w.seed = r.next();
+    w.gso = (w.seed & 1) != 0; // of its bits, so that what is drawn otherwise stays
+    w.gro = (w.seed & 2) != 0;
     l.steered[0] = r.chance(0.7);
     l.steered[1] = r.chance(0.7);
     return l;
@@ -232,9 +234,9 @@ std::string Config::text() const
             n.gateway.join_pairs, n.protocols.connections_per_cpu, n.protocols.syn_cache_per_cpu);
     }
     for (const LinkConfig& l : links) {
-        s += fmt::format("  link {}-{}: {}mtu {}, ethernet {}, tso {}, split {}, csum offload {}", l.ends[0], l.ends[1],
-            l.advertises ? fmt::format("router {}, ", l.ends[l.router]) : "", l.wire.mtu, l.wire.ethernet, l.wire.tso,
-            l.wire.split, l.wire.csum_offload);
+        s += fmt::format("  link {}-{}: {}mtu {}, ethernet {}, tso {}, gso {}, gro {}, split {}, csum offload {}",
+            l.ends[0], l.ends[1], l.advertises ? fmt::format("router {}, ", l.ends[l.router]) : "", l.wire.mtu,
+            l.wire.ethernet, l.wire.tso, l.wire.gso, l.wire.gro, l.wire.split, l.wire.csum_offload);
         for (const auto* im : {&l.wire.a.send, &l.wire.b.send}) {
             s += fmt::format("; delay {} us, mark {}, loss {}, corrupt {}, duplicate {}, reorder {}, rate {}",
                 im->delay.count(), im->mark, im->loss, im->corrupt, im->duplicate, im->reorder, im->rate_bits_per_s);

@@ -53,6 +53,8 @@ private:
 
     std::uint32_t mtu_ = 1500;
     std::uint32_t tso_ = 0;
+    std::uint32_t gso_ = 0;
+    bool gro_ = false;
     HostOptions options_;
     lwkt::VirtualClock clock_;
     std::unique_ptr<Host> host_;
@@ -68,7 +70,7 @@ Host& Runner::host()
 {
     if (!host_) {
         host_ = std::make_unique<Host>(clock_, options_);
-        auto netif = std::make_unique<ScriptNetif>(mtu_ + script_ip_bytes() - 20, tso_);
+        auto netif = std::make_unique<ScriptNetif>(mtu_ + script_ip_bytes() - 20, tso_, gso_, gro_);
         netif_ = netif.get();
         std::string error;
         if (host_->stack->add_interface(std::move(netif), {{script_local(), 24}}, error) == nullptr) {
@@ -150,6 +152,10 @@ void Runner::option(std::stringstream& words)
         mtu_ = v;
     } else if (name == "tso") {
         tso_ = v;
+    } else if (name == "gso") {
+        gso_ = v;
+    } else if (name == "gro") {
+        gro_ = v != 0;
     } else if (name == "ring") {
         options_.ring_shift = v;
     } else if (name == "scaling") {
@@ -419,6 +425,7 @@ void Runner::timed(const std::string& text)
 void Runner::counter(const std::string& name, std::uint64_t want)
 {
     const protocols::TcpCounters& c = host().tcp().counters;
+    const protocols::StackCounters& below = host().tcp().domain.counters;
     const std::map<std::string, const std::atomic<std::uint64_t>*> names{
         {"challenge_acks", &c.challenge_acks},
         {"paws_drops", &c.paws_drops},
@@ -447,6 +454,8 @@ void Runner::counter(const std::string& name, std::uint64_t want)
         {"fastopen_passive_fail", &c.fastopen_passive_fail},
         {"fastopen_overflow", &c.fastopen_overflow},
         {"fastopen_requests", &c.fastopen_requests},
+        {"gso.segments", &below.gso_segments},
+        {"gro.segments", &below.gro_segments},
     };
     auto n = names.find(name);
     if (n == names.end()) {

@@ -6,8 +6,8 @@
 //
 //   option NAME VALUE
 //       before anything else: mtu, ring (log2), cookies, scaling, sack, timestamps, syncache, isn (the peer's), tso,
-//       ecn, congestion, fastopen, mtu_probing, family (4 or 6: the case says numbers of that one; every other runs
-//       over both, tests/family.hpp)
+//       gso, gro, ecn, congestion, fastopen, mtu_probing, family (4 or 6: the case says numbers of that one; every
+//       other runs over both, tests/family.hpp)
 //   listen [backlog]
 //       the application listens on the local port (8080)
 //   establish [win N] [rtt SECONDS] [OPTS]

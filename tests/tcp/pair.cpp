@@ -38,6 +38,8 @@ Pair::Pair(const PairOptions& o)
     l.b.steering = &b.stack->steering();
     l.a.send = l.b.send = o.weather;
     l.tso = o.tso;
+    l.gso = o.gso;
+    l.gro = o.gro;
     l.split = o.split;
     l.csum_offload = o.csum_offload;
     l.seed = o.seed;

@@ -19,6 +19,8 @@ struct PairOptions {
     std::uint32_t time_wait_per_cpu = 65536;
     drivers::Impairments weather;
     bool tso = true;
+    bool gso = false;
+    bool gro = false;
     bool split = false;
     bool csum_offload = true;
     std::uint8_t congestion = 0;   // StackOptions::congestion

@@ -15,12 +15,15 @@ namespace tcp_test {
 namespace wire = protocols::wire;
 using base::IpAddr;
 
-ScriptNetif::ScriptNetif(std::uint32_t mtu, std::uint32_t tso_max_bytes) : Netif(netmsg::NetifInfo{})
+ScriptNetif::ScriptNetif(std::uint32_t mtu, std::uint32_t tso_max_bytes, std::uint32_t gso_max_bytes, bool gro)
+    : Netif(netmsg::NetifInfo{})
 {
     info_.name = "script";
     info_.mtu = mtu;
     info_.ethernet = false;
     info_.tso_max_bytes = tso_max_bytes;
+    info_.gso_max_bytes = gso_max_bytes;
+    info_.gro = gro;
 }
 
 bool ScriptNetif::attach(

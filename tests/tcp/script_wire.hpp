@@ -18,7 +18,7 @@ struct Captured {
 
 class ScriptNetif final : public netmsg::Netif {
 public:
-    ScriptNetif(std::uint32_t mtu, std::uint32_t tso_max_bytes);
+    ScriptNetif(std::uint32_t mtu, std::uint32_t tso_max_bytes, std::uint32_t gso_max_bytes, bool gro);
     bool attach(
         lwkt::CpuSet& set, netmsg::PacketPool& pool, netmsg::InputFn input, void* context, std::string& error) override;
     void detach() override {}

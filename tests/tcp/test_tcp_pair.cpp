@@ -70,6 +70,47 @@ TEST_CASE("bulk both ways in bad weather without segmentation offload, four CPUs
     bulk_both_ways(o, 2U << 20);
 }
 
+TEST_CASE("bulk both ways where segments are cut and joined in software, in good and in bad weather")
+{
+    for (unsigned cpus : {1U, 4U}) {
+        for (bool bad : {false, true}) {
+            INFO("CPUs " << cpus << " bad weather " << bad);
+            PairOptions o;
+            o.seed = 13;
+            o.cpus = cpus;
+            o.tso = false;
+            o.gso = o.gro = true;
+            o.csum_offload = !bad;
+            if (bad) {
+                o.weather = bad_weather();
+                o.weather.corrupt = 0.01;
+            }
+            bulk_both_ways(o, 2U << 20);
+        }
+    }
+}
+
+TEST_CASE("what is cut in software is what a link with segmentation offload cuts, and it arrives joined")
+{
+    PairOptions o;
+    o.tso = false;
+    o.gso = o.gro = true;
+    Pair p(o);
+    auto [client, server] = p.connected(5020);
+    Stream up(*client, *server, 1U << 20, 3);
+    REQUIRE(p.run_until([&] { return up.pump(); }, base::seconds(60)));
+    CHECK(up.correct());
+    const protocols::StackCounters& a = p.a.stack->domain(0).counters;
+    const protocols::StackCounters& b = p.b.stack->domain(0).counters;
+    CHECK(a.gso_cut > 0);
+    CHECK(a.gso_segments > 2 * a.gso_cut);
+    CHECK(b.gro_joined > 0);
+    CHECK(b.gro_segments > 2 * b.gro_joined);
+    CHECK(b.ip_in + b.ip6_in < a.ip_out + a.ip6_out + a.gso_segments / 2);
+    p.close_all();
+    p.expect_clean();
+}
+
 TEST_CASE("corruption is caught by the checksum")
 {
     PairOptions o;
