@@ -164,7 +164,8 @@ void World::check_nothing_left()
         }
         std::size_t packets = c.node->stack->pool().in_use(c.id);
         std::size_t large = c.node->stack->pool().large_in_use(c.id);
-        if (packets != c.node->packets_at_start[c.id] || large != c.node->large_at_start[c.id]) {
+        // Fewer is no leak: of a seed in thousands something was under way when the start was looked at (63000878).
+        if (packets > c.node->packets_at_start[c.id] || large > c.node->large_at_start[c.id]) {
             violation(fmt::format("node {} CPU {}: {} packets and {} large buffers are in use, {} and {} at the start",
                 c.node->index, c.id, packets, large, c.node->packets_at_start[c.id], c.node->large_at_start[c.id]));
         }
