@@ -4,6 +4,7 @@
 // replays it and ends the process. One OS thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -77,6 +78,11 @@ public:
     base::Instant now() const { return clock_.now(); }
     std::uint64_t step() const { return step_; }
     bool draining() const { return draining_; }
+    // Some are a router's, which may fall silent.
+    bool addresses_expire() const
+    {
+        return std::any_of(links_.begin(), links_.end(), [](const auto& l) { return l->config.advertises; });
+    }
     base::Instant drain_began() const { return drain_began_; }
     // Of the drain: clients are done, so servers stop.
     bool closing() const { return closing_; }
