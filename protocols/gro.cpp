@@ -2,6 +2,7 @@
 // asks for more than TCP input does so does this. Each segment's checksum is verified before it is joined, on the copy.
 #include "protocols/gro.hpp"
 
+#include <bit>
 #include <cstring>
 #include <utility>
 
@@ -240,7 +241,7 @@ bool GroState::receive(Interface& in, netmsg::Packet& p, bool v6)
         return false;
     }
     std::uint32_t ports = base::load_be32(p.data + at.tcp);
-    Held& h = held_[(ports * 0x9e3779b1U) >> 29];
+    Held& h = held_[(ports * 0x9e3779b1U) >> (32 - std::bit_width(gro_flows - 1))];
     if (same_flow(h, in, p, at)) {
         bool ends = (at.flags & wire::tcp_psh) != 0 || at.len < h.at.len;
         if (follows(h, p, at) && join(h, p, at)) {

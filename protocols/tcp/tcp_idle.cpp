@@ -58,6 +58,7 @@ bool is_plain(const Tcb& t)
     return t.state == State::established && t.joined == nullptr && t.bbr == nullptr && t.listener == nullptr &&
            t.agreed.ecn != EcnMode::accurate && // which counts
            !t.pending_link.linked() && !t.app_closed && !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent &&
+           (!so.options.keepalive || is_set(t, Deadline::keepalive)) && // which is what the sleeper's timer waits for
            so.snd_end == sockbuf::no_offset && !so.bound_port && !so.app_closed && t.mss <= 0xffff &&
            t.rcv.mss_seen <= 0xffff && t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl &&
            t.tos == so.options.tos;
