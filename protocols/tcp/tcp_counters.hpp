@@ -8,9 +8,10 @@
 
 namespace protocols {
 
-// field, name. no_connection: segments answered by RST; drops: connections that ended by an error; time_wait_overflow:
-// records that a newer one pushed out; no_packet: nothing to send with; no_memory: no Tcb; joins: ends of joined pairs;
-// joined_ignored: segments for one, which has none; predicted: in order and nothing special (decision 0020).
+// field, name. no_connection: segments answered by RST; drops: connections that ended by an error, gave_up: of these,
+// when a timer had expired too often; time_wait_overflow: records that a newer one pushed out; no_packet: nothing to
+// send with; no_memory: no Tcb; joins: ends of joined pairs; joined_ignored: segments for one, which has none;
+// predicted: in order and nothing special (decision 0020).
 #define PROTOCOLS_TCP_COUNTERS(X)                                                                                      \
     X(segments_in, "tcp.in")                                                                                           \
     X(segments_out, "tcp.out")                                                                                         \
@@ -25,6 +26,7 @@ namespace protocols {
     X(out_of_window, "tcp.in_out_of_window")                                                                           \
     X(retransmits, "tcp.out_retransmits")                                                                              \
     X(timeouts, "tcp.timeouts")                                                                                        \
+    X(gave_up, "tcp.gave_up")                                                                                          \
     X(fast_recoveries, "tcp.fast_recoveries")                                                                          \
     X(ecn_reductions, "tcp.ecn_reductions")                                                                            \
     X(probes, "tcp.out_tail_probes")                                                                                   \

@@ -49,6 +49,14 @@ base::Error why(const Tcb& t)
     return t.soft_error != base::Error::none ? t.soft_error : base::Error::timed_out;
 }
 
+// The peer hears nothing: it did not answer (as Linux; BSD sends a reset). False: the connection is gone.
+bool give_up(Tcb& t, base::Error error)
+{
+    count(t.domain.tcp->counters.gave_up);
+    kill(t, error);
+    return false;
+}
+
 // RFC 9293 3.8.3 (MUST-20), RFC 1122 3.3.1.4: R1 retransmissions make the network layer look after its next hop.
 void advise(Tcb& t)
 {
@@ -67,8 +75,7 @@ bool retry_handshake(Tcb& t)
     }
     advise(t);
     if (t.retries > most || out_of_patience(t)) {
-        kill(t, why(t));
-        return false;
+        return give_up(t, why(t));
     }
     t.rtt.back_off();
     send_syn(t);
@@ -108,8 +115,7 @@ bool retransmit_timeout(Tcb& t)
     advise(t);
     ++t.unanswered;
     if (given_up(t)) {
-        kill(t, why(t));
-        return false;
+        return give_up(t, why(t));
     }
     renew_way(t); // it may have changed
     plpmtu_timeout(t);
@@ -129,8 +135,7 @@ bool persist_timeout(Tcb& t)
     }
     bool orphan_limit = t.app_closed && t.persist_probes > retries_orphan;
     if (out_of_patience(t) || orphan_limit || ++t.unanswered > retries_data) {
-        kill(t, base::Error::timed_out);
-        return false;
+        return give_up(t, base::Error::timed_out);
     }
     t.push_small = true; // a silly window or a cork is overridden here (RFC 9293 3.8.6.2.1 (3))
     output(t);
@@ -159,6 +164,7 @@ bool keepalive_timeout(Tcb& t)
     }
     bool impatient = o.user_timeout_ms != 0 && now - t.last_received >= base::millis(o.user_timeout_ms);
     if ((o.user_timeout_ms == 0 && t.keepalive_probes >= o.keep_count) || (impatient && t.keepalive_probes != 0)) {
+        count(t.domain.tcp->counters.gave_up);
         abort(t, base::Error::timed_out);
         return false;
     }

@@ -28,6 +28,24 @@ std::string flow_text(const Tcb& t)
 
 } // namespace
 
+// For a trace: what every connection of every stack waits for.
+void World::print_connections() const
+{
+    for (CpuRef c : cpus_) {
+        protocols::TcpState& tcp = *c.node->stack->domain(c.id).tcp;
+        for (Tcb* t = tcp.all.front(); t != nullptr; t = tcp.all.next(*t)) {
+            base::Instant next = *std::min_element(t->deadlines.begin(), t->deadlines.end());
+            std::fprintf(stderr, "%s",
+                fmt::format("  node {} CPU {}: {}{}: {} under way of window {}, cwnd {}, mss {}, {} expiries in a row, "
+                            "next deadline {:.6f}\n",
+                    c.node->index, c.id, flow_text(*t), t->so == nullptr ? ", closed" : "", t->flight(), t->snd.wnd,
+                    t->cc.cwnd, t->mss, t->retries,
+                    next == base::never ? -1.0 : static_cast<double>(next.time_since_epoch().count()) * 1e-6)
+                    .c_str());
+        }
+    }
+}
+
 void World::check_cpu(CpuRef c)
 {
     protocols::Domain& d = c.node->stack->domain(c.id);
@@ -100,6 +118,22 @@ void World::check_calls()
     }
 }
 
+// Closed connections that have ended for want of an answer, or had their last retransmission before the drain.
+void World::count_given_up()
+{
+    for (auto& n : nodes_) {
+        gave_up_ += n->gave_up();
+    }
+    for (CpuRef c : cpus_) {
+        protocols::TcpState& tcp = *c.node->stack->domain(c.id).tcp;
+        for (Tcb* t = tcp.all.front(); t != nullptr; t = tcp.all.next(*t)) {
+            bool last =
+                t->retries >= protocols::tcp::retries_orphan || t->persist_probes >= protocols::tcp::retries_orphan;
+            gave_up_ += t->app_closed && last ? 1U : 0U;
+        }
+    }
+}
+
 // The misfortunes are over; what was begun must come to its end, and nothing may be left.
 void World::drain()
 {
@@ -112,6 +146,7 @@ void World::drain()
         c.node->cpus[c.id].paused_until = base::Instant{};
     }
     revive_families(true);
+    count_given_up();
     promise_at_ = config_.advertisements > 0 ? now() : base::never;
     std::uint64_t steps_max = step_ + drain_steps_max;
     while (!apps_.empty()) {

@@ -62,6 +62,10 @@ struct Conduit {
             mine().rude = true;
             return true;
         }
+        if (waited >= hang_after && theirs().finished && w.peer_gave_up()) {
+            mine().rude = true;
+            return true;
+        }
         if (waited >= hang_after && w.draining() && w.now() - w.drain_began() >= hang_after) {
             w.violation(fmt::format(
                 "{}: waits for ever; received {} of {}, sent {}", name(), mine().received, theirs().sent, mine().sent));

@@ -165,6 +165,15 @@ bool Node::sent_cookies() const
     return sent != 0;
 }
 
+std::uint64_t Node::gave_up() const
+{
+    std::uint64_t all = 0;
+    for (std::size_t i = 0; i < size(); ++i) {
+        all += stack->domain(static_cast<base::CpuId>(i)).tcp->counters.gave_up;
+    }
+    return all;
+}
+
 void Node::wake_all()
 {
     for (std::size_t i = 0; i < cpus.size(); ++i) {

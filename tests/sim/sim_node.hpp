@@ -87,6 +87,7 @@ struct Node {
     std::atomic<std::uint32_t>& sleep_word(base::CpuId cpu) const { return sleep_lines[cpu].word; }
     void wake_all();
     bool sent_cookies() const;
+    std::uint64_t gave_up() const; // connections whose timers expired too often
     // Sends a burst of numbered messages from one CPU to another, which must come in this order behind earlier bursts.
     void send_couriers(base::CpuId from, base::CpuId to, unsigned burst);
     // Runs `f` on the CPU in one of its next rounds.

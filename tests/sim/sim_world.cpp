@@ -434,6 +434,7 @@ void World::print_report(const char* what)
                 a->call != nullptr ? a->call : "", a->wake_at == base::never ? -1.0 : seconds_of(a->wake_at),
                 a->connection != nullptr ? static_cast<unsigned long long>(a->connection->id) : 0ULL);
         }
+        print_connections();
     }
     std::fprintf(stderr, "sim: replay: tools/sim --seed %llu --steps %llu%s%s --trace\n",
         static_cast<unsigned long long>(options_.seed), static_cast<unsigned long long>(options_.steps),

@@ -84,6 +84,9 @@ public:
         return std::any_of(links_.begin(), links_.end(), [](const auto& l) { return l->config.advertises; });
     }
     base::Instant drain_began() const { return drain_began_; }
+    // Of an end that waits for one that closed: may it be one of those whose stack gave up, silently, since nothing had
+    // come back before the drain? Each is believed once.
+    bool peer_gave_up() { return gave_up_ != 0 && gave_up_-- != 0; }
     // Of the drain: clients are done, so servers stop.
     bool closing() const { return closing_; }
     Ledger& ledger() { return ledger_; }
@@ -116,6 +119,7 @@ public:
     [[noreturn]] void violation(const std::string& what);
     // What violation() prints, also when an assertion of the stack ends the process.
     void print_report(const char* what);
+    void print_connections() const;
     static World* current();
 
 private:
@@ -173,6 +177,7 @@ private:
     void advertise_all();
     void keep_promises();
     void check_agreement();
+    void count_given_up();
     bool only_router(unsigned router, unsigned host) const;
     void advertised_addresses(const Link& l, unsigned side, std::vector<base::IpAddr>& out) const;
 
@@ -210,6 +215,7 @@ private:
     bool draining_ = false;
     bool closing_ = false;
     base::Instant drain_began_{};
+    std::uint64_t gave_up_ = 0;              // connections of which the drain comes too late
     base::Instant promise_at_ = base::never; // in the drain: the routers' next advertisements
     std::uint64_t hash_ = 0xcbf29ce484222325ULL;
     std::vector<Event> events_;
