@@ -2,14 +2,14 @@
 // as one passive message, which is carried by the chain's first object.
 #include "lwkt/pool.hpp"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <atomic>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "base/check.hpp"
+#include "base/page_memory.hpp"
 #include "base/plant.hpp"
 #include "lwkt/cpu_set.hpp"
 
@@ -17,7 +17,7 @@ namespace lwkt {
 namespace {
 
 constexpr std::size_t cache_line = 64;
-constexpr std::size_t slab_bytes_max = 256 * 1024;
+constexpr std::size_t first_slab_bytes = 256 * 1024; // few packets cost little; then huge pages
 
 // A free object. `next` and `home` of the Message are used as usual; the rest only by a chain's first object.
 struct FreeObject : Message {
@@ -35,17 +35,17 @@ struct Chain {
 } // namespace
 
 struct alignas(128) PoolCore::PerCpu final : Rollup {
-    CpuSet* set = nullptr;                            // c
-    CpuId id = base::no_cpu;                          // c
-    std::size_t object_bytes = 0;                     // c
-    std::size_t capacity = 0;                         // c
-    FreeObject* free = nullptr;                       // o
-    std::size_t carved = 0;                           // o: objects made so far, <= capacity
-    std::vector<Chain> chains;                        // o: by home
-    std::vector<CpuId> chained;                       // o: homes with a chain
-    std::vector<std::pair<void*, std::size_t>> slabs; // o
-    std::atomic<std::size_t> in_use{0};               // s
-    std::atomic<std::uint64_t> exhausted{0};          // s
+    CpuSet* set = nullptr;                   // c
+    CpuId id = base::no_cpu;                 // c
+    std::size_t object_bytes = 0;            // c
+    std::size_t capacity = 0;                // c
+    FreeObject* free = nullptr;              // o
+    std::size_t carved = 0;                  // o: objects made so far, <= capacity
+    std::vector<Chain> chains;               // o: by home
+    std::vector<CpuId> chained;              // o: homes with a chain
+    std::vector<base::PageBlock> slabs;      // o
+    std::atomic<std::size_t> in_use{0};      // s
+    std::atomic<std::uint64_t> exhausted{0}; // s
 
     void count_in_use(std::ptrdiff_t by)
     {
@@ -64,16 +64,18 @@ struct alignas(128) PoolCore::PerCpu final : Rollup {
 // Maps one more slab and strings its objects; writing the links is the first touch, on the owner's NUMA node.
 bool PoolCore::PerCpu::carve()
 {
-    std::size_t objects = std::min(capacity - carved, std::max<std::size_t>(1, slab_bytes_max / object_bytes));
+    std::size_t most = (slabs.empty() ? first_slab_bytes : base::huge_page_bytes) / object_bytes;
+    std::size_t objects = std::min(capacity - carved, std::max<std::size_t>(1, most));
     if (objects == 0) {
         return false;
     }
-    std::size_t bytes = objects * object_bytes;
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
-    if (memory == MAP_FAILED) {
+    base::PageBlock slab(objects * object_bytes);
+    if (slab.get() == nullptr) {
         return false;
     }
-    slabs.emplace_back(memory, bytes);
+    slab.populate();
+    void* memory = slab.get();
+    slabs.push_back(std::move(slab));
     carved += objects;
     for (std::size_t i = objects; i-- > 0;) {
         auto* o = ::new (static_cast<char*>(memory) + i * object_bytes) FreeObject;
@@ -121,7 +123,7 @@ PoolCore::PoolCore(CpuSet& set, std::size_t object_bytes, std::size_t capacity_p
         p.capacity = capacity_per_cpu;
         p.chains.resize(cpus_);
         p.chained.reserve(cpus_);
-        p.slabs.reserve(capacity_per_cpu / std::max<std::size_t>(1, slab_bytes_max / p.object_bytes) + 1);
+        p.slabs.reserve(capacity_per_cpu / std::max<std::size_t>(1, base::huge_page_bytes / p.object_bytes) + 2);
     }
     auto add = [this](Cpu& cpu) { cpu.add_rollup(per_cpu_[cpu.id()]); };
     set.configure(add);
@@ -130,11 +132,6 @@ PoolCore::PoolCore(CpuSet& set, std::size_t object_bytes, std::size_t capacity_p
 PoolCore::~PoolCore()
 {
     per_cpu_[0].set->configure([this](Cpu& cpu) { cpu.remove_rollup(per_cpu_[cpu.id()]); });
-    for (std::size_t i = 0; i < cpus_; ++i) {
-        for (auto [memory, bytes] : per_cpu_[i].slabs) {
-            munmap(memory, bytes);
-        }
-    }
 }
 
 void* PoolCore::allocate()

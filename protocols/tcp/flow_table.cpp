@@ -23,12 +23,9 @@ std::uint8_t tag_of(std::uint64_t hash)
 
 } // namespace
 
-FlowLines::Lines::Lines(std::size_t n) : memory_(std::calloc(n + 1, sizeof(Line))), size_(n)
+FlowLines::Lines::Lines(std::size_t n) : memory_(n * sizeof(Line)), size_(n)
 {
-    INVARIANT(memory_ != nullptr); // as operator new would
-    void* at = memory_.get();
-    std::size_t room = (n + 1) * sizeof(Line);
-    first_ = static_cast<Line*>(std::align(alignof(Line), n * sizeof(Line), at, room));
+    INVARIANT(memory_.get() != nullptr); // as operator new would
 }
 
 FlowLines::FlowLines() : now_(lines_at_start)

@@ -8,12 +8,11 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
-#include <memory>
 #include <utility>
 #include <vector>
 
 #include "base/net_addr.hpp"
+#include "base/page_memory.hpp"
 #include "base/siphash.hpp"
 
 namespace protocols::tcp {
@@ -57,25 +56,13 @@ private:
     public:
         Lines() = default;
         explicit Lines(std::size_t n);
-        Lines(Lines&& other) noexcept { *this = std::move(other); }
-        Lines& operator=(Lines&& other) noexcept
-        {
-            memory_ = std::move(other.memory_);
-            first_ = std::exchange(other.first_, nullptr);
-            size_ = std::exchange(other.size_, 0);
-            return *this;
-        }
         std::size_t size() const { return size_; }
         bool empty() const { return size_ == 0; }
-        Line& operator[](std::size_t i) { return first_[i]; }
-        const Line& operator[](std::size_t i) const { return first_[i]; }
+        Line& operator[](std::size_t i) { return static_cast<Line*>(memory_.get())[i]; }
+        const Line& operator[](std::size_t i) const { return static_cast<const Line*>(memory_.get())[i]; }
 
     private:
-        struct Free {
-            void operator()(void* memory) const { std::free(memory); }
-        };
-        std::unique_ptr<void, Free> memory_;
-        Line* first_ = nullptr;
+        base::PageBlock memory_;
         std::size_t size_ = 0;
     };
 

@@ -1,32 +1,29 @@
-// Objects of one type of one domain, taken in chunks and never given back while the domain lives, so that in the steady
-// state nothing allocates. Bounded. Owner: the domain's CPU.
+// Objects of one type of one domain, taken in chunks of the domain's arena and never given back while the domain lives,
+// so that in the steady state nothing allocates. Bounded. Owner: the domain's CPU.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <utility>
-#include <vector>
+
+#include "base/page_memory.hpp"
 
 namespace protocols::tcp {
 
 template <typename T>
 class Slab {
 public:
-    explicit Slab(std::size_t limit) : limit_(limit) {}
+    Slab(base::PageArena& arena, std::size_t limit) : arena_(arena), limit_(limit) {}
     Slab(const Slab&) = delete;
     Slab& operator=(const Slab&) = delete;
 
-    // Null when `limit` objects are in use.
+    // Null when `limit` objects are in use or there is no memory.
     template <typename... Args>
     T* make(Args&&... args)
     {
-        if (in_use_ == limit_) {
+        if (in_use_ == limit_ || (free_ == nullptr && !add_chunk())) {
             return nullptr;
-        }
-        if (free_ == nullptr) {
-            add_chunk();
         }
         Cell* c = free_;
         free_ = c->next;
@@ -51,16 +48,21 @@ private:
         alignas(T) std::byte memory[sizeof(T)];
     };
 
-    void add_chunk()
+    bool add_chunk()
     {
-        chunks_.push_back(std::make_unique<Cell[]>(chunk_objects));
-        for (std::size_t i = 0; i < chunk_objects; ++i) {
-            chunks_.back()[i].next = free_;
-            free_ = &chunks_.back()[i];
+        auto* cells = static_cast<Cell*>(arena_.take(chunk_objects * sizeof(Cell), alignof(Cell)));
+        if (cells == nullptr) {
+            return false;
         }
+        for (std::size_t i = 0; i < chunk_objects; ++i) {
+            Cell* c = ::new (static_cast<void*>(cells + i)) Cell;
+            c->next = free_;
+            free_ = c;
+        }
+        return true;
     }
 
-    std::vector<std::unique_ptr<Cell[]>> chunks_;
+    base::PageArena& arena_;
     Cell* free_ = nullptr;
     std::size_t in_use_ = 0;
     std::size_t limit_;

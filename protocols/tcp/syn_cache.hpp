@@ -38,7 +38,7 @@ struct SynEntry : FlowNode, lwkt::Timer {
 };
 
 struct SynCache {
-    explicit SynCache(std::size_t limit) : slab(limit) {}
+    SynCache(base::PageArena& arena, std::size_t limit) : slab(arena, limit) {}
     Slab<SynEntry> slab;
     base::List<SynEntry, &SynEntry::link> entries;
     base::Instant cookies_until{}; // cookies that may still come back were sent before this

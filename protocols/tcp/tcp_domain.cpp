@@ -19,11 +19,13 @@ base::SipKey draw_key(Domain& d)
 
 TcpState::TcpState(Domain& d)
     : domain(d), isn_key(draw_key(d)), timestamp_key(draw_key(d)), cookie_key(draw_key(d)), flows(d.table_key),
-      tcbs(d.stack.options().connections_per_cpu), bbrs(d.stack.options().connections_per_cpu),
-      joined_ends(d.stack.options().connections_per_cpu), listener_slab(tcp::listeners_max),
-      syn_cache(d.stack.options().syn_cache_per_cpu), time_wait(d, std::max(1U, d.stack.options().time_wait_per_cpu)),
-      idle_slab(d.stack.options().connections_per_cpu), shared_options_slab(d.stack.options().connections_per_cpu),
-      idle_timer_slab(d.stack.options().connections_per_cpu),
+      tcbs(memory, d.stack.options().connections_per_cpu), bbrs(memory, d.stack.options().connections_per_cpu),
+      joined_ends(memory, d.stack.options().connections_per_cpu), listener_slab(memory, tcp::listeners_max),
+      syn_cache(memory, d.stack.options().syn_cache_per_cpu),
+      time_wait(d, memory, std::max(1U, d.stack.options().time_wait_per_cpu)),
+      idle_slab(memory, d.stack.options().connections_per_cpu),
+      shared_options_slab(memory, d.stack.options().connections_per_cpu),
+      idle_timer_slab(memory, d.stack.options().connections_per_cpu),
       fastopen((d.stack.options().fastopen & tcp::fastopen_client) != 0)
 {
     d.cpu.add_rollup(*this);

@@ -7,6 +7,7 @@
 #include <cstdint>
 
 #include "base/list.hpp"
+#include "base/page_memory.hpp"
 #include "base/siphash.hpp"
 #include "lwkt/poller.hpp"
 #include "protocols/domain.hpp"
@@ -39,11 +40,12 @@ struct TcpState final : lwkt::Rollup {
     base::SipKey timestamp_key; // c: RFC 7323 7.1
     base::SipKey cookie_key;    // c
 
+    base::PageArena memory; // of what follows
     tcp::FlowTable flows;
     tcp::Slab<Tcb> tcbs;
     tcp::Slab<tcp::Bbr> bbrs;
-    tcp::Slab<tcp::LongRuns> long_runs{tcp::long_lists_max};
-    tcp::Slab<tcp::LongRanges> long_ranges{tcp::long_lists_max};
+    tcp::Slab<tcp::LongRuns> long_runs{memory, tcp::long_lists_max};
+    tcp::Slab<tcp::LongRanges> long_ranges{memory, tcp::long_lists_max};
     tcp::Slab<tcp::JoinedEnd> joined_ends;
     base::List<Tcb, &Tcb::pending_link> pending;
     lwkt::Message another_round; // m: sent to this CPU itself, so that it does not sleep on what is pending

@@ -4,7 +4,8 @@
 
 namespace protocols::tcp {
 
-TimeWaitQueue::TimeWaitQueue(Domain& d, std::size_t limit) : lwkt::Timer(time_wait_timer), domain(d), slab(limit)
+TimeWaitQueue::TimeWaitQueue(Domain& d, base::PageArena& arena, std::size_t limit)
+    : lwkt::Timer(time_wait_timer), domain(d), slab(arena, limit)
 {
 }
 

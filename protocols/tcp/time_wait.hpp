@@ -35,7 +35,7 @@ struct TimeWaitRecord : FlowNode {
 };
 
 struct TimeWaitQueue : lwkt::Timer {
-    TimeWaitQueue(Domain& d, std::size_t limit);
+    TimeWaitQueue(Domain& d, base::PageArena& arena, std::size_t limit);
     Domain& domain; // c
     Slab<TimeWaitRecord> slab;
     base::List<TimeWaitRecord, &TimeWaitRecord::link> records; // in order of expiry
