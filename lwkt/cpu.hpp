@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <iterator>
 #include <memory>
 
 #include "base/list.hpp"
@@ -22,9 +23,9 @@ namespace lwkt {
 class CpuSet;
 struct CpuImpl;
 
-// Lateness of timers in decades: up to 10 us, 100 us, 1 ms, 10 ms, and more.
-inline constexpr unsigned late_classes = 5;
-inline constexpr std::int64_t late_first_us = 10;
+// Lateness of timers: up to so many us each, and more.
+inline constexpr std::int64_t late_bounds_us[] = {10, 100, 200, 500, 1000, 2000, 5000, 10000};
+inline constexpr unsigned late_classes = std::size(late_bounds_us) + 1;
 
 // Why the loop did what it did; s: written by the owner relaxed, read by anyone approximately.
 struct CpuCounters {

@@ -1,5 +1,6 @@
 // One round of a CPU: classes in order, each within its budget, with the clock looked at again between batches.
 #include <algorithm>
+#include <iterator>
 
 #include "lwkt/cpu_impl.hpp"
 
@@ -161,11 +162,8 @@ std::uint32_t CpuImpl::run_batch(Class cls, std::uint32_t items)
 
 void CpuImpl::count_lateness(std::int64_t late_us)
 {
-    unsigned decade = 0;
-    for (std::int64_t bound = late_first_us; decade + 1 < late_classes && late_us > bound; bound *= 10) {
-        ++decade;
-    }
-    bump(cpu.counters_.timer_late[decade]);
+    auto bound = std::lower_bound(std::begin(late_bounds_us), std::end(late_bounds_us), late_us);
+    bump(cpu.counters_.timer_late[bound - std::begin(late_bounds_us)]);
     raise_to(cpu.counters_.timer_late_max_us, late_us);
 }
 

@@ -67,10 +67,10 @@ void add_cpu(Counters& to, const lwkt::Cpu& cpu)
     }
     to.add_highest("cpu.longest_handler_us", id, relaxed(c.longest_handler_us));
     to.add_highest("cpu.timer_late_max_us", id, relaxed(c.timer_late_max_us));
-    static constexpr const char* decades[] = {"to_10_us", "to_100_us", "to_1_ms", "to_10_ms", "more"};
-    static_assert(std::size(decades) == lwkt::late_classes);
     for (unsigned i = 0; i < lwkt::late_classes; ++i) {
-        to.add(fmt::format("cpu.timer_late.{}", decades[i]), id, relaxed(c.timer_late[i]));
+        bool bounded = i < std::size(lwkt::late_bounds_us);
+        std::string by = bounded ? fmt::format("to_{}_us", lwkt::late_bounds_us[i]) : "more";
+        to.add(fmt::format("cpu.timer_late.{}", by), id, relaxed(c.timer_late[i]));
     }
 }
 

@@ -116,9 +116,10 @@ TEST_CASE("loop: a flood in net starves neither clock nor serial, bio or gen")
     REQUIRE(metronome.beats > 20);
     REQUIRE(metronome.late_max <= packet_cost * 16);
     REQUIRE(set.cpu(0).counters().timer_late_max_us <= 160);
-    REQUIRE(set.cpu(0).counters().timer_late[2] > 0); // up to 1 ms
-    REQUIRE(set.cpu(0).counters().timer_late[3] == 0);
-    REQUIRE(set.cpu(0).counters().timer_late[4] == 0);
+    REQUIRE(set.cpu(0).counters().timer_late[2] > 0); // up to 200 us
+    for (unsigned later = 3; later < lwkt::late_classes; ++later) {
+        REQUIRE(set.cpu(0).counters().timer_late[later] == 0);
+    }
     REQUIRE(set.cpu(0).counters().longest_handler_us <= 160);
     REQUIRE(set.cpu(0).counters().busy_us[1] == static_cast<std::uint64_t>(packets) * 10);
 }

@@ -245,7 +245,7 @@ class DaemonTest(unittest.TestCase):
         self.assertIn("ip.in", counters)
         self.assertIn("lo.in_packets", counters)
         for name in (
-            "cpu.messages_in", "cpu.messages_out", "cpu.timer_late_max_us", "cpu.timer_late.to_1_ms", "steer.forwarded", "steer.shed",
+            "cpu.messages_in", "cpu.messages_out", "cpu.timer_late_max_us", "cpu.timer_late.to_1000_us", "steer.forwarded", "steer.shed",
             "packets.in_use", "packets.large_in_use", "tcp.in", "tcp.out_retransmits", "tcp.cookies_sent",
             "tcp.tcbs", "tcp.half_open", "tcp.time_wait", "tcp.listeners", "timers.armed",
         ):
