@@ -9,6 +9,8 @@
 #include <cstring>
 #include <memory>
 
+#include "base/poison.hpp"
+
 namespace base {
 
 namespace {
@@ -16,11 +18,8 @@ namespace {
 constexpr std::size_t cache_line = 64;
 constexpr std::size_t page = 4096;
 
-#if defined(__SANITIZE_ADDRESS__)
-constexpr std::size_t mapped_from = SIZE_MAX; // the sanitizer knows what lies in its own heap
-#else
-constexpr std::size_t mapped_from = std::size_t{128} * 1024;
-#endif
+// A sanitizer knows what lies in its own heap.
+constexpr std::size_t mapped_from = poisons ? SIZE_MAX : std::size_t{128} * 1024;
 
 std::size_t round_up(std::size_t n, std::size_t to)
 {

@@ -11,6 +11,7 @@
 #include "base/check.hpp"
 #include "base/page_memory.hpp"
 #include "base/plant.hpp"
+#include "base/poison.hpp"
 #include "lwkt/cpu_set.hpp"
 
 namespace lwkt {
@@ -51,6 +52,8 @@ struct alignas(128) PoolCore::PerCpu final : Rollup {
     {
         in_use.store(in_use.load(std::memory_order_relaxed) + static_cast<std::size_t>(by), std::memory_order_relaxed);
     }
+    // Nobody but the pool looks at an object that is free.
+    void poison(FreeObject& o) const { base::poison(&o + 1, object_bytes - sizeof o); }
     void push_free(FreeObject& o)
     {
         o.rest = free;
@@ -80,6 +83,7 @@ bool PoolCore::PerCpu::carve()
     for (std::size_t i = objects; i-- > 0;) {
         auto* o = ::new (static_cast<char*>(memory) + i * object_bytes) FreeObject;
         o->home = id;
+        poison(*o);
         push_free(*o);
     }
     return true;
@@ -145,6 +149,7 @@ void* PoolCore::allocate()
     FreeObject* o = p.free;
     p.free = o->rest;
     p.count_in_use(1);
+    base::unpoison(o, p.object_bytes);
     return o;
 }
 
@@ -155,6 +160,7 @@ void PoolCore::release(Message& m)
     auto& o = *::new (static_cast<void*>(&m)) FreeObject;
     o.home = home;
     PerCpu& home_pool = per_cpu_[home];
+    home_pool.poison(o);
     CpuId here = base::current_cpu;
     if (here == base::no_cpu) {
         INVARIANT(!home_pool.set->running()); // whoever stopped the set may take its objects apart

@@ -16,8 +16,8 @@ namespace lwkt {
 // Untyped core: one instance for all CPUs of a set; per-CPU state is owned by that CPU.
 class PoolCore final {
 public:
-    // `object_bytes` is rounded up to a cache line. `capacity_per_cpu` objects at most per CPU; slabs of up to 256 KiB
-    // are allocated as needed on the owner (first touch = its NUMA node).
+    // `object_bytes` is rounded up to a cache line. `capacity_per_cpu` objects at most per CPU; slabs are
+    // allocated as needed on the owner (first touch = its NUMA node).
     PoolCore(CpuSet& set, std::size_t object_bytes, std::size_t capacity_per_cpu);
     // Only when nothing of the pool is under way any more (CpuSet::stop() brings home what is).
     ~PoolCore();

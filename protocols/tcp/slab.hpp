@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/page_memory.hpp"
+#include "base/poison.hpp"
 
 namespace protocols::tcp {
 
@@ -28,14 +29,13 @@ public:
         Cell* c = free_;
         free_ = c->next;
         ++in_use_;
+        base::unpoison(c, sizeof *c);
         return ::new (static_cast<void*>(c)) T(std::forward<Args>(args)...);
     }
     void destroy(T& t)
     {
         t.~T();
-        auto* c = ::new (static_cast<void*>(&t)) Cell;
-        c->next = free_;
-        free_ = c;
+        put_back(&t);
         --in_use_;
     }
     std::size_t in_use() const { return in_use_; }
@@ -48,6 +48,13 @@ private:
         alignas(T) std::byte memory[sizeof(T)];
     };
 
+    void put_back(void* memory)
+    {
+        Cell* c = ::new (memory) Cell;
+        c->next = free_;
+        free_ = c;
+        base::poison(&c->next + 1, sizeof *c - sizeof c->next);
+    }
     bool add_chunk()
     {
         auto* cells = static_cast<Cell*>(arena_.take(chunk_objects * sizeof(Cell), alignof(Cell)));
@@ -55,9 +62,7 @@ private:
             return false;
         }
         for (std::size_t i = 0; i < chunk_objects; ++i) {
-            Cell* c = ::new (static_cast<void*>(cells + i)) Cell;
-            c->next = free_;
-            free_ = c;
+            put_back(cells + i);
         }
         return true;
     }

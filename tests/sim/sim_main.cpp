@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/check.hpp"
+#include "base/poison.hpp"
 #include "tests/sim/plants.hpp"
 #include "tests/sim/sim_world.hpp"
 
@@ -46,17 +47,22 @@ void on_fault(int number)
     std::_Exit(1);
 }
 
+// Under AddressSanitizer memory's faults and the stack to report them on are its own.
 void catch_faults()
 {
+    struct sigaction action {};
+    action.sa_handler = on_fault;
+    action.sa_flags = SA_ONSTACK;
+    sigaction(SIGABRT, &action, nullptr);
+    if (base::poisons) {
+        return;
+    }
     thread_local unsigned char stack[65536]; // a fiber's own may be what is used up
     stack_t other{};
     other.ss_sp = stack;
     other.ss_size = sizeof stack;
     sigaltstack(&other, nullptr);
-    struct sigaction action {};
-    action.sa_handler = on_fault;
-    action.sa_flags = SA_ONSTACK;
-    for (int number : {SIGABRT, SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {
+    for (int number : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) {
         sigaction(number, &action, nullptr);
     }
 }
