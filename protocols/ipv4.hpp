@@ -13,6 +13,8 @@
 
 namespace protocols {
 
+inline constexpr std::uint32_t limited_broadcast = 0xffffffff; // RFC 1122 3.2.1.3 (c)
+
 inline constexpr unsigned pmtu_slots = 256;
 struct PmtuEntry {
     base::IpAddr destination;

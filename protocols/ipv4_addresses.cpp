@@ -10,7 +10,6 @@ namespace protocols {
 
 namespace {
 
-constexpr std::uint32_t limited_broadcast = 0xffffffff;
 constexpr std::uint8_t broadcast_length_max = 30; // RFC 3021: two hosts on a /31, and no broadcast
 
 Ipv4Address* find(Domain& d, const Ipv4Address& a)

@@ -14,6 +14,7 @@ namespace protocols {
 
 namespace {
 
+constexpr std::uint32_t local_groups = 0xe00000; // 224.0.0.0/24
 constexpr std::uint8_t hops_max = 4; // arrival, fragment owner, flow owner, and one for a table that changed
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
@@ -40,10 +41,18 @@ std::atomic<std::uint64_t>& fault_counter(StackCounters& c, wire::Ipv4Fault faul
     }
 }
 
+// RFC 1122 3.2.1.3: a host that has no address yet says 0.0.0.0. It is heard by everyone on the link (DHCP), as on
+// Linux; RFC 4541 2.1.1: switches may speak IGMP that way.
+bool needs_no_source(const wire::Ipv4Header& h)
+{
+    bool igmp = h.protocol == wire::protocol_igmp && h.destination >> 28 == 0xe;
+    return h.destination == limited_broadcast || h.destination >> 8 == local_groups || igmp;
+}
+
 // RFC 1122 3.2.1.3: addresses that must not be seen as a source, or not on a link.
 bool martian(const Domain& d, const Interface& in, const wire::Ipv4Header& h)
 {
-    bool source_bad = h.source == 0 || ipv4_is_broadcast(d, h.source);
+    bool source_bad = (h.source == 0 && !needs_no_source(h)) || ipv4_is_broadcast(d, h.source);
     if (in.netif->info().loopback) {
         return source_bad;
     }

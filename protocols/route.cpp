@@ -21,11 +21,18 @@ PmtuEntry& pmtu_slot(Domain& d, const base::IpAddr& destination)
     return d.ipv4->pmtu[h % pmtu_slots];
 }
 
+// RFC 1122 3.3.6, RFC 1112 6.2: for the link, whatever route leads to it.
+bool of_link_scope(const base::IpAddr& destination)
+{
+    return destination.is_multicast_v4() || destination == base::IpAddr::v4(limited_broadcast);
+}
+
 bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, Route& out)
 {
+    const base::IpAddr& towards = entry.gateway.is_any() ? destination : entry.gateway;
     out.interface = entry.interface;
-    out.next_hop = entry.gateway.is_any() ? destination : entry.gateway;
-    out.source = interface_source(d, *entry.interface, out.next_hop);
+    out.next_hop = of_link_scope(destination) ? destination : towards;
+    out.source = interface_source(d, *entry.interface, towards);
     if (out.source.is_any()) {
         return false; // no address yet, or none any more
     }
@@ -65,8 +72,7 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
     if (const RouteEntry* entry = choose_route(d, d.ipv4->routes, destination, nullptr); entry != nullptr) {
         return fill(d, destination, *entry, out);
     }
-    bool link_scope = destination.is_multicast_v4() || destination == base::IpAddr::v4(0xffffffff);
-    const Interface* link = link_scope ? first_link(s) : nullptr;
+    const Interface* link = of_link_scope(destination) ? first_link(s) : nullptr;
     if (link == nullptr) {
         return false;
     }

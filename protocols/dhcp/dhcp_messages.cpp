@@ -12,8 +12,6 @@ namespace protocols {
 
 namespace {
 
-constexpr std::uint32_t limited_broadcast = 0xffffffff;
-
 wire::DhcpMessage message(const DhcpClient& c, wire::DhcpType type)
 {
     wire::DhcpMessage m;

@@ -117,7 +117,7 @@ bool got(TestSocket& s)
 }
 
 // A query of IGMP or MLD by the newest version, of the link's router at B.
-Bytes query(const base::IpAddr& about, unsigned version)
+Bytes query(const base::IpAddr& about, unsigned version, std::uint32_t source_v4 = 0x0a000063)
 {
     bool old = version < (over_v6() ? 2 : 3);
     if (over_v6()) {
@@ -140,7 +140,7 @@ Bytes query(const base::IpAddr& about, unsigned version)
     base::store_be32(q.data() + 4, about.is_any() ? 0 : about.v4());
     base::store_be16(q.data() + 2, wire::checksum(q.data(), q.size()));
     Bytes b(wire::igmp_header_bytes);
-    wire::emit_igmp_ipv4(b.data(), 0x0a000063, wire::all_hosts_v4, 1, static_cast<std::uint32_t>(q.size()));
+    wire::emit_igmp_ipv4(b.data(), source_v4, wire::all_hosts_v4, 1, static_cast<std::uint32_t>(q.size()));
     b.insert(b.end(), q.begin(), q.end());
     return ethernet(wire::multicast_mac(wire::all_hosts_v4), mac(0x63), wire::ethertype_ipv4, b);
 }
@@ -394,6 +394,10 @@ TEST_CASE("RFC 3376 5.2, RFC 3810 6.2: a query is answered once, about the group
     m.p.b.link->inject(query(group(2), newest), 3);
     m.p.world.advance(base::millis(1100));
     CHECK(told(m.p.b.link->sent, group()).empty());
+    CHECK(told(m.p.b.link->sent, group(2)).size() == 1);
+    m.p.b.link->sent.clear();
+    m.p.b.link->inject(query(group(2), newest, 0), 3); // a switch without an address may ask (RFC 4541 2.1.1)
+    m.p.world.advance(base::millis(1100));
     CHECK(told(m.p.b.link->sent, group(2)).size() == 1);
     m.p.b.link->sent.clear();
     m.p.b.link->inject(query(group(9), newest), 3); // not ours

@@ -168,6 +168,10 @@ TEST_CASE("what is not for us, or cannot be, is dropped under its own name")
         dropped({.source = source}, &StackCounters::ip_in_martian);
     }
     dropped({.destination = 0x7f000001}, &StackCounters::ip_in_martian);
+    dropped({.source = 0, .destination = 0x0a0000ff, .to = base::MacAddr::broadcast()}, &StackCounters::ip_in_martian);
+    IpFields begins{.source = 0, .destination = 0xffffffff, .to = base::MacAddr::broadcast()}; // a host without address
+    t.in(ip_frame(begins, udp_datagram(begins, 5, 6, Bytes(4))));
+    CHECK(t.h.counted(&StackCounters::udp_in_no_port) == 1);
     Bytes routed = ip_frame({}, payload);
     routed[14] = 0x46; // four of the payload's bytes become options: a source route
     routed[14 + 20] = 131;
@@ -299,6 +303,24 @@ TEST_CASE("RFC 1122 3.3.1.1: what is on the link goes there, the rest to the gat
         }
     }
     CHECK(asked == std::vector<std::uint32_t>{0x0a000009, 0x0a0000fe});
+}
+
+TEST_CASE(
+    "RFC 1122 3.3.6, RFC 1112 6.2: a broadcast or a group's datagram is one on the link, whatever the default route")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.gateway = "10.0.0.254"});
+    TestSocket s(world, h, SlotKind::datagram, 0, 18, AF_INET);
+    REQUIRE(s.bind({base::IpAddr::any_v4(), 6}) == Error::none);
+    REQUIRE(s.set(SOL_SOCKET, SO_BROADCAST, 1) == Error::none);
+    h.link->sent.clear();
+    s.send(Bytes(3), {base::IpAddr::v4(0xffffffff), 7});
+    s.send(Bytes(3), {base::IpAddr::v4(0xef010203), 7});
+    REQUIRE(h.link->sent.size() == 2);
+    CHECK(h.link->sent[0][0] == 0xff);
+    CHECK(h.link->sent[1][0] == 0x01); // 01:00:5e
+    CHECK(base::load_be32(&h.link->sent[0][26]) == 0x0a000001);
 }
 
 TEST_CASE("RFC 3168 5.3: a mark on any fragment marks the datagram, where the sender knows of marks")
