@@ -104,6 +104,8 @@ IpIn ipv4_describe(Domain& d, const netmsg::Packet& p);
 void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p);
 // Cuts a packet that is longer than the route's MTU; header at data. Takes it. ipv4_fragment.cpp
 base::Error ipv4_fragment(Domain& d, const Route& route, const wire::Ipv4Header& h, netmsg::Packet& p);
+// The longest packet that what leaves as `p` becomes, where a device or we cut it; data behind the IP header.
+std::uint32_t longest_cut(const netmsg::Packet& p, std::uint32_t ip_header_bytes);
 // Completes Csum::partial over the packet's own bytes. ipv4_output.cpp
 void finish_checksum(netmsg::Packet& p);
 // Whether the sum over the pseudo-header and `p`, which begins with the transport's header, is right. Either family.

@@ -8,6 +8,7 @@
 #include "protocols/netif_output.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/ethernet.hpp"
+#include "protocols/wire/udp.hpp"
 
 namespace protocols {
 
@@ -54,6 +55,9 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     std::uint32_t total = p.total() + wire::ipv4_header_bytes;
     bool super = p.gso != netmsg::Gso::none;
     bool fits = total <= (super ? netmsg::super_max(route.interface->netif->info(), p.gso) : route.mtu);
+    if (super && longest_cut(p, wire::ipv4_header_bytes) > route.mtu) {
+        return refuse(p, d.counters.ip_out_segment_too_long, base::Error::message_size);
+    }
     if (total > wire::ipv4_packet_max || (!fits && (super || ip.dont_fragment))) {
         return refuse(p, d.counters.ip_out_too_long, base::Error::message_size);
     }
@@ -77,6 +81,14 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     }
     ipv4_transmit(d, route, p);
     return base::Error::none;
+}
+
+std::uint32_t longest_cut(const netmsg::Packet& p, std::uint32_t ip_header_bytes)
+{
+    constexpr std::uint32_t tcp_offset_at = 12;
+    bool udp = p.gso == netmsg::Gso::udp;
+    std::uint32_t tcp = udp ? 0 : (std::to_integer<std::uint32_t>(p.data[tcp_offset_at]) >> 4) * 4;
+    return ip_header_bytes + (udp ? wire::udp_header_bytes : tcp) + p.gso_size;
 }
 
 void finish_checksum(netmsg::Packet& p)

@@ -86,6 +86,9 @@ base::Error ipv6_output(Domain& d, const Route& route, const IpOut& ip, netmsg::
     std::uint32_t total = p.total() + wire::ipv6_header_bytes;
     bool super = p.gso != netmsg::Gso::none;
     bool fits = total <= (super ? netmsg::super_max(route.interface->netif->info(), p.gso) : route.mtu);
+    if (super && longest_cut(p, wire::ipv6_header_bytes) > route.mtu) {
+        return refuse(p, d.counters.ip_out_segment_too_long, base::Error::message_size);
+    }
     if (p.total() > wire::ipv6_payload_max || (!fits && (super || ip.dont_fragment))) {
         return refuse(p, d.counters.ip_out_too_long, base::Error::message_size);
     }

@@ -75,6 +75,7 @@ namespace protocols {
     X(frag_out_datagrams, "frag.out_datagrams")                                                                        \
     X(ip_out, "ip.out")                                                                                                \
     X(ip_out_too_long, "ip.out_too_long")                                                                              \
+    X(ip_out_segment_too_long, "ip.out_segment_too_long")                                                              \
     X(ip_out_no_memory, "ip.out_no_memory")                                                                            \
     X(ip_out_no_route, "ip.out_no_route")                                                                              \
     X(ip_out_checksum, "ip.out_checksum_in_software")                                                                  \

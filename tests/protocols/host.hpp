@@ -37,6 +37,7 @@ struct HostOptions {
     bool slaac = false;
     bool dhcp = false;
     bool gro = false;
+    std::uint32_t tso_max_bytes = 0;
     std::uint32_t large_per_cpu = 256;
     unsigned duplicate_probes = 0; // 0: addresses may be used at once
 };
@@ -50,6 +51,7 @@ public:
         info.name = "eth0";
         info.mtu = o.mtu;
         info.gro = o.gro;
+        info.tso_max_bytes = o.tso_max_bytes;
         info.mac = base::MacAddr{{2, 0, 0, 0, 0, o.mac_last}};
         auto frames = std::make_unique<FrameNetif>(info);
         link = frames.get();

@@ -323,6 +323,38 @@ TEST_CASE(
     CHECK(base::load_be32(&h.link->sent[0][26]) == 0x0a000001);
 }
 
+TEST_CASE("what would be cut into segments that are longer than the path is dropped under its own name")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address6 = "fd00::1", .tso_max_bytes = 65535});
+    bool v6 = GENERATE(false, true);
+    auto send = [&](std::uint32_t segment) {
+        Error error = Error::none;
+        h.on(0, [&](protocols::Domain& d) {
+            protocols::IpOut out;
+            out.source = base::parse_ip(v6 ? "fd00::1" : "10.0.0.1").value();
+            out.destination = base::parse_ip(v6 ? "fd00::2" : "10.0.0.2").value();
+            out.protocol = wire::protocol_tcp;
+            protocols::Route route;
+            REQUIRE(protocols::route_lookup(d, out.destination, route));
+            netmsg::Packet* p = d.stack.pool().allocate();
+            std::memset(p->put(32 + 1000), 0, 32 + 1000);
+            p->data[12] = std::byte{0x80}; // a TCP header of 32 bytes
+            p->csum = netmsg::Csum::partial;
+            p->csum_offset = 16;
+            p->gso = v6 ? netmsg::Gso::tcp6 : netmsg::Gso::tcp4;
+            p->gso_size = static_cast<std::uint16_t>(segment);
+            error = protocols::ip_output(d, route, out, *p);
+        });
+        return error;
+    };
+    std::uint32_t most = 1500 - (v6 ? 40 : 20) - 32;
+    CHECK(send(most) == Error::none);
+    CHECK(send(most + 1) == Error::message_size);
+    CHECK(h.counted(&StackCounters::ip_out_segment_too_long) == 1);
+}
+
 TEST_CASE("RFC 3168 5.3: a mark on any fragment marks the datagram, where the sender knows of marks")
 {
     Fragments f;
