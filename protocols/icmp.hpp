@@ -32,8 +32,13 @@ void icmp_send_error(
     Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t type, std::uint8_t code, std::uint32_t rest);
 // May one more error go to the peer now? Both families share the limits.
 bool icmp_within_rate(Domain& d, const base::IpAddr& peer);
-// The part of an error that lies behind `headers` bytes of ICMP and quoted headers: the payload that it quotes.
-void icmp_quote(const netmsg::Packet& p, std::uint32_t headers, IcmpError& e);
+// An error of either family that came, to the CPU that owns the flow which it quotes and there to the transport. Data
+// at its header, l3 set; takes the packet.
+void icmp_take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p);
+// What an ICMPv6 error says, in ICMPv4's numbers; `quote_headers`: bytes of headers in the quote before the
+// transport's. Null when it is about something of ours, else the counter of what it is dropped for.
+std::atomic<std::uint64_t>* icmp6_read_error(
+    Domain& d, const wire::IcmpHeader& h, const netmsg::Packet& p, IcmpError& e, std::uint32_t& quote_headers);
 // An error about something this CPU's flow sent: to TCP or UDP.
 void icmp_to_transport(Domain& d, const IcmpError& e);
 // An outgoing packet of either family (data at its IP header, not freed) could not be delivered: its socket hears it as

@@ -1,6 +1,6 @@
-// Received ICMPv6 (RFC 4443): echo requests are answered on the CPU of arrival, neighbour discovery and MLD go to their
-// files, an error to the CPU that owns the flow which it quotes. Transports know errors by ICMPv4's numbers; this is
-// where ICMPv6's become those. Nothing in an error is believed here but its form; TCP and UDP judge it (RFC 5927).
+// Received ICMPv6 (RFC 4443): echo requests are answered on the CPU of arrival, neighbour discovery, MLD and errors go
+// to their files. Transports know errors by ICMPv4's numbers; this is where ICMPv6's become those. Nothing in an error
+// is believed here but its form; TCP and UDP judge it (RFC 5927).
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
@@ -12,8 +12,6 @@ namespace protocols {
 
 namespace {
 
-constexpr std::uint32_t transport_quote = 8;
-constexpr std::uint32_t quote_max = wire::ipv6_chain_max + transport_quote + sockbuf::datagram_error_payload_max;
 constexpr std::uint32_t headers_below = 58; // IPv6, Ethernet and a VLAN tag
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
@@ -91,49 +89,25 @@ bool translate(const wire::IcmpHeader& h, IcmpError& e)
     }
 }
 
-void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p);
+} // namespace
 
-void error_dispatch(lwkt::Message& m)
+std::atomic<std::uint64_t>* icmp6_read_error(
+    Domain& d, const wire::IcmpHeader& h, const netmsg::Packet& p, IcmpError& e, std::uint32_t& quote_headers)
 {
-    Domain& d = forwarded_domain(m);
-    auto& p = static_cast<netmsg::Packet&>(m);
-    auto h = wire::parse_icmp(p.data, p.size);
-    INVARIANT(h.has_value());
-    take_error(d, *h, p);
-}
-
-void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
-{
-    (void)p.pullup(std::min(p.total(), wire::icmp_header_bytes + quote_max));
     auto q = wire::parse_icmp6_quote(h, p.data + wire::icmp_header_bytes, p.size - wire::icmp_header_bytes);
     std::uint32_t zone = received_on(d, p).index;
     if (!q || !ipv6_is_local(d, q->source.in_zone(zone))) {
-        return drop(p, d.counters.icmp_in_bad_quote); // not about anything we sent
+        return &d.counters.icmp_in_bad_quote; // not about anything we sent
     }
-    IcmpError e;
     e.flow.local = {q->source.in_zone(zone), q->source_port};
     e.flow.peer = {q->destination.in_zone(zone), q->destination_port};
     e.protocol = q->protocol;
     e.mtu = q->mtu;
     e.tcp_seq = q->tcp_seq;
     e.offender = base::IpAddr::v6(p.l3 + 8);
-    e.wire_type = h.type;
-    e.wire_code = h.code;
-    e.rest = h.rest;
-    icmp_quote(p, wire::icmp_header_bytes + q->header_bytes + transport_quote, e);
-    if (!translate(h, e)) {
-        return drop(p, d.counters.icmp_in_ignored);
-    }
-    base::CpuId owner = d.stack.steering().cpu_of(e.flow);
-    if (owner != d.id()) {
-        ipv4_forward(d, owner, p, error_dispatch);
-        return;
-    }
-    icmp_to_transport(d, e);
-    p.free();
+    quote_headers = q->header_bytes;
+    return translate(h, e) ? nullptr : &d.counters.icmp_in_ignored;
 }
-
-} // namespace
 
 void icmp6_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
 {
@@ -151,7 +125,7 @@ void icmp6_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     case wire::icmp6_too_big:
     case wire::icmp6_time_exceeded:
     case wire::icmp6_parameter_problem:
-        return take_error(d, *h, p);
+        return icmp_take_error(d, *h, p);
     case wire::icmp6_echo:
         return h->code == 0 && !ip.source.is_any() ? answer_echo(d, ip, *h, p) : drop(p, d.counters.icmp_in_ignored);
     case wire::nd_router_advertisement:

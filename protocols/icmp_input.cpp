@@ -1,6 +1,6 @@
-// Received ICMP: echo requests are answered on the CPU of arrival; an error goes to the CPU that owns the flow which it
-// quotes, and there to the transport. Nothing in an error is believed here but its form; TCP and UDP judge it (RFC
-// 5927).
+// Received ICMP: echo requests are answered on the CPU of arrival; an error (of ICMPv6 too) goes to the CPU that owns
+// the flow which it quotes, and there to the transport. Nothing in an error is believed here but its form; TCP and UDP
+// judge it (RFC 5927).
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
@@ -12,7 +12,8 @@ namespace protocols {
 namespace {
 
 constexpr std::uint32_t transport_quote = 8; // what we look at of the transport header; all there is of UDP's
-constexpr std::uint32_t quote_max = 60 + transport_quote + sockbuf::datagram_error_payload_max;
+constexpr std::uint32_t quote_max = transport_quote + sockbuf::datagram_error_payload_max; // behind IP headers
+constexpr std::uint32_t ipv4_header_max = 60;
 constexpr std::uint32_t link_headers_max = 38; // IPv4, Ethernet and a VLAN tag
 
 void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
@@ -61,25 +62,23 @@ void answer_echo(Domain& d, const IpIn& ip, const wire::IcmpHeader& h, netmsg::P
     ip_output(d, route, out, *p);
 }
 
-void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p);
-
 void error_dispatch(lwkt::Message& m)
 {
     Domain& d = forwarded_domain(m);
     auto& p = static_cast<netmsg::Packet&>(m);
     auto h = wire::parse_icmp(p.data, p.size);
     INVARIANT(h.has_value());
-    take_error(d, *h, p);
+    icmp_take_error(d, *h, p);
 }
 
-void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
+// As icmp6_read_error.
+std::atomic<std::uint64_t>* read_error(
+    Domain& d, const wire::IcmpHeader& h, const netmsg::Packet& p, IcmpError& e, std::uint32_t& quote_headers)
 {
-    (void)p.pullup(std::min(p.total(), wire::icmp_header_bytes + quote_max));
     auto q = wire::parse_icmp_quote(h, p.data + wire::icmp_header_bytes, p.size - wire::icmp_header_bytes);
     if (!q || !ipv4_is_local(d, q->ip.source)) {
-        return drop(p, d.counters.icmp_in_bad_quote); // not about anything we sent
+        return &d.counters.icmp_in_bad_quote; // not about anything we sent
     }
-    IcmpError e;
     e.flow.local = {base::IpAddr::v4(q->ip.source), q->source_port};
     e.flow.peer = {base::IpAddr::v4(q->ip.destination), q->destination_port};
     e.protocol = q->ip.protocol;
@@ -88,17 +87,15 @@ void take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
     e.mtu = q->mtu;
     e.tcp_seq = q->tcp_seq;
     e.offender = base::IpAddr::v4(base::load_be32(p.l3 + 12));
-    e.wire_type = h.type;
-    e.wire_code = h.code;
-    e.rest = h.rest;
-    icmp_quote(p, wire::icmp_header_bytes + q->ip.header_bytes + transport_quote, e);
-    base::CpuId owner = d.stack.steering().cpu_of(e.flow);
-    if (owner != d.id()) {
-        ipv4_forward(d, owner, p, error_dispatch);
-        return;
-    }
-    icmp_to_transport(d, e);
-    p.free();
+    quote_headers = q->ip.header_bytes;
+    return nullptr;
+}
+
+// The payload that an error quotes, behind `headers` bytes.
+void note_payload(const netmsg::Packet& p, std::uint32_t headers, IcmpError& e)
+{
+    e.quote = p.data + headers;
+    e.quote_bytes = std::min(p.size - headers, sockbuf::datagram_error_payload_max);
 }
 
 } // namespace
@@ -125,13 +122,32 @@ void icmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     if (!believed) {
         return drop(p, d.counters.icmp_in_ignored); // redirects and source quench too (RFC 6633)
     }
-    take_error(d, *h, p);
+    icmp_take_error(d, *h, p);
 }
 
-void icmp_quote(const netmsg::Packet& p, std::uint32_t headers, IcmpError& e)
+void icmp_take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
 {
-    e.quote = p.data + headers;
-    e.quote_bytes = std::min(p.size - headers, sockbuf::datagram_error_payload_max);
+    base::assert_on(d.cpu.owner());
+    bool v6 = std::to_integer<unsigned>(p.l3[0]) >> 4 == 6;
+    std::uint32_t chain_max = v6 ? wire::ipv6_chain_max : ipv4_header_max;
+    (void)p.pullup(std::min(p.total(), wire::icmp_header_bytes + chain_max + quote_max));
+    IcmpError e;
+    e.wire_type = h.type;
+    e.wire_code = h.code;
+    e.rest = h.rest;
+    std::uint32_t headers = 0;
+    auto* refused = v6 ? icmp6_read_error(d, h, p, e, headers) : read_error(d, h, p, e, headers);
+    if (refused != nullptr) {
+        return drop(p, *refused);
+    }
+    note_payload(p, wire::icmp_header_bytes + headers + transport_quote, e);
+    base::CpuId owner = d.stack.steering().cpu_of(e.flow);
+    if (owner != d.id()) {
+        ipv4_forward(d, owner, p, error_dispatch);
+        return;
+    }
+    icmp_to_transport(d, e);
+    p.free();
 }
 
 void icmp_to_transport(Domain& d, const IcmpError& e)
