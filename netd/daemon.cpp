@@ -76,6 +76,18 @@ void derive_address_secret(const Config& config, std::uint64_t (&secret)[2])
         secret[1] = base::siphash({2, 0}, text.data(), text.size());
     }
 }
+
+// Likewise an interface's Ethernet address, by which a DHCP server knows its client (RFC 2131 4.2). Two daemons of a
+// machine differ by their sockets.
+base::Random mac_source(const Config& config, const protocols::Stack& stack, const std::string& interface)
+{
+    const auto& secret = stack.options().address_secret;
+    if (secret[0] == 0 && secret[1] == 0) {
+        return base::Random(random_seed());
+    }
+    std::string text = fmt::format("mac {} {}", config.socket, interface);
+    return base::Random(base::siphash({secret[0], secret[1]}, text.data(), text.size()));
+}
 } // namespace
 
 SocketFile::SocketFile(const std::string& path, unsigned mode) : path_(path)
@@ -141,12 +153,12 @@ void Daemon::add_interfaces()
             all.push_back(i);
         }
     }
-    base::Random random(random_seed());
     for (const InterfaceConfig& i : all) {
         if (i.driver == DriverKind::tap) {
             check_tap(i.name);
         }
         std::string error;
+        base::Random random = mac_source(config_, *stack_, i.name);
         auto netif = make_netif(i, *stack_, random);
         protocols::Interface* interface = stack_->add_interface(std::move(netif), i.addresses, error, i.slaac);
         if (interface == nullptr) {

@@ -1,4 +1,5 @@
-"""netd's IPv4 address from a real DHCP server (udhcpd) over TAP: lease, use, renewal, a server that vanishes."""
+"""netd's IPv4 address from a real DHCP server (udhcpd) over TAP: lease, use, renewal, a server that vanishes, a netd that is
+killed and asks for what it had."""
 
 import contextlib
 import json
@@ -20,6 +21,27 @@ driver = "{driver}"
 name = "{tap}"
 dhcp = true
 """
+
+# What comes to the DHCP server's port, by whatever device: message type, options 50 and 54, ciaddr, source.
+WATCH = """
+import socket, sys
+watch = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0800))
+print("ready", flush=True)
+while True:
+    packet, where = watch.recvfrom(2048)
+    head = (packet[0] & 15) * 4
+    if where[2] == 4 or packet[9] != 17 or packet[head + 2:head + 4] != (67).to_bytes(2, "big"):
+        continue  # outgoing, or no DHCP
+    message = packet[head + 8:]
+    options, at = {}, 240
+    while at < len(message) and message[at] != 255:
+        size = 0 if message[at] == 0 else message[at + 1] + 1
+        options[message[at]] = message[at + 2:at + 1 + size]
+        at += 1 + size
+    dotted = [socket.inet_ntoa(options[kind]) if kind in options else "none" for kind in (50, 54)]
+    print(options[53][0], *dotted, socket.inet_ntoa(message[12:16]), socket.inet_ntoa(packet[12:16]), flush=True)
+"""
+DISCOVER, REQUEST = "1", "3"
 
 SERVER = """\
 start {address}
@@ -82,6 +104,34 @@ class Dhcp(SystemTest):
         with self.server():
             self.assertTrue(process.wait_until(self.has_address, 120, step=0.5), self.lines())
             self.talk()
+
+    @contextlib.contextmanager
+    def heard(self):
+        """What was heard up to the call of what this gives, message by message."""
+        log = self.folder("watch") / "log"
+        with open(log, "w") as out:
+            running = subprocess.Popen([str(part) for part in (*self.peer.prefix, sys.executable, "-c", WATCH)],
+                                       stdin=subprocess.DEVNULL, stdout=out)
+        try:
+            self.assertTrue(process.wait_until(lambda: "ready" in log.read_text(), 10, step=0.05))
+            yield lambda: [line.split() for line in log.read_text().splitlines()[1:]]
+        finally:
+            running.kill()
+            running.wait(10)
+
+    def test_restart_asks_for_what_it_had(self):
+        with self.server():
+            self.assertTrue(process.wait_until(self.has_address, 120, step=0.2), self.lines())
+        with self.heard() as messages:
+            self.bed.kill_netd()
+            self.bed.start_netd_again()
+            with self.server():
+                self.assertTrue(process.wait_until(self.has_address, 60, step=0.2), self.lines())
+                asked = messages()
+                # RFC 2131 4.3.2, INIT-REBOOT: the address as requested, no server, from nowhere.
+                self.assertEqual(asked[0], [REQUEST, self.bed.netd_address, "none", "0.0.0.0", "0.0.0.0"])
+                self.assertNotIn(DISCOVER, [message[0] for message in asked])
+                self.talk()
 
     def talk(self):
         files = self.folder("files")

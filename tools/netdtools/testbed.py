@@ -127,9 +127,9 @@ class Testbed:
         slot = directory.claim()
         try:
             peer = Namespace.create(f"nd-{name}-peer")
-            bed = cls(directory, {"slot": slot, "peer": peer.describe(), "netd": None})
+            bed = cls(directory, {"slot": slot, "peer": peer.describe(), "netd": None, "cpus": cpus or _own_cpus(), "driver": driver})
             directory.save(bed.state)
-            bed._start_netd(text, cpus or _own_cpus(), driver)
+            bed._start_netd(text)
             if driver != "loopback":
                 bed._join(driver)
         except BaseException as failure:
@@ -159,8 +159,9 @@ class Testbed:
         directory.remove()
         return True
 
-    def _start_netd(self, text, cpus, driver):
-        values = {"socket": self.socket, "cpus": cpus, "driver": driver, "tap": DEVICE, "addr": f"{self.netd_address}/24",
+    def _start_netd(self, text):
+        cpus = self.state["cpus"]
+        values = {"socket": self.socket, "cpus": cpus, "driver": self.state["driver"], "tap": DEVICE, "addr": f"{self.netd_address}/24",
                   "gateway": self.peer_address, "addr6": f"{self.netd_address6}/64", "gateway6": self.peer_address6}
         for key, value in values.items():
             text = text.replace("{" + key + "}", value)
@@ -179,11 +180,11 @@ class Testbed:
         if not self.answers():
             raise ToolError(f"netd does not accept on {self.socket} after 15 s")
 
-    def _join(self, driver):
-        def device_is_there():
-            return self.peer.run(["ip", "link", "show", DEVICE], check=False).returncode == 0
+    def _device_is_there(self):
+        return self.peer.run(["ip", "link", "show", DEVICE], check=False).returncode == 0
 
-        if not process.wait_until(device_is_there, 5, step=0.1):
+    def _join(self, driver):
+        if not process.wait_until(self._device_is_there, 5, step=0.1):
             raise ToolError(f"netd serves, but made no device {DEVICE} (driver '{driver}')")
         add_address(self.peer, DEVICE, self.peer_address)
         addresses = [address for address in (self.netd_address, self.netd_address6) if self.serves(address)]
@@ -218,6 +219,12 @@ class Testbed:
         if self.netd_is_alive():
             os.kill(self.state["netd"][0], signal.SIGKILL)
             process.wait_until(lambda: not self.netd_is_alive(), 5)
+
+    def start_netd_again(self):
+        """After kill_netd(): with the same configuration, and a device made anew."""
+        process.wait_until(lambda: not self._device_is_there(), 10, step=0.05)  # the kernel lets go after the process has ended
+        self._start_netd((self.directory.path / "netd.toml").read_text())
+        self._join(self.state["driver"])
 
     def netrun(self, *options):
         return [str(paths.program("netrun")), "--socket", self.socket, *options]
