@@ -1,6 +1,7 @@
 // Datagram writes: one record (DatagramHeader, payload) in the send ring under snd_lock, published with one store; with
-// UDP_CORK or MSG_MORE several writes build it. A socket that is not bound yet is bound to a port of netd's choice
-// first, since only a request makes netd create it.
+// UDP_CORK or MSG_MORE several writes build it. What netd refuses is heard by the next call; only the first send of a
+// socket, and the first after an error, asks beforehand (decision 0029), which also makes netd create and bind the
+// socket.
 #include <netinet/in.h>
 
 #include <cstring>
@@ -14,24 +15,6 @@
 namespace client {
 
 namespace {
-
-// An option may have made netd create the socket before: it has its port and its ring only once it is bound.
-bool is_bound(SocketSlot& slot)
-{
-    return state_of(slot) != SlotState::granted && slot.info.local_port != 0;
-}
-
-int create_at_netd(Session& s, SocketSlot& slot, Sock k)
-{
-    if (is_bound(slot)) {
-        return 0;
-    }
-    sockbuf::Request r = make_request(slot, k, sockbuf::Op::bind);
-    set_endpoint(r, {family_of(slot) == AF_INET6 ? base::IpAddr{} : base::IpAddr::any_v4(), 0});
-    int rc = call_netd(s, slot, k, r);
-    // Two threads may send first at once; the loser finds it bound.
-    return rc == -EINVAL && is_bound(slot) ? 0 : rc;
-}
 
 int read_destination(SocketSlot& slot, const msghdr& m, sockbuf::DatagramHeader& h)
 {
@@ -102,17 +85,36 @@ struct Sending {
     Outgoing o{};
 };
 
+constexpr std::uint32_t building_flags = sockbuf::datagram_corked | sockbuf::datagram_asked;
+
 // 1 + the payload bytes of the record that is being built, 0 = none.
 std::uint32_t built_of(SocketSlot& slot)
 {
-    return slot.app.building().load(std::memory_order_relaxed) & ~sockbuf::datagram_corked;
+    return slot.app.building().load(std::memory_order_relaxed) & ~building_flags;
 }
 
 // Under snd_lock.
 void set_built(SocketSlot& slot, std::uint32_t built)
 {
-    std::uint32_t corked = slot.app.building().load(std::memory_order_relaxed) & sockbuf::datagram_corked;
-    slot.app.building().store(corked | built, std::memory_order_relaxed);
+    std::uint32_t flags = slot.app.building().load(std::memory_order_relaxed) & building_flags;
+    slot.app.building().store(flags | built, std::memory_order_relaxed);
+}
+
+bool has_asked(SocketSlot& slot)
+{
+    return (slot.app.building().load(std::memory_order_relaxed) & sockbuf::datagram_asked) != 0;
+}
+
+// Whether netd would take the record, by a round trip.
+int ask(Session& s, SocketSlot& slot, Sock k, const Outgoing& o)
+{
+    sockbuf::DatagramQuestion q{};
+    q.header = o.h;
+    std::memcpy(q.source, o.source6, sizeof q.source);
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::may_send);
+    std::memcpy(r.data, &q, sizeof q);
+    int rc = call_netd(s, slot, k, r);
+    return rc != 0 ? rc : datagram_set_asked(s, slot, true);
 }
 
 // The record that is being built lies beyond snd_produced; where it goes was said by the send that began it.
@@ -181,13 +183,26 @@ bool put(Sending& a, int& error)
     return true;
 }
 
-int sendable(SocketSlot& slot)
+int sendable(Session& s, SocketSlot& slot)
 {
-    int error = take_error(slot); // an ICMP error of an earlier datagram, as Linux reports it
-    return error != 0 ? -error : send_over(slot) ? -EPIPE : 0;
+    if (int error = take_error(slot)) { // of an earlier datagram: by ICMP, as Linux reports it, or by netd
+        (void)datagram_set_asked(s, slot, false);
+        return -error;
+    }
+    return send_over(slot) ? -EPIPE : 0;
 }
 
 } // namespace
+
+int datagram_set_asked(Session& s, SocketSlot& slot, bool asked)
+{
+    SideGuard lock(s, slot.share.snd_lock);
+    if (lock.error() == 0) {
+        std::uint32_t others = slot.app.building().load(std::memory_order_relaxed) & ~sockbuf::datagram_asked;
+        slot.app.building().store(others | (asked ? sockbuf::datagram_asked : 0), std::memory_order_relaxed);
+    }
+    return lock.error();
+}
 
 int datagram_set_cork(Session& s, SocketSlot& slot, Sock k, bool on)
 {
@@ -196,13 +211,14 @@ int datagram_set_cork(Session& s, SocketSlot& slot, Sock k, bool on)
         return lock.error();
     }
     std::uint32_t built = built_of(slot);
+    std::uint32_t asked = slot.app.building().load(std::memory_order_relaxed) & sockbuf::datagram_asked;
     if (on || built == 0) {
-        slot.app.building().store((on ? sockbuf::datagram_corked : 0) | built, std::memory_order_relaxed);
+        slot.app.building().store(asked | (on ? sockbuf::datagram_corked : 0) | built, std::memory_order_relaxed);
         return 0;
     }
     Outgoing o;
     resume(s, slot, built - 1, o);
-    slot.app.building().store(0, std::memory_order_relaxed);
+    slot.app.building().store(asked, std::memory_order_relaxed);
     publish_record(s, slot, k, o);
     return 0;
 }
@@ -215,14 +231,17 @@ ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int
     Sending a{s, slot, k, m, IovecCursor(m.msg_iov, m.msg_iovlen), (flags & MSG_MORE) != 0};
     a.prepared = built_of(slot) == 0;
     int error = a.prepared ? prepare(slot, m, a.data.left(), a.o) : 0;
-    error = error != 0 ? error : create_at_netd(s, slot, k);
+    if (error == 0 && a.prepared && !has_asked(slot)) {
+        error = sendable(s, slot);
+        error = error != 0 ? error : ask(s, slot, k, a.o);
+    }
     if (error != 0) {
         return error;
     }
     base::Instant deadline = base::never;
     bool timed = false;
     for (;;) {
-        error = sendable(slot);
+        error = sendable(s, slot);
         if (error == 0 && put(a, error)) {
             return static_cast<ssize_t>(a.data.left());
         }

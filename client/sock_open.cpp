@@ -6,6 +6,7 @@
 #include "client/control.hpp"
 #include "client/lanes.hpp"
 #include "client/sockaddr.hpp"
+#include "client/transfer.hpp"
 
 namespace client {
 
@@ -358,7 +359,8 @@ int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
     }
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::connect);
     set_endpoint(r, to);
-    return call_netd(s, *slot, k, r);
+    int rc = call_netd(s, *slot, k, r);
+    return rc != 0 ? rc : datagram_set_asked(s, *slot, true);
 }
 
 } // namespace client

@@ -37,6 +37,7 @@ ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into);
 // m: address and control messages; data is m's iovec.
 ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags);
 int datagram_set_cork(Session& s, SocketSlot& slot, Sock k, bool on); // UDP_CORK; off: what was built is sent
+int datagram_set_asked(Session& s, SocketSlot& slot, bool asked);     // whether netd knows of a way for what comes next
 ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags);
 ssize_t datagram_receive_error(Session& s, SocketSlot& slot, Sock k, msghdr& m); // MSG_ERRQUEUE
 

@@ -139,6 +139,9 @@ void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
         return post(rec, SocketOp::connect, r.sequence);
     case Op::disconnect:
         return post(rec, SocketOp::unconnect, r.sequence);
+    case Op::may_send:
+        std::memcpy(m.option, r.data, sizeof r.data);
+        return post(rec, SocketOp::may_send, r.sequence);
     case Op::shutdown:
         look_here(rec); // what was published before goes out before the FIN
         if (!rec.closing && !rec.detached) {
@@ -222,7 +225,8 @@ void GatewayCpu::post(SocketRecord& rec, SocketOp op, std::uint32_t sequence)
     }
     bool walks =
         op == SocketOp::bind || op == SocketOp::listen || op == SocketOp::connect || op == SocketOp::unconnect ||
-        rec.so.listening || (rec.closing && (rec.so.bound_port || !rec.so.groups.empty())) ||
+        (op == SocketOp::may_send && !rec.so.bound_port) || rec.so.listening ||
+        (rec.closing && (rec.so.bound_port || !rec.so.groups.empty())) ||
         (rec.so.kind == sockbuf::SlotKind::datagram && (op == SocketOp::set_option || op == SocketOp::shutdown));
     if (walks) { // other CPUs will touch it, or own it: nobody else may meanwhile
         rec.client->owner[rec.slot].store(in_transit, std::memory_order_release);

@@ -7,6 +7,7 @@
 //   listen      walks all CPUs: every one gets a listener entry
 //   connect     runs on the CPU that owns the flow; a socket bound first is handed over on the way
 //   send, rcvd  "look at the socket": offsets in shared memory moved; may be merged, dropped, reordered (rule 2)
+//   may_send    what a datagram would be refused with; binds a socket that is not bound, by the same walk
 //   shutdown, disconnect, abort, ctloutput (setsockopt, getsockopt), control: run on the owner
 // attach happens on the home CPU when the first request for a granted slot arrives; accept needs no message (lanes);
 // sockaddr and peeraddr are read from the slot.
@@ -35,7 +36,8 @@ enum class SocketOp : std::uint8_t {
     abort,
     set_option,
     get_option,
-    unconnect
+    unconnect,
+    may_send
 };
 
 inline constexpr unsigned option_bytes_max = 308; // the longest getsockopt value (sockbuf::reply_data_max)
@@ -47,7 +49,7 @@ struct SocketMsg : lwkt::Message {
     std::int32_t value = 0;              // m: backlog, SHUT_*; connect: 1 = with Fast Open
     std::int32_t level = 0;              // m: options
     std::int32_t name = 0;               // m
-    std::uint32_t size = 0;              // m: bytes of option, in and out
+    std::uint32_t size = 0;              // m: bytes of option, in and out; may_send: option is a DatagramQuestion
     std::uint16_t walk_left = 0;         // m: CPUs still to visit (bind, listen, close of a listener)
     base::CpuId origin = base::no_cpu;   // m: CPU to return to after a walk
     std::uint32_t tries = 0;             // m: ports or retries used by a bind so far

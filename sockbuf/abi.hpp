@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 7;
+inline constexpr std::uint32_t abi_version = 8;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -118,8 +118,8 @@ struct alignas(64) SlotAppLine {
         return accept_taken;
     }                                                           // u: offset behind the last MSG_OOB byte, low half
     std::atomic<std::uint32_t>& snd_more() { return rcv_turn; } // u: 1 = the last write announced more (MSG_MORE)
-    // Of a datagram socket, under snd_lock; netd never looks: datagram_corked, and 1 + the payload bytes of the record
-    // that is being built at snd_produced (UDP_CORK, MSG_MORE), 0 = none.
+    // Of a datagram socket, under snd_lock; netd never looks: datagram_corked, datagram_asked, and 1 + the payload
+    // bytes of the record that is being built at snd_produced (UDP_CORK, MSG_MORE), 0 = none.
     std::atomic<std::uint32_t>& building() { return accept_taken; }
 };
 static_assert(sizeof(SlotAppLine) == 64);
@@ -181,6 +181,8 @@ enum class Op : std::uint32_t {
     setsockopt = 6, // level, name, size, data
     getsockopt = 7, // level, name, size; result in reply.data or the process's ReplyArea
     disconnect = 8, // datagram connect to AF_UNSPEC
+    may_send = 9,   // datagram: data = DatagramQuestion; result = what a send of it would be refused with. Binds a
+                    // socket that is not
 };
 
 struct alignas(64) Request {
@@ -308,6 +310,7 @@ static_assert(sizeof(DatagramHeader) == 32);
 inline constexpr std::uint16_t datagram_has_tos = 1;
 inline constexpr std::uint16_t datagram_has_source = 2;
 inline constexpr std::uint32_t datagram_corked = 0x80000000; // of SlotAppLine::building(): UDP_CORK
+inline constexpr std::uint32_t datagram_asked = 0x40000000;  // likewise: sends need not ask first (decision 0029)
 inline constexpr std::uint32_t datagram_segments_max = 128;  // of one send, as Linux (UDP_MAX_SEGMENTS)
 inline constexpr std::uint32_t datagram_align = 32;
 constexpr std::uint64_t datagram_stride(std::uint32_t size)
@@ -317,6 +320,13 @@ constexpr std::uint64_t datagram_stride(std::uint32_t size)
 inline constexpr std::uint32_t datagram_local_bytes = 16;
 inline constexpr std::uint32_t datagram_payload_max = 65527; // over IPv6, whose header does not count
 inline constexpr std::uint32_t datagram_payload_max_v4 = 65507;
+
+// What may_send is about: the header that the record will have, its size taken from there, and what follows it.
+struct DatagramQuestion {
+    DatagramHeader header;
+    unsigned char source[datagram_local_bytes]; // with datagram_has_source
+};
+static_assert(sizeof(DatagramQuestion) <= request_data_max);
 
 // An entry of the error queue (IP_RECVERR): a DatagramHeader that says to whom the datagram was, this, and what is
 // known of its payload. 32 bytes, so that it does not wrap either.

@@ -97,6 +97,9 @@ void go_on(Domain& d, SocketMsg& m)
     case SocketOp::connect:
         so_connect_bound(d, m);
         return;
+    case SocketOp::may_send:
+        so_may_send_bound(d, m);
+        return;
     default:
         so_complete(m, base::Error::none);
     }

@@ -1,5 +1,5 @@
 // connect: a stream goes to the CPU that owns the flow, handing over a socket that was bound first; a datagram socket
-// stays where it is and tells every CPU its peer.
+// stays where it is and tells every CPU its peer. And what a datagram socket asks before it sends without one.
 #include <netinet/in.h>
 
 #include "protocols/ipv4.hpp"
@@ -155,6 +155,23 @@ void so_connect_bound(Domain& d, SocketMsg& m)
         return so_complete(m, error);
     }
     so_walk(d, m, peer_walk);
+}
+
+void so_may_send(Domain& d, SocketMsg& m)
+{
+    m.tries = 0;
+    if (is_stream(*m.socket)) {
+        return so_complete(m, base::Error::not_supported);
+    }
+    if (m.socket->flow.local.port == 0) {
+        return so_auto_bind(d, m);
+    }
+    so_may_send_bound(d, m);
+}
+
+void so_may_send_bound(Domain& d, SocketMsg& m)
+{
+    so_complete(m, udp_may_send(d, *m.socket, m.option));
 }
 
 void so_unconnect(Domain& d, SocketMsg& m)

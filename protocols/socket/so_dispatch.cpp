@@ -76,6 +76,8 @@ void run(lwkt::Message& msg)
         return get_option(d, m);
     case SocketOp::unconnect:
         return so_unconnect(d, m);
+    case SocketOp::may_send:
+        return so_may_send(d, m);
     }
     constexpr bool operation_outside_the_catalogue = true;
     INVARIANT(!operation_outside_the_catalogue);

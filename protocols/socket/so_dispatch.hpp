@@ -67,6 +67,8 @@ void udp_detach_here(Domain& d, Socket& so);
 base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer);
 base::Error udp_unconnect(Domain& d, Socket& so);
 void udp_usr_send(Domain& d, Socket& so); // records in the send ring: output
+// What a record would be refused with now; `question` is a sockbuf::DatagramQuestion.
+base::Error udp_may_send(Domain& d, const Socket& so, const void* question);
 base::Error udp_usr_shutdown(Domain& d, Socket& so, int how);
 void udp_usr_close(Domain& d, Socket& so); // flushes what was published, ends in socket_detached
 

@@ -73,6 +73,8 @@ void so_listen_bound(Domain& d, SocketMsg& m);
 void so_connect(Domain& d, SocketMsg& m);
 void so_connect_bound(Domain& d, SocketMsg& m); // a datagram socket
 void so_unconnect(Domain& d, SocketMsg& m);
+void so_may_send(Domain& d, SocketMsg& m);
+void so_may_send_bound(Domain& d, SocketMsg& m);
 void so_shutdown(Domain& d, SocketMsg& m);
 void so_close(Domain& d, SocketMsg& m);
 base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);

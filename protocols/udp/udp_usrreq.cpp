@@ -155,13 +155,10 @@ void queue_too_long(const Socket& so, const Way& way)
     udp_queue_error(*so.udp, way.to, entry, nullptr, 0);
 }
 
-// UDP_SEGMENT (udp(7)): by the device where it can, else here; a segment must fit the path.
+// UDP_SEGMENT (udp(7)): by the device where it can, else here.
 base::Error send_segments(Domain& d, const Socket& so, Way& way, const Record& r)
 {
     std::uint16_t segment = r.h.segment;
-    if (segment + way.headers > way.route.mtu) {
-        return base::Error::message_size;
-    }
     const netmsg::NetifInfo& device = way.route.interface->netif->info();
     if (so.options.mtu_discover != IP_PMTUDISC_DONT && r.h.size + way.headers <= device.uso_max_bytes) {
         return send_packet(d, so, way, r.at, r.h.size, segment);
@@ -175,21 +172,51 @@ base::Error send_segments(Domain& d, const Socket& so, Way& way, const Record& r
     return base::Error::none;
 }
 
-base::Error send_one(Domain& d, const Socket& so, const Record& r)
+bool is_cut(const sockbuf::DatagramHeader& h)
 {
-    Way way;
+    return h.segment != 0 && h.size > h.segment;
+}
+
+// The way of the record, or what it is refused with.
+base::Error admit(Domain& d, const Socket& so, const Record& r, Way& way)
+{
     way.to = destination_of(so, r.h);
     if (base::Error error = find_way(d, so, r, way.to, way.route, way.ip); error != base::Error::none) {
         return error;
     }
     std::uint32_t ip_header = way.to.addr.is_v4() ? wire::ipv4_header_bytes : wire::ipv6_header_bytes;
     way.headers = ip_header + wire::udp_header_bytes;
-    bool segments = r.h.segment != 0 && r.h.size > r.h.segment;
-    base::Error error = segments ? send_segments(d, so, way, r) : send_packet(d, so, way, r.at, r.h.size, 0);
-    if (error == base::Error::message_size) {
+    bool cut = is_cut(r.h); // a segment must fit the path; so must what says so itself (IP_PMTUDISC_DO)
+    std::uint32_t longest = cut ? r.h.segment : r.h.size;
+    if ((cut || so.options.transparent_df) && longest + way.headers > way.route.mtu) {
         queue_too_long(so, way);
+        return base::Error::message_size;
     }
-    return error;
+    return base::Error::none;
+}
+
+base::Error send_one(Domain& d, const Socket& so, const Record& r)
+{
+    Way way;
+    if (base::Error error = admit(d, so, r, way); error != base::Error::none) {
+        return error;
+    }
+    return is_cut(r.h) ? send_segments(d, so, way, r) : send_packet(d, so, way, r.at, r.h.size, 0);
+}
+
+std::uint32_t segments_of(const sockbuf::DatagramHeader& h)
+{
+    return h.segment == 0 ? 1U : (h.size + h.segment - 1U) / h.segment;
+}
+
+// `bytes` are those behind the payload, where the record has some.
+void read_source(const unsigned char* bytes, Record& r)
+{
+    if ((r.h.flags & sockbuf::datagram_has_source) != 0) {
+        r.source = base::IpAddr::v6(bytes);
+    } else if (r.h.local_v4 != 0) {
+        r.source = base::IpAddr::v4(r.h.local_v4);
+    }
 }
 
 // The next record, read once; false when it cannot be one: the family loses this socket.
@@ -203,17 +230,15 @@ bool read_record(const Socket& so, Record& r)
     bool trailer = (r.h.flags & sockbuf::datagram_has_source) != 0;
     r.at = so.snd_acked + sizeof r.h;
     r.stride = sockbuf::datagram_stride(r.h.size + (trailer ? sockbuf::datagram_local_bytes : 0U));
-    std::uint32_t segments = r.h.segment == 0 ? 1U : (r.h.size + r.h.segment - 1U) / r.h.segment;
-    if (r.h.size > sockbuf::datagram_payload_max || r.stride > left || segments > sockbuf::datagram_segments_max) {
+    if (r.h.size > sockbuf::datagram_payload_max || r.stride > left ||
+        segments_of(r.h) > sockbuf::datagram_segments_max) {
         return false;
     }
+    unsigned char source[sockbuf::datagram_local_bytes];
     if (trailer) {
-        unsigned char bytes[sockbuf::datagram_local_bytes];
-        so.snd_ring.copy_out(r.at + r.h.size, bytes, sizeof bytes);
-        r.source = base::IpAddr::v6(bytes);
-    } else if (r.h.local_v4 != 0) {
-        r.source = base::IpAddr::v4(r.h.local_v4);
+        so.snd_ring.copy_out(r.at + r.h.size, source, sizeof source);
     }
+    read_source(source, r);
     return true;
 }
 
@@ -272,6 +297,22 @@ void udp_usr_send(Domain& d, Socket& so)
     if (refused != base::Error::none) {
         so_publish_error(so, refused);
     }
+}
+
+base::Error udp_may_send(Domain& d, const Socket& so, const void* question)
+{
+    base::assert_on(d.cpu.owner());
+    sockbuf::DatagramQuestion q;
+    std::memcpy(&q, question, sizeof q);
+    Record r;
+    r.h = q.header;
+    read_source(q.source, r);
+    Way way;
+    base::Error error = so.udp == nullptr ? base::Error::invalid : admit(d, so, r, way);
+    if (error != base::Error::none) {
+        count(d.counters.udp_out_refused);
+    }
+    return error;
 }
 
 base::Error udp_usr_shutdown(Domain& d, Socket& so, int how)

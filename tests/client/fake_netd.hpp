@@ -82,6 +82,7 @@ private:
     void serve_request(const sockbuf::Request& r);
     std::int32_t perform(const sockbuf::Request& r, std::vector<unsigned char>& data);
     std::int32_t bind(const sockbuf::Request& r);
+    std::int32_t may_send(const sockbuf::Request& r);
     std::int32_t listen(const sockbuf::Request& r);
     std::int32_t connect(const sockbuf::Request& r);
     void complete_connect(std::uint32_t s);

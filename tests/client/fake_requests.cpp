@@ -99,6 +99,8 @@ std::int32_t Netd::perform(const Request& r, std::vector<unsigned char>& data)
             it->second.begin(), it->second.begin() + std::min<long>(r.size, static_cast<long>(it->second.size())));
         return 0;
     }
+    case Op::may_send:
+        return may_send(r);
     case Op::disconnect:
         so.peer_port = 0;
         s.owner.rcv_end.store(sockbuf::no_offset);
@@ -119,6 +121,19 @@ int Netd::find_port(std::uint16_t port, bool datagram)
         }
     }
     return -1;
+}
+
+// Every datagram may go.
+std::int32_t Netd::may_send(const Request& r)
+{
+    if (sockets_[r.slot].port != 0) {
+        return 0;
+    }
+    Request any = r;
+    if (r.family == AF_INET) {
+        std::memcpy(any.addr, base::IpAddr::any_v4().bytes(), 16);
+    }
+    return bind(any);
 }
 
 std::int32_t Netd::bind(const Request& r)

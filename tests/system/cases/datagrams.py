@@ -54,6 +54,17 @@ def udp_port_unreachable():
 
 
 @case
+def udp_refused_at_once():
+    if ":" in HERE:
+        return "IPv6 has no broadcast"
+    everyone = (HERE.rsplit(".", 1)[0] + ".255", 7)
+    with udp(bound=False) as s, udp() as t:
+        refused = [outcome(x.sendto, b"x", everyone) for x in (s, s, t, t)]
+        s.sendto(b"y", t.getsockname()[:2])
+        return [refused, t.recv(9).decode(), s.getsockname()[1] != 0]
+
+
+@case
 def udp_disconnect():
     with udp() as a, udp() as b:
         a.connect(b.getsockname())
