@@ -55,8 +55,7 @@ int sock_shutdown(Session& s, Sock k, int how)
         return -EINVAL;
     }
     SlotState state = state_of(*slot);
-    bool allowed = state == SlotState::connected || state == SlotState::connecting ||
-                   (state == SlotState::listening && how != SHUT_WR);
+    bool allowed = state == SlotState::connected || state == SlotState::connecting || state == SlotState::listening;
     if (!allowed) {
         return -ENOTCONN;
     }

@@ -35,16 +35,17 @@ struct SocketRecord {
     bool close_wanted = false;    // close arrived while busy
     bool aborted = false;         // abort was posted
     bool abort_wanted = false;
-    bool detached = false;                                       // the protocols have let go; freed once msg is back
-    base::CpuId rings_cpu = 0;                                   // whose arena the rings came from
-    std::uint32_t lane_at = 0;                                   // position in the lane that handed it out
-    bool from_accept = false;                                    // handed out by an accept lane (else by a grant lane)
-    std::uint32_t lane_entries = 0;                              // listener: capacity of a lane, c once listening
-    std::uint64_t lanes = 0;                                     // listener: offset of its lanes, c once listening
-    std::uint32_t backlog = 0;                                   // listener: connections that may wait
-    std::unique_ptr<ListenCredits> credits;                      // listener, c once listening
-    std::unique_ptr<std::atomic<std::uint32_t>[]> lane_produced; // listener: element i written by CPU i only
-    base::ListLink awake_link;                                   // in GatewayCpu::awake_ while it may fall asleep
+    bool detached = false;                  // the protocols have let go; freed once msg is back
+    base::CpuId rings_cpu = 0;              // whose arena the rings came from
+    std::uint32_t lane_at = 0;              // position in the lane that handed it out
+    bool from_accept = false;               // handed out by an accept lane (else by a grant lane)
+    std::uint32_t lane_entries = 0;         // listener: capacity of a lane, c once listening
+    std::uint64_t lanes = 0;                // listener: offset of its lanes, c once listening
+    std::uint32_t backlog = 0;              // listener: connections that may wait
+    std::unique_ptr<ListenCredits> credits; // listener, c once listening
+    std::unique_ptr<std::atomic<std::uint32_t>[]>
+        lane_produced;                       // listener: element i written by CPU i while it listens
+    base::ListLink awake_link;               // in GatewayCpu::awake_ while it may fall asleep
     base::ListLink want_ring_link;           // in GatewayCpu::want_rings_ while a writer waits for memory
     std::uint64_t moved = ~std::uint64_t{0}; // bytes that had moved when it was last looked at
     std::uint32_t round = 0;                 // ... and in which round that was

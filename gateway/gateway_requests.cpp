@@ -173,16 +173,21 @@ void GatewayCpu::set_backlog(SocketRecord& listener, std::uint32_t connections)
     listener.credits->reset(connections, [&](std::uint32_t cpu) { return waiting_in(listener, cpu); });
 }
 
-// The accept lanes exist before any CPU can complete a connection. A second listen() only changes the backlog, within
-// the lanes that are there.
+// The accept lanes exist before any CPU can complete a connection. The listen() of a listener only changes the backlog,
+// within the lanes that are there. What a socket was before (a connection that failed, a listener that was shut down)
+// leaves nothing to a new one.
 bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
 {
     // One more than asked for, as Linux.
     std::uint32_t wanted = std::min(protocols::listen_backlog(backlog) + 1, protocols::listen_backlog_max);
-    if (rec.lanes != 0) {
+    if (rec.so.listening) {
         set_backlog(rec, std::min(wanted, rec.lane_entries));
         return true;
     }
+    if (rec.so.kind != sockbuf::SlotKind::stream || rec.so.tcb != nullptr) {
+        return true; // it will be refused, and stays what it is
+    }
+    leaves(rec);
     Client& c = *rec.client;
     std::uint32_t entries = std::bit_ceil(std::max(wanted, 16U));
     std::uint64_t bytes = sockbuf::lane_stride(entries) * c.cpus;
@@ -205,7 +210,10 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
         lane.capacity = entries;
     }
     set_backlog(rec, wanted);
-    auto& info = c.view().slot(rec.slot).info;
+    auto& slot = c.view().slot(rec.slot);
+    slot.owner.accept_ready.store(0, std::memory_order_relaxed);
+    slot.app.accept_taken.store(0, std::memory_order_relaxed); // a connection had snd_urgent there
+    auto& info = slot.info;
     info.lane_entries = static_cast<std::uint16_t>(entries);
     info.rcv_ring.store(static_cast<std::uint32_t>(*offset >> sockbuf::page_shift), std::memory_order_release);
     return true;
@@ -258,7 +266,7 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
     if (c.owner[rec.slot].load(std::memory_order_relaxed) != me()) {
         moved_here(rec);
     }
-    bool listener_closed = rec.closing && rec.lanes != 0;
+    bool listened = rec.lanes != 0 && !rec.so.listening && (rec.closing || m.op == SocketOp::shutdown);
     if (m.sequence == 0) {
         if (m.op == SocketOp::connect && m.result != 0 && m.result != EINPROGRESS) {
             protocols::so_publish_error(rec.so, static_cast<base::Error>(m.result));
@@ -267,7 +275,7 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
         bool has_value = m.op == SocketOp::get_option && m.result == 0;
         answer(c, rec.slot, m.sequence, m.result, m.option, has_value ? m.size : 0, m.process);
     }
-    if (listener_closed) {
+    if (listened) {
         close_unaccepted(rec);
     }
     if (rec.detached) {

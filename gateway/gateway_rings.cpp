@@ -40,6 +40,7 @@ void give_one(Client& c, RingArena& arena, sockbuf::RingView& ring, unsigned shi
 bool GatewayCpu::provide_rings(SocketRecord& rec)
 {
     base::assert_on(cpu_.owner());
+    give_lanes(rec);                   // of a listener that was shut down and connects
     if (rec.so.snd_ring.size() != 0) { // known, perhaps from before it slept
         rec.snd_shift = static_cast<std::uint8_t>(std::countr_zero(rec.so.snd_ring.size()));
         rec.rcv_shift = rec.so.rcv_ring.size() == 0

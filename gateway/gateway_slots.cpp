@@ -175,16 +175,12 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
     watch_idle(child);
 }
 
-// A socket whose connect failed and that connects again may have rings, one that was a listener lanes: memory of this
-// CPU.
+// What the socket was on this CPU is over: one whose connect failed may have rings, one that was a listener lanes.
 void GatewayCpu::leaves(SocketRecord& rec)
 {
     forget_idle(rec);
     give_rings(rec, false);
-    if (rec.lanes != 0) {
-        close_unaccepted(rec); // shutdown has ended its listening
-        give_lanes(rec);
-    }
+    give_lanes(rec);
 }
 
 void GatewayCpu::moved_here(SocketRecord& rec)
@@ -203,8 +199,9 @@ void GatewayCpu::detached(SocketRecord& rec)
     }
 }
 
-// Connections in the lanes of a listener that closed; the TCP has stopped making more. Each is closed on its own CPU.
-// The lane's words are the family's: a forged one names at most another socket of the same family.
+// Connections in the lanes of a listener that closed or was shut down; the TCP has stopped making more. Each is closed
+// on its own CPU, and the lanes are empty then. Their words are the family's: a forged one names at most another socket
+// of the same family.
 void GatewayCpu::close_unaccepted(SocketRecord& listener)
 {
     Client& c = *listener.client;
@@ -216,6 +213,8 @@ void GatewayCpu::close_unaccepted(SocketRecord& listener)
             fault(c);
             continue;
         }
+        listener.lane_produced[cpu].store(at, std::memory_order_relaxed);
+        lane.produced.store(at, std::memory_order_release);
         for (; at != end; ++at) {
             std::uint64_t entry =
                 sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].load(std::memory_order_relaxed);
@@ -234,6 +233,7 @@ void GatewayCpu::give_lanes(SocketRecord& rec)
     if (rec.lanes != 0) {
         INVARIANT(rec.rings_cpu == me());
         rec.client->cpu[me()].arena.give(rec.lanes, rec.lanes_shift);
+        rec.so.slot->app.accept_taken.store(0, std::memory_order_relaxed); // a connection has snd_urgent there
     }
     rec.lanes = 0;
 }

@@ -18,9 +18,10 @@ base::Error unlisten_visit(Domain& d, SocketMsg& m)
 
 void unlisten_done(Domain&, SocketMsg& m)
 {
-    m.socket->listening = false;
-    so_publish_state(*m.socket, sockbuf::SlotState::closed);
-    so_publish_end(*m.socket); // wakes who waits in accept()
+    Socket& so = *m.socket;
+    so.listening = false;
+    so_publish_as_new(so);                  // as Linux: it may listen again, or connect
+    so.user->socket_event(so, so_readable); // wakes who waits in accept()
     so_complete(m, base::Error::none);
 }
 

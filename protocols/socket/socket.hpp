@@ -229,7 +229,7 @@ void so_publish_received(Socket& so);                      // rcv_produced; tell
 void so_publish_end(Socket& so);                           // EOF (or error) stands at rcv_produced; tells so_readable
 void so_publish_error(Socket& so, base::Error error);      // so_error; tells so_error_event
 void so_publish_broken(Socket& so);                        // nothing more can be sent
-void so_publish_as_new(Socket& so);                        // a connect that failed is forgotten
+void so_publish_as_new(Socket& so);                        // a connect that failed, a listener that was shut down
 void so_publish_ring_at(Socket& so, std::uint64_t offset); // tell me when rcv_consumed reaches it
 
 // Reads what the application moved, once, validated against the private copies: an impossible offset is the client's

@@ -83,6 +83,38 @@ TEST_CASE("half-open connections are bounded by the backlog; SYNs above it are a
     CHECK(waiting(p.b) == 41);
 }
 
+TEST_CASE("a listener that was shut down is as new: it connects, and listens again when that failed")
+{
+    embed::Simulation world{26};
+    Pair p(cpus, &world, 26);
+    const base::Endpoint here = test::endpoint("10.0.0.1:5000");
+    embed::Socket far = listen(p.b, b_echo);
+    embed::Socket s = listen(p.a, here);
+    CHECK(s.shutdown(SHUT_WR) == 0);
+    CHECK(s.connect(b_echo) == -EISCONN);
+    REQUIRE(s.shutdown(SHUT_RDWR) == 0);
+    embed::Socket child;
+    CHECK(s.readiness(EPOLLIN | EPOLLOUT) == (EPOLLOUT | EPOLLHUP));
+    CHECK(s.accept(child) == -EINVAL);
+    CHECK(s.connect(test::endpoint("10.0.0.2:9")) == -ECONNREFUSED);
+    REQUIRE(s.listen(8) == 0);
+    CHECK(s.readiness(EPOLLIN) == 0);
+    embed::Socket c = open(p.b, SOCK_STREAM);
+    REQUIRE(c.connect(here) == 0);
+    REQUIRE(s.accept(child) == 0);
+    REQUIRE(c.send("text") == 4);
+    CHECK(read_exactly(child, 4) == "text");
+    REQUIRE(s.shutdown(SHUT_RD) == 0);
+    REQUIRE(s.connect(b_echo) == 0);
+    embed::Socket t;
+    REQUIRE(far.accept(t) == 0);
+    REQUIRE(t.send("more") == 4);
+    CHECK(read_exactly(s, 4) == "more");
+    CHECK(s.listen(8) == -EINVAL);
+    REQUIRE(s.send("text") == 4);
+    CHECK(read_exactly(t, 4) == "text");
+}
+
 TEST_CASE("SO_REUSEPORT: connections spread over the group; when one leaves the others take all")
 {
     embed::Simulation world{23};

@@ -31,3 +31,73 @@ TEST_CASE("a listener that was shut down may connect, on whichever CPU the flow 
     CHECK(w.gw->sockets_held() == 0);
     CHECK(w.gw->ring_bytes_in_use() == 0);
 }
+
+namespace {
+
+FakeApp::Sock connected(FakeApp& app, std::uint16_t port)
+{
+    FakeApp::Sock s = app.socket(0);
+    REQUIRE(app.call(s, Op::connect, local(port)) == EINPROGRESS);
+    app.settle();
+    REQUIRE(app.state(s) == SlotState::connected);
+    return s;
+}
+
+void talk(FakeApp& app, FakeApp::Sock from, FakeApp::Sock to)
+{
+    app.send(from, "text", 4);
+    app.settle();
+    CHECK(app.receive(to) == "text");
+}
+
+} // namespace
+
+TEST_CASE("a socket that listens, is shut down, fails to connect and listens again has nothing of before")
+{
+    World w(GENERATE(1U, 4U));
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock s = app.socket(0);
+    REQUIRE(app.call(s, Op::bind, local(4000)) == 0);
+    for (std::uint16_t round = 0; round < 6; ++round) {
+        REQUIRE(app.call(s, Op::listen, {}, 16) == 0);
+        FakeApp::Sock one = connected(app, 4000);
+        FakeApp::Sock other = connected(app, 4000);
+        FakeApp::Sock child = app.accept(s);
+        REQUIRE(child.slot != 0xffffffff);
+        auto& slot = app.view.slot(s.slot);
+        CHECK(slot.owner.accept_ready.load() == slot.app.accept_taken.load() + 1);
+        REQUIRE(app.call(s, Op::shutdown, {}, SHUT_RD) == 0);
+        app.settle();
+        CHECK(app.state(s) == SlotState::open);
+        bool first = app.state(one) == SlotState::connected;        // which of the two it was depends on the lanes
+        CHECK(app.state(first ? other : one) == SlotState::closed); // as Linux: what nobody accepted is reset
+        talk(app, child, first ? one : other);
+        for (FakeApp::Sock k : {child, one, other}) {
+            app.close(k, true);
+        }
+        app.settle();
+        REQUIRE(app.call(s, Op::connect, local(static_cast<std::uint16_t>(9 + round))) == EINPROGRESS);
+        app.settle();
+        CHECK(slot.info.so_error.exchange(0) == ECONNREFUSED);
+        REQUIRE(app.call(s, Op::disconnect) == 0);
+    }
+    FakeApp::Sock listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4001)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    REQUIRE(app.call(s, Op::listen, {}, 16) == 0);
+    REQUIRE(app.call(s, Op::shutdown, {}, SHUT_RD) == 0);
+    REQUIRE(app.call(s, Op::connect, local(4001)) == EINPROGRESS);
+    app.settle();
+    FakeApp::Sock peer = app.accept(listener);
+    REQUIRE(peer.slot != 0xffffffff);
+    talk(app, s, peer);
+    talk(app, peer, s);
+    CHECK(app.call(s, Op::listen, {}, 16) == EINVAL); // a connection stays what it is
+    talk(app, peer, s);
+    for (FakeApp::Sock k : {s, peer, listener}) {
+        app.close(k, true);
+    }
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
+    CHECK(w.gw->ring_bytes_in_use() == 0);
+}

@@ -69,6 +69,24 @@ def listen_twice_and_accept_on_plain():
 
 
 @case
+def listener_shut_down_is_as_new():
+    with listener() as door, listener() as other, tcp() as nobody:
+        nobody.bind((HERE, 0))
+        seen = [outcome(door.shutdown, socket.SHUT_WR), outcome(door.connect, other.getsockname()[:2])]
+        door.shutdown(socket.SHUT_RDWR)
+        seen += [polled(door), outcome(door.accept), outcome(door.connect, nobody.getsockname()[:2])]
+        door.listen(4)  # the kernel may have chosen another port
+        with socket.create_connection(door.getsockname()[:2], 3) as near, door.accept()[0] as far:
+            near.sendall(b"text")
+            seen += [far.recv(4).decode(), polled(door)]
+            door.shutdown(socket.SHUT_RD)
+            door.connect(other.getsockname()[:2])
+            with other.accept()[0] as end:
+                end.sendall(b"more")
+                return [*seen, door.recv(4).decode(), outcome(door.listen, 4)]
+
+
+@case
 def connect_on_listener():
     with listener() as door, listener() as other:
         return outcome(door.connect, other.getsockname())
