@@ -69,6 +69,22 @@ void end(Domain& d, NeighborEntry& e)
     d.neighbors->unused.push_back(e);
 }
 
+// RFC 1122 3.2.1.3, RFC 4862 5.5.4: of a packet that waited the source may have gone meanwhile; then it goes too.
+bool drop_without_source(Domain& d, const Interface& out, bool v4, netmsg::Packet& p)
+{
+    constexpr std::uint32_t source_v4_at = 12;
+    constexpr std::uint32_t source_v6_at = 8;
+    INVARIANT(p.size >= (v4 ? source_v4_at + 4 : source_v6_at + 16)); // we made its header
+    base::IpAddr source = v4 ? base::IpAddr::v4(base::load_be32(p.data + source_v4_at))
+                             : base::IpAddr::v6(p.data + source_v6_at).in_zone(out.index);
+    if (source.is_any() || is_local(d, source)) {
+        return false;
+    }
+    count(d.counters.ip_out_no_route);
+    p.free();
+    return true;
+}
+
 // A packet that waited for a gateway in vain goes by another one if there is one now; false: the packet is the
 // caller's.
 bool send_elsewhere(Domain& d, const Interface& out, const base::IpAddr& instead_of, netmsg::Packet& p)
@@ -104,6 +120,9 @@ void fail(Domain& d, NeighborEntry& e)
     gateway_failed(d, out.index, address);
     while (netmsg::Packet* p = pop(orphans)) {
         p->netif = out.netif;
+        if (drop_without_source(d, out, address.is_v4(), *p)) {
+            continue;
+        }
         if (send_elsewhere(d, out, address, *p)) {
             continue;
         }
@@ -176,7 +195,9 @@ void settle(Domain& d, NeighborEntry& e, base::Instant fresh_until)
     std::uint16_t type = e.address.is_v4() ? wire::ethertype_ipv4 : wire::ethertype_ipv6;
     Interface& out = interface_of(d, e);
     while (netmsg::Packet* p = pop(e.waiting)) {
-        link_transmit(out, e.mac, type, *p);
+        if (!drop_without_source(d, out, e.address.is_v4(), *p)) {
+            link_transmit(out, e.mac, type, *p);
+        }
     }
 }
 

@@ -176,6 +176,38 @@ TEST_CASE("RFC 1122 3.2.1.3: a socket bound to an address that went sends nothin
     CHECK(t.h.link->sent.size() == 3);
 }
 
+TEST_CASE("RFC 1122 3.2.1.3, RFC 4862 5.5.4: what waits for its neighbour does not leave once its source went")
+{
+    Link t({.cpus = 1, .address6 = "fd00::1"});
+    base::Endpoint to{base::IpAddr::v4(0x0a000002), 9};
+    base::Endpoint to6{ip6("fd00::2"), 9};
+    t.change(address(t, Kind::set_address, second, 16));
+    TestSocket bound(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET);
+    TestSocket any(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET);
+    TestSocket bound6(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(bound.bind({base::IpAddr::v4(second), 6}) == Error::none);
+    REQUIRE(any.bind({base::IpAddr::any_v4(), 7}) == Error::none);
+    REQUIRE(bound6.bind({ip6("fd00::1"), 8}) == Error::none);
+    bound.send(Bytes(3), to);
+    any.send(Bytes(3), to);
+    bound6.send(Bytes(3), to6);
+    t.change(address(t, Kind::remove_address, second, 16));
+    t.h.on(0, [&](protocols::Domain& d) {
+        for (protocols::Ipv6Address& a : d.ipv6->addresses) {
+            a.valid_until = a.addr == ip6("fd00::1") ? d.now() : a.valid_until;
+        }
+    });
+    t.h.link->sent.clear();
+    t.in(arp_frame(mac(1), {wire::arp_reply, mac(2), 0x0a000002, mac(1), 0x0a000001}));
+    t.h.on(0, [&](protocols::Domain& d) {
+        protocols::neighbor_take(d, {.interface = t.h.eth->index, .address = to6.addr, .mac = mac(2)});
+    });
+    REQUIRE(t.h.link->sent.size() == 1); // of who has an address still
+    CHECK(t.h.link->sent[0][14 + 15] == 1);
+    CHECK(t.h.counted(&StackCounters::ip_out_no_route) == 2);
+    CHECK(t.h.packets_in_use() == 0);
+}
+
 TEST_CASE("an address that is probed for is nobody's yet: not answered for, not routed from")
 {
     Link t;
