@@ -44,6 +44,9 @@ enum class Plant : std::uint8_t {
     mark_not_echoed,
     mark_lost_in_reassembly,
     advertisement_kept_here,
+    gone_address_used,
+    ipv4_change_kept_here,
+    ace_off_by_one,
 };
 
 #ifdef NETD_PLANTS

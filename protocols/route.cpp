@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "base/plant.hpp"
 #include "protocols/dead_gateways.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
@@ -99,7 +100,8 @@ bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t i
 bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& destination, Route& kept)
 {
     Route fresh;
-    if (!route_lookup(d, destination, fresh) || !is_local(d, source)) {
+    bool ours = is_local(d, source) || base::planted(base::Plant::gone_address_used);
+    if (!route_lookup(d, destination, fresh) || !ours) {
         return false;
     }
     kept = fresh;

@@ -3,6 +3,7 @@
 // to the fields is noticed. Who uses it is decided in tcp_ecn.cpp. Owner: the Tcb's.
 #include <utility>
 
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -188,7 +189,7 @@ void accecn_received(Tcb& t, const Segment& s, Actions& a)
         e.r_e1b += field == ecn_ect1 ? text : 0;
         return;
     }
-    e.r_cep += s.on_wire();
+    e.r_cep += base::planted(base::Plant::ace_off_by_one) ? s.on_wire() + 1 : s.on_wire();
     e.r_ceb += text;
     std::uint32_t untold = e.r_cep - e.told_cep;
     bool unacknowledged = text != 0 || t.rcv.nxt != t.ts.last_ack_sent;

@@ -62,6 +62,10 @@ constexpr Named plants[] = {
     {Plant::mark_lost_in_reassembly, "mark-lost-in-reassembly", "a marked fragment does not mark its datagram"},
     {Plant::advertisement_kept_here, "advertisement-kept-here",
         "what a router says changes addresses and routes of one CPU only"},
+    {Plant::gone_address_used, "gone-address-used", "a connection sends from an address that its host has no more"},
+    {Plant::ipv4_change_kept_here, "ipv4-change-kept-here",
+        "one CPU only hears of a change of IPv4 addresses and routes"},
+    {Plant::ace_off_by_one, "ace-off-by-one", "the accurate feedback counts one mark too many at each"},
 };
 
 // True: a seed failed in the child.

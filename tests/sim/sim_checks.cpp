@@ -94,6 +94,10 @@ void World::check_all()
 {
     for (CpuRef c : cpus_) {
         check_cpu(c);
+        protocols::TcpState& tcp = *c.node->stack->domain(c.id).tcp;
+        for (Tcb* t = config_.marks ? tcp.all.front() : nullptr; t != nullptr; t = tcp.all.next(*t)) {
+            marks_.accurate().check_counted(*c.node, *t);
+        }
     }
 }
 
@@ -146,6 +150,7 @@ void World::drain()
         c.node->cpus[c.id].paused_until = base::Instant{};
     }
     revive_families(true);
+    give_back_ipv4(true);
     count_given_up();
     promise_at_ = config_.advertisements > 0 ? now() : base::never;
     std::uint64_t steps_max = step_ + drain_steps_max;
@@ -167,9 +172,11 @@ void World::drain()
 void World::check_nothing_left()
 {
     advertise_all();
+    tell_ipv4_again();
     run_for(after_time_wait * 4);
     check_all();
     check_agreement();
+    check_ipv4();
     for (auto& n : nodes_) {
         if (std::size_t held = n->gateway->sockets_held(); held != 0) {
             for (const auto& s : n->gateway->sockets()) {

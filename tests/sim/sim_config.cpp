@@ -100,6 +100,18 @@ void draw_marks(base::Random& r, Config& c)
     }
 }
 
+// RFC 9768, at ends that have not switched ECN off.
+void draw_accurate_marks(base::Random& r, Config& c)
+{
+    using protocols::Ecn;
+    bool some = r.chance(0.5);
+    for (NodeConfig& n : c.nodes) {
+        Ecn drawn = pick(r, {Ecn::accurate, Ecn::accurate, Ecn::accurate, Ecn::accept_accurate,
+                                Ecn::accept_accurate_ask_classic, n.protocols.ecn});
+        n.protocols.ecn = some && c.marks && n.protocols.ecn != Ecn::off ? drawn : n.protocols.ecn;
+    }
+}
+
 const char* families_name(Families f)
 {
     static constexpr const char* names[] = {"IPv4", "IPv6", "IPv4 and IPv6"};
@@ -206,6 +218,9 @@ Config draw_config(std::uint64_t seed)
     draw_families(breadth, c);
     draw_marks(breadth, c);
     draw_routers(breadth, c);
+    base::Random changes(seed ^ 0x697634);
+    c.ipv4_changes = c.families == Families::v6 ? 0.0 : pick(changes, {0.0, 0.001, 0.01});
+    draw_accurate_marks(changes, c);
     make_room_for_posted(c);
     return c;
 }
@@ -228,10 +243,11 @@ std::string Config::text() const
     for (const NodeConfig& n : nodes) {
         s += fmt::format(
             "  node: {} cpus, ring slots {}, {} families, {} clients, {} listeners, {}+{} datagram, rings 2^{}/2^{}, "
-            "idle after {} us, joined pairs {}, connections {}, SYN cache {}\n",
+            "idle after {} us, joined pairs {}, connections {}, SYN cache {}, ecn {}\n",
             n.cpus.pin.size(), n.cpus.ring_slots, n.families, n.clients, n.listeners, n.datagram_servers,
             n.datagram_clients, n.gateway.send_ring_shift, n.gateway.receive_ring_shift, n.gateway.idle_after.count(),
-            n.gateway.join_pairs, n.protocols.connections_per_cpu, n.protocols.syn_cache_per_cpu);
+            n.gateway.join_pairs, n.protocols.connections_per_cpu, n.protocols.syn_cache_per_cpu,
+            static_cast<unsigned>(n.protocols.ecn));
     }
     for (const LinkConfig& l : links) {
         s += fmt::format("  link {}-{}: {}mtu {}, ethernet {}, tso {}, gso {}, gro {}, split {}, csum offload {}",
@@ -243,11 +259,12 @@ std::string Config::text() const
         }
         s += "\n";
     }
-    return s + fmt::format("  bytes to {}, pauses {}, deaths {}, outages {}, advertisements {}, shortages {}, jitter "
+    return s + fmt::format("  bytes to {}, pauses {}, deaths {}, outages {}, advertisements {}, IPv4 changes {}, "
+                           "shortages {}, jitter "
                            "{}, think {} us, "
                            "silence {} us\n",
-                   bytes_max, cpu_pauses, deaths, outages, advertisements, memory_shortages, time_jitter, think_time_us,
-                   silence_us);
+                   bytes_max, cpu_pauses, deaths, outages, advertisements, ipv4_changes, memory_shortages, time_jitter,
+                   think_time_us, silence_us);
 }
 
 } // namespace sim

@@ -46,6 +46,7 @@ struct Config {
     double deaths = 0;              //
     double outages = 0;             //
     double advertisements = 0;      // of routers: what changes addresses and routes
+    double ipv4_changes = 0;        // of addresses and routes
     double memory_shortages = 0;    //
     double time_jitter = 0;         // that time moves though there is work
     double spurious_wakes = 0;      // per sleep of an application

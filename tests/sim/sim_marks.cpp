@@ -1,13 +1,9 @@
 #include "tests/sim/sim_marks.hpp"
 
-#include <algorithm>
 #include <cstring>
 #include <string>
 
-#include "base/net_addr.hpp"
-#include "protocols/wire/ipv4.hpp"
-#include "protocols/wire/ipv6.hpp"
-#include "protocols/wire/tcp_wire.hpp"
+#include "base/endian.hpp"
 #include "tests/sim/sim_world.hpp"
 
 namespace sim {
@@ -16,11 +12,8 @@ namespace {
 
 namespace wire = protocols::wire;
 
-constexpr unsigned char ce = 3;
-constexpr unsigned unechoed_max = 16;   // what was marked may have been dropped behind the wire, and sent again
-constexpr unsigned unanswered_max = 64; // a window that a loss has reduced already is not reduced again
-constexpr std::uint32_t headers_max = 128;
-constexpr std::uint32_t udp_header = 8;
+constexpr unsigned unechoed_max = 16;          // what was marked may have been dropped behind the wire, and sent again
+constexpr unsigned unanswered_max = 64;        // a window that a loss has reduced already is not reduced again
 constexpr std::uint16_t ephemeral_low = 32768; // services have ports below
 
 std::int32_t after(std::uint32_t a, std::uint32_t b)
@@ -30,86 +23,9 @@ std::int32_t after(std::uint32_t a, std::uint32_t b)
 
 } // namespace
 
-struct Marks::Parsed {
-    base::IpAddr source;
-    base::IpAddr destination;
-    unsigned ecn = 0;
-    unsigned protocol = 0;
-    bool fragment = false;
-    std::uint32_t id = 0;
-    std::uint32_t offset = 0;
-    std::uint32_t payload = 0; // bytes behind the IP headers
-    wire::TcpHeader tcp;
-    unsigned char start[udp_header + 16] = {}; // of the payload
-
-    bool parse(const netmsg::Packet& frame, std::uint32_t link);
-    bool is_tcp() const { return protocol == wire::protocol_tcp && !fragment && tcp.header_bytes != 0; }
-    bool is_datagram() const { return protocol == wire::protocol_udp; }
-    std::uint32_t text() const { return payload - std::min<std::uint32_t>(payload, tcp.header_bytes); }
-
-private:
-    bool parse_v4(const unsigned char* h, std::uint32_t n, std::uint32_t& headers);
-    bool parse_v6(const unsigned char* h, std::uint32_t n, std::uint32_t& headers);
-};
-
-bool Marks::Parsed::parse_v4(const unsigned char* h, std::uint32_t n, std::uint32_t& headers)
+FlowKey Marks::key_of(const Frame& p, bool reverse)
 {
-    auto v4 = wire::parse_ipv4_quote(h, n);
-    if (!v4 || v4->total_bytes < v4->header_bytes) {
-        return false;
-    }
-    source = base::IpAddr::v4(v4->source);
-    destination = base::IpAddr::v4(v4->destination);
-    ecn = v4->tos & ce;
-    protocol = v4->protocol;
-    fragment = v4->fragment();
-    id = v4->id;
-    offset = v4->fragment_offset;
-    headers = v4->header_bytes;
-    payload = v4->payload_bytes();
-    return true;
-}
-
-bool Marks::Parsed::parse_v6(const unsigned char* h, std::uint32_t n, std::uint32_t& headers)
-{
-    auto v6 = wire::parse_ipv6_quote(h, n);
-    wire::Ipv6Chain chain;
-    if (!v6 || wire::walk_ipv6_chain(h, n, *v6, chain).fault != wire::ChainFault::none) {
-        return false;
-    }
-    source = v6->source;
-    destination = v6->destination;
-    ecn = v6->traffic_class & ce;
-    protocol = chain.protocol;
-    fragment = chain.fragment;
-    id = chain.part.id;
-    offset = chain.part.offset;
-    headers = chain.bytes;
-    payload = v6->total_bytes() - std::min(v6->total_bytes(), chain.bytes);
-    return true;
-}
-
-bool Marks::Parsed::parse(const netmsg::Packet& frame, std::uint32_t link)
-{
-    unsigned char bytes[headers_max] = {};
-    std::uint32_t n = std::min(frame.total() - std::min(frame.total(), link), headers_max);
-    frame.copy_out(link, bytes, n);
-    std::uint32_t headers = 0;
-    unsigned version = bytes[0] >> 4;
-    bool good = version == 4 ? parse_v4(bytes, n, headers) : version == 6 && parse_v6(bytes, n, headers);
-    if (!good || headers >= n) {
-        return false;
-    }
-    if (protocol == wire::protocol_tcp && !fragment && !wire::tcp_parse(bytes + headers, n - headers, tcp)) {
-        return false;
-    }
-    std::memcpy(start, bytes + headers, std::min<std::size_t>(n - headers, sizeof start));
-    return true;
-}
-
-Marks::Key Marks::key_of(const Parsed& p, bool reverse)
-{
-    Key key{};
+    FlowKey key{};
     std::uint32_t last = p.is_tcp() ? std::uint32_t{p.tcp.source_port} << 16 | p.tcp.destination_port : p.id;
     if (reverse) {
         last = last << 16 | last >> 16;
@@ -120,17 +36,17 @@ Marks::Key Marks::key_of(const Parsed& p, bool reverse)
     return key;
 }
 
-void Marks::segment_sent(const Parsed& p, bool off)
+void Marks::segment_sent(const Frame& p, bool off)
 {
     bool opens = p.tcp.has(wire::tcp_syn);
     if (opens || p.tcp.has(wire::tcp_rst)) {
         flows_.erase(key_of(p, false));
         flows_.erase(key_of(p, true));
     }
-    if (off && (p.ecn != 0 || p.tcp.has(wire::tcp_ece) || p.tcp.has(wire::tcp_cwr))) {
+    if (off && (p.ecn != 0 || p.tcp.has(wire::tcp_ace))) {
         world_.violation("a stack with ECN switched off sends " + base::to_string(p.source) + " ECN");
     }
-    if (opens || p.tcp.has(wire::tcp_rst)) {
+    if (!accurate_.sent(p, key_of(p, false), key_of(p, true)) || opens || p.tcp.has(wire::tcp_rst)) {
         return;
     }
     if (auto theirs = flows_.find(key_of(p, true)); theirs != flows_.end() && p.tcp.has(wire::tcp_ack)) {
@@ -161,13 +77,14 @@ void Marks::segment_sent(const Parsed& p, bool off)
     }
 }
 
-void Marks::segment_taken(const Parsed& p)
+void Marks::segment_taken(const Frame& p)
 {
-    if (p.tcp.has(wire::tcp_syn) || p.tcp.has(wire::tcp_rst)) {
+    if (!accurate_.taken(p, key_of(p, false), key_of(p, true)) || p.tcp.has(wire::tcp_syn) ||
+        p.tcp.has(wire::tcp_rst)) {
         return;
     }
     Flow& theirs = flows_[key_of(p, false)];
-    if (p.text() != 0 && p.ecn == ce) {
+    if (p.text() != 0 && p.ecn == ecn_ce) {
         theirs.marked = true;
         theirs.marked_end = p.tcp.seq.raw() + p.text();
     } else if (p.tcp.has(wire::tcp_cwr)) {
@@ -179,14 +96,14 @@ void Marks::segment_taken(const Parsed& p)
     }
 }
 
-void Marks::fragment_taken(const Parsed& p)
+void Marks::fragment_taken(const Frame& p)
 {
     Datagram whole;
     Datagram& d = p.fragment ? datagrams_[key_of(p, false)] : whole;
-    d.marked |= p.ecn == ce;
+    d.marked |= p.ecn == ecn_ce;
     if (p.offset == 0) {
         Name name{0, 0, base::load_be16(p.start + 2) < ephemeral_low ? 1U : 0U};
-        std::memcpy(name.data(), p.start + udp_header, 16);
+        std::memcpy(name.data(), p.start + Frame::udp_header, 16);
         if (d.named && d.name != name) {
             unsure_.insert(name);
         }
@@ -198,20 +115,15 @@ void Marks::fragment_taken(const Parsed& p)
     }
 }
 
-void Marks::sent(const netmsg::Packet& frame, std::uint32_t link_header, bool off)
+void Marks::sent(const Frame& p, bool off)
 {
-    Parsed p;
-    if (p.parse(frame, link_header) && p.is_tcp()) {
+    if (p.is_tcp()) {
         segment_sent(p, off);
     }
 }
 
-void Marks::taken(const netmsg::Packet& frame, std::uint32_t link_header)
+void Marks::taken(const Frame& p)
 {
-    Parsed p;
-    if (!p.parse(frame, link_header)) {
-        return;
-    }
     if (p.is_tcp()) {
         segment_taken(p);
     } else if (p.is_datagram()) {

@@ -9,7 +9,8 @@
 #include <optional>
 #include <set>
 
-#include "drivers/sim_link.hpp"
+#include "tests/sim/sim_accecn.hpp"
+#include "tests/sim/sim_frame.hpp"
 
 namespace sim {
 
@@ -17,11 +18,11 @@ class World;
 
 class Marks {
 public:
-    explicit Marks(World& world) : world_(world) {}
+    explicit Marks(World& world) : world_(world), accurate_(world) {}
 
     // A wire's frames; `off` says by side whose stack has ECN switched off.
-    void sent(const netmsg::Packet& frame, std::uint32_t link_header, bool off);
-    void taken(const netmsg::Packet& frame, std::uint32_t link_header);
+    void sent(const Frame& frame, bool off);
+    void taken(const Frame& frame);
     // Of a datagram (its first 16 bytes, and whether it is a request): was one of its fragments marked? Nothing when
     // its fragments had the identification of an earlier datagram.
     std::optional<bool> marked(std::uint64_t sender, std::uint64_t number, bool request) const
@@ -30,18 +31,17 @@ public:
         return unsure_.contains(name) ? std::nullopt : std::optional{marked_datagrams_.contains(name)};
     }
     std::uint64_t echoes() const { return echoes_; }
+    AccurateMarks& accurate() { return accurate_; }
 
 private:
-    struct Parsed;
-    using Key = std::array<unsigned char, 36>; // source, destination, ports
-    struct Flow {                              // of text that one end sends
-        bool marked = false;                   // text to marked_end was, and no acknowledgement has covered it
-        std::uint32_t marked_end = 0;          //
-        unsigned unechoed = 0;                 // acknowledgements in a row that covered such text and did not say so
-        bool told = false;                     // an echo reached its sender, which has not said CWR since
-        bool known = false;                    // sent_end means something
-        std::uint32_t sent_end = 0;            //
-        unsigned unanswered = 0;               // segments of new text since then
+    struct Flow {                     // of text that one end sends
+        bool marked = false;          // text to marked_end was, and no acknowledgement has covered it
+        std::uint32_t marked_end = 0; //
+        unsigned unechoed = 0;        // acknowledgements in a row that covered such text and did not say so
+        bool told = false;            // an echo reached its sender, which has not said CWR since
+        bool known = false;           // sent_end means something
+        std::uint32_t sent_end = 0;   //
+        unsigned unanswered = 0;      // segments of new text since then
     };
     using Name = std::array<std::uint64_t, 3>;
     struct Datagram { // in fragments
@@ -50,27 +50,18 @@ private:
         Name name{};
     };
 
-    static Key key_of(const Parsed& p, bool reverse);
-    void segment_sent(const Parsed& p, bool off);
-    void segment_taken(const Parsed& p);
-    void fragment_taken(const Parsed& p);
+    static FlowKey key_of(const Frame& p, bool reverse);
+    void segment_sent(const Frame& p, bool off);
+    void segment_taken(const Frame& p);
+    void fragment_taken(const Frame& p);
 
     World& world_;
-    std::map<Key, Flow> flows_;
-    std::map<Key, Datagram> datagrams_;
+    AccurateMarks accurate_;
+    std::map<FlowKey, Flow> flows_;
+    std::map<FlowKey, Datagram> datagrams_;
     std::set<Name> marked_datagrams_;
     std::set<Name> unsure_;
     std::uint64_t echoes_ = 0;
-};
-
-// Of one wire.
-struct MarkWatch final : drivers::SimLinkWatch {
-    void sent(unsigned side, const netmsg::Packet& frame) override { marks->sent(frame, link_header, off[side]); }
-    void taken(unsigned, const netmsg::Packet& frame) override { marks->taken(frame, link_header); }
-
-    Marks* marks = nullptr;
-    std::uint32_t link_header = 0;
-    bool off[2] = {};
 };
 
 } // namespace sim

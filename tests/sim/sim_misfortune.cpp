@@ -9,6 +9,7 @@ namespace sim {
 namespace {
 
 constexpr std::uint32_t hoard_at_once = 8192;
+constexpr double told_again = 0.05; // chance per step
 
 } // namespace
 
@@ -17,6 +18,10 @@ void World::misfortune()
     mend_links(false);
     give_memory_back(false);
     revive_families(false);
+    give_back_ipv4(false);
+    if (config_.ipv4_changes > 0 && random_.chance(told_again)) {
+        tell_ipv4_again();
+    }
     if (draining_) {
         keep_promises();
         return;
@@ -36,6 +41,9 @@ void World::misfortune()
     if (config_.advertisements > 0 && random_.chance(config_.advertisements)) {
         advertise_something();
     }
+    if (config_.ipv4_changes > 0 && random_.chance(config_.ipv4_changes)) {
+        change_ipv4();
+    }
     if (config_.deaths > 0 && random_.chance(config_.deaths)) {
         kill_family();
     }
@@ -48,6 +56,7 @@ base::Instant World::next_mending() const
         if (l->cut_until != base::Instant{}) {
             next = std::min(next, l->cut_until);
         }
+        next = std::min({next, l->ipv4[0].until, l->ipv4[1].until});
     }
     for (const auto& n : nodes_) {
         for (const CpuState& c : n->cpus) {

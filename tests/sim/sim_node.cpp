@@ -104,6 +104,9 @@ void Node::start(std::string& error)
     std::vector<protocols::InterfaceAddress> own;
     if (world.config().families != Families::v6) {
         own.push_back({base::IpAddr::v4(0x7f000001), 8});
+        if (world.config().ipv4_changes > 0) {
+            own.push_back({address_behind_v4(index), 32});
+        }
     }
     if (world.config().families != Families::v4) {
         own.push_back({base::IpAddr::loopback_v6(), 128});

@@ -28,7 +28,7 @@ std::vector<protocols::InterfaceAddress> addresses_of(Families families, std::si
 {
     std::vector<protocols::InterfaceAddress> all;
     if (families != Families::v6) {
-        all.push_back({base::IpAddr::v4(static_cast<std::uint32_t>(0x0a000001 + (link << 8) + side)), 24});
+        all.push_back({link_address_v4(link, side, 0), 24});
     }
     if (families != Families::v4) {
         unsigned char bytes[16] = {0xfd}; // fd00:LINK::1 and ::2
@@ -84,11 +84,15 @@ void World::build()
         Node& b = *nodes_[l.ends[1]];
         wire.a.steering = l.steered[0] ? &a.stack->steering() : nullptr;
         wire.b.steering = l.steered[1] ? &b.stack->steering() : nullptr;
-        link->watch.marks = &marks_;
-        link->watch.link_header = wire.ethernet ? ethernet_header : 0;
-        link->watch.off[0] = a.config.protocols.ecn == protocols::Ecn::off;
-        link->watch.off[1] = b.config.protocols.ecn == protocols::Ecn::off;
-        wire.watch = config_.marks ? &link->watch : nullptr;
+        LinkWatch& watch = link->watch;
+        watch.world = this;
+        watch.marks = config_.marks;
+        watch.link_header = wire.ethernet ? ethernet_header : 0;
+        for (unsigned side = 0; side < 2; ++side) {
+            watch.node[side] = nodes_[l.ends[side]].get();
+            watch.off[side] = watch.node[side]->config.protocols.ecn == protocols::Ecn::off;
+        }
+        wire.watch = &watch;
         link->wire = drivers::make_sim_link(wire);
         for (unsigned side = 0; side < 2; ++side) {
             Node& node = side == 0 ? a : b;
@@ -102,12 +106,15 @@ void World::build()
                 node.stack->add_interface(std::move(netif), addresses, error, l.advertises && !router);
             INVARIANT(in != nullptr);
             in->router = router;
-            link->index_at[side] = in->index;
+            link->index_at[side] = watch.interface[side] = in->index;
             for (const protocols::InterfaceAddress& own : addresses) {
                 node.addresses.push_back(own.addr);
             }
         }
         links_.push_back(std::move(link));
+        for (unsigned side = 0; config_.ipv4_changes > 0 && side < 2; ++side) {
+            begin_ipv4(links_.size() - 1, side);
+        }
     }
     for (auto& n : nodes_) {
         n->start(error);
@@ -192,6 +199,7 @@ bool World::address_of(const Node& from, const Node& to, base::Random& r, base::
                 all.push_back(a.addr);
             }
             advertised_addresses(*links_[i], side, all);
+            changing_addresses(*links_[i], side, all);
             for (const base::IpAddr& a : all) {
                 if (r.below(++found) == 0) {
                     out = a;

@@ -14,12 +14,14 @@
 
 #include "base/random.hpp"
 #include "lwkt/clock.hpp"
+#include "protocols/ipv4.hpp"
 #include "tests/sim/fiber.hpp"
 #include "tests/sim/ledger.hpp"
 #include "tests/sim/sim_app.hpp"
 #include "tests/sim/sim_config.hpp"
 #include "tests/sim/sim_marks.hpp"
 #include "tests/sim/sim_node.hpp"
+#include "tests/sim/sim_watch.hpp"
 
 namespace sim {
 
@@ -43,6 +45,21 @@ struct Advertisement {
 inline constexpr unsigned prefixes_advertised = 2; // on a link
 base::IpAddr router_address(std::size_t link, unsigned number);
 base::IpAddr address_behind(unsigned node);
+
+// What an end of a link has of IPv4 where that changes (sim_ipv4.cpp).
+inline constexpr unsigned ipv4_addresses = 2;
+struct Ipv4End {
+    protocols::Interface* in = nullptr;
+    protocols::RouteEntry route; // to what is behind the other end
+    bool has_address[ipv4_addresses] = {true, true};
+    bool has_route = true;
+    std::uint8_t length = 24;
+    std::uint32_t mtu = 0;                    // 0 = the link's
+    base::Instant until = base::never;        // then what is away comes back
+    std::deque<protocols::Ipv4Change> untold; // to be said, in order
+};
+base::IpAddr link_address_v4(std::size_t link, unsigned side, unsigned number);
+base::IpAddr address_behind_v4(unsigned node);
 
 struct RunOptions {
     std::uint64_t seed = 1;
@@ -78,10 +95,11 @@ public:
     base::Instant now() const { return clock_.now(); }
     std::uint64_t step() const { return step_; }
     bool draining() const { return draining_; }
-    // Some are a router's, which may fall silent.
+    // Some are a router's, which may fall silent, or go and come back.
     bool addresses_expire() const
     {
-        return std::any_of(links_.begin(), links_.end(), [](const auto& l) { return l->config.advertises; });
+        return config_.ipv4_changes > 0 ||
+               std::any_of(links_.begin(), links_.end(), [](const auto& l) { return l->config.advertises; });
     }
     base::Instant drain_began() const { return drain_began_; }
     // Of an end that waits for one that closed: may it be one of those whose stack gave up, silently, since nothing had
@@ -91,6 +109,10 @@ public:
     bool closing() const { return closing_; }
     Ledger& ledger() { return ledger_; }
     Marks& marks() { return marks_; }
+    bool sent_cookies() const
+    {
+        return std::any_of(nodes_.begin(), nodes_.end(), [](const auto& n) { return n->sent_cookies(); });
+    }
     RunResult& result() { return result_; }
     std::vector<std::unique_ptr<Node>>& nodes() { return nodes_; }
     std::deque<Service>& services() { return services_; }
@@ -136,10 +158,11 @@ private:
     struct Link {
         LinkConfig config;
         drivers::SimLink wire;
-        MarkWatch watch;
+        LinkWatch watch;
         base::Instant cut_until{};
         unsigned number = 0;
         std::uint32_t index_at[2] = {}; // of its interfaces
+        Ipv4End ipv4[2];                // where that changes
     };
 
     static void print_event(const Event& e);
@@ -180,6 +203,20 @@ private:
     void count_given_up();
     bool only_router(unsigned router, unsigned host) const;
     void advertised_addresses(const Link& l, unsigned side, std::vector<base::IpAddr>& out) const;
+
+    // sim_ipv4.cpp
+    void begin_ipv4(std::size_t link, unsigned side);
+    protocols::Ipv4Address ipv4_of(const Link& l, unsigned side, unsigned number) const;
+    void post_ipv4(Link& l, unsigned side);
+    void say_ipv4(Link& l, unsigned side, const protocols::Ipv4Change& c);
+    void set_ipv4_address(Link& l, unsigned side, unsigned number, bool there);
+    void set_ipv4_route(Link& l, unsigned side, bool there);
+    void set_ipv4_properties(Link& l, unsigned side, std::uint8_t length, std::uint32_t mtu);
+    void change_ipv4();
+    void give_back_ipv4(bool all);
+    void tell_ipv4_again();
+    void check_ipv4();
+    void changing_addresses(const Link& l, unsigned side, std::vector<base::IpAddr>& out) const;
 
     base::Instant next_mending() const;
 

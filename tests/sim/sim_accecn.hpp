@@ -1,0 +1,75 @@
+// Accurate ECN feedback (RFC 9768) as the wires see it: the ACE field of what a receiver sends never tells of more
+// marked segments than have reached it, and of no fewer than were in the text that it acknowledges; and between two
+// stacks at rest the sender has counted what the receiver has. One OS thread.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <map>
+#include <vector>
+
+#include "tests/sim/sim_frame.hpp"
+
+namespace protocols {
+struct Tcb;
+}
+
+namespace sim {
+
+class World;
+struct Node;
+
+using FlowKey = std::array<unsigned char, 36>; // source, destination, ports
+
+class AccurateMarks {
+public:
+    explicit AccurateMarks(World& world) : world_(world) {}
+
+    // A segment on a wire, as class Marks is told of it. False: its feedback is none that RFC 3168 knows.
+    bool sent(const Frame& p, const FlowKey& key, const FlowKey& reverse);
+    bool taken(const Frame& p, const FlowKey& key, const FlowKey& reverse);
+
+    // Of a connection's end, between rounds.
+    void check_counted(const Node& node, const protocols::Tcb& t);
+
+private:
+    struct Handshake { // by the client's direction
+        std::uint32_t iss = 0;
+        unsigned answers = 0;  // SYN-ACKs that reached the client
+        unsigned told = 0;     // ACKs that told how those came
+        unsigned asked = 0;    // kinds of feedback that its SYNs asked for, as bits
+        unsigned answered = 0; // likewise
+        bool over = false;     // a reset was sent: nothing is known any more
+    };
+    struct Text { // marked, under way to be acknowledged
+        std::uint32_t end = 0;
+        std::uint32_t segments = 0;
+    };
+    struct Flow { // of text that one end sends
+        bool delivered = false;
+        std::uint32_t delivered_end = 0;
+        std::uint32_t arrived = 0; // marked segments
+        std::vector<Text> marked;
+        std::uint32_t acknowledged = 0; // marked segments
+        bool known = false;             // sent_end means something
+        std::uint32_t sent_end = 0;
+        std::uint32_t repeated = 0; // segments of text that was sent before: a marked one may have been dropped
+        std::uint32_t told = 0;     // marked segments, at least
+        bool heard = false;         // ack and ts mean something
+        std::uint32_t ack = 0;
+        std::uint32_t ts = 0;
+    };
+    enum class Feedback : std::uint8_t { classic, accurate, unknown };
+
+    Feedback feedback(const Handshake* h) const;
+    Handshake* handshake(const FlowKey& key, const FlowKey& reverse, bool& client);
+    void opens(const Frame& p, const FlowKey& key, const FlowKey& reverse);
+    void text_sent(const Frame& p, Flow& f);
+    void counter_sent(const Frame& p, Flow& f);
+
+    World& world_;
+    std::map<FlowKey, Handshake> handshakes_;
+    std::map<FlowKey, Flow> flows_;
+};
+
+} // namespace sim
