@@ -64,6 +64,28 @@ std::uint32_t super_bytes(const Tcb& t)
     return (most - headers) / t.mss * t.mss;
 }
 
+// Its length was decided for the kept way. A way that has changed since may take less at once: then in parts, since
+// what must not be a super-segment (super_bytes) was one segment of the larger size.
+bool send_text(Tcb& t, SegmentOut s)
+{
+    if (t.route.generation == t.domain.route_generation || s.mtu_probe) {
+        return send_segment(t, s);
+    }
+    renew_way(t);
+    for (std::uint32_t most = super_bytes(t); s.len > most;) {
+        SegmentOut part = s;
+        part.len = most;
+        part.flags = wire::tcp_ack;
+        if (!send_segment(t, part)) {
+            return false;
+        }
+        s.seq = s.seq + most;
+        s.offset += most;
+        s.len -= most;
+    }
+    return send_segment(t, s);
+}
+
 // Sends [start, start + len) of what was sent before, FIN included where it lies.
 bool resend(Tcb& t, Seq start, std::uint32_t len)
 {
@@ -88,7 +110,7 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
     t.retransmitted += s.len > t.mss ? (s.len + t.mss - 1) / t.mss : 1;
     t.bytes_retransmitted += s.len;
     count(t.domain.tcp->counters.retransmits);
-    return send_segment(t, s);
+    return send_text(t, s);
 }
 
 // What is lost, from the first octet on, as far as cwnd lets it be; false when there is none or no room.
@@ -222,7 +244,7 @@ bool send_new(Tcb& t)
     if (s.len == 0) {
         s.flags = wire::tcp_ack | wire::tcp_fin;
     }
-    if (!send_segment(t, s)) {
+    if (!send_text(t, s)) {
         return false;
     }
     if (s.mtu_probe) {
@@ -389,7 +411,7 @@ void send_tail_probe(Tcb& t)
     if (s.len != 0) {
         s.new_text = true;
         s.flags |= s.len == available ? wire::tcp_psh : 0;
-        if (!send_segment(t, s)) {
+        if (!send_text(t, s)) {
             return;
         }
         note_sent(t, s.seq, s.len, false);
