@@ -99,6 +99,9 @@ void resume(lwkt::Message& m)
     auto h = wire::parse_ipv4(p.data, p.size, p.total(), false, fault);
     INVARIANT(h.has_value()); // it was validated on the CPU of arrival
     count(d.counters.steer_received);
+    if (!p.broadcast && !ipv4_is_local(d, h->destination)) { // the address went meanwhile
+        return drop(p, d.counters.ip_in_not_ours);
+    }
     ipv4_steer(d, received_on(d, p), p, *h);
 }
 

@@ -86,6 +86,9 @@ void resume(lwkt::Message& m)
     INVARIANT(h.has_value()); // it was validated on the CPU of arrival
     enter_zone(*h, in);
     count(d.counters.steer_received);
+    if (!is_ours(d, in, h->destination)) { // the address went meanwhile
+        return drop(p, d.counters.ip_in_not_ours);
+    }
     steer(d, in, p, *h);
 }
 

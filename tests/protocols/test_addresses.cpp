@@ -208,6 +208,27 @@ TEST_CASE("RFC 1122 3.2.1.3, RFC 4862 5.5.4: what waits for its neighbour does n
     CHECK(t.h.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 1122 3.2.1.3: what was forwarded to a CPU where the address is gone by then is nobody's")
+{
+    Link t({.cpus = 2, .address6 = "fd00::1"});
+    bool v6 = GENERATE(false, true);
+    t.h.on(1, [&](protocols::Domain& d) { // the other CPU has not heard of it yet
+        protocols::ipv4_change_here(d, address(t, Kind::remove_address, 0x0a000001, 24));
+        for (protocols::Ipv6Address& a : d.ipv6->addresses) {
+            a.valid_until = a.addr == ip6("fd00::1") ? d.now() : a.valid_until;
+        }
+    });
+    for (std::uint16_t port = 1000; port < 1032; ++port) {
+        t.in(v6 ? ip6_frame({}, udp6_datagram({}, port, 9, Bytes(3)))
+                : ip_frame({}, udp_datagram({}, port, 9, Bytes(3))));
+    }
+    std::uint64_t forwarded = t.h.counted(&StackCounters::steer_forwarded);
+    CHECK(forwarded > 0);
+    CHECK(forwarded < 32);
+    CHECK(t.h.counted(&StackCounters::ip_in_not_ours) == forwarded);
+    CHECK(t.h.counted(&StackCounters::steer_local) == 32 - forwarded);
+}
+
 TEST_CASE("an address that is probed for is nobody's yet: not answered for, not routed from")
 {
     Link t;
