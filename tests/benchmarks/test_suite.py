@@ -19,6 +19,7 @@ import unittest.mock
 HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP / "benchmarks"), str(TOP / "tools")]
+from netdtools.process import run_group  # noqa: E402
 from suite import figures, group_goodput, group_scale, group_starve, machine, plan, printed, programs, rows  # noqa: E402
 from suite.rows import rounded  # noqa: E402
 
@@ -197,6 +198,30 @@ class Robustness(unittest.TestCase):
         self.assertEqual(by_name["ratio.ring64"]["value"], 1.6)
         self.assertTrue(result["machine"]["interrupted"])
         self.hung_program_is_gone()
+
+
+class StartedWhileASignalComes(subprocess.Popen):
+    """The parent of a vfork runs again only once the child does, and hears of signals before it knows the child's number."""
+
+    last = None
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        StartedWhileASignalComes.last = self.pid
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+class Interruption(unittest.TestCase):
+    def test_a_signal_while_a_program_starts_ends_the_program_too(self):
+        before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
+        try:
+            with unittest.mock.patch.object(subprocess, "Popen", StartedWhileASignalComes), self.assertRaises(SystemExit):
+                run_group(["sleep", "1000"], 30)
+            self.assertTrue(is_gone(StartedWhileASignalComes.last))
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(StartedWhileASignalComes.last, signal.SIGKILL)
 
 
 class Starve(unittest.TestCase):

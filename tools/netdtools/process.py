@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import threading
 import time
 
 
@@ -11,13 +12,46 @@ class ToolError(Exception):
     """A failure whose text is meant for the person at the terminal."""
 
 
+class HeldSignals:
+    """Signals whose handlers would raise wait until release(): while Popen runs there may be a child whose number nobody
+    has yet. In the main thread; others hear of none."""
+
+    NUMBERS = (signal.SIGTERM, signal.SIGINT, signal.SIGALRM)
+
+    def __init__(self):
+        self.came = []
+        self.before = {}
+        if threading.current_thread() is threading.main_thread():
+            for number in self.NUMBERS:
+                if callable(signal.getsignal(number)):
+                    self.before[number] = signal.signal(number, lambda came, _: self.came.append(came))
+
+    def release(self):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+        for number in self.came:
+            signal.raise_signal(number)
+
+
+def started(argv, **options):
+    """Popen of argv, and the signals that are to be released where its end is seen to."""
+    held = HeldSignals()
+    try:
+        return subprocess.Popen(argv, **options), held
+    except BaseException:
+        held.release()
+        raise
+
+
 def run_group(argv, timeout, **options):
     """Runs argv in a session of its own to its end. When it has none in time, or the wait is interrupted, everything that
     it started ends with it, so that nobody waits for a grandchild that holds a pipe open."""
     options.setdefault("stdin", subprocess.DEVNULL)
-    with subprocess.Popen(argv, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                          start_new_session=True, **options) as child:
+    child, held = started(argv, text=True, errors="replace", stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          start_new_session=True, **options)
+    with child:
         try:
+            held.release()
             output, errors = child.communicate(timeout=timeout)
         except BaseException as why:
             with contextlib.suppress(ProcessLookupError):
