@@ -103,8 +103,8 @@ public:
     }
     base::Instant drain_began() const { return drain_began_; }
     // Of an end that waits for one that closed: may it be one of those whose stack gave up, silently, since nothing had
-    // come back before the drain? Each is believed once.
-    bool peer_gave_up() { return gave_up_ != 0 && gave_up_-- != 0; }
+    // come back before the drain? Each is believed once, and only where a way can be gone for that long.
+    bool peer_gave_up() { return addresses_expire() && gave_up_ != 0 && gave_up_-- != 0; }
     // Of the drain: clients are done, so servers stop.
     bool closing() const { return closing_; }
     Ledger& ledger() { return ledger_; }
