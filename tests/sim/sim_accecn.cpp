@@ -59,7 +59,8 @@ FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to)
 
 // Of a sender all of whose text is acknowledged: marks on text are counted before it is (RFC 9768 3.2.2.5.1), so it
 // knows all that its peer has counted. Where the field may have come round it may think more, by whole turns (A.2.1:
-// the safest likely case).
+// the safest likely case); and less, where an ACK that came alone told of more small segments than as many octets make
+// full ones (A.2.1 reckons in those): by no more than there were small ones.
 void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
 {
     const protocols::tcp::AccEcn& e = t.accecn;
@@ -74,7 +75,9 @@ void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
     const protocols::Tcb* o = other_end(world_, node, t);
     bool same = o != nullptr && o->rcv.nxt == t.snd.nxt && o->agreed.ecn == t.agreed.ecn;
     std::int32_t more = same ? after(e.s_cep, o->accecn.r_cep) : 0;
-    if (more < 0 || more % static_cast<std::int32_t>(ace_values) != 0) {
+    auto f = flows_.find(flow_key(t.flow.local, t.flow.peer));
+    auto small = static_cast<std::int32_t>(f != flows_.end() ? f->second.small : t.data_segments_out);
+    if (more < -small || more % static_cast<std::int32_t>(ace_values) != 0) {
         world_.violation(fmt::format(
             "{} has counted {} marks, its peer {}", base::to_string(t.flow.local), e.s_cep, o->accecn.r_cep));
     }
@@ -121,6 +124,13 @@ void AccurateMarks::opens(const Frame& p, const FlowKey& key, const FlowKey& rev
 
 void AccurateMarks::text_sent(const Frame& p, Flow& f)
 {
+    std::uint32_t largest = (p.text() + p.segments - 1) / p.segments;
+    if (largest > f.full) {
+        f.full = largest;
+        f.small = f.segments; // all that were sent until now
+    }
+    f.segments += p.segments;
+    f.small += largest < f.full ? p.segments : 0;
     std::uint32_t end = p.tcp.seq.raw() + p.text();
     if (f.known && after(p.tcp.seq.raw(), f.sent_end) < 0) {
         f.repeated += p.segments;

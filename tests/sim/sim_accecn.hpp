@@ -54,6 +54,9 @@ private:
         bool known = false;             // sent_end means something
         std::uint32_t sent_end = 0;
         std::uint32_t repeated = 0; // segments of text that was sent before: a marked one may have been dropped
+        std::uint32_t full = 0;     // octets of the largest segment
+        std::uint32_t segments = 0; // all that were sent
+        std::uint32_t small = 0;    // those with less text than the largest
         std::uint32_t told = 0;     // marked segments, at least
         bool heard = false;         // ack and ts mean something
         std::uint32_t ack = 0;
