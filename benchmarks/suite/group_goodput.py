@@ -17,7 +17,7 @@ from netdtools.process import ToolError
 from . import goodput_lane, programs
 from .figures import Unavailable, plot
 from .plan import Task
-from .rows import BY_NAME, absent, rounded, row
+from .rows import rounded, row
 
 LOSSES = (0, 0.001, 0.01, 0.03, 0.1)
 RTTS_US = (100, 1000, 10000, 50000, 200000)
@@ -25,6 +25,8 @@ FLOWS = (1, 8, 64)
 QUICK = ((0, 1000, 1), (0.01, 10000, 8), (0.1, 50000, 64), (0.03, 200000, 1))
 REAL = ((0, 10000, 1), (0.01, 10000, 8))
 NAMES = ("goodput.cells_at_least_kernel", "goodput.cells_ahead")
+BBR_NAMES = ("goodput.bbr.cells_at_least_kernel", "goodput.bbr.cells_ahead")
+FRACTION = "fraction"
 AHEAD = 1.1
 SLOW_MBIT = 20  # cells that carry less spread more, and cost less: more seeds
 RATE_TOGETHER = 400
@@ -140,27 +142,29 @@ def curves(rows):
     return series
 
 
-def summed_up(rows, wanted, together):
-    """The two goals. A link that both fill gives 0.999 or 1.001: what counts is the ratio to two places. A part of the
-    grid, begun with the cells that carry most, says nothing of the whole."""
-    if len(rows) < wanted:
-        return [absent(name, f"{len(rows)} of {wanted} cells were measured before the time was used up") for name in NAMES]
-    ratios = [round(one["value"], 2) for one in rows.values()]
-    behind = sorted((one["value"], one["name"]) for one in rows.values() if round(one["value"], 2) < 1)
-    why = f"{len(rows)} of {wanted} cells; up to {together} kernel cells at once"
+def summed_up(names, values, wanted, why):
+    """The two fractions of the grid, of `values`, which has a ratio for each cell's name. A link that both fill gives
+    0.999 or 1.001: what counts is the ratio to two places. A part of the grid, begun with the cells that carry most,
+    says nothing of the whole."""
+    if len(values) < wanted:
+        return [row(name, FRACTION, why=f"{len(values)} of {wanted} cells were measured before the time was used up") for name in names]
+    ratios = [round(value, 2) for value in values.values()]
+    behind = sorted((rounded(value), name) for name, value in values.items() if round(value, 2) < 1)
     told = ", ".join(f"{name.removeprefix('goodput.')} {value}" for value, name in behind)
     found = []
-    for name, count, more in ((NAMES[0], sum(ratio >= 1 for ratio in ratios), f"behind: {told or 'none'}"),
-                              (NAMES[1], sum(ratio >= AHEAD for ratio in ratios), f"median of the ratios {statistics.median(ratios):.3g}")):
+    for name, count, more in ((names[0], sum(ratio >= 1 for ratio in ratios), f"behind: {told or 'none'}"),
+                              (names[1], sum(ratio >= AHEAD for ratio in ratios), f"median of the ratios {statistics.median(ratios):.3g}")):
         value = rounded(count / len(ratios))
-        found.append(row(name, BY_NAME[name].unit, value, value, value, 1, f"{why}; {more}"))
+        found.append(row(name, FRACTION, value, value, value, 1, f"{len(values)} of {wanted} cells; {why}; {more}"))
     return found
 
 
-def bbr_rows(ours, bbr):
-    """What our BBR got in the same cells; no part of the goals."""
+def bbr_rows(ours, bbr, kernel, wanted):
+    """What our BBR got in the same cells, and against the kernel's CUBIC; no part of the goals."""
     for cell, results in bbr.items():
         yield row(f"goodput.bbr.{name_of(cell).removeprefix('goodput.')}", "Mbit/s", rounded(mean(results)), why=f"CUBIC of ours: {mean(ours[cell]):.4g}")
+    ratios = {name_of(cell): mean(results) / mean(kernel[cell]) for cell, results in bbr.items() if cell in kernel}
+    yield from summed_up(BBR_NAMES, ratios, wanted, "BBR of ours, CUBIC of the kernel's")
 
 
 def real_rows(lane, ours, seconds):
@@ -185,12 +189,13 @@ def grid(bench):
         kernel = Kernel(lanes, seconds, bench.deadline)
         theirs = kernel.run(kernel_plan(ours, 1, 2) if bench.quick else kernel_plan(ours, 2, 6))
         rows = {cell: cell_row(cell, ours[cell], theirs[cell]) for cell in wanted if cell in theirs}
-        beside = [] if bench.quick else [*real_rows(lanes[0], ours, seconds), *bbr_rows(ours, virtual(wanted, 1, seconds, "bbr"))]
+        beside = [] if bench.quick else [*real_rows(lanes[0], ours, seconds), *bbr_rows(ours, virtual(wanted, 1, seconds, "bbr"), theirs, len(wanted))]
     except ToolError as error:
         raise Unavailable(str(error).splitlines()[0]) from None
     if not rows:
         raise Unavailable("no time was left for a single cell")
-    return [*summed_up(rows, len(wanted), kernel.most), *rows.values(), *beside], curves(rows)
+    ratios = {one["name"]: one["value"] for one in rows.values()}
+    return [*summed_up(NAMES, ratios, len(wanted), f"up to {kernel.most} kernel cells at once"), *rows.values(), *beside], curves(rows)
 
 
 def tasks():

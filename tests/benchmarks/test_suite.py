@@ -258,9 +258,19 @@ class Machine(unittest.TestCase):
 
 class Goodput(unittest.TestCase):
     def test_a_part_of_the_grid_is_no_figure_of_the_whole(self):
-        cells = {number: {"name": f"goodput.{number}", "value": value} for number, value in enumerate((1.2, 0.999, 0.9))}
-        self.assertEqual([row["value"] for row in group_goodput.summed_up(cells, 3, 1)], [rounded(2 / 3), rounded(1 / 3)])
-        self.assertEqual([row["value"] for row in group_goodput.summed_up(cells, 4, 1)], [None, None])
+        cells = {"goodput.a": 1.2, "goodput.b": 0.999, "goodput.c": 0.9}
+        self.assertEqual([row["value"] for row in group_goodput.summed_up(group_goodput.NAMES, cells, 3, "")], [rounded(2 / 3), rounded(1 / 3)])
+        self.assertEqual([row["value"] for row in group_goodput.summed_up(group_goodput.NAMES, cells, 4, "")], [None, None])
+
+    def test_bbr_is_counted_against_the_kernel(self):
+        cells = [(0, 1000, 1), (0.01, 1000, 1)]
+        ours, bbr, kernel = ({cell: [{"value": value}] for cell, value in zip(cells, values)} for values in ((90, 50), (85, 80), (90, 40)))
+        found = {one["name"]: one for one in group_goodput.bbr_rows(ours, bbr, kernel, 2)}
+        self.assertEqual(found["goodput.bbr.loss1.rtt1.flows1"]["value"], 80)
+        self.assertEqual([found[name]["value"] for name in group_goodput.BBR_NAMES], [0.5, 0.5])
+        part = {one["name"]: one["value"] for one in group_goodput.bbr_rows(ours, bbr, {cells[0]: kernel[cells[0]]}, 2)}
+        self.assertEqual([part[name] for name in group_goodput.BBR_NAMES], [None, None])
+        self.assertIn("behind: loss0.rtt1.flows1 0.944", found[group_goodput.BBR_NAMES[0]]["why"])
 
 
 class Run(unittest.TestCase):
