@@ -11,6 +11,7 @@ namespace drivers {
 namespace {
 
 constexpr std::uint32_t ethernet_header_bytes = 14;
+constexpr std::chrono::milliseconds let_go_max{1000};
 
 } // namespace
 
@@ -41,7 +42,7 @@ bool Tap::open_queues(std::size_t count, std::string& error)
             return false;
         }
         fds_.push_back(fd);
-        if (!tap_device::take_queue(fd, info_.name, count > 1, udp_segments_, error)) {
+        if (!tap_device::take_queue(fd, info_.name, count > 1, udp_segments_, error, let_go_max)) {
             return false;
         }
         info_.uso_max_bytes = udp_segments_ ? 65535 : 0; // Linux 6.2 and later

@@ -10,6 +10,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 #include "drivers/vnet_header.hpp"
 
@@ -45,6 +46,20 @@ bool interface_ioctl(unsigned long code, ifreq& r, const char* what, std::string
     return good;
 }
 
+// False with errno set.
+bool set_interface(int fd, ifreq& r, std::chrono::milliseconds patience)
+{
+    constexpr std::chrono::milliseconds nap{5};
+    auto deadline = std::chrono::steady_clock::now() + patience;
+    while (ioctl(fd, TUNSETIFF, &r) != 0) {
+        if (errno != EBUSY || std::chrono::steady_clock::now() >= deadline) {
+            return false;
+        }
+        std::this_thread::sleep_for(nap);
+    }
+    return true;
+}
+
 } // namespace
 
 int open_control(std::string& error)
@@ -56,7 +71,8 @@ int open_control(std::string& error)
     return fd;
 }
 
-bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments, std::string& error)
+bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments, std::string& error,
+    std::chrono::milliseconds patience)
 {
     if (name.empty() || name.size() >= IFNAMSIZ) {
         error = "'" + name + "': not an interface name";
@@ -64,7 +80,7 @@ bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments,
     }
     ifreq r = request(name);
     r.ifr_flags = static_cast<short>(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (multi_queue ? IFF_MULTI_QUEUE : 0));
-    if (ioctl(fd, TUNSETIFF, &r) != 0) {
+    if (!set_interface(fd, r, patience)) {
         bool kind_differs = errno == EINVAL;
         error = failed(name);
         if (kind_differs && exists(name)) {

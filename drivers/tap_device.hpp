@@ -1,6 +1,7 @@
 // The system calls of a TAP device, each with its error as text. Control threads; recovery on CPU 0.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 
@@ -11,8 +12,10 @@ namespace drivers::tap_device {
 // A non-blocking descriptor of /dev/net/tun; -1 with `error` set.
 int open_control(std::string& error);
 // Makes `fd` a queue of the device with the vnet header and offloads that the driver uses. `name` may hold %d and
-// becomes the device's name. `udp_segments`: the kernel cuts and merges UDP too.
-bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments, std::string& error);
+// becomes the device's name. `udp_segments`: the kernel cuts and merges UDP too. A device that somebody else holds is
+// waited for so long: the kernel closes the descriptors of a program that was killed only as it exits.
+bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments, std::string& error,
+    std::chrono::milliseconds patience = {});
 // True while the descriptor is a queue of a device that exists.
 bool is_queue(int fd);
 bool exists(const std::string& name);

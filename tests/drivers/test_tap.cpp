@@ -14,10 +14,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <thread>
 
 #include "base/endian.hpp"
 #include "drivers/frame_flow.hpp"
 #include "drivers/tap.hpp"
+#include "drivers/tap_device.hpp"
 
 using namespace driver_test;
 
@@ -289,6 +291,32 @@ TEST_CASE("what cannot be opened is refused with a reason")
     CHECK_FALSE(tap.attach(*w.set, *w.pool, &World::input, &w, error));
     CHECK(error.find("multi_queue") != std::string::npos);
     run("ip link delete drvtest3");
+}
+
+TEST_CASE("a device that somebody is about to let go of is waited for")
+{
+    REQUIRE(run("ip tuntap add dev drvtest4 mode tap vnet_hdr") == 0);
+    std::string name = "drvtest4";
+    std::string error;
+    bool udp_segments = false;
+    int held = drivers::tap_device::open_control(error);
+    REQUIRE(drivers::tap_device::take_queue(held, name, false, udp_segments, error));
+
+    lwkt::RealClock clock;
+    World w(clock, 1);
+    drivers::Tap never(options("drvtest4"));
+    CHECK_FALSE(never.attach(*w.set, *w.pool, &World::input, &w, error)); // still held
+    CHECK(error.find("busy") != std::string::npos);
+
+    std::thread other([held] {
+        std::this_thread::sleep_for(std::chrono::milliseconds{50});
+        close(held);
+    });
+    drivers::Tap tap(options("drvtest4"));
+    CHECK(tap.attach(*w.set, *w.pool, &World::input, &w, error));
+    other.join();
+    tap.detach();
+    run("ip link delete drvtest4");
 }
 
 int main(int argc, char** argv)
