@@ -77,7 +77,7 @@ ssize_t datagram_receive_error(Session& s, SocketSlot& slot, Sock k, msghdr& m)
     if (lane.produced.load(std::memory_order_seq_cst) == at) {
         return -EAGAIN;
     }
-    sockbuf::RingView ring = s.view.ring(lane.ring, lane.shift);
+    sockbuf::RingView ring = s.view.lane_ring(lane);
     sockbuf::DatagramHeader h;
     ring.copy_out(at, &h, sizeof h);
     sockbuf::DatagramError e = error_at(ring, at);

@@ -57,7 +57,7 @@ void write_control(
 sockbuf::DatagramHeader header_at(Session& s, const sockbuf::DatagramLane& lane, std::uint64_t at)
 {
     sockbuf::DatagramHeader h;
-    s.view.ring(lane.ring, lane.shift).copy_out(at, &h, sizeof h);
+    s.view.lane_ring(lane).copy_out(at, &h, sizeof h);
     return h;
 }
 
@@ -79,7 +79,7 @@ Incoming record_at(Session& s, const sockbuf::DatagramLane& lane, std::uint64_t 
         r.next = at + sockbuf::datagram_stride(r.h.size);
     } else {
         unsigned char trailer[sockbuf::datagram_local_bytes];
-        s.view.ring(lane.ring, lane.shift).copy_out(r.payload + r.h.size, trailer, sizeof trailer);
+        s.view.lane_ring(lane).copy_out(r.payload + r.h.size, trailer, sizeof trailer);
         r.local = base::IpAddr::v6(trailer);
         r.next = at + sockbuf::datagram_stride(r.h.size + sockbuf::datagram_local_bytes);
     }
@@ -108,7 +108,7 @@ std::uint64_t coalesce(
         if (!continues(first, r) || r.h.size > into.left() || bytes + r.h.size > sockbuf::datagram_payload_max) {
             break;
         }
-        into.from_ring(s.view.ring(lane.ring, lane.shift), r.payload, r.h.size);
+        into.from_ring(s.view.lane_ring(lane), r.payload, r.h.size);
         bytes += r.h.size;
         at = r.next;
         if (r.h.size < first.h.size) {
@@ -133,7 +133,7 @@ bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& r
     Incoming r = record_at(s, *lane, lane->consumed.load(std::memory_order_relaxed));
     IovecCursor into(m.msg_iov, m.msg_iovlen);
     std::uint64_t n = std::min<std::uint64_t>(into.left(), r.h.size);
-    into.from_ring(s.view.ring(lane->ring, lane->shift), r.payload, n);
+    into.from_ring(s.view.lane_ring(*lane), r.payload, n);
     std::uint64_t bytes = r.h.size;
     std::uint64_t next = r.next;
     if (n == r.h.size && n != 0 && slot.share.coalesces.load(std::memory_order_relaxed) != 0) {

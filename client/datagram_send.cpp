@@ -166,6 +166,10 @@ bool put(Sending& a, int& error)
     }
     sockbuf::RingView ring = send_ring(a.s, a.slot);
     std::uint64_t at = a.slot.app.snd_produced.load(std::memory_order_relaxed);
+    if (built == 0 && a.slot.owner.snd_acked.load(std::memory_order_acquire) == at) {
+        ring.restart(at, a.o.stride());
+        a.slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
+    }
     IovecCursor from = a.data;
     ring.copy_in(at, &a.o.h, sizeof a.o.h);
     from.to_ring(ring, at + sizeof a.o.h + (built == 0 ? 0 : built - 1), a.data.left());

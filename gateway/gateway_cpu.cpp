@@ -32,7 +32,7 @@ void GatewayCpu::add_client(Client& c)
     std::uint64_t share = (c.view().layout().bytes - c.view().layout().rings) / c.cpus;
     share &= ~((std::uint64_t{1} << RingArena::shift_max) - 1); // rings of any size stay inside the share
     std::uint64_t begin = c.view().layout().rings + share * me();
-    c.cpu[me()].arena = RingArena{begin, begin + share};
+    c.cpu[me()].arena = RingArena{begin, begin + share, c.view().layout().rings};
     for (std::uint32_t s = c.view().sockets(); s-- > 0;) {
         if (c.home(s) == me()) {
             c.cpu[me()].free_slots.push(c.slots.get(), s);

@@ -28,10 +28,15 @@ void give_one(Client& c, RingArena& arena, sockbuf::RingView& ring, unsigned shi
     if (!ring.valid()) {
         return;
     }
-    if (cold && arena.free_rings(shift) >= warm_rings) {
-        madvise(ring.base(), ring.size(), MADV_REMOVE); // a hole in the segment; what fails costs memory only
+    auto offset = static_cast<std::uint64_t>(ring.base() - c.view().base());
+    bool leave_cold = cold && arena.free_rings(shift) >= warm_rings;
+    arena.give(offset, shift);
+    if (leave_cold) { // holes in the segment; what fails costs memory only
+        madvise(ring.base(), ring.size(), MADV_REMOVE);
+        if (arena.heads_unused(offset, shift)) {
+            madvise(c.view().head_page(offset, shift), RingArena::head_page_bytes, MADV_REMOVE);
+        }
     }
-    arena.give(static_cast<std::uint64_t>(ring.base() - c.view().base()), shift);
     ring = {nullptr, shift};
 }
 
@@ -88,7 +93,7 @@ bool GatewayCpu::attach_rings(SocketRecord& rec, bool for_text)
     rec.so.snd_ring = c.view().ring(*send, rec.snd_shift);
     if (both) {
         rec.so.rcv_ring = c.view().ring(*receive, rec.rcv_shift);
-        protocols::so_restart_receive(rec.so, rec.so.rcv_produced); // empty; the sender's start comes with its text
+        protocols::so_restart_receive(rec.so, rec.so.rcv_produced, 0); // empty; the sender's start comes with its text
     }
     publish_rings(rec);
     if (rec.want_ring_link.linked()) {
@@ -134,6 +139,7 @@ sockbuf::RingView GatewayCpu::provide_lane(SocketRecord& rec, std::uint32_t inde
     sockbuf::DatagramLane& lane = c.view().lanes(rec.slot)[index];
     lane.ring = *offset;
     lane.shift = shift;
+    lane.start.store(0, std::memory_order_relaxed);
     if (index < c.cpus) {
         c.view().slot(rec.slot).owner.lanes.fetch_or(std::uint64_t{1} << index, std::memory_order_seq_cst);
     }

@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 8;
+inline constexpr std::uint32_t abi_version = 9;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once
@@ -27,7 +27,8 @@ inline constexpr std::uint64_t lane_holder = std::uint64_t{1} << 63;
 inline constexpr std::uint64_t no_offset = ~std::uint64_t{0};
 inline constexpr std::uint32_t no_page = 0;
 inline constexpr std::uint32_t page_wanted = ~std::uint32_t{0}; // netd has no ring memory now; it comes with an event
-inline constexpr unsigned page_shift = 12; // ring memory is named in pages of 4 KiB from the segment's begin
+inline constexpr unsigned page_shift = 12;     // ring memory is named in pages of 4 KiB from the segment's begin
+inline constexpr unsigned ring_shift_max = 24; // 16 MiB, what window scale 8 can use
 
 // ---- Socket slots ---------------------------------------------------------------------------------------------------
 
@@ -96,7 +97,7 @@ constexpr std::uint64_t joined_step(std::uint64_t ring_bytes)
     return ring_bytes / 8;
 }
 // So a sender does not see at once that the ring is empty; it looks at the other end's rcv_consumed after this many
-// bytes, to start again at the ring's first byte.
+// bytes, to begin the ring again.
 inline constexpr std::uint32_t joined_look_again = 8192;
 
 // application -> netd, hot.
@@ -135,6 +136,9 @@ struct alignas(16) SlotShare {
     std::atomic<std::int64_t> snd_timeout_us; // u: SO_SNDTIMEO, 0 = none
     std::atomic<std::uint32_t> segment_bytes; // u: UDP_SEGMENT, 0 = a send is one datagram
     std::atomic<std::uint32_t> coalesces;     // u: UDP_GRO
+
+    // Of a stream, under rcv_lock: low half of the urgent mark whose byte was read out of band, 0 = none.
+    std::atomic<std::uint32_t>& urgent_read() { return segment_bytes; }
 };
 static_assert(sizeof(SlotShare) == 48);
 
@@ -352,7 +356,7 @@ struct DatagramLane {
     std::atomic<std::uint64_t> dropped;              // o: datagrams that found the ring full
     std::uint64_t ring;                              // o: byte offset of the ring in the segment
     std::uint32_t shift;                             // o: log2 of its size
-    std::uint32_t reserved;
+    std::atomic<std::uint32_t> start;                // o: of the ring; read after produced
     alignas(64) std::atomic<std::uint64_t> consumed; // u: bytes below are free again
 };
 static_assert(sizeof(DatagramLane) == 128);
@@ -385,8 +389,9 @@ struct SegmentHeader {
     std::uint64_t waiter_bits;  // c: offset of u64[max_waiters][sockets / 64]
     std::uint64_t lanes;        // c: offset of DatagramLane[sockets][cpus + 1]
     std::uint64_t rings;        // c: offset of ring memory, page aligned
-    AnnouncedPrefix prefixes[max_prefixes]; // c: which destinations are netd's
-    std::int16_t pins[max_cpus];            // c: the OS CPU each protocol thread is pinned to, -1 = none
+    std::uint64_t heads[ring_shift_max - page_shift + 1]; // c: by shift: offset of the heads of rings of that size
+    AnnouncedPrefix prefixes[max_prefixes];               // c: which destinations are netd's
+    std::int16_t pins[max_cpus];                          // c: the OS CPU each protocol thread is pinned to, -1 = none
 };
 
 constexpr std::uint64_t lane_stride(std::uint32_t entries)

@@ -32,6 +32,9 @@ void lay_out(SegmentHeader& header, std::uint32_t cpus, std::uint32_t sockets, s
     header.waiters = place(std::uint64_t{max_waiters} * sizeof(Waiter));
     header.waiter_bits = place(std::uint64_t{max_waiters} * (sockets / 8));
     header.lanes = place(std::uint64_t{sockets} * (cpus + 1) * sizeof(DatagramLane));
+    for (unsigned shift = page_shift; shift <= ring_shift_max; ++shift) {
+        header.heads[shift - page_shift] = place(((ring_bytes >> shift) + 1) * RingView::head_bytes);
+    }
     header.rings = place(ring_bytes);
     header.bytes = (at + 4095) & ~std::uint64_t{4095};
 }

@@ -69,7 +69,19 @@ public:
     }
     RingView ring(std::uint64_t offset, unsigned shift, std::uint32_t start = 0) const
     {
-        return RingView{base_ + offset, shift, start, RingView::home_of(offset >> shift, shift)};
+        return RingView{base_ + offset, shift, start, RingView::home_of(offset >> shift, shift), head(offset, shift)};
+    }
+    // Of the ring at `offset`. Rings of one size are at least that size apart, so each has its own number.
+    std::byte* head(std::uint64_t offset, unsigned shift) const
+    {
+        std::uint64_t number = (offset - layout_.rings) >> shift;
+        return base_ + layout_.heads[shift - page_shift] + number * RingView::head_bytes;
+    }
+    std::byte* head_page(std::uint64_t offset, unsigned shift) const // where that head lies
+    {
+        constexpr std::uint64_t in_page = (std::uint64_t{1} << page_shift) - 1;
+        std::byte* h = head(offset, shift);
+        return h - (static_cast<std::uint64_t>(h - base_) & in_page);
     }
     // As the slot names them: the size is known from the connection's begin, memory is there while there is use for it.
     RingView send_ring(const SocketSlot& s) const
@@ -79,6 +91,10 @@ public:
     RingView receive_ring(const SocketSlot& s) const // read after rcv_produced
     {
         return ring_at(s.info.rcv_ring, s.info.rcv_shift, s.owner.rcv_start.load(std::memory_order_relaxed));
+    }
+    RingView lane_ring(const DatagramLane& lane) const // read after its produced
+    {
+        return ring(lane.ring, lane.shift, lane.start.load(std::memory_order_relaxed));
     }
     static std::uint64_t lanes_of(const SocketSlot& listener)
     {

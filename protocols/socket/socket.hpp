@@ -236,7 +236,7 @@ void so_publish_ring_at(Socket& so, std::uint64_t offset); // tell me when rcv_c
 // fault: returns false and the caller aborts that socket. Called on a mark, after it was cleared.
 bool so_take_send(Socket& so);     // snd_limit, snd_end
 bool so_take_consumed(Socket& so); // rcv_consumed
-// The empty receive ring goes on at its first byte: what comes next has this offset.
-void so_restart_receive(Socket& so, std::uint64_t offset);
+// The empty receive ring begins again: what comes next has this offset, and as many bytes of it are known to come.
+void so_restart_receive(Socket& so, std::uint64_t offset, std::uint64_t bytes);
 
 } // namespace protocols

@@ -115,9 +115,9 @@ bool so_take_send(Socket& so)
     return true;
 }
 
-void so_restart_receive(Socket& so, std::uint64_t offset)
+void so_restart_receive(Socket& so, std::uint64_t offset, std::uint64_t bytes)
 {
-    so.rcv_ring.restart(offset);
+    so.rcv_ring.restart(offset, bytes);
     if (!base::planted(base::Plant::wrong_start_of_ring)) {
         so.slot->owner.rcv_start.store(so.rcv_ring.start(), std::memory_order_relaxed); // rcv_produced follows
     }

@@ -25,12 +25,12 @@ void place(Tcb& t, const Segment& s)
 
 // Everything was read and nothing lies ahead: the text goes where the last text was, in warm lines. A liar's word is
 // left to flush(), which aborts.
-void restart_if_empty(Tcb& t)
+void restart_if_empty(Tcb& t, std::uint32_t bytes)
 {
     Socket& so = *t.so;
     if (t.out_of_order.empty() && so_take_consumed(so) && so.rcv_consumed == t.rcv.nxt_offset &&
         so.rcv_produced == t.rcv.nxt_offset) {
-        so_restart_receive(so, t.rcv.nxt_offset);
+        so_restart_receive(so, t.rcv.nxt_offset, bytes);
     }
 }
 
@@ -131,7 +131,7 @@ Verdict take_text(Tcb& t, Segment& s, Actions& a)
         queue_text(t, s, a);
         return Verdict::next;
     }
-    restart_if_empty(t);
+    restart_if_empty(t, s.len);
     place(t, s);
     advance_to(t, s.text_end(), a);
     bool filled_hole = !t.out_of_order.empty();

@@ -146,7 +146,7 @@ void add_text(const Tcb& t, std::uint64_t offset, std::uint32_t len, netmsg::Pac
         t.so->snd_ring.copy_out(offset, p.put(len), len);
         return;
     }
-    iovec pieces[2];
+    iovec pieces[sockbuf::RingView::pieces_max];
     unsigned n = t.so->snd_ring.pieces(offset, len, pieces);
     for (unsigned i = 0; i < n; ++i) {
         p.add_piece(pieces[i].iov_base, pieces[i].iov_len);

@@ -5,18 +5,43 @@
 
 namespace protocols {
 
-// The reader's progress is looked at only when the ring seems full. An offset that no honest reader writes leaves the
-// lane as full as it was.
-bool UdpLane::has_room(std::uint64_t stride)
+namespace {
+
+// A reader that is behind is left alone for so many bytes: each look takes the line away that it writes.
+constexpr std::uint64_t look_again = 4096;
+
+} // namespace
+
+// An offset that no honest reader writes leaves the lane as full as it was.
+void UdpLane::look_at_reader()
 {
-    if (produced + stride - consumed <= ring.size()) {
-        return true;
-    }
     std::uint64_t read = shared->consumed.load(std::memory_order_acquire);
     if (read >= consumed && read <= produced) {
         consumed = read;
     }
+}
+
+bool UdpLane::has_room(std::uint64_t stride)
+{
+    if (produced + stride - consumed > ring.size()) {
+        look_at_reader();
+    }
     return produced + stride - consumed <= ring.size();
+}
+
+// A reader that keeps up finds each datagram in the same lines.
+void UdpLane::restart_if_empty(std::uint64_t stride)
+{
+    if (produced < look_at) {
+        return;
+    }
+    look_at_reader();
+    if (consumed != produced) {
+        look_at = produced + look_again;
+        return;
+    }
+    ring.restart(produced, stride);
+    shared->start.store(ring.start(), std::memory_order_relaxed); // produced follows
 }
 
 bool UdpLane::make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride)
@@ -24,8 +49,11 @@ bool UdpLane::make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride)
     if (!ring.valid()) {
         ring = so.user->socket_lane(so, index, bytes);
     }
-    if (ring.valid() && has_room(stride)) {
-        return true;
+    if (ring.valid()) {
+        restart_if_empty(stride);
+        if (has_room(stride)) {
+            return true;
+        }
     }
     count(shared->dropped);
     return false;

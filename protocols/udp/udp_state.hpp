@@ -27,6 +27,7 @@ struct UdpLane {
     sockbuf::RingView ring;
     std::uint64_t produced = 0;
     std::uint64_t consumed = 0;
+    std::uint64_t look_at = 0; // from this offset on the reader's progress is looked at, to begin an empty ring again
 
     // A ring with room for `stride` bytes at `produced`; made with `bytes` (SO_RCVBUF) if there is none.
     bool make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride);
@@ -35,7 +36,9 @@ struct UdpLane {
     void give_back(Socket& so);
 
 private:
+    void look_at_reader();
     bool has_room(std::uint64_t stride);
+    void restart_if_empty(std::uint64_t stride);
 };
 
 struct UdpPcb : lwkt::Timer {

@@ -252,7 +252,7 @@ void Netd::pump_stream(std::uint32_t s)
     std::uint64_t n = std::min(produced - so.sent, size - (sockets_[p].filled - to.app.rcv_consumed.load(seq)));
     to.owner.rcv_ring_at.store(to.app.rcv_consumed.load(seq) + size / 4, seq);
     if (n != 0) {
-        iovec pieces[2];
+        iovec pieces[RingView::pieces_max];
         unsigned count = view_.send_ring(from).pieces(so.sent, n, pieces);
         for (unsigned i = 0; i < count; ++i) {
             deliver(p, pieces[i].iov_base, pieces[i].iov_len);
@@ -277,7 +277,7 @@ void Netd::pump_datagrams(std::uint32_t s)
     SocketSlot& from = slot(s);
     RingView ring = view_.send_ring(from);
     while (so.sent != from.app.snd_produced.load(seq)) {
-        DatagramHeader h;
+        DatagramHeader h{};
         ring.copy_out(so.sent, &h, sizeof h);
         std::vector<std::byte> payload(h.size);
         ring.copy_out(so.sent + sizeof h, payload.data(), h.size);
@@ -306,7 +306,7 @@ void Netd::pump_datagrams(std::uint32_t s)
         h.ttl = h.ttl != 0 ? h.ttl : 64;
         h.interface = 1;
         h.local_v4 = here.is_v4() ? here.v4() : 0;
-        RingView in = view_.ring(lane.ring, lane.shift);
+        RingView in = view_.lane_ring(lane);
         in.copy_in(at, &h, sizeof h);
         in.copy_in(at + sizeof h, payload.data(), h.size);
         in.copy_in(at + sizeof h + h.size, here.bytes(), local_bytes);

@@ -160,7 +160,7 @@ struct FakeApp {
         auto& lane = view.lanes(k.slot)[cpu];
         bool made = (view.slot(k.slot).owner.lanes.load() >> cpu & 1) != 0;
         while (made && lane.consumed.load() != lane.produced.load()) {
-            auto ring = view.ring(lane.ring, lane.shift);
+            auto ring = view.lane_ring(lane);
             sockbuf::DatagramHeader h;
             ring.copy_out(lane.consumed.load(), &h, sizeof h);
             std::string& text = all.emplace_back(h.size, '\0');

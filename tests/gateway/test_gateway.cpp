@@ -35,21 +35,29 @@ TEST_CASE("connect, accept, bytes both ways, close; nothing is held afterwards")
     }
 }
 
-TEST_CASE("messages that are read one by one use the same bytes of the receive ring")
+// Of memory that began as zeros.
+std::size_t used(const std::byte* from, std::size_t n)
+{
+    return n - static_cast<std::size_t>(std::count(from, from + n, std::byte{0}));
+}
+
+TEST_CASE("messages that are read one by one use the same bytes: short ones those of the receive ring's head")
 {
     World w(2);
     FakeApp app(w.set, w.clock, *w.gw);
     Pair p = make_pair(app, 4000, 0);
-    for (int i = 0; i < 1000; ++i) { // 100,000 bytes through 65,536
-        std::string message(100, static_cast<char>('a' + i % 26));
+    std::size_t bytes = GENERATE(100U, 500U);
+    for (int i = 0; i < 1000; ++i) { // more than the ring's 65,536
+        std::string message(bytes, static_cast<char>('a' + i % 26));
         REQUIRE(app.send(p.client, message.data(), message.size()) == message.size());
         app.settle();
         REQUIRE(app.receive(p.server) == message);
     }
     const auto& info = app.view.slot(p.server.slot).info;
-    auto ring = app.view.ring(std::uint64_t{info.rcv_ring} << sockbuf::page_shift, info.rcv_shift);
-    REQUIRE(std::count(ring.base(), ring.base() + ring.size(), std::byte{0}) + 100 ==
-            static_cast<std::ptrdiff_t>(ring.size()));
+    std::uint64_t offset = std::uint64_t{info.rcv_ring} << sockbuf::page_shift;
+    auto ring = app.view.ring(offset, info.rcv_shift);
+    CHECK(used(ring.base(), ring.size()) == (bytes == 100 ? 0 : 500));
+    CHECK(used(app.view.head(offset, info.rcv_shift), sockbuf::RingView::head_bytes) == (bytes == 100 ? 100 : 0));
     close_all(app, p);
 }
 
@@ -399,6 +407,26 @@ TEST_CASE("a datagram socket's lanes: made where datagrams arrive, of the size a
     }
     app.settle();
     CHECK(w.gw->ring_bytes_in_use() == 0);
+    CHECK(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("datagrams that are read one by one use the same bytes: those of the head of their lane's ring")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock to = app.bound_datagram(0, local(5000));
+    FakeApp::Sock from = app.bound_datagram(0, local(5001));
+    for (int i = 0; i < 3000; ++i) { // more than the ring's 262,144
+        std::string text(100, static_cast<char>('a' + i % 26));
+        app.send_datagram(from, local(5000), text);
+        app.settle();
+        REQUIRE(app.receive_datagrams(to, 0) == std::vector<std::string>{text});
+    }
+    auto ring = app.view.lane_ring(app.view.lanes(to.slot)[0]);
+    CHECK(used(ring.base(), ring.size()) == 0);
+    app.close(to);
+    app.close(from);
+    app.settle();
     CHECK(w.gw->sockets_held() == 0);
 }
 

@@ -289,7 +289,7 @@ public:
         if (lane.produced.load() == consumed) {
             return false;
         }
-        sockbuf::RingView ring(lane_memory_[cpu].data(), shift_);
+        sockbuf::RingView ring(lane_memory_[cpu].data(), shift_, lane.start.load());
         sockbuf::DatagramHeader h;
         ring.copy_out(consumed, &h, sizeof h);
         payload.resize(h.size);
@@ -318,7 +318,7 @@ public:
         if (lane.produced.load() == consumed) {
             return false;
         }
-        sockbuf::RingView ring(lane_memory_[host_.stack.cpus()].data(), shift_);
+        sockbuf::RingView ring(lane_memory_[host_.stack.cpus()].data(), shift_, lane.start.load());
         sockbuf::DatagramHeader h;
         ring.copy_out(consumed, &h, sizeof h);
         ring.copy_out(consumed + sizeof h, &error, sizeof error);
