@@ -28,7 +28,7 @@ SocketRecord& record_of(Socket& so)
 // The sockets' user: passes every call to the part of the CPU it runs on.
 struct Gateway::Impl final : protocols::SocketUser {
     Impl(protocols::Stack& stack, const GatewayOptions& options)
-        : shared{stack, options, lwkt::Pool<RequestMsg>{stack.set(), 1024}, {}}
+        : shared{stack, options, lwkt::Pool<RequestMsg>{stack.set(), options.forwarded_max}, {}}
     {
         for (std::size_t i = 0; i < stack.cpus(); ++i) {
             cpus.push_back(new GatewayCpu(shared, *this, stack.set().cpu(static_cast<base::CpuId>(i))));

@@ -80,7 +80,8 @@ public:
 
     void replied(netmsg::SocketMsg& m);
     // Runs a request whose slot this CPU owns, or sends it on.
-    void request(Client& c, const sockbuf::Request& r);
+    // `must`: netd's own, which may not be lost when the pool is empty.
+    void request(Client& c, const sockbuf::Request& r, bool must = false);
     // The socket's application moved an offset.
     void look(Client& c, std::uint32_t slot);
 
@@ -102,7 +103,7 @@ private:
     void look_here(SocketRecord& rec);
     void look_joined(SocketRecord& rec);
     // gateway_requests.cpp
-    bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r);
+    bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r, bool must = false);
     SocketRecord* find_or_create(Client& c, const sockbuf::Request& r);
     void execute(SocketRecord& rec, const sockbuf::Request& r);
     static void set_backlog(SocketRecord& listener, std::uint32_t connections);

@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstring>
+#include <new>
 
 #include "gateway/gateway_cpu.hpp"
 
@@ -33,11 +34,15 @@ void GatewayCpu::request_dispatch(lwkt::Message& m)
     GatewayCpu& here = *msg.client->gateway_cpus[base::current_cpu];
     sockbuf::Request copy = msg.request;
     Client& c = *msg.client;
-    here.shared_.requests.destroy(msg);
+    if (msg.home == base::no_cpu) {
+        delete &msg;
+    } else {
+        here.shared_.requests.destroy(msg);
+    }
     here.request(c, copy);
 }
 
-void GatewayCpu::request(Client& c, const sockbuf::Request& r)
+void GatewayCpu::request(Client& c, const sockbuf::Request& r, bool must)
 {
     if (r.slot >= c.view().sockets()) {
         fault(c);
@@ -45,7 +50,7 @@ void GatewayCpu::request(Client& c, const sockbuf::Request& r)
     }
     std::uint16_t owner = c.owner[r.slot].load(std::memory_order_acquire);
     if (owner != me()) {
-        if (!forward(c, owner == in_transit ? me() : owner, r)) {
+        if (!forward(c, owner == in_transit ? me() : owner, r, must)) {
             refuse(c, r, ENOBUFS);
         }
         return;
@@ -56,9 +61,12 @@ void GatewayCpu::request(Client& c, const sockbuf::Request& r)
     }
 }
 
-bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request& r)
+bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request& r, bool must)
 {
     RequestMsg* m = shared_.requests.make();
+    if (m == nullptr && must) {
+        m = new (std::nothrow) RequestMsg;
+    }
     if (m == nullptr) {
         return false;
     }

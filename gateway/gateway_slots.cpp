@@ -223,7 +223,7 @@ void GatewayCpu::close_unaccepted(SocketRecord& listener)
             r.slot = static_cast<std::uint32_t>(entry);
             r.generation = static_cast<std::uint32_t>(entry >> 32);
             r.value = 1;
-            request(c, r);
+            request(c, r, true); // of a full backlog there are more than the pool has messages
         }
     }
 }
@@ -285,8 +285,7 @@ void GatewayCpu::slot_home(Client& c, std::uint32_t slot)
 
 void GatewayCpu::drain_process(Client& c, std::uint32_t process)
 {
-    while (drain_ring(c, process, sockbuf::request_slots) != 0) {
-    }
+    drain_ring(c, process, sockbuf::request_slots); // more than that only a liar's ring can hold
     name_marked_words(c);
 }
 
@@ -331,6 +330,8 @@ void GatewayCpu::release_locks(Client& c, std::uint32_t slot, std::uint32_t proc
     }
 }
 
+// The lane's memory may be another listener's by now, whose index says nothing of this socket; but who takes a socket
+// clears lane_holder last.
 bool GatewayCpu::still_in_lane(Client& c, const SocketRecord& rec) const
 {
     if (!rec.from_accept) {
@@ -338,7 +339,8 @@ bool GatewayCpu::still_in_lane(Client& c, const SocketRecord& rec) const
     }
     std::uint32_t consumed = reinterpret_cast<sockbuf::LaneHeader*>(c.view().base() + rec.accept_lane)
                                  ->consumed.load(std::memory_order_acquire);
-    return static_cast<std::int32_t>(rec.lane_at - consumed) >= 0;
+    bool taken = (rec.so.slot->share.holders.load(std::memory_order_seq_cst) & sockbuf::lane_holder) == 0;
+    return !taken && static_cast<std::int32_t>(rec.lane_at - consumed) >= 0;
 }
 
 void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process)

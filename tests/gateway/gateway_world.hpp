@@ -16,7 +16,8 @@ using sockbuf::Op;
 using sockbuf::SlotState;
 
 struct World {
-    explicit World(std::size_t cpus, std::uint64_t seed = 1, bool join_pairs = false)
+    explicit World(
+        std::size_t cpus, std::uint64_t seed = 1, bool join_pairs = false, std::uint32_t forwarded_max = 1024)
         : set(clock, options(cpus)), stack(set, stack_options(seed))
     {
         std::string error;
@@ -27,6 +28,7 @@ struct World {
         o.segment.ring_memory = std::uint64_t{1} << 30;
         o.send_ring_shift = o.receive_ring_shift = 16;
         o.join_pairs = join_pairs;
+        o.forwarded_max = forwarded_max;
         gw = std::make_unique<gateway::Gateway>(stack, o);
     }
     static lwkt::CpuSetOptions options(std::size_t cpus)
