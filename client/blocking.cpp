@@ -45,13 +45,13 @@ std::atomic<std::uint64_t>& waiter_word(SocketSlot& slot, std::uint32_t waiter)
     return slot.app.waiters[waiter / 64];
 }
 
-// This thread's waiter in `s` that is not busy (or any, for thread_waiter()); null when there is none to be had.
-ThreadWaiter* find_waiter(Session& s, bool any)
+// This thread's waiter in `s` that is not busy; null when there is none to be had.
+ThreadWaiter* find_waiter(Session& s)
 {
     ThreadState& state = this_state;
     ThreadWaiter* unused = nullptr;
     for (ThreadWaiter& t : state.waiters) {
-        if (t.host_id == s.host->id() && (any || !t.busy)) {
+        if (t.host_id == s.host->id() && !t.busy) {
             return &t;
         }
         if (t.host_id == 0 && unused == nullptr) {
@@ -95,18 +95,25 @@ void forget_stale(Session& s)
     }
 }
 
+// As find_waiter; it is busy from now on.
+ThreadWaiter* take_waiter(Session& s)
+{
+    ThreadWaiter* t = find_waiter(s);
+    if (t == nullptr) {
+        forget_stale(s);
+        t = find_waiter(s);
+    }
+    if (t != nullptr) {
+        t->busy = true;
+    }
+    return t;
+}
+
 } // namespace
 
-Blocker::Blocker(Session& s, Sock k, base::Instant deadline) : s_(s), sock_(k), deadline_(deadline)
+Blocker::Blocker(Session& s, Sock k, base::Instant deadline)
+    : s_(s), sock_(k), deadline_(deadline), waiter_(take_waiter(s))
 {
-    waiter_ = find_waiter(s, false);
-    if (waiter_ == nullptr) {
-        forget_stale(s);
-        waiter_ = find_waiter(s, false);
-    }
-    if (waiter_ != nullptr) {
-        waiter_->busy = true;
-    }
 }
 
 Blocker::~Blocker()
@@ -164,16 +171,21 @@ void sock_unwatch(Session& s, Sock k, std::uint32_t waiter)
 
 int thread_waiter(Session& s, WaiterHandle& out)
 {
-    ThreadWaiter* t = find_waiter(s, true);
-    if (t == nullptr) {
-        forget_stale(s);
-        t = find_waiter(s, true);
-    }
+    ThreadWaiter* t = take_waiter(s);
     if (t == nullptr) {
         return s.host->alive() ? -ENOSPC : -EPIPE;
     }
     out = t->handle;
     return 0;
+}
+
+void give_thread_waiter(Session& s, const WaiterHandle& w)
+{
+    for (ThreadWaiter& t : this_state.waiters) {
+        if (t.host_id == s.host->id() && t.handle.index == w.index) {
+            t.busy = false;
+        }
+    }
 }
 
 void sock_arm(Session& s, Sock k)

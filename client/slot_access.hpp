@@ -96,6 +96,18 @@ inline sockbuf::RingView receive_ring(Session& s, SocketSlot& slot)
     return s.view.receive_ring(slot);
 }
 
+// The byte before urgent mark `mark` was read by MSG_OOB already. (Of one mark in 2^32 it is never said.)
+inline bool urgent_was_read(SocketSlot& slot, std::uint64_t mark)
+{
+    std::uint32_t read = slot.share.urgent_read().load(std::memory_order_relaxed);
+    return read != 0 && read == static_cast<std::uint32_t>(mark);
+}
+// How much of `bytes` a reader may wait for without taking any: the ring must not fill up under it.
+inline std::uint64_t reachable(const sockbuf::RingView& ring, std::uint64_t bytes)
+{
+    return std::min(bytes, ring.size() / 2);
+}
+
 inline bool receive_over(SocketSlot& slot)
 {
     return slot.app.rcv_consumed.load(std::memory_order_seq_cst) >= slot.owner.rcv_end.load(std::memory_order_seq_cst);

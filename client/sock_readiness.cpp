@@ -58,12 +58,16 @@ std::uint32_t stream_readiness(Session& s, SocketSlot& slot, std::uint32_t inter
     if (state == SlotState::connecting) {
         return events;
     }
-    std::uint64_t unread = unread_bytes(slot);
-    if (unread >= std::max(slot.app.want_level.load(std::memory_order_relaxed), 1U)) {
+    std::uint64_t wanted = slot.app.want_level.load(std::memory_order_relaxed);
+    if (wanted > 1) { // tcp(7) of Linux: half the buffer at most
+        wanted = reachable(receive_ring(s, slot), wanted);
+    }
+    if (unread_bytes(slot) >= std::max<std::uint64_t>(wanted, 1)) {
         events |= in_bits;
     }
     std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
-    if (mark != no_offset && mark > slot.app.rcv_consumed.load(std::memory_order_seq_cst)) {
+    bool unread = mark != no_offset && mark > slot.app.rcv_consumed.load(std::memory_order_seq_cst);
+    if (unread && !urgent_was_read(slot, mark)) {
         events |= EPOLLPRI;
     }
     return events | (send_ended ? out_bits : writable_bits(s, slot, interest));

@@ -36,7 +36,7 @@ ssize_t sock_recvmsg(Session& s, Sock k, msghdr* m, int flags)
     }
     IovecCursor into(m->msg_iov, m->msg_iovlen);
     bool urgent = (flags & MSG_OOB) != 0;
-    ssize_t n = urgent ? stream_receive_urgent(s, *slot, into) : stream_receive(s, *slot, k, into, flags);
+    ssize_t n = urgent ? stream_receive_urgent(s, *slot, into, flags) : stream_receive(s, *slot, k, into, flags);
     if (n >= 0) {
         m->msg_namelen = 0;
         m->msg_controllen = 0;

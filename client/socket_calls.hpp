@@ -65,8 +65,10 @@ void sock_unwatch(Session& s, Sock k, std::uint32_t waiter);
 // look.
 void sock_arm(Session& s, Sock k);
 
-// The calling thread's own waiter, made on first use and kept until the thread ends.
+// A waiter of the calling thread's own, made on first use and kept until the thread ends. No other wait of this thread
+// has it until it is given back: one that was interrupted by a signal, whose handler waits too, loses nothing.
 int thread_waiter(Session& s, WaiterHandle& out);
+void give_thread_waiter(Session& s, const WaiterHandle& w);
 // Announces that the holder of `w` is about to sleep; look at all conditions again afterwards, then Host::sleep. The
 // epoll layer sleeps in epoll_wait on the waiter's descriptor instead.
 void arm_waiter(Session& s, const WaiterHandle& w);

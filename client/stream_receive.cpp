@@ -33,12 +33,6 @@ Piece next_piece(SocketSlot& slot, std::uint64_t from, std::uint64_t produced, s
     return p;
 }
 
-// How much of `bytes` a reader may wait for without taking any: the ring must not fill up under it.
-std::uint64_t reachable(const sockbuf::RingView& ring, std::uint64_t bytes)
-{
-    return std::min(bytes, ring.size() / 2);
-}
-
 struct Taken {
     std::uint64_t bytes = 0;
     bool stop = false; // at the urgent mark
@@ -160,7 +154,7 @@ ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, i
     }
 }
 
-ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into)
+ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into, int flags)
 {
     std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
     if (has_status(slot, status_oob_inline) || mark == no_offset || mark == 0) {
@@ -170,7 +164,7 @@ ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into)
     if (lock.error() != 0) {
         return lock.error();
     }
-    if (slot.app.rcv_consumed.load(std::memory_order_relaxed) >= mark) {
+    if (slot.app.rcv_consumed.load(std::memory_order_relaxed) >= mark || urgent_was_read(slot, mark)) {
         return -EINVAL; // read past it
     }
     if (slot.owner.rcv_produced.load(std::memory_order_acquire) < mark) {
@@ -178,6 +172,9 @@ ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into)
     }
     std::uint64_t n = std::min<std::uint64_t>(into.left(), 1);
     into.from_ring(receive_ring(s, slot), mark - 1, n);
+    if ((flags & MSG_PEEK) == 0) { // tcp_recv_urg of Linux: once, then EINVAL and no POLLPRI
+        slot.share.urgent_read().store(static_cast<std::uint32_t>(mark), std::memory_order_relaxed);
+    }
     return static_cast<ssize_t>(n);
 }
 

@@ -31,8 +31,8 @@ bool ask_for_space(SocketSlot& slot, Writable writable)
 ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags);
 ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags);
 int connect_for_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags); // MSG_FASTOPEN
-// The urgent byte (MSG_OOB).
-ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into);
+// The urgent byte (MSG_OOB), which is read once.
+ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into, int flags);
 
 // m: address and control messages; data is m's iovec.
 ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags);

@@ -108,6 +108,20 @@ int highest_fd()
     return highest.load(std::memory_order_relaxed);
 }
 
+// Where fork() interrupted a call of this very thread (in a signal's handler), that call goes on in the child: then all
+// references stay, as nobody knows whose is which.
+void forget_calls_of_others()
+{
+    if (calls_under_way != 0) {
+        return;
+    }
+    for (int fd = 0; fd <= highest_fd(); ++fd) {
+        if (Entry* e = fd_slot(fd).load(std::memory_order_relaxed)) {
+            e->refs.store(e->descriptors, std::memory_order_relaxed);
+        }
+    }
+}
+
 std::vector<int> fds_of(const Entry* e)
 {
     std::vector<int> fds;

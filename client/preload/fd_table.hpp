@@ -34,7 +34,7 @@ struct RecordedOption {
 };
 
 struct Entry {
-    std::atomic<std::uint32_t> refs{0};                   // descriptors and calls in flight; 0 = in the free list
+    std::atomic<std::uint32_t> refs{0};                   // descriptors and calls under way; 0 = in the free list
     std::atomic<EntryState> state{EntryState::undecided}; // changes only from undecided, under table_mutex
     std::uint32_t descriptors = 0;                        // table_mutex
     client::Sock sock;                                    // c once netd
@@ -62,21 +62,30 @@ inline Entry* peek(int fd)
 
 void unref(Entry* e); // the last one releases what the entry stands for
 
+// References that calls of this thread have: those of other threads are void in a child that this one forks.
+[[gnu::tls_model("initial-exec")]] inline constinit thread_local std::uint32_t calls_under_way = 0;
+
+inline void end_call(Entry* e)
+{
+    --calls_under_way;
+    unref(e);
+}
+
 // A reference for the length of a call.
 class Held {
 public:
-    explicit Held(int fd) : entry_(take(fd)) {}
+    explicit Held(int fd) : entry_(take(fd)) { calls_under_way += entry_ != nullptr; }
     ~Held()
     {
         if (entry_ != nullptr) {
-            unref(entry_);
+            end_call(entry_);
         }
     }
     Held(const Held&) = delete;
     Held& operator=(const Held&) = delete;
 
     Entry* get() const { return entry_; }
-    // The reference is the caller's from now on (unref).
+    // The reference is the caller's from now on (end_call).
     Entry* give()
     {
         Entry* e = entry_;
@@ -104,5 +113,7 @@ Entry* add_dup(int fd, Entry* e); // as install, with a reference of its own
 Entry* uninstall(int fd);
 int highest_fd();                        // upper bound of what was ever installed
 std::vector<int> fds_of(const Entry* e); // all its descriptors
+// In a forked child: the other threads' calls are none of its own.
+void forget_calls_of_others();
 
 } // namespace preload

@@ -45,7 +45,7 @@ public:
         unwatch();
         for (nfds_t i = 0; i < count_; ++i) {
             if (entries_[i] != nullptr) {
-                unref(entries_[i]);
+                end_call(entries_[i]);
             }
         }
     }
@@ -135,6 +135,9 @@ private:
             if (Entry* e = netd(i)) {
                 client::sock_unwatch(*s_, e->sock, waiter_.index);
             }
+        }
+        if (watching_) {
+            client::give_thread_waiter(*s_, waiter_);
         }
         watching_ = false;
     }

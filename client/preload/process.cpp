@@ -130,6 +130,7 @@ void after_fork_in_child()
         }
         orphan_all_sets();
     }
+    forget_calls_of_others();
     p.attach_mutex.unlock();
     unlock_all_sets();
     table_mutex.unlock();

@@ -145,6 +145,25 @@ TEST_CASE("writable means a third of the ring is free; asking on a full one requ
     CHECK(ready(w, p.a, EPOLLOUT) == EPOLLOUT);
 }
 
+TEST_CASE("SO_RCVLOWAT above what the ring can hold means half the ring")
+{
+    fake::World w({.ring_shift = 12});
+    fake::Pair p = w.pair();
+    int level = 8192;
+    REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVLOWAT, &level, sizeof level) == 0);
+    std::string text(2047, 'x');
+    {
+        auto frozen = w.netd.freeze();
+        w.netd.deliver(p.b.slot, text.data(), text.size());
+    }
+    CHECK((ready(w, p.b) & EPOLLIN) == 0);
+    {
+        auto frozen = w.netd.freeze();
+        w.netd.deliver(p.b.slot, "y", 1);
+    }
+    CHECK((ready(w, p.b) & EPOLLIN) != 0);
+}
+
 TEST_CASE("datagram sockets")
 {
     fake::World w;

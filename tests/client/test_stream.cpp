@@ -4,6 +4,8 @@
 #include <set>
 #include <thread>
 
+#include <sys/epoll.h>
+
 #include "tests/client/fixture.hpp"
 
 using namespace client;
@@ -50,22 +52,27 @@ TEST_CASE("bytes come out as they went in, wrapping many times, both ways at onc
     CHECK(back == sent);
 }
 
-TEST_CASE("messages that are acknowledged one by one use the same bytes of the ring")
+TEST_CASE("messages that are acknowledged one by one use the same bytes: short ones those of the ring's head")
 {
     fake::World w({.ring_shift = 12});
     fake::Pair p = w.pair();
-    for (int i = 0; i < 200; ++i) { // 20,000 bytes through 4,096
-        std::string message(100, static_cast<char>('a' + i % 26));
-        CHECK(w.send(p.a, message) == 100);
-        CHECK(w.receive(p.b, 100, MSG_WAITALL) == message);
+    std::size_t bytes = GENERATE(100U, 500U);
+    for (int i = 0; i < 200; ++i) { // many times the ring
+        std::string message(bytes, static_cast<char>('a' + i % 26));
+        CHECK(w.send(p.a, message) == static_cast<ssize_t>(bytes));
+        CHECK(w.receive(p.b, bytes, MSG_WAITALL) == message);
         while (sock_outq(w.session(), p.a) != 0) { // until it is acknowledged
             std::this_thread::yield();
         }
     }
-    const auto& slot = w.session().view.slot(p.a.slot);
-    auto ring = w.session().view.send_ring(slot);
-    CHECK(std::count(ring.base(), ring.base() + ring.size(), std::byte{0}) + 100 ==
-          static_cast<std::ptrdiff_t>(ring.size()));
+    auto used = [](const std::byte* from, std::size_t n) {
+        return n - static_cast<std::size_t>(std::count(from, from + n, std::byte{0}));
+    };
+    const sockbuf::SegmentView& view = w.session().view;
+    auto ring = view.send_ring(view.slot(p.a.slot));
+    const std::byte* head = view.head(static_cast<std::uint64_t>(ring.base() - view.base()), 12);
+    CHECK(used(ring.base(), ring.size()) == (bytes == 100 ? 0 : 500));
+    CHECK(used(head, sockbuf::RingView::head_bytes) == (bytes == 100 ? 100 : 0));
 }
 
 TEST_CASE("rings side by side begin again at other lines of other pages")
@@ -249,7 +256,11 @@ TEST_CASE("urgent data: a read stops before the byte and skips it, MSG_OOB gets 
     }
     SECTION("out of band")
     {
+        CHECK(w.receive(p.b, 1, MSG_OOB | MSG_PEEK) == "!");
+        CHECK((sock_readiness(w.session(), p.b, EPOLLPRI) & EPOLLPRI) != 0);
         CHECK(w.receive(p.b, 1, MSG_OOB) == "!");
+        CHECK(w.receive(p.b, 1, MSG_OOB) == failed(EINVAL)); // once
+        CHECK((sock_readiness(w.session(), p.b, EPOLLPRI) & EPOLLPRI) == 0);
         CHECK(w.receive(p.b, 10) == "ab");
         CHECK(w.receive(p.b, 10) == "cd");
         CHECK(w.receive(p.b, 1, MSG_OOB) == failed(EINVAL));

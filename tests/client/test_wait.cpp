@@ -6,6 +6,7 @@
 #include <csignal>
 #include <thread>
 
+#include "client/blocking.hpp"
 #include "tests/client/fixture.hpp"
 
 using namespace client;
@@ -63,6 +64,7 @@ public:
         thread_ = std::thread([&w, &prepared, this, call] {
             WaiterHandle mine;
             thread_waiter(w.session(), mine);
+            give_thread_waiter(w.session(), mine);
             prepared = true;
             while (!frozen_) {
                 std::this_thread::yield();
@@ -488,6 +490,26 @@ TEST_CASE("a handler that waits in the middle of a wait does not cost the outer 
 }
 #endif
 
+TEST_CASE("a wait within a wait of the same thread has a waiter of its own")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    Blocker receives(w.session(), p.b, base::never);
+    receives.arm(); // and a handler polls
+    WaiterHandle outer;
+    REQUIRE(thread_waiter(w.session(), outer) == 0);
+    WaiterHandle inner;
+    REQUIRE(thread_waiter(w.session(), inner) == 0);
+    CHECK(outer.index != inner.index);
+    arm_waiter(w.session(), outer);
+    std::uint64_t registered = w.netd.slot(p.b.slot).app.waiters[0].load();
+    CHECK((registered & ((std::uint64_t{1} << outer.index) | (std::uint64_t{1} << inner.index))) == 0);
+    give_thread_waiter(w.session(), inner);
+    WaiterHandle again;
+    REQUIRE(thread_waiter(w.session(), again) == 0);
+    CHECK(again.index == inner.index);
+}
+
 TEST_CASE("the poll layer's use of the thread's waiter and blocking calls get along")
 {
     fake::World w;
@@ -501,6 +523,7 @@ TEST_CASE("the poll layer's use of the thread's waiter and blocking calls get al
         arm_waiter(w.session(), mine);
         disarm_waiter(w.session(), mine);
         sock_unwatch(w.session(), p.b, mine.index);
+        give_thread_waiter(w.session(), mine);
         second = w.receive(p.b, 10); // must register anew
     });
     until_asleep(w, p.b);

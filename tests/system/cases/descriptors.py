@@ -62,6 +62,26 @@ def fork_child_exit_keeps_parents_socket():
 
 
 @case
+def fork_beside_a_call_holds_nothing_of_it():
+    with pair() as (near, far):
+        worker = threading.Thread(target=near.recv, args=(10,))
+        worker.start()
+        time.sleep(0.2)  # it is in its call; the child has no such thread
+        child = os.fork()
+        if child == 0:
+            near.close()
+            signal.pause()
+        far.sendall(b"x")
+        worker.join()
+        near.close()
+        far.settimeout(2)
+        heard = outcome(far.recv, 10)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return heard
+
+
+@case
 def fork_workers_accept():
     with listener(64) as door:
         children = []

@@ -153,8 +153,23 @@ def urgent_byte():
         near.send(b"!", socket.MSG_OOB)
         near.sendall(b"cd")
         ready = soon(lambda: "POLLPRI" in polled(far, select.POLLPRI))
+        peeked = outcome(far.recv, 1, socket.MSG_OOB | socket.MSG_PEEK)
         urgent = outcome(far.recv, 1, socket.MSG_OOB)
-        return [ready, urgent, far.recv(10).decode()]
+        again = outcome(far.recv, 1, socket.MSG_OOB)
+        return [ready, peeked, urgent, again, polled(far, select.POLLPRI), far.recv(10).decode()]
+
+
+@case
+def low_water_mark_beyond_the_buffer():
+    with listener() as door:
+        door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+        near = socket.create_connection(door.getsockname()[:2], 3)
+        far, _ = door.accept()
+    with near, far:
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1 << 24)
+        near.setblocking(False)
+        outcome(near.send, b"x" * (1 << 20))
+        return soon(lambda: "POLLIN" in polled(far))
 
 
 @case
