@@ -419,6 +419,12 @@ void Bbr::recovery_ended()
     }
 }
 
+void Bbr::set_mss(std::uint32_t mss, std::uint32_t cwnd)
+{
+    mss_ = mss;
+    cwnd_ = std::max(cwnd_, cwnd);
+}
+
 namespace {
 
 void nothing(CongestionState&)

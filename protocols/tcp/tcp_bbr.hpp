@@ -34,7 +34,7 @@ public:
     void recovery_began(std::uint32_t in_flight, std::uint32_t acked); // 4.6.4.4
     void recovery_ended();
     void timed_out(std::uint32_t in_flight);
-    void set_mss(std::uint32_t mss) { mss_ = mss; }
+    void set_mss(std::uint32_t mss, std::uint32_t cwnd); // `cwnd`: at least
 
     std::uint32_t cwnd() const { return cwnd_; }
     std::uint64_t pacing_rate() const { return pacing_rate_; }

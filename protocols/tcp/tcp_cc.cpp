@@ -139,6 +139,14 @@ void congestion_undo(CongestionState& c, const CongestionState& before)
     c.mss = mss;
 }
 
+void congestion_set_mss(CongestionState& c, std::uint32_t mss)
+{
+    if (mss > c.mss) {
+        c.cwnd = std::max(c.cwnd, std::clamp(c.cwnd / c.mss, 1U, 2U) * mss);
+    }
+    c.mss = mss;
+}
+
 void congestion_after_idle(const CongestionAlgorithm& a, CongestionState& c, base::Micros idle, base::Micros rto)
 {
     // RFC 2861 3: ssthresh remembers three quarters of what was used, cwnd halves per RTO down to the restart window.

@@ -110,9 +110,9 @@ void set_mss(Tcb& t)
     }
     mss = std::max(mss, mss_floor);
     t.mss = mss - (t.agreed.timestamps ? timestamp_bytes : 0U); // RFC 6691: options are not part of the MSS
-    t.cc.mss = t.mss;
+    congestion_set_mss(t.cc, t.mss);
     if (t.bbr != nullptr) {
-        t.bbr->set_mss(t.mss);
+        t.bbr->set_mss(t.mss, t.cc.cwnd);
     }
 }
 
