@@ -103,9 +103,7 @@ void demultiplex(Domain& d, Segment& s)
         count(d.tcp->counters.joined_ignored);
         return;
     case NodeKind::time_wait:
-        if (segment_in_time_wait(d, static_cast<TimeWaitRecord&>(*n), s)) {
-            to_listener_or_nobody(d, s);
-        }
+        segment_in_time_wait(d, static_cast<TimeWaitRecord&>(*n), s);
         return;
     }
 }

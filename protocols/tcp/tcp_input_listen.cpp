@@ -6,6 +6,8 @@ namespace protocols::tcp {
 
 namespace {
 
+// A cookie cannot choose its number: behind a TIME-WAIT record it may lie below those of before (RFC 9293 3.6.1). In a
+// flood a connection that only the peer's own checks protect from old segments is better than none.
 void answer_with_cookie(Domain& d, const Listener& l, const Segment& s, const Negotiated& n, Route& route)
 {
     TcpState& state = *d.tcp;
@@ -42,7 +44,9 @@ bool make_room(Domain& d)
     return true;
 }
 
-void take_syn(Domain& d, Listener& l, const Segment& s)
+} // namespace
+
+void take_syn(Domain& d, Listener& l, const Segment& s, Seq iss)
 {
     TcpState& state = *d.tcp;
     Route route;
@@ -53,8 +57,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     n.ecn = ecn_accepted(d, l.options, s);
     EcnHandshake ecn{.peer_field = static_cast<std::uint8_t>(s.ip->tos & ecn_field)};
     FastOpenVerdict fast = judge_fastopen(d, l, s);
-    Opening o{&l, initial_sequence(state, s.flow, d.now()), s.seq, n, ecn, timestamp_offset(state, s.flow),
-        s.header.options.ts_val, route};
+    Opening o{&l, iss, s.seq, n, ecn, timestamp_offset(state, s.flow), s.header.options.ts_val, route};
     if (fast.take && open_fast(d, s, o, fast.give_cookie)) {
         return;
     }
@@ -92,6 +95,8 @@ void take_syn(Domain& d, Listener& l, const Segment& s)
     d.wheel.arm(*e, d.now() + rto_initial);
 }
 
+namespace {
+
 void take_ack(Domain& d, Listener& l, Segment s)
 {
     Opening o;
@@ -128,7 +133,7 @@ void segment_in_listen(Domain& d, Listener& l, const Segment& s)
         return;
     }
     if (s.has(wire::tcp_syn) && !s.fin) { // third; SYN with FIN is nobody's handshake
-        take_syn(d, l, s);
+        take_syn(d, l, s, initial_sequence(*d.tcp, s.flow, d.now()));
     }
 }
 

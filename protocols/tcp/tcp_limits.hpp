@@ -16,6 +16,7 @@ inline constexpr unsigned rto_shift_max = 10;
 inline constexpr base::Micros delayed_ack_time = base::millis(40);    // as Linux's minimum; RFC 9293 3.8.6.3: < 0.5 s
 inline constexpr base::Micros cork_time = base::millis(200);          // man 7 tcp, TCP_CORK
 inline constexpr base::Micros two_msl = base::seconds(60);            // as Linux; RFC 9293 3.4.2 says 4 min
+inline constexpr std::uint32_t reopen_distance = 65537;               // as Linux: a window and more (RFC 9293 3.6.1)
 inline constexpr base::Micros paws_idle = base::seconds(24L * 86400); // RFC 7323 5.5
 inline constexpr base::Micros cookie_period = base::seconds(64);
 inline constexpr base::Micros cookie_life = base::seconds(128);

@@ -99,6 +99,9 @@ void acknowledge(Domain& d, const TimeWaitRecord& r)
 bool is_new_connection(const TimeWaitRecord& r, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
+    if (!s.has(wire::tcp_syn) || s.has(wire::tcp_ack) || s.fin) {
+        return false;
+    }
     if (r.joined) {
         return true;
     }
@@ -108,16 +111,36 @@ bool is_new_connection(const TimeWaitRecord& r, const Segment& s)
     return s.seq > r.rcv_nxt;
 }
 
-} // namespace
-
-bool segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
+// RFC 9293 3.6.1 (MAY-2): our numbers lie above all of the connection before. Of a joined pair there were none.
+Seq number_behind(const Domain& d, const TimeWaitRecord& r)
 {
-    if (s.has(wire::tcp_rst)) {
+    Seq fresh = initial_sequence(*d.tcp, r.flow, d.now());
+    return r.joined ? fresh : base::max(fresh, r.snd_nxt + reopen_distance);
+}
+
+// False: nobody listens, so nothing opens, and the record waits on, as in Linux.
+bool opens_again(Domain& d, TimeWaitRecord& r, const Segment& s)
+{
+    Listener* l = d.tcp->listeners.find(s.flow.local, s.flow_hash);
+    if (l == nullptr && !r.joined) {
         return false;
     }
-    if (s.has(wire::tcp_syn) && !s.has(wire::tcp_ack) && is_new_connection(r, s)) {
-        time_wait_remove(d, r);
-        return true;
+    Seq iss = number_behind(d, r);
+    time_wait_remove(d, r);
+    if (l != nullptr) {
+        take_syn(d, *l, s, iss);
+    } else { // the record has nothing that it could acknowledge
+        segment_in_closed(d, s);
+    }
+    return true;
+}
+
+} // namespace
+
+void segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
+{
+    if (s.has(wire::tcp_rst) || (is_new_connection(r, s) && opens_again(d, r, s))) {
+        return;
     }
     if (s.fin && s.seq + s.space() == r.rcv_nxt) { // our last ACK was lost: 2 MSL begin again
         r.expires = d.now() + two_msl;
@@ -127,7 +150,6 @@ bool segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
     if (s.space() != 0 || s.seq != r.rcv_nxt) {
         acknowledge(d, r);
     }
-    return false;
 }
 
 } // namespace protocols::tcp

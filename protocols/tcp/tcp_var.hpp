@@ -17,8 +17,9 @@ void segment_in_closed(Domain& d, const Segment& s);
 void segment_in_listen(Domain& d, Listener& l, const Segment& s);
 void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s);
 void segment_in_syn_sent(Tcb& t, Segment& s);
-void segment_in_connection(Tcb& t, Segment& s);                            // SYN-RECEIVED and later: the eight steps
-bool segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s); // true: gone, treat s as in LISTEN
+void segment_in_connection(Tcb& t, Segment& s); // SYN-RECEIVED and later: the eight steps
+void segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s);
+void take_syn(Domain& d, Listener& l, const Segment& s, Seq iss); // in LISTEN; `iss`: ours, unless it is a cookie
 void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a);
 
 Verdict check_paws(Tcb& t, Segment& s, Actions& a);
