@@ -26,12 +26,12 @@ Verdict check_paws(Tcb& t, Segment& s, Actions&)
 namespace {
 
 // R3, after R2 (the sequence number is acceptable): taken only from the segment that spans what we acknowledged last,
-// so that delayed ACKs do not shorten the peer's RTT.
+// so that delayed ACKs do not shorten the peer's RTT. Where check_paws() let an older one pass, what was kept is out of
+// date (5.5): it gives way, or nothing would be compared until the peer's clock has passed it.
 void keep_timestamp(Tcb& t, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
-    if (t.agreed.timestamps && o.has_timestamp && static_cast<std::int32_t>(o.ts_val - t.ts.recent) >= 0 &&
-        s.header.seq <= t.ts.last_ack_sent) {
+    if (t.agreed.timestamps && o.has_timestamp && s.header.seq <= t.ts.last_ack_sent) {
         t.ts.recent = o.ts_val;
         t.ts.recent_at = t.domain.now();
     }
