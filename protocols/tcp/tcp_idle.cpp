@@ -57,7 +57,8 @@ bool is_plain(const Tcb& t)
     const Socket& so = *t.so;
     return t.state == State::established && t.joined == nullptr && t.bbr == nullptr && t.listener == nullptr &&
            t.agreed.ecn != EcnMode::accurate && // which counts
-           !t.pending_link.linked() && !t.app_closed && !t.read_shut && !t.rcv.fin_known && !t.rcv.urgent &&
+           !t.pending_link.linked() && !t.app_closed && !t.read_shut && !t.rcv.fin_known &&
+           t.rcv.urgent_mark <= t.rcv.nxt_offset && // else urgent text is announced and not here yet
            (!so.options.keepalive || is_set(t, Deadline::keepalive)) && // which is what the sleeper's timer waits for
            so.snd_end == sockbuf::no_offset && !so.bound_port && !so.app_closed && t.mss <= 0xffff &&
            t.rcv.mss_seen <= 0xffff && t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl &&
@@ -142,7 +143,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.snd.iss = i.snd_nxt - (static_cast<std::uint32_t>(i.snd_offset) + 1);
     t.snd.wnd = i.snd_wnd;
     t.snd.wnd_max = i.snd_wnd_max;
-    t.rcv.nxt = t.rcv.up = t.snd.wl1 = t.ts.last_ack_sent = i.rcv_nxt; // a segment from now on is newer than wl1, wl2
+    t.rcv.nxt = t.snd.wl1 = t.ts.last_ack_sent = i.rcv_nxt; // a segment from now on is newer than wl1, wl2
     t.rcv.irs = i.rcv_nxt - (static_cast<std::uint32_t>(i.rcv_offset) + 1);
     t.rcv.adv = i.rcv_adv;
     t.rcv.mss_seen = i.mss_seen;

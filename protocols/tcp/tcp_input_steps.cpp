@@ -188,11 +188,13 @@ Verdict check_urgent(Tcb& t, Segment& s, Actions&)
         return Verdict::next;
     }
     Seq up = s.header.seq + s.header.urgent;
-    if (up > t.rcv.nxt && (!t.rcv.urgent || up > t.rcv.up)) {
-        t.rcv.urgent = true;
-        t.rcv.up = up;
-        auto ahead = static_cast<std::uint64_t>(up - t.rcv.nxt);
-        t.so->slot->owner.urgent_mark.store(t.rcv.nxt_offset + ahead, std::memory_order_release);
+    if (up <= t.rcv.nxt) {
+        return Verdict::next;
+    }
+    std::uint64_t mark = t.rcv.nxt_offset + static_cast<std::uint64_t>(up - t.rcv.nxt);
+    if (mark > t.rcv.urgent_mark) {
+        t.rcv.urgent_mark = mark;
+        t.so->slot->owner.urgent_mark.store(mark, std::memory_order_release);
         t.so->user->socket_event(*t.so, so_readable);
     }
     return Verdict::next;

@@ -307,3 +307,54 @@ TEST_CASE("RFC 4821: a connection that slept searches on from the segments that 
     CHECK_FALSE(other->so.tcb->plpmtu.on());
     without.close_all();
 }
+
+TEST_CASE("RFC 9293 3.8.5: an urgent mark is new however much was read since the one before it")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5001);
+    protocols::Tcb& t = *server->so.tcb;
+    auto points_ahead = [&p, &t](std::uint16_t octets) { // the mark is where the pointer says
+        protocols::tcp::Segment s;
+        s.header.flags = protocols::wire::tcp_urg | protocols::wire::tcp_ack;
+        s.header.seq = s.seq = t.rcv.nxt;
+        s.header.urgent = octets;
+        p.b.run(0, [&](protocols::Domain&) {
+            protocols::tcp::Actions a;
+            protocols::tcp::check_urgent(t, s, a);
+        });
+        return t.so->slot->owner.urgent_mark.load() == t.rcv.nxt_offset + octets;
+    };
+    CHECK(points_ahead(10));
+    CHECK_FALSE(points_ahead(5)); // the same text, announced already
+    CHECK(points_ahead(20));
+    constexpr std::uint32_t since = 3U << 30; // more than sequence numbers can compare
+    t.rcv.nxt += since;
+    t.rcv.nxt_offset += since;
+    CHECK(points_ahead(10));
+    t.rcv.nxt = t.rcv.nxt - since;
+    t.rcv.nxt_offset -= since;
+    p.close_all();
+}
+
+TEST_CASE("a connection sleeps though it saw urgent text, once that is read")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5001);
+    auto may_sleep = [&p, so = &server->so] {
+        bool may = false;
+        p.b.run(
+            0, [&](protocols::Domain&) { may = protocols::so_take_consumed(*so) && protocols::tcp_may_sleep(*so); });
+        return may;
+    };
+    client->slot.app.snd_urgent().store(1);
+    client->write("!", 1);
+    p.run_for(base::seconds(1));
+    REQUIRE(server->slot.owner.urgent_mark.load() == 1);
+    CHECK_FALSE(may_sleep());
+    char c = 0;
+    REQUIRE(server->take(&c, 1) == 1);
+    p.run_for(base::seconds(1));
+    CHECK(may_sleep());
+    p.close_all();
+    p.expect_clean();
+}
