@@ -121,6 +121,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint8_t ttl = 64;                // c: kept for when the socket is gone
     std::uint8_t tos = 0;
     std::uint8_t congestion = 0;                   // index of the algorithm
+    std::uint8_t linger2_s = 60;                   // TCP_LINGER2, kept for when the socket is gone
     std::uint16_t predicted_flags = wire::tcp_ack; // of the next segment, PSH aside; 0: of none (decision 0020)
     bool app_closed = false;                       // nobody will read any more: text that arrives is answered by RST
     bool read_shut = false;                        // shutdown(SHUT_RD)

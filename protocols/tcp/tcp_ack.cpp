@@ -168,7 +168,7 @@ Verdict close_by_state(Tcb& t, Actions& a)
     if (t.state == State::fin_wait_1) {
         t.state.apply(Event::fin_acked);
         if (t.app_closed) {
-            std::int32_t linger_s = t.so != nullptr ? t.so->options.linger2_s : 60;
+            std::int32_t linger_s = t.so != nullptr ? t.so->options.linger2_s : t.linger2_s;
             set_deadline(t, Deadline::fin_wait_2, t.domain.now() + base::seconds(std::max(linger_s, 1)));
         }
     } else if (t.state == State::closing) {

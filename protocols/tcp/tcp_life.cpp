@@ -127,6 +127,7 @@ void abort(Tcb& t, base::Error why)
 void release_socket(Tcb& t)
 {
     Socket* so = t.so;
+    t.linger2_s = static_cast<std::uint8_t>(so->options.linger2_s);
     t.so = nullptr;
     so->tcb = nullptr;
     so->user->socket_detached(*so);
