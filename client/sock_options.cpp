@@ -236,7 +236,7 @@ void remember(SocketSlot& slot, int level, int name, const void* value, socklen_
     linger option;
     if (name == SO_LINGER && len >= sizeof option) {
         std::memcpy(&option, value, sizeof option);
-        set_status(slot, status_lingers, option.l_onoff != 0 && option.l_linger > 0);
+        set_status(slot, status_lingers, option.l_onoff != 0 && option.l_linger != 0);
     }
 }
 

@@ -20,6 +20,7 @@ constexpr std::uint32_t ring_max = 16U << 20;           // the largest ring a us
 constexpr std::uint32_t datagram_ring_default = 212992; // net.core.rmem_default
 constexpr std::uint32_t send_ring_default = 16384;      // middle of net.ipv4.tcp_wmem
 constexpr std::uint32_t receive_ring_default = 131072;  // middle of net.ipv4.tcp_rmem
+constexpr int linger_max = 0xffff;                      // seconds
 
 // Options that are a number kept in SocketOptions and nothing else.
 struct Flag {
@@ -104,6 +105,7 @@ std::uint32_t reported(std::uint32_t set, const sockbuf::RingView& ring, const S
     return is_stream(so) ? stream_default : datagram_ring_default;
 }
 
+// Linux takes the time as unsigned: a negative one is as good as for ever, not none, which would reset.
 base::Error set_linger(SocketOptions& o, const void* value, std::uint32_t size)
 {
     linger l{};
@@ -113,7 +115,7 @@ base::Error set_linger(SocketOptions& o, const void* value, std::uint32_t size)
     std::memcpy(&l, value, sizeof l);
     o.linger = l.l_onoff != 0;
     if (o.linger) {
-        o.linger_s = static_cast<std::uint16_t>(std::clamp(l.l_linger, 0, 0xffff));
+        o.linger_s = static_cast<std::uint16_t>(l.l_linger < 0 ? linger_max : std::min(l.l_linger, linger_max));
     }
     return base::Error::none;
 }

@@ -169,6 +169,21 @@ TEST_CASE("joined: closing with unread data, or with linger 0, resets the other 
     CHECK(pending_error(e.b) == 0);
 }
 
+TEST_CASE("joined: a negative linger time is a long one, no reset: what was sent is read, then the end")
+{
+    bool join = GENERATE(false, true);
+    embed::Simulation world{7};
+    Host h(join, 2, &world);
+    Ends e = connect(h.stack);
+    linger option{1, -1};
+    REQUIRE(client::sock_setsockopt(e.a.session(), e.a.id(), SOL_SOCKET, SO_LINGER, &option, sizeof option) == 0);
+    REQUIRE(e.a.send("kept") == 4);
+    e.a.close();
+    world.run_for(base::millis(1));
+    CHECK(read_exactly(e.b, 4) == "kept");
+    CHECK(receive(e.b, 0) == 0);
+}
+
 TEST_CASE("joined: writing to an end that has closed brings EPIPE, as its RST would")
 {
     bool join = GENERATE(false, true);

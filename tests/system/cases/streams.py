@@ -95,6 +95,16 @@ def linger_zero_resets():
 
 
 @case
+def linger_negative_sends_all():
+    with pair() as (near, far):
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, -1))
+        far.sendall(b"kept")
+        far.close()
+        soon(lambda: "POLLIN" in polled(near))
+        return [outcome(near.recv, 10), outcome(near.recv, 1), near.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)]
+
+
+@case
 def data_then_end_of_file_stays():
     with pair() as (near, far):
         far.sendall(b"data")
