@@ -76,6 +76,9 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     if (ip.loop_group && groups_admit(d, ip.destination, route.interface->index, ip.source)) {
         ipv4_loop(d, route, p);
     }
+    if (h.ttl == 0 && !route.interface->netif->info().loopback) { // RFC 1122 3.2.1.7: members here have it
+        return refuse(p, d.counters.ip_out_host_only, base::Error::none);
+    }
     if (!fits) {
         return ipv4_fragment(d, route, h, p);
     }

@@ -27,6 +27,14 @@ inline constexpr unsigned redirect_slots = 256;
 inline constexpr unsigned id6_slots = 256; // identification counters, chosen by a hash of the address pair
 inline constexpr std::uint8_t default_hop_limit = 64;
 
+// RFC 4291 2.7: how far a group reaches.
+inline constexpr unsigned reserved_scope = 0; // such groups have no members
+inline constexpr unsigned interface_scope = 1;
+inline unsigned group_scope(const base::IpAddr& group)
+{
+    return group.bytes()[1] & 0xfU;
+}
+
 // An address of this host. Whether it may be used follows from the clock, so nobody need be told.
 struct Ipv6Address {
     base::IpAddr addr;

@@ -41,15 +41,21 @@ void enter_zone(wire::Ipv6Header& h, const Interface& in)
     h.destination = h.destination.in_zone(in.index);
 }
 
-// RFC 4291 2.5.2, 2.5.3, 2.7: addresses that must not be seen as a source, or not on a link. IPv4-mapped ones are ours
-// inside only: on the wire they would get around IPv4's checks.
+bool is_group_of(const base::IpAddr& a, unsigned scope)
+{
+    return a.is_multicast_v6() && group_scope(a) == scope;
+}
+
+// RFC 4291 2.5.2, 2.5.3, 2.7: addresses that must not be seen as a source, or not on a link (for groups of interface
+// scope erratum 3480 says so). IPv4-mapped ones are ours inside only: on the wire they would get around IPv4's checks.
 bool martian(Domain& d, const Interface& in, const wire::Ipv6Header& h)
 {
-    bool bad = h.source.is_multicast_v6() || h.destination.is_any() || h.source.is_v4() || h.destination.is_v4();
+    bool bad = h.source.is_multicast_v6() || h.destination.is_any() || h.source.is_v4() || h.destination.is_v4() ||
+               is_group_of(h.destination, reserved_scope);
     if (bad || in.netif->info().loopback) {
         return bad;
     }
-    bool loops = h.source.is_loopback() || h.destination.is_loopback();
+    bool loops = h.source.is_loopback() || h.destination.is_loopback() || is_group_of(h.destination, interface_scope);
     return loops || ipv6_is_local(d, h.source);
 }
 

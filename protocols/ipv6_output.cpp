@@ -27,6 +27,13 @@ std::uint32_t next_id(Domain& d, const wire::Ipv6Header& h)
     return static_cast<std::uint32_t>(counter++ * d.stack.cpus() + d.id());
 }
 
+// What has no hop to go, as RFC 1122 3.2.1.7 has it of IPv4, and groups of interface scope (RFC 4291 2.7.1); to those
+// of scope 0 nothing is sent at all.
+bool is_for_host_only(const wire::Ipv6Header& h)
+{
+    return h.hop_limit == 0 || (h.destination.is_multicast_v6() && group_scope(h.destination) <= interface_scope);
+}
+
 // One fragment with payload [offset, offset + bytes) of p; null without memory.
 netmsg::Packet* make_fragment(
     Domain& d, wire::Ipv6Header h, wire::Ipv6Fragment f, const netmsg::Packet& p, std::uint32_t bytes)
@@ -107,6 +114,9 @@ base::Error ipv6_output(Domain& d, const Route& route, const IpOut& ip, netmsg::
     if (ip.loop_group &&
         groups_admit(d, ip.destination.in_zone(route.interface->index), route.interface->index, ip.source)) {
         ipv6_loop(d, route, p);
+    }
+    if (is_for_host_only(h) && !route.interface->netif->info().loopback) { // members here have it
+        return refuse(p, d.counters.ip_out_host_only, base::Error::none);
     }
     if (!fits) {
         return fragment(d, route, h, p);

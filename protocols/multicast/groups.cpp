@@ -1,6 +1,7 @@
 // See groups.hpp.
 #include "protocols/multicast/groups.hpp"
 
+#include "protocols/ipv6.hpp"
 #include "protocols/multicast/group_jobs.hpp"
 #include "protocols/socket/socket.hpp"
 #include "protocols/wire/igmp.hpp"
@@ -79,6 +80,9 @@ void groups_update_here(Domain& d, const Socket& so, const std::vector<Membershi
 
 bool groups_admit(Domain& d, const base::IpAddr& group, std::uint32_t interface, const base::IpAddr& source)
 {
+    if (group.is_multicast_v6() && group_scope(group) == reserved_scope) {
+        return false; // RFC 4291 2.7: neither sent nor taken
+    }
     if (every_host_is_in(group)) {
         return true;
     }

@@ -226,9 +226,9 @@ base::Error set_v6_level(Socket& so, int name, int v)
     }
     switch (name) {
     case IPV6_UNICAST_HOPS:
-        return set_byte(so.options.ttl, v, 0, 64) ? base::Error::none : base::Error::invalid;
+        return set_byte(so.options.hop_limit, v, 0, 64) ? base::Error::none : base::Error::invalid;
     case IPV6_MULTICAST_HOPS:
-        return set_byte(so.options.multicast_ttl, v, 0, 1) ? base::Error::none : base::Error::invalid;
+        return set_byte(so.options.multicast_hops, v, 0, 1) ? base::Error::none : base::Error::invalid;
     case IPV6_TCLASS:
         if (v < -1 || v > 255) {
             return base::Error::invalid;
@@ -330,9 +330,9 @@ base::Error get_v6_level(Domain& d, const Socket& so, int name, void* value, std
     }
     switch (name) {
     case IPV6_UNICAST_HOPS:
-        return write_int(so.options.ttl, value, size);
+        return write_int(so.options.hop_limit, value, size);
     case IPV6_MULTICAST_HOPS:
-        return write_int(so.options.multicast_ttl, value, size);
+        return write_int(so.options.multicast_hops, value, size);
     case IPV6_MULTICAST_IF:
         return write_int(static_cast<int>(so.options.multicast_interface), value, size);
     case IPV6_TCLASS:

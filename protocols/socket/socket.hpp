@@ -131,10 +131,12 @@ struct SocketOptions {
     std::uint32_t sticky_interface = 0;    // IPV6_PKTINFO, index, 0 = by route
     base::IpAddr sticky_source;            // IPV6_PKTINFO, "::" = the socket's
     std::uint16_t linger_s = 0;
-    std::uint16_t max_segment = 0; // TCP_MAXSEG, 0 = from the path
-    std::uint8_t ttl = 64;
+    std::uint16_t max_segment = 0;   // TCP_MAXSEG, 0 = from the path
+    std::uint8_t ttl = 64;           // IP_TTL: towards IPv4 peers, whatever family the socket is of
+    std::uint8_t hop_limit = 64;     // IPV6_UNICAST_HOPS
+    std::uint8_t multicast_ttl = 1;  // IP_MULTICAST_TTL
+    std::uint8_t multicast_hops = 1; // IPV6_MULTICAST_HOPS
     std::uint8_t tos = 0;
-    std::uint8_t multicast_ttl = 1;
     std::uint8_t keep_count = 9; // TCP_KEEPCNT
     std::uint8_t syn_count = 6;  // TCP_SYNCNT
     std::uint8_t congestion = 0; // TCP_CONGESTION: 1 + index of tcp::congestion_by_name, 0 = the stack's
@@ -151,6 +153,11 @@ struct SocketOptions {
     std::uint8_t fastopen_keys = 0;    // TCP_FASTOPEN_KEY: how many, 0 = the stack's own
     std::array<unsigned char, 32> fastopen_key{};
 
+    std::uint8_t ttl_towards(const base::IpAddr& peer) const { return peer.is_v4() ? ttl : hop_limit; }
+    std::uint8_t ttl_of_group(const base::IpAddr& group) const
+    {
+        return group.is_v4() ? multicast_ttl : multicast_hops;
+    }
     bool operator==(const SocketOptions&) const = default;
 };
 

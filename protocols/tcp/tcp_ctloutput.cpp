@@ -315,7 +315,7 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
     }
     if (level == IPPROTO_IP || level == IPPROTO_IPV6) { // RFC 9293 3.9.1.9 (SHLD-21): also while the connection lives
         if (so.tcb != nullptr) {
-            so.tcb->ttl = so.options.ttl;
+            so.tcb->ttl = so.options.ttl_towards(so.tcb->flow.peer.addr);
             so.tcb->tos = so.options.tos;
         }
         return base::Error::none;

@@ -61,8 +61,8 @@ bool is_plain(const Tcb& t)
            t.rcv.urgent_mark <= t.rcv.nxt_offset && // else urgent text is announced and not here yet
            (!so.options.keepalive || is_set(t, Deadline::keepalive)) && // which is what the sleeper's timer waits for
            so.snd_end == sockbuf::no_offset && !so.bound_port && !so.app_closed && t.mss <= 0xffff &&
-           t.rcv.mss_seen <= 0xffff && t.bytes_retransmitted <= 0xffffffff && t.ttl == so.options.ttl &&
-           t.tos == so.options.tos;
+           t.rcv.mss_seen <= 0xffff && t.bytes_retransmitted <= 0xffffffff &&
+           t.ttl == so.options.ttl_towards(t.flow.peer.addr) && t.tos == so.options.tos;
 }
 
 SharedOptions* share_options(TcpState& s, SocketUser* user, const SocketOptions& o)

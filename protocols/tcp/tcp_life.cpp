@@ -24,7 +24,7 @@ void adopt_tcb(Tcb& t, Socket* so)
         so->tcb = &t;
         so->domain = &d;
         so->flow = t.flow;
-        t.ttl = so->options.ttl;
+        t.ttl = so->options.ttl_towards(t.flow.peer.addr);
         t.tos = so->options.tos;
         t.snd.una_offset = so->snd_acked;
         t.rcv.nxt_offset = so->rcv_produced;

@@ -45,7 +45,7 @@ void send_syn_ack(SynEntry& e)
     Reply r;
     r.flow = e.flow;
     r.route = &e.route;
-    r.ttl = o.ttl;
+    r.ttl = o.ttl_towards(e.flow.peer.addr);
     r.tos = o.tos;
     r.header.seq = e.iss;
     r.header.ack = e.irs + 1;

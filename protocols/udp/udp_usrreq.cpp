@@ -83,7 +83,7 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
     }
     ip.protocol = wire::protocol_udp;
     ip.loop_group = group && so.options.multicast_loop;
-    ip.ttl = r.h.ttl != 0 ? r.h.ttl : group ? so.options.multicast_ttl : so.options.ttl;
+    ip.ttl = r.h.ttl != 0 ? r.h.ttl : group ? so.options.ttl_of_group(to.addr) : so.options.ttl_towards(to.addr);
     ip.tos = (r.h.flags & sockbuf::datagram_has_tos) != 0 ? r.h.tos : so.options.tos;
     ip.flow_label = v4 ? 0 : ipv6_flow_label(d, {{ip.source, so.flow.local.port}, to});
     return base::Error::none;

@@ -350,6 +350,51 @@ TEST_CASE("a datagram to a group comes back to members on its own host, unless i
     CHECK(m.p.b.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 1122 3.2.1.7: a group's datagram without a hop to go reaches members here and not the link")
+{
+    Members m;
+    auto s = m.member(2);
+    TestSocket here(m.p.world, m.p.b, SlotKind::datagram, 1);
+    REQUIRE(here.bind(at("10.0.0.2", 900)) == Error::none);
+    REQUIRE(here.set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, over_v6() ? IPV6_MULTICAST_HOPS : IP_MULTICAST_TTL, 0) ==
+            Error::none);
+    m.p.world.advance(base::seconds(3)); // the reports
+    m.p.b.link->sent.clear();
+    here.send(Bytes{1, 2, 3}, {group(), 7});
+    CHECK(got(*s));
+    Bytes large(3000, 5); // as long as would be cut
+    here.send(large, {group(), 7});
+    Bytes back;
+    REQUIRE(s->receive(back));
+    CHECK(back == large);
+    CHECK(m.p.b.link->sent.empty());
+    CHECK(m.p.b.counted(&StackCounters::ip_out_host_only) == 2);
+    CHECK(m.p.b.packets_in_use() == 0);
+}
+
+TEST_CASE("RFC 4291 2.7, 2.7.1: groups of interface scope stay on the host, to those of scope 0 nothing is sent")
+{
+    if (!over_v6()) {
+        return;
+    }
+    Members m;
+    auto s = m.member(2);
+    base::IpAddr inside = ip("ff01::77");
+    base::IpAddr reserved = ip("ff00::77");
+    REQUIRE(change(*s, MCAST_JOIN_GROUP, inside) == Error::none);
+    REQUIRE(change(*s, MCAST_JOIN_GROUP, reserved) == Error::none);
+    TestSocket here(m.p.world, m.p.b, SlotKind::datagram, 1);
+    REQUIRE(here.bind(at("10.0.0.2", 900)) == Error::none);
+    m.p.world.advance(base::seconds(3));
+    m.p.b.link->sent.clear();
+    here.send(Bytes{1, 2, 3}, {inside, 7});
+    CHECK(got(*s));
+    here.send(Bytes{1, 2, 3}, {reserved, 7});
+    CHECK(!got(*s));
+    CHECK(m.p.b.link->sent.empty());
+    CHECK(m.p.b.counted(&StackCounters::ip_out_host_only) == 2);
+}
+
 TEST_CASE("RFC 3376 5.1, RFC 3810 6.1: a change is told twice, by one CPU; the last to leave says so")
 {
     Members m;

@@ -197,6 +197,13 @@ TEST_CASE("martians, foreign destinations and mismatched frames are dropped")
         t.in(ip6_frame(f, udp6_datagram(f, 1, 2, Bytes(4))));
     }
     CHECK(t.h.counted(&StackCounters::ip_in_martian) == 4);
+    for (const char* group : {"ff01::1", "ff31::1", "ff00::1"}) { // RFC 4291 2.7 and its erratum 3480
+        Ip6Fields f;
+        f.destination = ip6(group);
+        f.to = wire::multicast_mac_v6(f.destination);
+        t.in(ip6_frame(f, udp6_datagram(f, 1, 2, Bytes(4))));
+    }
+    CHECK(t.h.counted(&StackCounters::ip_in_martian) == 7);
     Ip6Fields f;
     f.destination = ip6("fd00::77");
     t.in(ip6_frame(f, udp6_datagram(f, 1, 2, Bytes(4))));
@@ -470,4 +477,51 @@ TEST_CASE("a dual-stack socket takes both families, the peer's address IPv4-mapp
     CHECK(dual.connect(at("fe80::2", 9)) == Error::invalid); // no zone
     CHECK(dual.connect(at("::", 9)) == Error::none);
     CHECK(dual.so.flow.peer.addr == ip6("::1"));
+}
+
+TEST_CASE(
+    "RFC 1122 3.2.1.7: what has a hop limit of 0 stays on the host; IPv4 peers have a TTL of their own, as on Linux")
+{
+    Pair p;
+    p.world.advance(base::seconds(3));
+    TestSocket s(p.world, p.a, SlotKind::datagram, 0, 18, AF_INET6);
+    TestSocket here(p.world, p.a, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(s.bind(at("::", 6)) == Error::none);
+    REQUIRE(here.bind(at("::", 53)) == Error::none);
+    auto sent_to = [&](const char* address) {
+        p.a.link->sent.clear();
+        s.send(Bytes(1), at(address, 53));
+        return p.a.link->sent.size();
+    };
+    (void)sent_to("10.0.0.2"); // both neighbours are known
+    (void)sent_to("fd00::2");
+    REQUIRE(s.set(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 0) == Error::none);
+    CHECK(sent_to("fd00::2") == 0);
+    CHECK(p.a.counted(&StackCounters::ip_out_host_only) == 1);
+    Bytes got;
+    CHECK(sent_to("fd00::1") == 0);
+    CHECK(here.receive(got));
+    REQUIRE(sent_to("10.0.0.2") == 1);
+    CHECK(p.a.link->sent[0][22] == 64);
+    REQUIRE(s.set(IPPROTO_IP, IP_TTL, 9) == Error::none);
+    CHECK(s.get(IPPROTO_IPV6, IPV6_UNICAST_HOPS) == 0);
+    REQUIRE(sent_to("10.0.0.2") == 1);
+    CHECK(p.a.link->sent[0][22] == 9);
+    CHECK(p.a.packets_in_use() == 0);
+}
+
+TEST_CASE("a connection's segments have the hop limit over IPv6 and the TTL over IPv4, which the socket says each")
+{
+    Pair p;
+    p.world.advance(base::seconds(3));
+    for (const char* peer : {"10.0.0.2", "fd00::2"}) {
+        TestSocket s(p.world, p.a, SlotKind::stream, 0, 18, AF_INET6);
+        REQUIRE(s.set(IPPROTO_IPV6, IPV6_UNICAST_HOPS, 7) == Error::none);
+        REQUIRE(s.set(IPPROTO_IP, IP_TTL, 9) == Error::none);
+        REQUIRE(s.connect(at(peer, 80)) == Error::in_progress);
+        const Bytes& syn = p.a.link->sent.back();
+        CHECK((syn[12] == 0x08 ? syn[22] == 9 : syn[21] == 7));
+        REQUIRE(s.close() == Error::none); // nobody listens there
+        CHECK(s.detached == 1);
+    }
 }

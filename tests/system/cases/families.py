@@ -123,3 +123,19 @@ def six_hop_limit_of_one_datagram():
         sent = outcome(sender.sendmsg, [b"x"], hops, 0, (MAPPED, s.getsockname()[1]))
         _, messages, _, _ = s.recvmsg(10, 200)
         return [sent, [int.from_bytes(value, "little") for _, kind, value in messages if kind == socket.IPV6_HOPLIMIT]]
+
+
+@case
+def six_hop_limit_is_not_the_ttl():
+    """What IPV6_UNICAST_HOPS and IP_TTL of one socket say, by a receiver of HERE's family."""
+    level, receive, kind = (socket.IPPROTO_IPV6, 51, 52) if FAMILY == socket.AF_INET6 else (socket.IPPROTO_IP, 12, 2)
+    with udp() as s, six(socket.SOCK_DGRAM) as sender:
+        s.setsockopt(level, receive, 1)
+        seen = [outcome(sender.setsockopt, socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS, 9),
+                sender.getsockopt(socket.IPPROTO_IP, socket.IP_TTL), outcome(sender.setsockopt, socket.IPPROTO_IP, socket.IP_TTL, 7),
+                sender.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_UNICAST_HOPS)]
+        seen += [outcome(sender.setsockopt, socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 5),
+                 sender.getsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL)]
+        sender.sendto(b"x", (MAPPED, s.getsockname()[1]))
+        _, messages, _, _ = s.recvmsg(10, 200)
+        return seen + [int.from_bytes(value, "little") for _, number, value in messages if number == kind]

@@ -78,6 +78,16 @@ def group_comes_back():
 
 
 @case
+def group_without_a_hop_comes_back():
+    with receiver() as s, udp() as sender:
+        send_by(sender)
+        sender.setsockopt(LEVEL, MULTICAST_TTL, 0)
+        joined = change(s, JOIN)
+        sent = outcome(sender.sendto, b"inside", (GROUP, s.getsockname()[1]))
+        return [joined, sent, s.recv(100).decode()]
+
+
+@case
 def group_reaches_every_member():
     with receiver() as one, socket.socket(FAMILY, socket.SOCK_DGRAM) as two, udp() as sender:
         one.close()
