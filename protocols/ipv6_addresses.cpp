@@ -220,8 +220,8 @@ void duplicate_here(Domain& d, const Interface& in, const base::IpAddr& a)
     count(d.counters.nd_duplicates);
     own->duplicate = true;
     ipv6_stop_detection(d, a);
-    if (own->autoconf && own->attempt + 1 < attempts_max && has_room(d, in.index)) {
-        Ipv6Address old = *own;
+    Ipv6Address old = *own; // making room moves the addresses
+    if (old.autoconf && old.attempt + 1 < attempts_max && has_room(d, in.index)) {
         add_stable(d, in, old.addr, static_cast<std::uint8_t>(old.attempt + 1), old.valid_until, old.preferred_until);
     }
 }

@@ -238,6 +238,25 @@ TEST_CASE("RFC 7217: stable addresses depend on the prefix and the secret; a dup
     CHECK(!t.has_address(tried));
 }
 
+TEST_CASE("RFC 7217: a duplicate gets another address of its own prefix where one before it has just ended")
+{
+    Link t(automatic);
+    t.in(router_advertisement({.prefix = "2001:db8:1::", .valid_s = 1, .preferred_s = 1}));
+    t.in(router_advertisement({.prefix = "2001:db8:2::"}));
+    t.in(router_advertisement({.prefix = "2001:db8:3::"}));
+    auto tried = t.autoconfigured("2001:db8:2::");
+    auto other = t.autoconfigured("2001:db8:3::");
+    t.world.advance(base::seconds(1)); // the first one is over, the second tentative still
+    t.in(advertise(base::to_string(tried).c_str(), 7, false, true));
+    REQUIRE(t.h.counted(&StackCounters::nd_duplicates) == 1);
+    auto next = t.autoconfigured("2001:db8:2::");
+    CHECK((!next.is_any() && next != tried));
+    const auto& all = t.h.domain().ipv6->addresses;
+    auto of_third = [](const auto& a) { return base::Prefix{ip6("2001:db8:3::"), 64}.contains(a.addr); };
+    CHECK(std::count_if(all.begin(), all.end(), of_third) == 1);
+    CHECK(t.autoconfigured("2001:db8:3::") == other);
+}
+
 TEST_CASE("RFC 4861 6.3.7: three solicitations for routers, four seconds apart, until one answers")
 {
     World world;
