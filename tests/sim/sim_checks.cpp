@@ -122,12 +122,29 @@ void World::check_calls()
     }
 }
 
+std::uint64_t World::have_given_up() const
+{
+    std::uint64_t all = 0;
+    for (const auto& n : nodes_) {
+        all += n->gave_up();
+    }
+    return all;
+}
+
+bool World::peer_gave_up()
+{
+    std::uint64_t may_have = draining_ ? gave_up_ : have_given_up();
+    if (!addresses_expire() || believed_ >= may_have) {
+        return false;
+    }
+    ++believed_;
+    return true;
+}
+
 // Closed connections that have ended for want of an answer, or had their last retransmission before the drain.
 void World::count_given_up()
 {
-    for (auto& n : nodes_) {
-        gave_up_ += n->gave_up();
-    }
+    gave_up_ = have_given_up();
     for (CpuRef c : cpus_) {
         protocols::TcpState& tcp = *c.node->stack->domain(c.id).tcp;
         for (Tcb* t = tcp.all.front(); t != nullptr; t = tcp.all.next(*t)) {

@@ -43,6 +43,8 @@ struct Conduit {
         bool cookie = c.end[client_side].received == 0 && error == -ECONNRESET &&
                       world().services()[c.service].node->sent_cookies();
         bool excused = cookie || theirs().rude || mine().rude || !c.accepted || c.may_time_out;
+        // A keepalive probe, say, to an end that closed and whose stack gave up its FIN while there was no way.
+        excused = excused || (error == -ECONNRESET && theirs().finished && world().peer_gave_up());
         if (!excused || error == -ECONNABORTED || error == -EBADF || error == -ENETDOWN) {
             world().violation(
                 fmt::format("{}: {} gives error {} though nothing has happened to it; received {} of {}, sent {}",

@@ -102,9 +102,9 @@ public:
                std::any_of(links_.begin(), links_.end(), [](const auto& l) { return l->config.advertises; });
     }
     base::Instant drain_began() const { return drain_began_; }
-    // Of an end that waits for one that closed: may it be one of those whose stack gave up, silently, since nothing had
-    // come back before the drain? Each is believed once, and only where a way can be gone for that long.
-    bool peer_gave_up() { return addresses_expire() && gave_up_ != 0 && gave_up_-- != 0; }
+    // Of an end whose other one closed: may that be one of those whose stack gave up, silently, since nothing had come
+    // back before the drain? Each is believed once, and only where a way can be gone for that long.
+    bool peer_gave_up();
     // Of the drain: clients are done, so servers stop.
     bool closing() const { return closing_; }
     Ledger& ledger() { return ledger_; }
@@ -200,6 +200,7 @@ private:
     void advertise_all();
     void keep_promises();
     void check_agreement();
+    std::uint64_t have_given_up() const;
     void count_given_up();
     bool only_router(unsigned router, unsigned host) const;
     void advertised_addresses(const Link& l, unsigned side, std::vector<base::IpAddr>& out) const;
@@ -253,6 +254,7 @@ private:
     bool closing_ = false;
     base::Instant drain_began_{};
     std::uint64_t gave_up_ = 0;              // connections of which the drain comes too late
+    std::uint64_t believed_ = 0;             // that their peer gave up
     base::Instant promise_at_ = base::never; // in the drain: the routers' next advertisements
     std::uint64_t hash_ = 0xcbf29ce484222325ULL;
     std::vector<Event> events_;
