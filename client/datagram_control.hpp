@@ -4,6 +4,7 @@
 
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <cstddef>
 #include <cstring>
 
@@ -11,7 +12,8 @@
 
 namespace client {
 
-// Appends one control message, or says that it did not fit (MSG_CTRUNC).
+// Appends control messages as put_cmsg() of Linux: the last one needs no padding, what does not fit is cut
+// (MSG_CTRUNC), for less than a header nothing is written.
 class ControlWriter {
 public:
     explicit ControlWriter(msghdr& m) : m_(m), room_(m.msg_control != nullptr ? m.msg_controllen : 0) {}
@@ -22,18 +24,21 @@ public:
     template <typename T>
     void add(int level, int type, const T& value)
     {
-        if (room_ - used_ < CMSG_SPACE(sizeof value)) {
+        std::size_t left = room_ - used_;
+        if (left < CMSG_LEN(sizeof value)) {
             m_.msg_flags |= MSG_CTRUNC;
+        }
+        if (left < sizeof(cmsghdr)) {
             return;
         }
         cmsghdr head{};
         head.cmsg_level = level;
         head.cmsg_type = type;
-        head.cmsg_len = CMSG_LEN(sizeof value);
+        head.cmsg_len = std::min(CMSG_LEN(sizeof value), left);
         auto* at = static_cast<std::byte*>(m_.msg_control) + used_;
         std::memcpy(at, &head, sizeof head);
-        std::memcpy(at + CMSG_LEN(0), &value, sizeof value);
-        used_ += CMSG_SPACE(sizeof value);
+        std::memcpy(at + CMSG_LEN(0), &value, head.cmsg_len - CMSG_LEN(0));
+        used_ += std::min(CMSG_SPACE(sizeof value), left);
     }
 
 private:

@@ -1,5 +1,6 @@
 // Interposed: moving bytes. On a descriptor of the kernel each is one load and one branch more than libc's; no
 // allocation and no lock on either way.
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 
@@ -96,6 +97,9 @@ PRELOAD_CALL ssize_t read(int fd, void* data, std::size_t size)
     }
     Held h(fd);
     Entry* e = h.netd();
+    if (e != nullptr && size == 0) {
+        return 0; // not recv(2), which takes a datagram
+    }
     return e == nullptr ? real.read(fd, data, size) : netd_recv(*e, data, size, 0, nullptr, nullptr);
 }
 
@@ -118,6 +122,9 @@ PRELOAD_CALL ssize_t readv(int fd, const iovec* pieces, int count)
     Entry* e = h.netd();
     if (e == nullptr || count < 0) {
         return real.readv(fd, pieces, count);
+    }
+    if (std::all_of(pieces, pieces + count, [](const iovec& piece) { return piece.iov_len == 0; })) {
+        return 0;
     }
     msghdr m = of_pieces(pieces, count);
     return netd_recvmsg(*e, &m, 0);

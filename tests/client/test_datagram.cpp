@@ -134,6 +134,40 @@ TEST_CASE("IP_PKTINFO, IP_RECVTTL and IP_RECVTOS come as control messages once a
     CHECK(sock_recvmsg(w.session(), to, &m, 0) == 1);
     CHECK((m.msg_flags & MSG_CTRUNC) != 0);
     CHECK(m.msg_controllen == 0);
+    REQUIRE(send_to(w, from, "z", 56) == 1);
+    m.msg_controllen = sizeof(cmsghdr) + 2; // as put_cmsg: a part
+    CHECK(sock_recvmsg(w.session(), to, &m, 0) == 1);
+    CHECK((m.msg_flags & MSG_CTRUNC) != 0);
+    CHECK(m.msg_controllen == sizeof(cmsghdr) + 2);
+    REQUIRE(CMSG_FIRSTHDR(&m) != nullptr);
+    CHECK(CMSG_FIRSTHDR(&m)->cmsg_len == sizeof(cmsghdr) + 2);
+}
+
+TEST_CASE("a control message needs no room for padding behind it")
+{
+    fake::World w;
+    Sock to = w.bound(SOCK_DGRAM, 56);
+    Sock from = w.open(SOCK_DGRAM);
+    int on = 1;
+    int level = test::over_v6() ? int{IPPROTO_IPV6} : int{IPPROTO_IP};
+    REQUIRE(
+        sock_setsockopt(w.session(), to, level, test::over_v6() ? IPV6_RECVHOPLIMIT : IP_RECVTTL, &on, sizeof on) == 0);
+    REQUIRE(send_to(w, from, "x", 56) == 1);
+    alignas(cmsghdr) char control[64];
+    char byte;
+    iovec piece{&byte, 1};
+    msghdr m{};
+    m.msg_iov = &piece;
+    m.msg_iovlen = 1;
+    m.msg_control = control;
+    m.msg_controllen = CMSG_LEN(sizeof(int));
+    REQUIRE(sock_recvmsg(w.session(), to, &m, 0) == 1);
+    CHECK((m.msg_flags & MSG_CTRUNC) == 0);
+    CHECK(m.msg_controllen == CMSG_LEN(sizeof(int)));
+    REQUIRE(CMSG_FIRSTHDR(&m) != nullptr);
+    int ttl = 0;
+    std::memcpy(&ttl, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof ttl);
+    CHECK(ttl == 64);
 }
 
 TEST_CASE("sizes: too long is EMSGSIZE; a full ring is EAGAIN, or a wait")

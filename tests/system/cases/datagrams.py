@@ -27,6 +27,27 @@ def udp_echo():
 
 
 @case
+def read_of_nothing_takes_nothing():
+    with udp() as a, udp() as b:
+        at_once = os.read(b.fileno(), 0).decode()  # though there is nothing
+        a.sendto(b"x", b.getsockname())
+        soon(lambda: "POLLIN" in polled(b))
+        return [at_once, os.read(b.fileno(), 0).decode(), os.readv(b.fileno(), [bytearray(0), bytearray(0)]), b.recv(10).decode()]
+
+
+@case
+def control_message_without_padding():
+    with udp() as a, udp() as b:
+        b.setsockopt(LEVEL, RECVTTL, 1)
+        seen = []
+        for room in (socket.CMSG_LEN(4), socket.CMSG_LEN(2), 8):
+            a.sendto(b"x", b.getsockname())
+            _, control, flags, _ = b.recvmsg(10, room)
+            seen.append([[(kind, value.hex()) for _, kind, value in control], bool(flags & socket.MSG_CTRUNC)])
+        return seen
+
+
+@case
 def udp_connected():
     with udp() as a, udp() as b, udp() as stranger:
         a.connect(b.getsockname())
