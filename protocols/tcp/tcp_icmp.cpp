@@ -51,7 +51,7 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
     if (t.mss < before && t.flight() != 0 && t.board.phase == Recovery::none) {
         t.board.enter_timeout(t.rack, clock_us(t), 0, t.mss);
         t.board.mark_all_lost(true);
-        t.timing = false;
+        t.timing = t.tlp.in_progress = false;
         output_soon(t);
     }
 }

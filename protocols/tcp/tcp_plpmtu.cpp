@@ -118,7 +118,7 @@ bool plpmtu_lost(Tcb& t)
     t.board.mark_lost(p.start, p.end);
     p.failed();
     t.board.resend_quietly();
-    t.timing = false;
+    t.timing = t.tlp.in_progress = false;
     return true;
 }
 

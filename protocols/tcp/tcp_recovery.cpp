@@ -68,7 +68,7 @@ void enter_fast(Tcb& t, const AckRound& r)
     std::uint32_t counted = t.board.use_sack ? 0 : (t.board.duplicates - 1) * t.mss;
     t.prr.begin(std::max(r.flight_before, t.flight()), r.sacked_before + counted);
     t.board.enter_fast(t.snd.nxt);
-    t.timing = false;
+    t.timing = t.tlp.in_progress = false; // RFC 8985 7.1: what the probe would tell is answered now
     clear_deadline(t, Deadline::probe);
 }
 
