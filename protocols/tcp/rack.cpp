@@ -38,7 +38,8 @@ void Rack::delivered(const RackAck& ack, std::uint32_t time_us, Seq end, bool re
 
 void Rack::saw_dsack(Seq una, Seq nxt)
 {
-    if (in_dsack_round && una < dsack_round) {
+    acked(una);
+    if (in_dsack_round) {
         return;
     }
     in_dsack_round = true;

@@ -41,6 +41,8 @@ struct Rack {
     void reset(Seq una);
     // A run of text, all sent at `time_us`, that ends at `end` was acknowledged or SACKed (6.2 steps 1 to 3).
     void delivered(const RackAck& ack, std::uint32_t time_us, Seq end, bool resent);
+    // Step 4: the round trip of a D-SACK ends, before sequence numbers are too far apart to compare.
+    void acked(Seq una) { in_dsack_round = in_dsack_round && una < dsack_round; }
     // Step 4: once per round trip a D-SACK widens the window.
     void saw_dsack(Seq una, Seq nxt);
     // Step 4: recoveries without D-SACK narrow it again.

@@ -58,7 +58,7 @@ struct Negotiated {
 struct EcnState {         // RFC 3168 6.1
     bool echo = false;    // ECE goes with every segment
     bool cwr_due = false; // the next new text says CWR
-    bool reduced = false; // once a window: not again until `high` is acknowledged
+    bool reduced = false; // once a window: not again until more than `high` is acknowledged
     Seq high;
 };
 

@@ -143,10 +143,9 @@ void take_mark(Tcb& t, const Segment& s)
 // RFC 3168 6.1.2: as to a loss, but nothing is sent again; once per window of text.
 void take_echo(Tcb& t, const AckRound& r)
 {
-    if (t.ecn.reduced && t.snd.una <= t.ecn.high) {
-        return; // what tells of CWR lies above
+    if (t.ecn.reduced) {
+        return;
     }
-    t.ecn.reduced = false;
     if (t.board.phase != Recovery::none || r.flight_before == 0 || t.bbr != nullptr) {
         return; // reduced for a loss of the same window
     }

@@ -250,6 +250,7 @@ void Scoreboard::acked(Seq ack, Rack& rack, Delivery& d)
         una_ = end;
     }
     una_ = ack;
+    rack.acked(una_);
     recover = base::max(recover, una_ - 1); // keeps up, so that it never falls half the number space behind
 }
 

@@ -358,3 +358,27 @@ TEST_CASE("a connection sleeps though it saw urgent text, once that is read")
     p.close_all();
     p.expect_clean();
 }
+
+TEST_CASE("RFC 3168 6.1.2: a mark is answered however much went unmarked since the one before it")
+{
+    PairOptions o;
+    o.stack.ecn = protocols::Ecn::on;
+    Pair p(o);
+    auto [client, server] = p.connected(5001);
+    protocols::Tcb& t = *client->so.tcb;
+    REQUIRE(t.agreed.ecn == protocols::tcp::EcnMode::classic);
+    t.ecn.reduced = true;
+    t.ecn.high = t.snd.nxt;
+    client->write("text", 4);
+    p.run_for(base::seconds(1));
+    REQUIRE(t.snd.una == t.ecn.high + 4);
+    CHECK_FALSE(t.ecn.reduced);
+    t.ecn.high = t.snd.una - (3U << 30); // more than sequence numbers can compare
+    p.a.run(0, [&](protocols::Domain&) {
+        protocols::tcp::AckRound r;
+        r.flight_before = 1000;
+        protocols::tcp::take_echo(t, r);
+    });
+    CHECK(p.a.tcp().counters.ecn_reductions == 1);
+    p.close_all();
+}

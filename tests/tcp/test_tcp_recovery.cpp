@@ -281,6 +281,20 @@ TEST_CASE("RFC 8985 6.2 step 4: the reordering window")
     CHECK(r.reo_wnd_us(true, true, 40000, 50000) == 10000);
 }
 
+TEST_CASE("RFC 8985 6.2 step 4: a D-SACK widens the window however much arrived since the one before it")
+{
+    Flight f(3);
+    f.rack.saw_dsack(at(0), at(2000));
+    f.now(40);
+    f.ack(1000);
+    CHECK(f.rack.in_dsack_round);
+    f.ack(2000);
+    CHECK_FALSE(f.rack.in_dsack_round);
+    constexpr std::uint32_t since = 3U << 30; // more than sequence numbers can compare
+    f.rack.saw_dsack(at(2000) + since, at(3000) + since);
+    CHECK(f.rack.reo_wnd_mult == 3);
+}
+
 TEST_CASE("RFC 8985 6.2 step 5: lost is what was sent a round trip and the window before the newest that arrived")
 {
     Flight f;
