@@ -184,6 +184,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint32_t retransmitted = 0; // segments
     std::uint32_t dsacks = 0;        // received
     tcp::CongestionState cc_before;  // the reduction that `undo` may take back
+    tcp::EcnState ecn_before;        // ... and what it said of marks
 
     // Ring offset of a sequence number of ours (near una).
     std::uint64_t offset_of(tcp::Seq s) const

@@ -140,19 +140,52 @@ void take_mark(Tcb& t, const Segment& s)
     t.ecn.echo |= marked && !base::planted(base::Plant::mark_not_echoed);
 }
 
+namespace {
+
+// The loss that a reduction was for may turn out to be none; the mark that it answers as well was one.
+void keep_reduction(Tcb& t)
+{
+    t.cc_before = t.cc;
+    t.ecn_before = t.ecn;
+}
+
+} // namespace
+
 // RFC 3168 6.1.2: as to a loss, but nothing is sent again; once per window of text.
 void take_echo(Tcb& t, const AckRound& r)
 {
     if (t.ecn.reduced) {
+        keep_reduction(t);
         return;
     }
     if (t.board.phase != Recovery::none || r.flight_before == 0 || t.bbr != nullptr) {
-        return; // reduced for a loss of the same window
+        return; // losses of that window are being repaired
     }
     count(t.domain.tcp->counters.ecn_reductions);
     congestion_on_mark(t.algorithm(), t.cc, r.flight_before);
-    t.ecn = {t.ecn.echo, true, true, t.snd.nxt};
+    ecn_reduced(t);
     t.undo.end();
+}
+
+bool reduced_for_mark(const Tcb& t)
+{
+    return t.ecn.reduced && t.snd.una < t.ecn.high && t.algorithm().reduce_marked == nullptr;
+}
+
+void ecn_reduced(Tcb& t)
+{
+    if (t.agreed.ecn != EcnMode::none) {
+        t.ecn.cwr_due = t.agreed.ecn == EcnMode::classic;
+        t.ecn.reduced = true;
+        t.ecn.high = t.snd.nxt;
+    }
+}
+
+void ecn_undo(Tcb& t)
+{
+    t.ecn.reduced = t.ecn_before.reduced && t.snd.una <= t.ecn_before.high;
+    t.ecn.high = t.ecn_before.high;
+    t.ecn.cwr_due = t.ecn.cwr_due && t.ecn_before.cwr_due;
 }
 
 } // namespace protocols::tcp

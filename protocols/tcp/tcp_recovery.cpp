@@ -52,6 +52,7 @@ std::uint32_t flight_size(const Tcb& t, std::uint32_t flight)
 void remember(Tcb& t)
 {
     t.cc_before = t.cc;
+    t.ecn_before = t.ecn;
     t.undo.begin(t.snd.nxt);
 }
 
@@ -62,8 +63,9 @@ void enter_fast(Tcb& t, const AckRound& r)
     if (t.bbr != nullptr) {
         t.bbr->recovery_began(t.board.pipe(t.mss), r.d.octets);
         t.cc.cwnd = t.bbr->cwnd();
-    } else {
+    } else if (!reduced_for_mark(t)) { // RFC 3168 6.1.2: one reduction for losses and marks of one window
         congestion_on_loss(t.algorithm(), t.cc, flight_size(t, t.flight()));
+        ecn_reduced(t);
     }
     std::uint32_t counted = t.board.use_sack ? 0 : (t.board.duplicates - 1) * t.mss;
     t.prr.begin(std::max(r.flight_before, t.flight()), r.sacked_before + counted);
@@ -80,6 +82,7 @@ void take_back(Tcb& t, std::atomic<std::uint64_t>& counter)
         t.bbr->recovery_ended();
     } else {
         congestion_undo(t.cc, t.cc_before);
+        ecn_undo(t);
     }
     t.undo.end();
     t.board.unmark_lost();
@@ -283,6 +286,9 @@ void begin_timeout(Tcb& t)
     }
     if (t.bbr == nullptr) {
         congestion_on_timeout(t.algorithm(), t.cc, flight_size(t, t.flight()), first);
+        if (first) {
+            ecn_reduced(t);
+        }
     }
     t.board.enter_timeout(t.rack, clock_us(t), reo_wnd(t), t.mss);
     if (t.bbr != nullptr) {

@@ -92,6 +92,9 @@ std::uint8_t tos_of(const Tcb& t, bool new_text);
 std::uint16_t ecn_flags(Tcb& t, bool new_text); // classic
 void take_mark(Tcb& t, const Segment& s);       // classic
 void take_echo(Tcb& t, const AckRound& r);
+bool reduced_for_mark(const Tcb& t); // as to a loss, of the window that is being acknowledged
+void ecn_reduced(Tcb& t);            // for a mark or a loss: marks of the same window ask for no more
+void ecn_undo(Tcb& t);               // the loss was none
 
 // ---- accurate ECN: tcp_accecn.cpp. All but the first where that is the mode.
 void accecn_start(Tcb& t, const EcnHandshake& h); // the mode is known
