@@ -130,6 +130,7 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     t.snd.una_offset += octets;
     t.bytes_acked += octets;
     t.board.acked(t.snd.una, t.rack, r.d);
+    t.snd.small_end = base::max(t.snd.small_end, t.snd.una);  // never half the number space behind
     t.ecn.reduced = t.ecn.reduced && t.snd.una <= t.ecn.high; // what tells of CWR lies above
     if (t.plpmtu.probe != 0) {
         plpmtu_acked(t);

@@ -382,3 +382,26 @@ TEST_CASE("RFC 3168 6.1.2: a mark is answered however much went unmarked since t
     CHECK(p.a.tcp().counters.ecn_reductions == 1);
     p.close_all();
 }
+
+TEST_CASE("Nagle: a small segment of 2 GiB ago holds nothing back")
+{
+    PairOptions o;
+    o.weather.delay = base::millis(10);
+    Pair p(o);
+    auto [client, server] = p.connected(5001);
+    protocols::Tcb& t = *client->so.tcb;
+    std::vector<char> text(t.mss);
+    t.snd.small_end = t.snd.una - (0x7fffffffU - t.mss);
+    for (unsigned i = 0; i < 2; ++i) {
+        client->write(text.data(), t.mss);
+        p.run_for(base::seconds(1));
+        REQUIRE(t.flight() == 0);
+    }
+    client->write(text.data(), t.mss);
+    p.run_for(base::millis(1));
+    REQUIRE(t.flight() == t.mss);
+    client->write(text.data(), 10);
+    p.run_for(base::millis(1));
+    CHECK(t.flight() == t.mss + 10);
+    p.close_all();
+}
