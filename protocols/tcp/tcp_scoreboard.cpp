@@ -160,7 +160,26 @@ bool Scoreboard::first_lost(Seq& start, Seq& end) const
     return false;
 }
 
-// No room for one more run: the one before, of retransmissions too, grows and is as young as its newest part.
+// No room for one more run: lost ones side by side are one, as young as its newest part, and sent again where any was.
+void Scoreboard::join_lost()
+{
+    unsigned last = 0;
+    for (unsigned i = 1; i < count_; ++i) {
+        const SentRun r = at(i);
+        SentRun& before = run(last);
+        if (r.fate() != Fate::lost || before.fate() != Fate::lost) {
+            run(++last) = r;
+            continue;
+        }
+        bool younger = static_cast<std::int32_t>(r.time_us() - before.time_us()) > 0;
+        before.set(younger ? r.time_us() : before.time_us(), Fate::lost, before.resent() || r.resent());
+        before.blur();
+        before.end = r.end;
+    }
+    count_ = static_cast<std::uint16_t>(std::min<unsigned>(count_, last + 1));
+}
+
+// Still no room: the one before, of retransmissions too, grows and is as young as its newest part.
 bool Scoreboard::move_boundary(unsigned i, Seq end, std::uint32_t now_us)
 {
     if (i == 0 || at(i - 1).fate() != Fate::flying || !at(i - 1).resent()) {
@@ -178,6 +197,9 @@ bool Scoreboard::move_boundary(unsigned i, Seq end, std::uint32_t now_us)
 bool Scoreboard::resend(std::uint32_t len, std::uint32_t now_us)
 {
     last_grows_ = false;
+    if (count_ == runs_.size()) {
+        join_lost();
+    }
     unsigned i = 0;
     while (at(i).fate() != Fate::lost) {
         ++i;

@@ -83,7 +83,7 @@ struct Scoreboard {
     void sent(Seq end, std::uint32_t now_us, std::uint32_t min_rtt_us);
     // The first run of lost octets; false if there is none.
     bool first_lost(Seq& start, Seq& end) const;
-    // Its first part went out again. False, and nothing changed: no room for one more run.
+    // Its first part went out again. False, and nothing went: no room for one more run.
     bool resend(std::uint32_t len, std::uint32_t now_us);
     // Text at the end of the flight went out again as a probe (RFC 8985 7.3).
     void probed(Seq start, std::uint32_t now_us);
@@ -126,6 +126,7 @@ private:
     void insert(unsigned i, const SentRun& r);
     void remove(unsigned i);
     bool merge_with_previous(unsigned i);
+    void join_lost();
     bool move_boundary(unsigned i, Seq end, std::uint32_t now_us);
     void deliver(unsigned i, Seq end, std::uint32_t octets, Rack& rack, Delivery& d) const;
 

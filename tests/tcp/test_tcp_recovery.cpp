@@ -208,6 +208,33 @@ TEST_CASE("scoreboard: full of holes it forgets SACKs, never text; by seed again
     }
 }
 
+TEST_CASE("RFC 6298 5.4: a list full of what is lost has room for what goes again after a timeout")
+{
+    Flight f(0);
+    f.b.sent(at(300000), ms(0), min_rtt_us);
+    f.now(40);
+    for (std::uint32_t from = 20000; from < 300000; from += 3000) {
+        f.sack(from, from + 1000);
+    }
+    REQUIRE(f.b.runs() > sent_runs_max - 10);
+    f.b.mark_lost(at(0), at(290000));
+    REQUIRE(f.b.resend(10000, ms(50)));
+    for (unsigned i = 0; f.b.runs() < sent_runs_max; ++i) { // each at a time of its own
+        REQUIRE(f.b.resend(1000, ms(60 + i)));
+    }
+    f.b.enter_timeout(f.rack, ms(400), 0, mss);
+    f.b.enter_timeout(f.rack, ms(1200), 0, mss);
+    REQUIRE(f.b.lost_bytes() == 300000);
+    REQUIRE(f.b.resend(1000, ms(1200)));
+    CHECK(f.b.lost_bytes() == 299000);
+    CHECK(f.b.resent_bytes() == 1000);
+    CHECK(f.b.runs() == 2);
+    f.now(1250);
+    f.ack(1000);
+    CHECK(f.d.octets == 1000);
+    CHECK(f.b.flight() == 299000);
+}
+
 TEST_CASE("RFC 8985 6.2 step 2: the latest transmission delivered counts, and a retransmission only when it can be it")
 {
     Flight f;
