@@ -14,6 +14,12 @@ void Rack::reset(Seq una)
     fack = end_seq = una;
 }
 
+void Rack::began(std::uint32_t time_us, Seq start)
+{
+    xmit_us = time_us & ~15U; // as the runs have it
+    end_seq = start;
+}
+
 void Rack::delivered(const RackAck& ack, std::uint32_t time_us, Seq end, bool resent)
 {
     std::uint32_t rtt = std::max(ack.now_us - time_us, 1U);

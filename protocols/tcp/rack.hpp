@@ -39,6 +39,9 @@ struct Rack {
     bool reordering_seen = false;
 
     void reset(Seq una);
+    // Text from `start` on goes out, and nothing else is in flight: what was delivered before is older, however long
+    // that is ago.
+    void began(std::uint32_t time_us, Seq start);
     // A run of text, all sent at `time_us`, that ends at `end` was acknowledged or SACKed (6.2 steps 1 to 3).
     void delivered(const RackAck& ack, std::uint32_t time_us, Seq end, bool resent);
     // Step 4: the round trip of a D-SACK ends, before sequence numbers are too far apart to compare.

@@ -184,6 +184,9 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
 {
     base::Instant now = t.domain.now();
     t.last_sent = now;
+    if (t.board.flight() == 0) {
+        t.rack.began(clock_us(t), start);
+    }
     if (now - t.rcv.last_text < delayed_ack_time && t.rcv.last_text != base::Instant{}) {
         t.rcv.interactive = true;
     }

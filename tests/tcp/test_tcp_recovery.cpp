@@ -265,6 +265,21 @@ TEST_CASE("RFC 8985 6.2 step 2: the latest transmission delivered counts, and a 
     CHECK(f.rack.xmit_us == (ms(81) & ~15U));
 }
 
+TEST_CASE("RFC 8985 6.2 step 2: text sent 36 minutes and more after what was delivered last is younger")
+{
+    Flight f(1);
+    f.now(40);
+    f.ack(1000);
+    constexpr std::uint32_t later_ms = 0x80000010U / 1000 + 1;
+    f.rack.began(ms(later_ms), at(1000));
+    f.b.sent(at(2000), ms(later_ms), min_rtt_us);
+    f.b.sent(at(3000), ms(later_ms + 5), min_rtt_us);
+    f.now(later_ms + 40);
+    f.sack(1000, 2000);
+    CHECK(f.rack.xmit_us == (ms(later_ms) & ~15U));
+    CHECK(f.detect(later_ms + 60) == 0); // what went out after it is not judged
+}
+
 TEST_CASE("RFC 8985 6.2 step 3: a hole that fills itself is reordering, one that we filled is not")
 {
     Flight f;
