@@ -1,0 +1,210 @@
+// epoll_wait on a set: what netd's sockets and the kernel's descriptors have now, and the sleep for both.
+#include <algorithm>
+#include <cerrno>
+
+#include "client/looking.hpp"
+#include "client/preload/epoll_set.hpp"
+#include "client/preload/real.hpp"
+
+namespace preload {
+
+// ---- Sleeping; arm, disarm, drain_pipe, kick and pass_on with mutex_ held -------------------------------------------
+
+void EpollSet::arm()
+{
+    if (!armed_ && waiter_.fd >= 0) {
+        armed_ = true;
+        client::arm_waiter(*session_, waiter_);
+    }
+}
+
+void EpollSet::disarm()
+{
+    if (armed_) {
+        armed_ = false;
+        client::disarm_waiter(*session_, waiter_);
+    }
+}
+
+// Also what a wake left there that came too late for the sleep it was meant for.
+void EpollSet::drain_pipe()
+{
+    armed_ = false;
+    if (waiter_.fd >= 0) {
+        session_->view.waiter(waiter_.index).sleeping.store(0, std::memory_order_seq_cst);
+        session_->host->sleep(waiter_, base::Instant{});
+    }
+}
+
+void EpollSet::kick()
+{
+    if (!kicked_ && kick_ >= 0) {
+        kicked_ = true;
+        std::uint64_t one = 1;
+        [[maybe_unused]] ssize_t n = real.write(kick_, &one, sizeof one);
+    }
+}
+
+// One wake reaches one sleeper: what is left over, and what comes from now on, must reach the next.
+void EpollSet::pass_on()
+{
+    if (sleepers_ == 0) {
+        return;
+    }
+    arm();
+    if (ready_count_ > 0 || (waiter_.fd >= 0 && bits_pending())) {
+        kick();
+    }
+}
+
+// Takes our own events out; returns how many are left.
+int EpollSet::filter_tags(epoll_event* out, int n)
+{
+    bool pipe = false;
+    int kept = 0;
+    for (int k = 0; k < n; ++k) {
+        if (out[k].data.u64 == pipe_tag()) {
+            pipe = true;
+        } else if (out[k].data.u64 != kick_tag()) {
+            out[kept++] = out[k];
+        }
+    }
+    if (pipe) {
+        std::lock_guard lock(mutex_);
+        drain_pipe();
+    }
+    return kept;
+}
+
+int EpollSet::kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask)
+{
+    turns_.store(0, std::memory_order_relaxed);
+    int n = real.epoll_pwait(epfd, out, max, 0, mask);
+    return n > 0 ? filter_tags(out, n) : n;
+}
+
+// One stay in the kernel. As wait, but 0 = look again.
+int EpollSet::sleep(
+    int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask, client::Looking& looking)
+{
+    {
+        std::lock_guard lock(mutex_);
+        ++sleepers_;
+        arm();
+    }
+    if (has_nested_) {
+        std::lock_guard topology(table_mutex);
+        for (Interest* i : all_) {
+            if (i->kind == Member::nested && i->entry->set->has_netd()) {
+                i->entry->set->expose();
+            }
+        }
+    }
+    int found = collect(out, max);
+    int error = 0;
+    bool slept = found == 0;
+    if (slept) {
+        found = real.epoll_pwait2(epfd, out, max, left, mask);
+        error = found < 0 ? errno : 0;
+        found = found > 0 ? filter_tags(out, found) : 0;
+    }
+    {
+        std::lock_guard lock(mutex_);
+        if (--sleepers_ == 0) {
+            disarm();
+        }
+    }
+    if (error == 0 && slept && found < max) { // else a level-triggered member would be reported twice
+        int ours = collect(out + found, max - found);
+        found += ours;
+        if (ours == 0) {
+            looking.unpaid();
+        }
+    }
+    std::lock_guard lock(mutex_);
+    pass_on();
+    if (error != 0) {
+        errno = error;
+        return -1;
+    }
+    return found;
+}
+
+int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
+{
+    if (max <= 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    constexpr unsigned kernel_every = 8; // calls in a row that netd's members alone may fill
+    using base::Instant;
+    bool poll = timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
+    Instant deadline = base::never;
+    if (timeout != nullptr && !poll && timeout->tv_sec < INT64_C(1'000'000'000)) {
+        deadline = session_->host->now() + base::Micros{timeout->tv_sec * 1'000'000 + (timeout->tv_nsec + 999) / 1000};
+    }
+    // Not for as long as it pays: a server of many connections answers more of them when it lets requests gather.
+    client::Looking looking(*session_, deadline, session_->look_min);
+    auto news = [this] { return waiter_.fd >= 0 && bits_pending(); };
+    for (;;) {
+        // Kernel members are asked along with ours, as one set would; a full house of ours leaves them a place now and
+        // then.
+        bool kernel = kernel_fds_.load(std::memory_order_relaxed) > 0;
+        int room = kernel && ++turns_ >= kernel_every ? max - 1 : max;
+        int found = room > 0 ? collect(out, room) : 0;
+        if (found > 0 || poll || room == 0) {
+            int n = kernel && found < max ? kernel_now(epfd, out + found, max - found, mask) : 0;
+            if (found > 0 || n != 0 || (poll && room > 0)) {
+                return found > 0 ? found + std::max(n, 0) : n;
+            }
+            continue;
+        }
+        int others = 0;
+        auto ask_others = [&] { return kernel && (others = kernel_now(epfd, out, max, mask)) != 0; };
+        if (looking.until(news, ask_others)) {
+            if (others != 0) {
+                return others;
+            }
+            continue;
+        }
+        timespec left{};
+        if (deadline != base::never) {
+            std::int64_t us = std::max<std::int64_t>((deadline - session_->host->now()).count(), 0);
+            left = {us / 1'000'000, us % 1'000'000 * 1000};
+        }
+        int n = sleep(epfd, out, max, deadline == base::never ? nullptr : &left, mask, looking);
+        if (n != 0 || (deadline != base::never && session_->host->now() >= deadline)) {
+            return n;
+        }
+    }
+}
+
+// Announced before the look at the members, as start_watching adds the member before its look at the announcement.
+int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
+{
+    for (;;) {
+        in_kernel_.fetch_add(1, std::memory_order_seq_cst);
+        int n = members_.load(std::memory_order_seq_cst) != 0 ? 0 : real.epoll_pwait2(epfd, out, max, timeout, mask);
+        in_kernel_.fetch_sub(1, std::memory_order_seq_cst);
+        bool netd = members_.load(std::memory_order_seq_cst) != 0;
+        int kept = n > 0 ? filter_tags(out, n) : n;
+        if (kept != 0 || (n == 0 && !netd)) {
+            return kept;
+        }
+        if (netd) {
+            return wait(epfd, out, max, timeout, mask); // the timeout starts anew, once
+        }
+    }
+}
+
+void EpollSet::expose()
+{
+    std::lock_guard lock(mutex_);
+    drain_pipe();
+    arm();
+    if (any_ready()) {
+        kick();
+    }
+}
+
+} // namespace preload
