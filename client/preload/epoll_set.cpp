@@ -164,7 +164,9 @@ int EpollSet::add(int epfd, client::Session* s, int fd, Entry& e, const epoll_ev
         return -errno;
     }
     link(fd, e, kind, event);
-    has_nested_ = has_nested_ || kind == Member::nested;
+    if (kind == Member::nested) {
+        has_nested_.store(true, std::memory_order_release);
+    }
     ++kernel_fds_;
     return 0;
 }

@@ -68,7 +68,9 @@ public:
     int wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask);
     // The same while the set has no member of netd: the kernel's call, until one is added by another thread.
     int wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask);
-    // Makes E readable exactly while netd events are pending, for somebody who waits for E by other means.
+    // Makes E readable while netd events are pending, in it or in sets that are in it, for somebody who waits for E by
+    // other means. expose: its own alone.
+    void expose_all();
     void expose();
 
     void lock() { mutex_.lock(); }
@@ -87,6 +89,8 @@ private:
     void unqueue(Interest& i);
     void take_bits();
     bool bits_pending() const;
+    void expose_members();
+    void expose_nested(); // table_mutex held
     int collect(epoll_event* out, int max);
     bool any_ready();
     void arm();
@@ -108,12 +112,12 @@ private:
     bool died_ = false;
     int sleepers_ = 0; // threads in the kernel's epoll_wait
     bool kicked_ = false;
-    std::atomic<int> in_kernel_{0};      // threads in wait_for_kernel
-    std::atomic<unsigned> turns_{0};     // calls that found netd events since the kernel's were looked at
-    client::Session* session_ = nullptr; // c once there are members
-    bool has_nested_ = false;
-    std::atomic<int> members_{0};    // of kind netd
-    std::atomic<int> kernel_fds_{0}; // upper bound: the kernel drops closed ones by itself
+    std::atomic<int> in_kernel_{0};       // threads in wait_for_kernel
+    std::atomic<unsigned> turns_{0};      // calls that found netd events since the kernel's were looked at
+    client::Session* session_ = nullptr;  // c once there are members
+    std::atomic<bool> has_nested_{false}; // written under table_mutex
+    std::atomic<int> members_{0};         // of kind netd
+    std::atomic<int> kernel_fds_{0};      // upper bound: the kernel drops closed ones by itself
     std::vector<Interest*> all_;
     std::vector<Interest*> by_slot_;
     Interest* ready_first_ = nullptr;

@@ -79,6 +79,7 @@ int EpollSet::filter_tags(epoll_event* out, int n)
 int EpollSet::kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask)
 {
     turns_.store(0, std::memory_order_relaxed);
+    expose_members();
     int n = real.epoll_pwait(epfd, out, max, 0, mask);
     return n > 0 ? filter_tags(out, n) : n;
 }
@@ -92,14 +93,7 @@ int EpollSet::sleep(
         ++sleepers_;
         arm();
     }
-    if (has_nested_) {
-        std::lock_guard topology(table_mutex);
-        for (Interest* i : all_) {
-            if (i->kind == Member::nested && i->entry->set->has_netd()) {
-                i->entry->set->expose();
-            }
-        }
-    }
+    expose_members();
     int found = collect(out, max);
     int error = 0;
     bool slept = found == 0;
@@ -183,6 +177,7 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
 int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
 {
     for (;;) {
+        expose_members();
         in_kernel_.fetch_add(1, std::memory_order_seq_cst);
         int n = members_.load(std::memory_order_seq_cst) != 0 ? 0 : real.epoll_pwait2(epfd, out, max, timeout, mask);
         in_kernel_.fetch_sub(1, std::memory_order_seq_cst);
@@ -195,6 +190,32 @@ int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespe
             return wait(epfd, out, max, timeout, mask); // the timeout starts anew, once
         }
     }
+}
+
+// What sets in this one have is the kernel's to see before it is asked.
+void EpollSet::expose_members()
+{
+    if (has_nested_.load(std::memory_order_acquire)) {
+        std::lock_guard topology(table_mutex);
+        expose_nested();
+    }
+}
+
+// As deep as the kernel nests, which lets no set be in itself.
+void EpollSet::expose_nested()
+{
+    for (Interest* i : all_) {
+        if (i->kind == Member::nested) {
+            i->entry->set->expose_nested();
+            i->entry->set->expose();
+        }
+    }
+}
+
+void EpollSet::expose_all()
+{
+    expose_members();
+    expose();
 }
 
 void EpollSet::expose()

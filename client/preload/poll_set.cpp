@@ -71,8 +71,8 @@ public:
     void expose_sets()
     {
         for (nfds_t i = 0; i < count_; ++i) {
-            if (entries_[i] != nullptr && entries_[i]->set != nullptr && entries_[i]->set->has_netd()) {
-                entries_[i]->set->expose();
+            if (entries_[i] != nullptr && entries_[i]->set != nullptr) {
+                entries_[i]->set->expose_all();
             }
         }
     }

@@ -325,6 +325,92 @@ TEST_CASE("a set that is polled itself shows what netd has for it")
     fake::close_fd(p.fd_b);
 }
 
+namespace {
+
+constexpr timespec patience{5, 0}; // what is lost is missed after this; nothing is measured
+
+// The set's descriptor in the table, as epoll_create leaves it there.
+struct Listed {
+    explicit Listed(Set& set) : fd(set.fd)
+    {
+        std::lock_guard lock(table_mutex);
+        entry = new_entry(EntryState::epoll);
+        entry->set = &set.set;
+        REQUIRE(install(fd, entry) == nullptr);
+    }
+    ~Listed()
+    {
+        {
+            std::lock_guard lock(table_mutex);
+            uninstall(fd);
+            entry->set = nullptr;
+        }
+        unref(entry);
+    }
+    int fd;
+    Entry* entry;
+};
+
+int polled(int fd, const timespec& timeout)
+{
+    pollfd one{fd, POLLIN, 0};
+    return poll_mixed(&one, 1, &timeout, nullptr);
+}
+
+} // namespace
+
+TEST_CASE("a set in a set that has no socket of its own")
+{
+    fake::FdPair p = fake::make_pair();
+    fake::FdPair quiet = fake::make_pair();
+    Set inner;
+    Set middle;
+    Set outer;
+    Listed inner_listed(inner);
+    Listed middle_listed(middle);
+    Listed outer_listed(outer);
+    REQUIRE(inner.add(p.fd_b, EPOLLIN) == 0);
+    bool three = GENERATE(false, true);
+    if (three) {
+        REQUIRE(middle.add(inner.fd, EPOLLIN) == 0);
+    }
+    REQUIRE(outer.add(three ? middle.fd : inner.fd, EPOLLIN) == 0);
+    epoll_event out[4];
+    SECTION("asleep")
+    {
+        std::atomic<int> found{-1};
+        std::thread waits([&] { found = outer.set.wait_for_kernel(outer.fd, out, 4, &patience, nullptr); });
+        fake::say(p.a, "x");
+        waits.join();
+        CHECK(found.load() == 1);
+    }
+    SECTION("asked")
+    {
+        fake::say(p.a, "x");
+        REQUIRE(inner.sleep(out, 4) == 1);
+        CHECK(outer.set.wait_for_kernel(outer.fd, out, 4, &at_once, nullptr) == 1);
+        CHECK(polled(outer.fd, at_once) == 1);
+    }
+    SECTION("asked, beside a socket of netd")
+    {
+        REQUIRE(outer.add(quiet.fd_b, EPOLLIN) == 0);
+        fake::say(p.a, "x");
+        REQUIRE(inner.sleep(out, 4) == 1);
+        CHECK(outer.set.wait(outer.fd, out, 4, &at_once, nullptr) == 1);
+    }
+    SECTION("polled")
+    {
+        std::atomic<int> found{-1};
+        std::thread waits([&] { found = polled(outer.fd, patience); });
+        fake::say(p.a, "x");
+        waits.join();
+        CHECK(found.load() == 1);
+    }
+    for (int fd : {p.fd_a, p.fd_b, quiet.fd_a, quiet.fd_b}) {
+        fake::close_fd(fd);
+    }
+}
+
 TEST_CASE("a forked child has a set of its own")
 {
     fake::FdPair p = fake::make_pair();

@@ -113,6 +113,20 @@ def epoll_wakes_a_waiter_in_another_thread():
 
 
 @case
+def epoll_of_an_epoll():
+    with pair() as (near, far), select.epoll() as inner, select.epoll() as outer:
+        outer.register(inner, select.EPOLLIN)
+        inner.register(far, select.EPOLLIN)
+        before = epoll_seen(outer, 0)
+        near.sendall(b"x")
+        first = epoll_seen(outer)
+        far.recv(10)
+        near.sendall(b"y")
+        soon(lambda: "POLLIN" in polled(far))
+        return [before, first, epoll_seen(outer, 0), epoll_seen(inner, 0)]
+
+
+@case
 def epoll_listener():
     with listener() as door, select.epoll() as e:
         e.register(door, select.EPOLLIN)
