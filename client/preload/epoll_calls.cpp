@@ -1,4 +1,5 @@
-// Interposed: epoll. A set without sockets of netd costs one load more than the kernel's own.
+// Interposed: epoll. A set without sockets of netd costs one load more than the kernel's own, and a look at the clock
+// where there is a timeout.
 #include "client/preload/calls.hpp"
 #include "client/preload/epoll_set.hpp"
 

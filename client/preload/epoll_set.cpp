@@ -236,7 +236,9 @@ void EpollSet::leave(Interest& i)
         if (by_slot_[i.entry->sock.slot] == nullptr && waiter_.fd >= 0) {
             client::sock_unwatch(*session_, i.entry->sock, waiter_.index);
         }
-        members_.fetch_sub(1, std::memory_order_release);
+        if (members_.fetch_sub(1, std::memory_order_seq_cst) == 1) {
+            unkick(); // what it was about is gone, and from now on nobody would take it
+        }
     } else {
         kernel_removed();
     }
@@ -306,8 +308,12 @@ void EpollSet::take_bits()
     });
 }
 
-void EpollSet::netd_died()
+// netd's end, once.
+void EpollSet::see_end()
 {
+    if (died_ || session_->host->alive()) {
+        return;
+    }
     died_ = true;
     if (waiter_.fd >= 0) {
         real.epoll_ctl(own_epfd_, EPOLL_CTL_DEL, waiter_.fd, nullptr); // at EOF for ever
@@ -322,18 +328,12 @@ void EpollSet::netd_died()
 int EpollSet::collect(epoll_event* out, int max)
 {
     std::lock_guard lock(mutex_);
-    if (kicked_) {
-        kicked_ = false;
-        std::uint64_t count;
-        [[maybe_unused]] ssize_t n = real.read(kick_, &count, sizeof count);
-    }
+    unkick();
     if (waiter_.fd < 0 && session_->host->alive()) {
         prepare(*session_); // after fork; the failure shows as sockets that are only looked at when asked
     }
     take_bits();
-    if (!died_ && !session_->host->alive()) {
-        netd_died();
-    }
+    see_end();
     int found = 0;
     for (int left = ready_count_; left > 0 && found < max; --left) {
         Interest& i = *ready_first_;

@@ -97,8 +97,9 @@ private:
     void disarm();
     void drain_pipe();
     void kick();
+    void unkick();
     void pass_on();
-    void netd_died();
+    void see_end();
     int filter_tags(epoll_event* out, int n);
     int kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask);
     int sleep(

@@ -3,6 +3,7 @@
 #include <cerrno>
 
 #include "client/looking.hpp"
+#include "client/preload/deadline.hpp"
 #include "client/preload/epoll_set.hpp"
 #include "client/preload/real.hpp"
 
@@ -45,6 +46,15 @@ void EpollSet::kick()
     }
 }
 
+void EpollSet::unkick()
+{
+    if (kicked_) {
+        kicked_ = false;
+        std::uint64_t count;
+        [[maybe_unused]] ssize_t n = real.read(kick_, &count, sizeof count);
+    }
+}
+
 // One wake reaches one sleeper: what is left over, and what comes from now on, must reach the next.
 void EpollSet::pass_on()
 {
@@ -72,6 +82,7 @@ int EpollSet::filter_tags(epoll_event* out, int n)
     if (pipe) {
         std::lock_guard lock(mutex_);
         drain_pipe();
+        see_end();
     }
     return kept;
 }
@@ -131,12 +142,8 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
         return -1;
     }
     constexpr unsigned kernel_every = 8; // calls in a row that netd's members alone may fill
-    using base::Instant;
-    bool poll = timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
-    Instant deadline = base::never;
-    if (timeout != nullptr && !poll && timeout->tv_sec < INT64_C(1'000'000'000)) {
-        deadline = session_->host->now() + base::Micros{timeout->tv_sec * 1'000'000 + (timeout->tv_nsec + 999) / 1000};
-    }
+    bool poll = is_zero(timeout);
+    base::Instant deadline = deadline_of(timeout);
     // Not for as long as it pays: a server of many connections answers more of them when it lets requests gather.
     client::Looking looking(*session_, deadline, session_->look_min);
     auto news = [this] { return waiter_.fd >= 0 && bits_pending(); };
@@ -161,13 +168,9 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
             }
             continue;
         }
-        timespec left{};
-        if (deadline != base::never) {
-            std::int64_t us = std::max<std::int64_t>((deadline - session_->host->now()).count(), 0);
-            left = {us / 1'000'000, us % 1'000'000 * 1000};
-        }
+        timespec left = deadline == base::never ? timespec{} : left_until(deadline);
         int n = sleep(epfd, out, max, deadline == base::never ? nullptr : &left, mask, looking);
-        if (n != 0 || (deadline != base::never && session_->host->now() >= deadline)) {
+        if (n != 0 || (deadline != base::never && monotonic_now() >= deadline)) {
             return n;
         }
     }
@@ -176,6 +179,8 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
 // Announced before the look at the members, as start_watching adds the member before its look at the announcement.
 int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
 {
+    base::Instant deadline = deadline_of(timeout);
+    timespec left;
     for (;;) {
         expose_members();
         in_kernel_.fetch_add(1, std::memory_order_seq_cst);
@@ -186,8 +191,12 @@ int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespe
         if (kept != 0 || (n == 0 && !netd)) {
             return kept;
         }
+        if (deadline != base::never) {
+            left = left_until(deadline);
+            timeout = &left;
+        }
         if (netd) {
-            return wait(epfd, out, max, timeout, mask); // the timeout starts anew, once
+            return wait(epfd, out, max, timeout, mask);
         }
     }
 }
@@ -225,6 +234,8 @@ void EpollSet::expose()
     arm();
     if (any_ready()) {
         kick();
+    } else {
+        unkick(); // what was ready when somebody was told is not now
     }
 }
 

@@ -5,6 +5,7 @@
 
 #include "client/looking.hpp"
 #include "client/preload/calls.hpp"
+#include "client/preload/deadline.hpp"
 #include "client/preload/epoll_set.hpp"
 
 namespace preload {
@@ -156,21 +157,6 @@ private:
     pollfd* kernel_ = few_kernel_;
 };
 
-timespec until(client::Session& s, base::Instant deadline)
-{
-    std::int64_t us = std::max<std::int64_t>((deadline - s.host->now()).count(), 0);
-    return {us / 1'000'000, us % 1'000'000 * 1000};
-}
-
-base::Instant deadline_of(client::Session& s, const timespec* timeout)
-{
-    constexpr std::int64_t for_ever = 1'000'000'000; // seconds
-    if (timeout == nullptr || timeout->tv_sec >= for_ever) {
-        return base::never;
-    }
-    return s.host->now() + base::Micros{timeout->tv_sec * 1'000'000 + (timeout->tv_nsec + 999) / 1000};
-}
-
 } // namespace
 
 bool needs_us(const pollfd* fds, nfds_t count)
@@ -188,8 +174,8 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
 {
     client::Session& s = *session_if_attached();
     Polled polled(&s, fds, count);
-    bool once = timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
-    base::Instant deadline = once ? base::Instant{} : deadline_of(s, timeout);
+    bool once = is_zero(timeout);
+    base::Instant deadline = deadline_of(timeout);
     client::Looking looking(s, deadline);
     for (;;) {
         bool woken = false;
@@ -220,7 +206,7 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
         }
         polled.expose_sets();
         base::Instant sleep_end = can_wake ? deadline : std::min(deadline, s.host->now() + nap);
-        timespec left = sleep_end == base::never ? timespec{} : until(s, sleep_end);
+        timespec left = sleep_end == base::never ? timespec{} : left_until(sleep_end);
         int n = polled.ask_kernel(sleep_end == base::never ? nullptr : &left, mask, woken);
         int error = errno;
         if (can_wake) {

@@ -411,6 +411,77 @@ TEST_CASE("a set in a set that has no socket of its own")
     }
 }
 
+namespace {
+
+// Wakes whoever waits in the set for ever, by a descriptor of the kernel. True: that was necessary.
+class Rescue {
+public:
+    explicit Rescue(Set& set) : event_(eventfd(0, EFD_NONBLOCK))
+    {
+        epoll_event e{EPOLLIN, {}};
+        e.data.fd = event_;
+        REQUIRE(::epoll_ctl(set.fd, EPOLL_CTL_ADD, event_, &e) == 0);
+        thread_ = std::thread([this] {
+            pollfd never{-1, 0, 0};
+            for (int i = 0; i < 500 && !over_; ++i) {
+                ::poll(&never, 1, 10);
+            }
+            needed_ = !over_;
+            std::uint64_t one = 1;
+            REQUIRE(::write(event_, &one, sizeof one) == sizeof one);
+        });
+    }
+    ~Rescue() { ::close(event_); }
+    Rescue(const Rescue&) = delete;
+    Rescue& operator=(const Rescue&) = delete;
+    bool needed()
+    {
+        over_ = true;
+        thread_.join();
+        return needed_;
+    }
+
+private:
+    int event_;
+    std::atomic<bool> over_{false};
+    std::atomic<bool> needed_{false};
+    std::thread thread_;
+};
+
+} // namespace
+
+TEST_CASE("what a set showed ends with its last socket")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    epoll_event out[4];
+    fake::say(p.a, "x");
+    REQUIRE(set.sleep(out, 4) == 1);
+    set.set.expose();
+    fake::close_fd(p.fd_b);
+    Rescue rescue(set);
+    CHECK(set.set.wait_for_kernel(set.fd, out, 4, &at_once, nullptr) == 0);
+    CHECK_FALSE(rescue.needed());
+    fake::close_fd(p.fd_a);
+}
+
+TEST_CASE("what a set showed ends when the program reads the socket")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    Listed listed(set);
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    epoll_event out[4];
+    fake::say(p.a, "x");
+    REQUIRE(set.sleep(out, 4) == 1);
+    CHECK(polled(set.fd, at_once) == 1);
+    CHECK(fake::hear(p.b) == 1);
+    CHECK(polled(set.fd, at_once) == 0);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
 TEST_CASE("a forked child has a set of its own")
 {
     fake::FdPair p = fake::make_pair();

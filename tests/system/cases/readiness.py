@@ -127,6 +127,16 @@ def epoll_of_an_epoll():
 
 
 @case
+def epoll_that_was_polled_and_lost_its_socket():
+    with pair() as (near, far), select.epoll() as e:
+        e.register(far, select.EPOLLIN)
+        near.sendall(b"x")
+        first = soon(lambda: "POLLIN" in polled(e))
+        far.close()
+        return [first, epoll_seen(e, 0), epoll_seen(e, 0.05)]
+
+
+@case
 def epoll_listener():
     with listener() as door, select.epoll() as e:
         e.register(door, select.EPOLLIN)
