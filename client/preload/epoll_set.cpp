@@ -132,9 +132,7 @@ void EpollSet::start_watching(Interest& i)
         client::sock_watch(*session_, i.entry->sock, waiter_.index);
     }
     queue(i); // it may be ready already
-    if (sleepers_ > 0 || in_kernel_.load(std::memory_order_seq_cst) > 0) {
-        kick();
-    }
+    pass_on();
 }
 
 int EpollSet::add(int epfd, client::Session* s, int fd, Entry& e, const epoll_event& event)
@@ -191,9 +189,7 @@ int EpollSet::modify(int epfd, int fd, Entry& e, const epoll_event& event)
     i->enabled = true;
     if (i->kind == Member::netd) {
         queue(*i);
-        if (sleepers_ > 0) {
-            kick();
-        }
+        pass_on();
     }
     return 0;
 }
@@ -262,7 +258,10 @@ void EpollSet::orphan()
     waiter_ = {};
     kick_ = -1;
     kicked_ = armed_ = false;
-    sleepers_ = 0;
+    if (calls_under_way == 0) { // else one of them may be this thread's; too many cost a wake-up now and then
+        sleepers_ = 0;
+        in_kernel_.store(0, std::memory_order_seq_cst);
+    }
 }
 
 // ---- Ready list; mutex_ held ----------------------------------------------------------------------------------------
@@ -328,6 +327,7 @@ void EpollSet::see_end()
 int EpollSet::collect(epoll_event* out, int max)
 {
     std::lock_guard lock(mutex_);
+    bool kicked = kicked_;
     unkick();
     if (waiter_.fd < 0 && session_->host->alive()) {
         prepare(*session_); // after fork; the failure shows as sockets that are only looked at when asked
@@ -350,6 +350,9 @@ int EpollSet::collect(epoll_event* out, int max)
         } else if ((i.events & EPOLLET) == 0) {
             queue(i); // level-triggered: looked at again by the next call
         }
+    }
+    if (kicked) {
+        pass_on(); // it was for all who wait
     }
     return found;
 }

@@ -99,8 +99,10 @@ private:
     void kick();
     void unkick();
     void pass_on();
+    bool awaited() const;
     void see_end();
     int filter_tags(epoll_event* out, int n);
+    int filter_and_pass_on(epoll_event* out, int n);
     int kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask);
     int sleep(
         int epfd, epoll_event* out, int max, const timespec* left, const sigset_t* mask, client::Looking& looking);

@@ -55,14 +55,20 @@ void EpollSet::unkick()
     }
 }
 
-// One wake reaches one sleeper: what is left over, and what comes from now on, must reach the next.
+bool EpollSet::awaited() const
+{
+    return sleepers_ > 0 || in_kernel_.load(std::memory_order_seq_cst) > 0;
+}
+
+// One wake reaches one of those who wait: what is left over, and what comes from now on, must reach the next. Also when
+// the program changed what there is to wait for.
 void EpollSet::pass_on()
 {
-    if (sleepers_ == 0) {
+    if (!awaited()) {
         return;
     }
     arm();
-    if (ready_count_ > 0 || (waiter_.fd >= 0 && bits_pending())) {
+    if (any_ready()) {
         kick();
     }
 }
@@ -87,12 +93,23 @@ int EpollSet::filter_tags(epoll_event* out, int n)
     return kept;
 }
 
+// As filter_tags, for who is not counted among those who wait: what he took away may have been meant for them.
+int EpollSet::filter_and_pass_on(epoll_event* out, int n)
+{
+    int kept = filter_tags(out, n);
+    if (kept != n) {
+        std::lock_guard lock(mutex_);
+        pass_on();
+    }
+    return kept;
+}
+
 int EpollSet::kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask)
 {
     turns_.store(0, std::memory_order_relaxed);
     expose_members();
     int n = real.epoll_pwait(epfd, out, max, 0, mask);
-    return n > 0 ? filter_tags(out, n) : n;
+    return n > 0 ? filter_and_pass_on(out, n) : n;
 }
 
 // One stay in the kernel. As wait, but 0 = look again.
@@ -115,7 +132,8 @@ int EpollSet::sleep(
     }
     {
         std::lock_guard lock(mutex_);
-        if (--sleepers_ == 0) {
+        --sleepers_;
+        if (!awaited()) {
             disarm();
         }
     }
@@ -176,7 +194,8 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
     }
 }
 
-// Announced before the look at the members, as start_watching adds the member before its look at the announcement.
+// Announced before the look at the members, as start_watching adds the member before its look at the announcement. Who
+// is in the kernel when the first one comes stays there, and is woken as those in sleep are.
 int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
 {
     base::Instant deadline = deadline_of(timeout);
@@ -187,7 +206,7 @@ int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespe
         int n = members_.load(std::memory_order_seq_cst) != 0 ? 0 : real.epoll_pwait2(epfd, out, max, timeout, mask);
         in_kernel_.fetch_sub(1, std::memory_order_seq_cst);
         bool netd = members_.load(std::memory_order_seq_cst) != 0;
-        int kept = n > 0 ? filter_tags(out, n) : n;
+        int kept = n > 0 ? filter_and_pass_on(out, n) : n;
         if (kept != 0 || (n == 0 && !netd)) {
             return kept;
         }

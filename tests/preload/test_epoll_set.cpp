@@ -1,9 +1,15 @@
 // epoll over netd's sockets and the kernel's in one set: the rules of epoll(7).
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <algorithm>
+#include <fstream>
+#include <memory>
+#include <string>
 #include <thread>
+#include <vector>
 
 #include "client/preload/poll_set.hpp"
 #include "tests/preload/fixture.hpp"
@@ -478,6 +484,73 @@ TEST_CASE("what a set showed ends when the program reads the socket")
     CHECK(polled(set.fd, at_once) == 1);
     CHECK(fake::hear(p.b) == 1);
     CHECK(polled(set.fd, at_once) == 0);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+namespace {
+
+// A thread that waits in a set, from before the set has a socket of netd.
+class Early {
+public:
+    explicit Early(Set& set)
+    {
+        thread_ = std::thread([this, &set] {
+            id_ = gettid();
+            epoll_event out[1];
+            found_ = set.set.wait_for_kernel(set.fd, out, 1, &patience, nullptr);
+        });
+        while (!asleep()) {
+            std::this_thread::yield();
+        }
+    }
+    ~Early() { thread_.join(); }
+    Early(const Early&) = delete;
+    Early& operator=(const Early&) = delete;
+    int found() const { return found_; } // -1: waits still
+
+private:
+    // In a system call that waits.
+    bool asleep() const
+    {
+        std::ifstream in("/proc/self/task/" + std::to_string(id_.load()) + "/syscall");
+        int number = -1;
+        return in >> number && (number == SYS_epoll_pwait2 || number == SYS_epoll_pwait);
+    }
+
+    std::atomic<pid_t> id_{0};
+    std::atomic<int> found_{-1};
+    std::thread thread_;
+};
+
+} // namespace
+
+TEST_CASE("those who waited before the first socket was added hear of it, each in turn")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    bool one_shot = GENERATE(false, true);
+    std::vector<std::unique_ptr<Early>> early;
+    for (int i = 0; i < 6; ++i) {
+        early.push_back(std::make_unique<Early>(set));
+    }
+    auto over = [&] {
+        return std::count_if(early.begin(), early.end(), [](const auto& each) { return each->found() >= 0; });
+    };
+    REQUIRE(set.add(p.fd_b, one_shot ? 0 : EPOLLIN | EPOLLET) == 0);
+    CHECK(set.now(p.fd_b) == 0); // takes a wake that was for all
+    for (long i = 0; i < std::ssize(early); ++i) {
+        fake::say(p.a, "x");
+        if (one_shot) {
+            REQUIRE(set.control(EPOLL_CTL_MOD, p.fd_b, EPOLLIN | EPOLLONESHOT) == 0);
+        }
+        while (over() <= i) {
+            std::this_thread::yield();
+        }
+    }
+    for (auto& each : early) {
+        CHECK(each->found() == 1);
+    }
     fake::close_fd(p.fd_a);
     fake::close_fd(p.fd_b);
 }
