@@ -198,15 +198,15 @@ void Bbr::look_for_loss_in_startup(const RateSample& s)
 
 // ---- round trip -----------------------------------------------------------------------------------------------------
 
-// 5.5.7
+// 5.5.7. Unsigned: a connection may have sent nothing for more than half of what the clock counts.
 void Bbr::take_min_rtt(std::uint32_t rtt_us)
 {
-    probe_rtt_due_ = since(now_us_, probe_rtt_min_at_us_) > static_cast<std::int32_t>(probe_rtt_interval_us);
+    probe_rtt_due_ = now_us_ - probe_rtt_min_at_us_ > probe_rtt_interval_us;
     if (rtt_us != 0 && (rtt_us < probe_rtt_min_us_ || probe_rtt_due_)) {
         probe_rtt_min_us_ = rtt_us;
         probe_rtt_min_at_us_ = now_us_;
     }
-    bool expired = since(now_us_, min_rtt_at_us_) > static_cast<std::int32_t>(min_rtt_filter_us);
+    bool expired = now_us_ - min_rtt_at_us_ > min_rtt_filter_us;
     if (probe_rtt_min_us_ != none && (probe_rtt_min_us_ < min_rtt_us_ || expired)) {
         min_rtt_us_ = probe_rtt_min_us_;
         min_rtt_at_us_ = probe_rtt_min_at_us_;

@@ -264,3 +264,22 @@ TEST_CASE("BBR can be chosen and left while the connection lives")
     p.run_for(base::seconds(1), [&] { f.pump(); });
     CHECK(static_cast<double>(f.got - before) > 0.5 * link_octets_per_s);
 }
+
+TEST_CASE("BBR: a shortest round trip of 40 minutes ago is forgotten with the first sample after it")
+{
+    constexpr std::uint32_t later_us = 2'400'000'000; // as far as signed differences do not go
+    Bbr b(1, 1448, 14480, 0, 0);
+    auto round = [&b](std::uint32_t at_us, std::uint32_t rtt_us) {
+        b.sent(at_us, 0, 1448, rtt_us);
+        protocols::tcp::BbrAck a;
+        a.now_us = at_us + rtt_us;
+        a.acked = 1448;
+        a.sent_us = at_us;
+        a.rtt_us = rtt_us;
+        b.acked(a);
+    };
+    round(0, 20'000);
+    REQUIRE(b.min_rtt_us() == 20'000);
+    round(later_us, 50'000);
+    CHECK(b.min_rtt_us() == 50'000);
+}
