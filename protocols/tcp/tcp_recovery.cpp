@@ -56,6 +56,15 @@ void remember(Tcb& t)
     t.undo.begin(t.snd.nxt);
 }
 
+// RFC 3168 6.1.2: one reduction for losses and marks of one window.
+void reduce(Tcb& t, std::uint32_t flight)
+{
+    if (!reduced_for_mark(t)) {
+        congestion_on_loss(t.algorithm(), t.cc, flight_size(t, flight));
+        ecn_reduced(t);
+    }
+}
+
 void enter_fast(Tcb& t, const AckRound& r)
 {
     count(t.domain.tcp->counters.fast_recoveries);
@@ -63,9 +72,8 @@ void enter_fast(Tcb& t, const AckRound& r)
     if (t.bbr != nullptr) {
         t.bbr->recovery_began(t.board.pipe(t.mss), r.d.octets);
         t.cc.cwnd = t.bbr->cwnd();
-    } else if (!reduced_for_mark(t)) { // RFC 3168 6.1.2: one reduction for losses and marks of one window
-        congestion_on_loss(t.algorithm(), t.cc, flight_size(t, t.flight()));
-        ecn_reduced(t);
+    } else {
+        reduce(t, t.flight());
     }
     std::uint32_t counted = t.board.use_sack ? 0 : (t.board.duplicates - 1) * t.mss;
     t.prr.begin(std::max(r.flight_before, t.flight()), r.sacked_before + counted);
@@ -144,7 +152,7 @@ void take_probe_ack(Tcb& t, const Segment& s, const AckRound& r)
     if (t.tlp.acknowledged(a)) {
         count(t.domain.tcp->counters.probe_repairs);
         if (t.board.phase == Recovery::none && t.bbr == nullptr) {
-            congestion_on_loss(t.algorithm(), t.cc, flight_size(t, r.flight_before));
+            reduce(t, r.flight_before);
         }
     }
 }
