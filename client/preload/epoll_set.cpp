@@ -164,6 +164,7 @@ int EpollSet::add(int epfd, client::Session* s, int fd, Entry& e, const epoll_ev
     link(fd, e, kind, event);
     if (kind == Member::nested) {
         has_nested_.store(true, std::memory_order_release);
+        e.set->expose(); // whoever waits in this one already does not
     }
     ++kernel_fds_;
     return 0;

@@ -22,6 +22,8 @@ class Looking;
 
 namespace preload {
 
+class Exposure;
+
 enum class Member : std::uint8_t {
     netd,      // kept here
     undecided, // registered in E, remembered for the move when it becomes netd's
@@ -68,10 +70,12 @@ public:
     int wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask);
     // The same while the set has no member of netd: the kernel's call, until one is added by another thread.
     int wait_for_kernel(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask);
-    // Makes E readable while netd events are pending, in it or in sets that are in it, for somebody who waits for E by
-    // other means. expose: its own alone.
-    void expose_all();
+    // Makes E readable if netd events are pending, and unreadable if not, for somebody who looks at E by other means.
     void expose();
+    // That it stays so, until nobody watches any more (Exposure).
+    void watch();
+    void unwatch();
+    void watch_nested(Exposure& exposure); // table_mutex held
 
     void lock() { mutex_.lock(); }
     void unlock() { mutex_.unlock(); }
@@ -89,8 +93,8 @@ private:
     void unqueue(Interest& i);
     void take_bits();
     bool bits_pending() const;
-    void expose_members();
-    void expose_nested(); // table_mutex held
+    void expose_members(Exposure& exposure);
+    void look_and_show();
     int collect(epoll_event* out, int max);
     bool any_ready();
     void arm();
@@ -114,6 +118,7 @@ private:
     bool armed_ = false;
     bool died_ = false;
     int sleepers_ = 0; // threads in the kernel's epoll_wait
+    int watchers_ = 0; // calls that wait for E by other means
     bool kicked_ = false;
     std::atomic<int> in_kernel_{0};       // threads in wait_for_kernel
     std::atomic<unsigned> turns_{0};      // calls that found netd events since the kernel's were looked at
@@ -126,6 +131,21 @@ private:
     Interest* ready_first_ = nullptr;
     Interest* ready_last_ = nullptr;
     int ready_count_ = 0;
+};
+
+// The sets whose descriptors a call waits for by other means than their own epoll_wait, and the sets in them: for as
+// long as it stands they are readable while netd events are pending.
+class Exposure {
+public:
+    Exposure() = default;
+    ~Exposure() { end(); }
+    Exposure(const Exposure&) = delete;
+    Exposure& operator=(const Exposure&) = delete;
+    void add(Entry& e); // an epoll set's; table_mutex held
+    void end();
+
+private:
+    std::vector<Entry*> entries_; // each with a reference
 };
 
 // All with table_mutex held.

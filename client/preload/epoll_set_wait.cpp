@@ -57,7 +57,7 @@ void EpollSet::unkick()
 
 bool EpollSet::awaited() const
 {
-    return sleepers_ > 0 || in_kernel_.load(std::memory_order_seq_cst) > 0;
+    return sleepers_ > 0 || watchers_ > 0 || in_kernel_.load(std::memory_order_seq_cst) > 0;
 }
 
 // One wake reaches one of those who wait: what is left over, and what comes from now on, must reach the next. Also when
@@ -107,7 +107,8 @@ int EpollSet::filter_and_pass_on(epoll_event* out, int n)
 int EpollSet::kernel_now(int epfd, epoll_event* out, int max, const sigset_t* mask)
 {
     turns_.store(0, std::memory_order_relaxed);
-    expose_members();
+    Exposure exposure;
+    expose_members(exposure);
     int n = real.epoll_pwait(epfd, out, max, 0, mask);
     return n > 0 ? filter_and_pass_on(out, n) : n;
 }
@@ -121,7 +122,8 @@ int EpollSet::sleep(
         ++sleepers_;
         arm();
     }
-    expose_members();
+    Exposure exposure;
+    expose_members(exposure);
     int found = collect(out, max);
     int error = 0;
     bool slept = found == 0;
@@ -201,7 +203,8 @@ int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespe
     base::Instant deadline = deadline_of(timeout);
     timespec left;
     for (;;) {
-        expose_members();
+        Exposure exposure;
+        expose_members(exposure);
         in_kernel_.fetch_add(1, std::memory_order_seq_cst);
         int n = members_.load(std::memory_order_seq_cst) != 0 ? 0 : real.epoll_pwait2(epfd, out, max, timeout, mask);
         in_kernel_.fetch_sub(1, std::memory_order_seq_cst);
@@ -221,34 +224,47 @@ int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespe
 }
 
 // What sets in this one have is the kernel's to see before it is asked.
-void EpollSet::expose_members()
+void EpollSet::expose_members(Exposure& exposure)
 {
     if (has_nested_.load(std::memory_order_acquire)) {
         std::lock_guard topology(table_mutex);
-        expose_nested();
+        watch_nested(exposure);
     }
 }
 
-// As deep as the kernel nests, which lets no set be in itself.
-void EpollSet::expose_nested()
+void EpollSet::watch_nested(Exposure& exposure)
 {
     for (Interest* i : all_) {
         if (i->kind == Member::nested) {
-            i->entry->set->expose_nested();
-            i->entry->set->expose();
+            exposure.add(*i->entry);
         }
     }
-}
-
-void EpollSet::expose_all()
-{
-    expose_members();
-    expose();
 }
 
 void EpollSet::expose()
 {
     std::lock_guard lock(mutex_);
+    look_and_show();
+}
+
+void EpollSet::watch()
+{
+    std::lock_guard lock(mutex_);
+    ++watchers_;
+    look_and_show();
+}
+
+void EpollSet::unwatch()
+{
+    std::lock_guard lock(mutex_);
+    --watchers_;
+    if (!awaited()) {
+        disarm();
+    }
+}
+
+void EpollSet::look_and_show()
+{
     drain_pipe();
     arm();
     if (any_ready()) {
@@ -256,6 +272,30 @@ void EpollSet::expose()
     } else {
         unkick(); // what was ready when somebody was told is not now
     }
+}
+
+// As deep as the kernel nests, which lets no set be in itself.
+void Exposure::add(Entry& e)
+{
+    if (std::find(entries_.begin(), entries_.end(), &e) != entries_.end()) {
+        return;
+    }
+    e.refs.fetch_add(1, std::memory_order_relaxed);
+    ++calls_under_way;
+    entries_.push_back(&e);
+    e.set->watch();
+    e.set->watch_nested(*this);
+}
+
+void Exposure::end()
+{
+    int before = errno;
+    for (Entry* e : entries_) {
+        e->set->unwatch();
+        end_call(e);
+    }
+    entries_.clear();
+    errno = before;
 }
 
 } // namespace preload

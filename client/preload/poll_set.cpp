@@ -71,9 +71,11 @@ public:
     // Epoll sets are polled by the kernel, which must see what is pending in them.
     void expose_sets()
     {
+        exposure_.end();
         for (nfds_t i = 0; i < count_; ++i) {
             if (entries_[i] != nullptr && entries_[i]->set != nullptr) {
-                entries_[i]->set->expose_all();
+                std::lock_guard topology(table_mutex);
+                exposure_.add(*entries_[i]);
             }
         }
     }
@@ -149,6 +151,7 @@ private:
     int kernel_count_ = 0;
     client::WaiterHandle waiter_;
     bool watching_ = false;
+    Exposure exposure_;
     Entry* few_entries_[small_count];
     pollfd few_kernel_[small_count + 1];
     std::unique_ptr<Entry*[]> many_entries_;
