@@ -1,6 +1,8 @@
 // ECN on a connection: who asks for which feedback and what the SYNs say of it (RFC 3168 6.1.1, RFC 9768 3.1); which
 // segments carry ECT; how marks are echoed in the classic way and answered in any (RFC 3168 6.1, RFC 8257 3 for DCTCP).
 // The accurate feedback is tcp_accecn.cpp. Owner: the Tcb's.
+#include <algorithm>
+
 #include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
@@ -142,10 +144,13 @@ void take_mark(Tcb& t, const Segment& s)
 
 namespace {
 
-// The loss that a reduction was for may turn out to be none; the mark that it answers as well was one.
+// The loss that a reduction was for may turn out to be none; the mark that it answers as well was one. While losses are
+// repaired cwnd is what PRR lets go at the moment, perhaps nothing; where it leads to is ssthresh.
 void keep_reduction(Tcb& t)
 {
+    std::uint32_t goal = t.board.phase != Recovery::none ? std::min(t.cc.ssthresh, t.cc_before.cwnd) : 0;
     t.cc_before = t.cc;
+    t.cc_before.cwnd = std::max(t.cc.cwnd, goal);
     t.ecn_before = t.ecn;
 }
 

@@ -12,8 +12,9 @@ namespace {
 
 namespace wire = protocols::wire;
 
-constexpr unsigned unechoed_max = 16;          // what was marked may have been dropped behind the wire, and sent again
-constexpr unsigned unanswered_max = 64;        // a window that a loss has reduced already is not reduced again
+constexpr unsigned unechoed_max = 16; // what was marked may have been dropped behind the wire, and sent again
+constexpr unsigned unanswered_max = 64;
+constexpr unsigned windows_max = 3;            // one that a loss or a mark has reduced already is not reduced again
 constexpr std::uint16_t ephemeral_low = 32768; // services have ports below
 
 std::int32_t after(std::uint32_t a, std::uint32_t b)
@@ -67,14 +68,29 @@ void Marks::segment_sent(const Frame& p, bool off)
     bool new_text = p.text() != 0 && (!mine.known || after(end, mine.sent_end) > 0);
     if (p.tcp.has(wire::tcp_cwr)) {
         mine.told = false;
-        mine.unanswered = 0;
-    } else if (mine.told && new_text && ++mine.unanswered >= unanswered_max && world_.config().loses_nothing) {
+        mine.unanswered = mine.windows = 0;
+    } else if (mine.told && new_text && ++mine.unanswered >= unanswered_max && mine.windows >= windows_max &&
+               world_.config().loses_nothing) {
         world_.violation("the sender at " + base::to_string(p.source) + " is told of marks and does not answer");
     }
     if (new_text) {
         mine.known = true;
         mine.sent_end = end;
     }
+}
+
+void Marks::take_echo(Flow& f, const Frame& p)
+{
+    if (!p.tcp.has(wire::tcp_ece)) {
+        f.told = false;
+        f.unanswered = f.windows = 0;
+        return;
+    }
+    if (!f.told || after(p.tcp.ack.raw(), f.window_end) > 0) {
+        f.windows += f.told ? 1 : 0;
+        f.window_end = f.sent_end;
+    }
+    f.told = true;
 }
 
 void Marks::segment_taken(const Frame& p)
@@ -91,8 +107,7 @@ void Marks::segment_taken(const Frame& p)
         theirs.marked = false; // the echo ends
     }
     if (auto mine = flows_.find(key_of(p, true)); mine != flows_.end() && p.tcp.has(wire::tcp_ack)) {
-        mine->second.told = p.tcp.has(wire::tcp_ece);
-        mine->second.unanswered = mine->second.told ? mine->second.unanswered : 0;
+        take_echo(mine->second, p);
     }
 }
 

@@ -42,6 +42,8 @@ private:
         bool known = false;           // sent_end means something
         std::uint32_t sent_end = 0;   //
         unsigned unanswered = 0;      // segments of new text since then
+        unsigned windows = 0;         // windows of text that were acknowledged since then, each with an echo
+        std::uint32_t window_end = 0; // of the one under way
     };
     using Name = std::array<std::uint64_t, 3>;
     struct Datagram { // in fragments
@@ -54,6 +56,7 @@ private:
     void segment_sent(const Frame& p, bool off);
     void segment_taken(const Frame& p);
     void fragment_taken(const Frame& p);
+    static void take_echo(Flow& f, const Frame& p);
 
     World& world_;
     AccurateMarks accurate_;
