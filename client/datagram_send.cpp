@@ -167,8 +167,7 @@ bool put(Sending& a, int& error)
     sockbuf::RingView ring = send_ring(a.s, a.slot);
     std::uint64_t at = a.slot.app.snd_produced.load(std::memory_order_relaxed);
     if (built == 0 && a.slot.owner.snd_acked.load(std::memory_order_acquire) == at) {
-        ring.restart(at, a.o.stride());
-        a.slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
+        restart_send_ring(a.slot, ring, at, a.o.stride());
     }
     IovecCursor from = a.data;
     ring.copy_in(at, &a.o.h, sizeof a.o.h);

@@ -86,6 +86,13 @@ inline sockbuf::RingView send_ring(Session& s, SocketSlot& slot)
 {
     return s.view.send_ring(slot);
 }
+// Under snd_lock, while everything sent is acknowledged: the ring begins again, with as many bytes as are known to come
+// at `at`. Before snd_produced says so.
+inline void restart_send_ring(SocketSlot& slot, sockbuf::RingView& ring, std::uint64_t at, std::uint64_t bytes)
+{
+    ring.restart(at, bytes);
+    slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
+}
 inline std::uint32_t send_page(SocketSlot& slot)
 {
     return slot.info.snd_ring.load(std::memory_order_seq_cst);

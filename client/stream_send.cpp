@@ -67,8 +67,7 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data, int flags)
     }
     std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
     if (ring_empty(s, slot, ring, at)) { // the lines it had are the warm ones
-        ring.restart(at, data.left());
-        slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
+        restart_send_ring(slot, ring, at, data.left());
     }
     ssize_t done = 0;
     while (data.left() != 0) {

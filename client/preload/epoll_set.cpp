@@ -260,7 +260,7 @@ void EpollSet::orphan()
     kick_ = -1;
     kicked_ = armed_ = false;
     if (calls_under_way == 0) { // else one of them may be this thread's; too many cost a wake-up now and then
-        sleepers_ = 0;
+        sleepers_ = watchers_ = 0;
         in_kernel_.store(0, std::memory_order_seq_cst);
     }
 }
