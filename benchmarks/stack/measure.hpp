@@ -62,10 +62,12 @@ using Work = void (Worker<Side>::*)();
 template <typename Side>
 Work<Side> find_work(const std::string& name)
 {
-    return name == "conn"  ? &Worker<Side>::conn
-           : name == "rr"  ? &Worker<Side>::rr
-           : name == "udp" ? &Worker<Side>::udp
-                           : &Worker<Side>::bulk;
+    if constexpr (requires { typename Side::Address; }) { // of datagrams
+        if (name == "udp") {
+            return &Worker<Side>::udp;
+        }
+    }
+    return name == "conn" ? &Worker<Side>::conn : name == "rr" ? &Worker<Side>::rr : &Worker<Side>::bulk;
 }
 
 template <typename Side>

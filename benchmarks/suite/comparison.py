@@ -1,7 +1,8 @@
 """Unmodified programs on netd against the same programs on the kernel: alternating rounds, the best placement of each.
 
-A placement says on which CPUs server and client run; netd's protocol threads stand on all CPUs of the testbed. Each side
-is judged by its own best placement, a ratio is taken round by round, and its median, lowest and highest are told.
+A placement says on which CPUs server and client run; there is a netd with a protocol thread on each CPU of the testbed
+and one with a single thread on the first. Each side is judged by its own best placement, a ratio is taken round by round,
+and its median, lowest and highest are told.
 """
 
 import contextlib
@@ -24,10 +25,10 @@ PORT = itertools.count(20000)  # a fresh port for every server: no row meets ano
 
 
 class Side:
-    """netd or the kernel: where the server of a row runs and where its client."""
+    """netd or the kernel: where the server of a row runs and where its client. `of`: whose figures these are."""
 
-    def __init__(self, name, server, client):
-        self.name, self.server, self.client = name, server, client
+    def __init__(self, name, server, client, of=None):
+        self.name, self.server, self.client, self.of = name, server, client, of or name
 
 
 class Comparison:
@@ -41,25 +42,43 @@ class Comparison:
         self.bench = bench
         self.scratch = pathlib.Path(tempfile.mkdtemp(prefix="netd-bench-"))
         bench.cleanup.callback(shutil.rmtree, self.scratch, ignore_errors=True)
-        bench.cleanup.callback(Testbed.down, tag)
-        self.bed = Testbed.up(tag)
+        cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
+        self.beds = {"netd": self.up(tag, None)}
+        if len(cpus) > 1:
+            self.beds["netd with one thread"] = self.up(f"{tag}-one", cpus[0])
         bench.cleanup.callback(VethPair.down, tag)
         pair = VethPair.up(tag)
-        near, far = workload.on_netd(self.bed), workload.on_peer(self.bed)
         share = workload.on_netd(self.bed, "--share", "bench")
         kernel_near, kernel_far = workload.on_veth(pair)
-        self.over_the_wire = [Side("netd", near, far), Side("kernel", kernel_near, kernel_far)]
-        self.from_netd = [Side("netd", far, near), Side("kernel", kernel_far, kernel_near)]
+        self.over_the_wire = [Side(name, workload.on_netd(bed), workload.on_peer(bed), "netd") for name, bed in self.beds.items()]
+        self.over_the_wire.append(Side("kernel", kernel_near, kernel_far))
+        self.from_netd = [Side(side.name, side.client, side.server, side.of) for side in self.over_the_wire]
         self.same_host = [Side("netd", share, share), Side("kernel", kernel_near, kernel_near)]
-        cpus = [str(cpu) for cpu in sorted(os.sched_getaffinity(0))]
         self.placements = {"free": (None, None)}
         if len(cpus) > 1 and not bench.quick:
             self.placements.update({"two CPUs": (cpus[0], cpus[1]), "one CPU": (cpus[0], cpus[0])})
         self.seconds = 1
         self.sockets_program = str(paths.build_dir() / "benchmarks" / "bench-sockets")
 
+    def up(self, name, cpus):
+        self.bench.cleanup.callback(Testbed.down, name)
+        return Testbed.up(name, cpus=cpus)
+
+    @property
+    def bed(self):
+        """Of the netd with all CPUs."""
+        return self.beds["netd"]
+
+    def is_alive(self):
+        return all(bed.netd_is_alive() for bed in self.beds.values())
+
+    def down(self):
+        for bed in self.beds.values():
+            Testbed.down(bed.name)
+        VethPair.down(f"b{os.getpid()}")
+
     def series(self, name, sides, command, measure):
-        """placement -> side name -> figures, one per round. Both servers stand while their rounds alternate."""
+        """placement -> side name -> figures, one per round. All servers stand while their rounds alternate."""
         found = {}
         begin = time.monotonic()
         for number_of, (placement, (server_cpu, client_cpu)) in enumerate(self.placements.items(), 1):
@@ -78,7 +97,10 @@ class Comparison:
 
     def ratio(self, name, sides, command, measure, what):
         found = self.series(name, sides, command, measure)
-        by_side = {side.name: {placement: figures[side.name] for placement, figures in found.items()} for side in sides}
+        by_side = {side.of: {} for side in sides}
+        for placement, figures in found.items():
+            for side in sides:
+                by_side[side.of][placement if side.name == side.of else f"{placement}, {side.name}"] = figures[side.name]
         chosen = {side: best(placements) for side, placements in by_side.items()}
         why = "; ".join(f"{side}: " + ", ".join(f"{placement} {number(statistics.median(values))}"
                                                 for placement, values in placements.items())
@@ -92,9 +114,8 @@ def comparison(bench):
     if isinstance(known, str):
         raise Unavailable(known)
     try:
-        if known and not known.bed.netd_is_alive():
-            Testbed.down(f"b{os.getpid()}")
-            VethPair.down(f"b{os.getpid()}")
+        if known and not known.is_alive():
+            known.down()
             known = None
         known = known or Comparison(bench)
     except (ToolError, Unavailable) as error:
@@ -104,7 +125,7 @@ def comparison(bench):
     return known
 
 
-def task(group, name, title, measure, seconds=55, seconds_quick=6):
+def task(group, name, title, measure, seconds=70, seconds_quick=9):
     """A task of one row: measure(comparison, name) returns it."""
 
     def run(bench):
@@ -112,7 +133,7 @@ def task(group, name, title, measure, seconds=55, seconds_quick=6):
         try:
             return [measure(held, name)], []
         except ToolError as error:
-            died = "" if held.bed.netd_is_alive() else " (netd has ended)"
+            died = "" if held.is_alive() else " (netd has ended)"
             raise Unavailable(f"failed{died}: {' / '.join(str(error).split(chr(10))[:2])}") from None
 
     return Task(group, title, (name,), seconds, seconds_quick, run)

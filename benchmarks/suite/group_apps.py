@@ -1,5 +1,8 @@
 """Group apps: unmodified servers through netrun against the same servers on the kernel. Requests per second."""
 
+import pathlib
+import tempfile
+
 from netdtools import workload
 
 from .comparison import task
@@ -24,8 +27,7 @@ def nginx(held, name, close):
     (files / "small").write_text("x" * 612)
 
     def command(place, port):
-        folder = held.scratch / f"{name}-{port}-{len(place.prefix)}-{place.name.split()[0]}"
-        folder.mkdir(exist_ok=True)
+        folder = pathlib.Path(tempfile.mkdtemp(prefix=f"{name}-", dir=held.scratch))
         return workload.nginx(place, port, folder, files)
 
     return held.ratio(name, held.over_the_wire, command, lambda client, address, port: workload.wrk(

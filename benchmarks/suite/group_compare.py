@@ -53,10 +53,10 @@ def tasks():
     return [
         task("compare", "ratio.bulk_tap_send", "iperf3 from netd over TAP", lambda held, name: bulk(held, name, held.from_netd, False)),
         task("compare", "ratio.bulk_tap_recv", "iperf3 to netd over TAP", lambda held, name: bulk(held, name, held.from_netd, True)),
-        task("compare", "ratio.bulk_same_host", "iperf3 on one netd", lambda held, name: bulk(held, name, held.same_host, False)),
-        task("compare", "ratio.pingpong_same_host_block", "ping-pong on one netd", lambda held, name: pingpong(held, name, held.same_host)),
+        task("compare", "ratio.bulk_same_host", "iperf3 on one netd", lambda held, name: bulk(held, name, held.same_host, False), 55, 6),
+        task("compare", "ratio.pingpong_same_host_block", "ping-pong on one netd", lambda held, name: pingpong(held, name, held.same_host), 55, 6),
         task("compare", "ratio.pingpong_same_host_poll", "ping-pong on one netd, polling",
-             lambda held, name: pingpong(held, name, held.same_host, "spin")),
+             lambda held, name: pingpong(held, name, held.same_host, "spin"), 55, 6),
         task("compare", "ratio.pingpong_tap", "ping-pong over TAP", lambda held, name: pingpong(held, name, held.over_the_wire)),
         task("compare", "cpu.idle", "CPU time with idle connections", idle_cpu, 30, 15),
         printing("compare", "memory of idle connections, and how many there can be", "bench-idle", ("bytes.idle_connection", "conns.max"),

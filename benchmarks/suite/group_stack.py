@@ -12,7 +12,7 @@ from .figures import Unavailable, alternate, best, number, plot, ratio_row
 from .plan import Task
 from .printed import printing
 from .rows import BY_NAME, RATIO, absent, rounded, row
-from .stack_run import CPUS_ONE, CPUS_TWO, LWIP_THREADED, TOLD, embed, kernel, lwip, lwip_threaded
+from .stack_run import CPUS_ONE, CPUS_TWO, LWIP_THREADED, TOLD, bare, embed, kernel, lwip, lwip_threaded
 
 WORKLOADS = ("conn", "rr", "bulk", "udp")
 CONCURRENCY = 256  # two CPUs: enough for batches, few enough for every cache
@@ -222,6 +222,13 @@ def counted_instructions(bench):
 
 # Against others ------------------------------------------------------------------------------------------------------
 
+BARE = "a stack without a protocol"
+
+
+def bound(name, values, theirs, why):
+    """What the row could be at best: calls, rings, headers, checksums and look-ups alone, in one thread (bench-bare)."""
+    return ratio_row(name.replace("ratio.", "bound."), values, theirs, f"per core; {BARE} {why}")
+
 
 def against(name, workload, theirs):
     """Per core, the best placement of both; `theirs(bench)` are the sides of the other stack by placement."""
@@ -229,10 +236,12 @@ def against(name, workload, theirs):
         ours = {f"ours, {label}": embed(workload, measuring(bench), cpus, concurrency=CONCURRENCY_UP, per_core=True)
                 for label, cpus in (("1 CPU", CPUS_ONE), ("2 CPUs", CPUS_TWO))}
         other = theirs(bench)
-        found = alternate({**other, **ours}, bench.rounds(7), bench.deadline)
+        least = bare(workload, measuring(bench), CONCURRENCY_UP)
+        found = alternate({**other, **ours, BARE: least}, bench.rounds(7), bench.deadline)
         mine, best_other = (best({side: found[side] for side in sides}) for sides in (ours, other))
         why = "per core; " + "; ".join(f"{side} {one.told()}" for side, one in {**ours, **other}.items())
-        return [ratio_row(name, found[mine], found[best_other], why, best={"ours": mine, "theirs": best_other})], []
+        return [ratio_row(name, found[mine], found[best_other], why, best={"ours": mine, "theirs": best_other}),
+                bound(name, found[BARE], found[best_other], f"{least.told()}; {best_other} {other[best_other].told()}")], []
 
     return Task("stack", BY_NAME[name].compares, (name,), 50, 7, run)
 
@@ -293,8 +302,10 @@ def against_lwip(workload):
         for kind, program in LWIP_THREADED.items():
             label, side, heats[kind] = heat(of_lwip(bench, workload, program, kind))
             entered[kind] = (label, side)
-        found = alternate({"ours": mine, **{kind: side for kind, (_, side) in entered.items()}}, bench.rounds(9), bench.deadline)
-        rows = []
+        _, least, _ = heat({count: bare(workload, measuring_many(bench), count) for count in outstanding(bench, workload)})
+        found = alternate({"ours": mine, BARE: least, **{kind: side for kind, (_, side) in entered.items()}}, bench.rounds(9), bench.deadline)
+        fastest = best({kind: found[kind] for kind in entered})
+        rows = [bound(name, found[BARE], found[fastest], f"{least.told()}; {fastest} {entered[fastest][1].told()}")]
         for rows_name, kinds in ((name, tuple(entered)), (f"{name}.messages", ("calls as messages",))):
             kind = best({kind: found[kind] for kind in kinds})
             label, side = entered[kind]

@@ -64,6 +64,11 @@ def kernel(bench, workload, seconds, cpus, concurrency=None):
     return Side("bench-stack", arguments, seconds, kernel_namespace(bench).prefix, per_core=True)
 
 
+def bare(workload, seconds, concurrency):
+    """A stack without a protocol, program and stack in one thread: what no stack of sockets can beat here."""
+    return Side("bench-bare", [workload, "--concurrency", concurrency], seconds, per_core=True)
+
+
 LWIP_CALLBACKS = "bench-lwip"
 LWIP_THREADED = {"calls under its lock": "bench-lwip-locking", "calls as messages": "bench-lwip-messages"}
 LWIP_PROGRAMS = (LWIP_CALLBACKS, *LWIP_THREADED.values())

@@ -30,6 +30,7 @@ case "${0##*/}" in
             '"operations": 200, "seconds": 0.1, "counters": {"messages": 400, "doorbells": 20}}'
         ;;
     bench-lwip | bench-lwip-locking | bench-lwip-messages) echo '{"on": "lwip", "cpus": 1, "value": 400, "unit": "1/s", "operations": 10, "counters": {}}' ;;
+    bench-bare) echo '{"on": "bare", "cpus": 1, "value": 2000, "unit": "1/s", "operations": 10, "counters": {}}' ;;
     bench-micro)
         case $1 in ring | call | wheel) ;; *) exit 0 ;; esac
         [ "$1" != ring ] || echo '{"name": "ratio.ring64", "value": 1.6, "unit": "ratio", "low": 1.5, "high": 1.7, "runs": 5, "why": "made up"}'

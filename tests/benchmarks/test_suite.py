@@ -23,7 +23,7 @@ from netdtools.process import run_group  # noqa: E402
 from suite import figures, group_goodput, group_scale, group_starve, machine, plan, printed, programs, rows  # noqa: E402
 from suite.rows import rounded  # noqa: E402
 
-FAKES = ("bench-stack", "bench-lwip", "bench-lwip-locking", "bench-lwip-messages", "bench-micro", "bench-flood", "bench-scale")
+FAKES = ("bench-stack", "bench-bare", "bench-lwip", "bench-lwip-locking", "bench-lwip-messages", "bench-micro", "bench-flood", "bench-scale")
 
 
 class Figures(unittest.TestCase):
@@ -314,6 +314,10 @@ class Run(unittest.TestCase):
         self.assertIn("calls", self.by_name["ratio.conn_lwip"]["why"])
         self.assertEqual(self.by_name["ratio.conn_lwip.messages"]["value"], 2.5)
         self.assertEqual(self.by_name["ratio.conn_lwip.callbacks.16"]["value"], 3.0)
+
+    def test_what_a_row_could_be_at_best(self):
+        self.assertEqual(self.by_name["bound.conn_lwip"]["value"], 5.0)
+        self.assertIn("without a protocol", self.by_name["bound.conn_lwip"]["why"])
 
     def test_the_smallest_workload_and_the_best_lock(self):
         giant = self.by_name["ratio.message_vs_giant"]
