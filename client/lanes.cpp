@@ -50,6 +50,19 @@ LaneTake take_from_lane(Session& s, sockbuf::LaneHeader& lane, Sock& out)
     return result;
 }
 
+// The counters first: netd stores the lane's index before it counts.
+bool can_accept(const Session& s, SocketSlot& listener)
+{
+    bool found = false;
+    for (std::uint32_t cpu = 0; may_accept(listener) && !found && cpu < s.view.cpus(); ++cpu) {
+        auto& lane = s.view.accept_lane(sockbuf::SegmentView::lanes_of(listener), listener.info.lane_entries, cpu);
+        std::uint32_t left =
+            lane.produced.load(std::memory_order_seq_cst) - lane.consumed.load(std::memory_order_seq_cst);
+        found = left != 0 && left <= lane.capacity; // else it is no lane any more, and nothing is taken from it
+    }
+    return found;
+}
+
 std::uint32_t first_lane(const Session& s)
 {
     if (s.homes) {

@@ -93,12 +93,6 @@ void inherit(SocketSlot& listener, SocketSlot& slot, int flags)
     slot.share.status.store(status | ((flags & SOCK_NONBLOCK) != 0 ? std::uint32_t{O_NONBLOCK} : 0));
 }
 
-bool something_to_accept(SocketSlot& slot)
-{
-    return slot.owner.accept_ready.load(std::memory_order_seq_cst) !=
-           slot.app.accept_taken.load(std::memory_order_seq_cst);
-}
-
 // 1 = taken, 0 = all lanes are empty, or the error of a lane's lock.
 int take_accepted(Session& s, SocketSlot& listener, Sock k, Sock& out)
 {
@@ -288,7 +282,7 @@ int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, S
         if (state_of(*slot) != SlotState::listening) {
             return -EINVAL;
         }
-        int rc = something_to_accept(*slot) ? take_accepted(s, *slot, k, out) : 0; // there may be hundreds of lanes
+        int rc = may_accept(*slot) ? take_accepted(s, *slot, k, out) : 0; // there may be hundreds of lanes
         if (rc < 0) {
             return rc;
         }
@@ -308,8 +302,8 @@ int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, S
             timed = true;
             deadline = deadline_after(s, slot->share.rcv_timeout_us.load(std::memory_order_relaxed));
         }
-        rc = wait_for(s, *slot, k, deadline,
-            [&] { return something_to_accept(*slot) || state_of(*slot) != SlotState::listening; });
+        rc = wait_for(
+            s, *slot, k, deadline, [&] { return can_accept(s, *slot) || state_of(*slot) != SlotState::listening; });
         if (!is_current(*slot, k)) {
             return -EBADF;
         }

@@ -6,6 +6,7 @@
 #include <climits>
 
 #include "client/datagram_lanes.hpp"
+#include "client/lanes.hpp"
 #include "client/sockaddr.hpp"
 #include "client/transfer.hpp"
 
@@ -41,9 +42,7 @@ std::uint32_t stream_readiness(Session& s, SocketSlot& slot, std::uint32_t inter
 {
     SlotState state = state_of(slot);
     if (state == SlotState::listening) {
-        bool ready = slot.owner.accept_ready.load(std::memory_order_seq_cst) !=
-                     slot.app.accept_taken.load(std::memory_order_seq_cst);
-        return ready ? in_bits : 0;
+        return can_accept(s, slot) ? in_bits : 0;
     }
     if (state == SlotState::granted || state == SlotState::open) {
         return out_bits | EPOLLHUP; // TCP_CLOSE, nothing shut down

@@ -1,5 +1,6 @@
 // Several processes: admission, fork, sharing, and deaths in the middle.
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -190,4 +191,35 @@ TEST_CASE("a child for which netd had no place is cut off; its parent is not")
     CHECK(exit_of(pid) == 0);
     REQUIRE(w.send(p.a, "still here") == 10);
     CHECK(w.receive(p.b, 10, MSG_WAITALL) == "still here");
+}
+
+TEST_CASE("a worker that died between taking a connection and counting it: nobody takes the listener for ready")
+{
+    fake::World w;
+    Sock l = w.listener(0);
+    auto& slot = w.netd.slot(l.slot);
+    slot.owner.accept_ready.fetch_add(1); // of a connection that is out of its lane
+    CHECK(sock_readiness(w.session(), l, EPOLLIN) == 0);
+    slot.share.rcv_timeout_us.store(20'000);
+    Sock a;
+    std::atomic<bool> over{false};
+    std::thread patience([&] { // ends an accept that never sleeps
+        for (int i = 0; i < 200 && !over; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        if (!over) {
+            w.netd.die();
+        }
+    });
+    CHECK(sock_accept(w.session(), l, nullptr, nullptr, 0, a) == -EAGAIN);
+    over = true;
+    patience.join();
+    slot.share.rcv_timeout_us.store(0);
+    fake::Address at;
+    REQUIRE(sock_getsockname(w.session(), l, at.get(), &at.size) == 0);
+    Sock c = w.open(SOCK_STREAM);
+    REQUIRE(w.connect(c, at.endpoint().port) == 0);
+    CHECK(sock_readiness(w.session(), l, EPOLLIN) == EPOLLIN);
+    CHECK(sock_accept(w.session(), l, nullptr, nullptr, 0, a) == 0);
+    CHECK(sock_readiness(w.session(), l, EPOLLIN) == 0);
 }
