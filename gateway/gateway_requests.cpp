@@ -295,6 +295,7 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
     }
 }
 
+        c.owner[rec.slot].store(me(), std::memory_order_release);
 // What the death of its family or of a process of it did not do to the socket, as nobody could touch it then. True: it
 // is being closed.
 bool GatewayCpu::mourn(SocketRecord& rec)

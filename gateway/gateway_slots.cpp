@@ -186,7 +186,6 @@ void GatewayCpu::leaves(SocketRecord& rec)
 void GatewayCpu::moved_here(SocketRecord& rec)
 {
     rec.client->view().slot(rec.slot).info.owner_cpu.store(me(), std::memory_order_release);
-    rec.client->owner[rec.slot].store(me(), std::memory_order_release);
 }
 
 void GatewayCpu::detached(SocketRecord& rec)
@@ -202,6 +201,8 @@ void GatewayCpu::detached(SocketRecord& rec)
 // Connections in the lanes of a listener that closed or was shut down; the TCP has stopped making more. Each is closed
 // on its own CPU, and the lanes are empty then. Their words are the family's: a forged one names at most another socket
 // of the same family.
+// For the application's marks; to the gateway the socket stays in transit until the reply is here, as its message may
+// go on to other CPUs.
 void GatewayCpu::close_unaccepted(SocketRecord& listener)
 {
     Client& c = *listener.client;

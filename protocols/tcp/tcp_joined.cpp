@@ -195,8 +195,8 @@ void send_fin(Tcb& t)
 
 void let_go(Tcb& t, bool reset)
 {
-    if (t.app_closed) {
-        return; // an abort behind a close: all is said
+    if (t.app_closed || t.joined->other == nullptr) {
+        return; // an abort behind a close: all is said; or not tied yet: the connect that is on its way has the end
     }
     t.app_closed = t.so->app_closed = true;
     if (reset) {

@@ -80,20 +80,27 @@ struct FakeApp {
         view.marks(cpu).processes.fetch_or(std::uint64_t{1} << process);
     }
 
-    // One request, settled; its result, or -1 when there was no answer.
-    int call(Sock k, sockbuf::Op op, base::Endpoint address = {}, std::int32_t value = 0,
-        sockbuf::SlotKind kind = sockbuf::SlotKind::stream)
+    // One that nobody waits for.
+    sockbuf::Request request(Sock k, sockbuf::Op op, base::Endpoint address = {}, std::int32_t value = 0,
+        sockbuf::SlotKind kind = sockbuf::SlotKind::stream) const
     {
         sockbuf::Request r{};
         r.op = static_cast<std::uint32_t>(op);
         r.slot = k.slot;
         r.generation = k.generation;
-        r.sequence = ++sequence;
         r.kind = static_cast<std::uint8_t>(kind);
         r.family = static_cast<std::uint8_t>(test::family());
         r.port = address.port;
         r.value = value;
         std::memcpy(r.addr, address.addr.bytes(), 16);
+        return r;
+    }
+    // One request, settled; its result, or -1 when there was no answer.
+    int call(Sock k, sockbuf::Op op, base::Endpoint address = {}, std::int32_t value = 0,
+        sockbuf::SlotKind kind = sockbuf::SlotKind::stream)
+    {
+        sockbuf::Request r = request(k, op, address, value, kind);
+        r.sequence = ++sequence;
         push(r, view.slot(k.slot).info.owner_cpu.load());
         settle();
         auto& reply = view.slot(k.slot).reply;
@@ -176,12 +183,7 @@ struct FakeApp {
         auto& s = view.slot(k.slot);
         s.share.holders.fetch_and(~(std::uint64_t{1} << process));
         s.app.snd_end.store(s.app.snd_produced.load());
-        sockbuf::Request r{};
-        r.op = static_cast<std::uint32_t>(sockbuf::Op::close);
-        r.slot = k.slot;
-        r.generation = k.generation;
-        r.value = abort ? 1 : 0;
-        push(r, s.info.owner_cpu.load());
+        push(request(k, sockbuf::Op::close, {}, abort ? 1 : 0), s.info.owner_cpu.load());
     }
     bool at_end(Sock k)
     {

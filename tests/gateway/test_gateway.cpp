@@ -334,6 +334,39 @@ TEST_CASE("a family that lies about the rings of its sleeping connections loses 
     auto& honest = app.view.slot(mine.client.slot);
     honest.app.want_space.store(1);
     sockbuf::set_mark(app.view, honest.info.owner_cpu.load(), mine.client.slot);
+TEST_CASE("joined: impossible offsets while the connect is on its way between CPUs harm nobody else")
+{
+    auto seed = GENERATE(range(1, 9));
+    World w(2, static_cast<std::uint64_t>(seed), true);
+    FakeApp app(w.set, w.clock, *w.gw);
+    base::Random random{static_cast<std::uint64_t>(seed)};
+    Pair p = make_pair(app, 4000, 0);
+    unsigned moved = 0;
+    for (std::uint16_t port = 5000; port < 5008; ++port) {
+        FakeApp::Sock evil = app.socket(1); // bound, so that it goes to the CPU of its flow
+        REQUIRE(app.call(evil, Op::bind, local(port)) == 0);
+        auto& s = app.view.slot(evil.slot);
+        s.app.snd_produced.store(std::uint64_t{1} << 40);
+        app.push(app.request(evil, Op::connect, local(4000)), s.info.owner_cpu.load());
+        for (int i = 0; i < 60; ++i) {
+            sockbuf::set_mark(app.view, 0, evil.slot);
+            sockbuf::set_mark(app.view, 1, evil.slot);
+            w.set.step(&random);
+        }
+        app.settle();
+        moved += s.info.owner_cpu.load() != 1 ? 1 : 0;
+        REQUIRE(app.state(evil) == SlotState::connected);
+        app.close(evil);
+        FakeApp::Sock other = app.accept(p.listener);
+        REQUIRE(other.slot != 0xffffffff);
+        app.close(other);
+        app.settle();
+    }
+    CHECK(moved > 0);
+    close_all(app, p);
+    CHECK(w.gw->sockets_held() == 0);
+}
+
     app.settle();
     REQUIRE(app.send(mine.client, "unharmed", 8) == 8);
     app.settle();
