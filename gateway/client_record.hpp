@@ -44,7 +44,10 @@ struct SocketRecord {
     std::uint32_t backlog = 0;              // listener: connections that may wait
     std::unique_ptr<ListenCredits> credits; // listener, c once listening
     std::unique_ptr<std::atomic<std::uint32_t>[]>
-        lane_produced;                       // listener: element i written by CPU i while it listens
+        lane_produced; // listener: element i written by CPU i while it listens
+    std::unique_ptr<std::atomic<std::uint32_t>[]>
+        lane_reserved;                       // listener, likewise: places of connections that are not complete yet
+    SocketRecord* reserved_at = nullptr;     // accepted, not complete yet: the listener in whose lane it has a place
     base::ListLink awake_link;               // in GatewayCpu::awake_ while it may fall asleep
     base::ListLink want_ring_link;           // in GatewayCpu::want_rings_ while a writer waits for memory
     std::uint64_t moved = ~std::uint64_t{0}; // bytes that had moved when it was last looked at
@@ -126,9 +129,11 @@ struct ClientCpu {
     std::uint32_t grants = sockbuf::grant_lane_entries;           // c: capacity of the grant lane
     std::uint32_t grants_produced = 0;                            // o: the truth of the grant lane's index
     std::uint64_t processes_left = 0;                             // o: request rings not drained within the budget
+    std::uint32_t next_process = 0;                               // o: whose ring is drained first
     MarksLeft marks_left;                                         // o
     std::uint32_t requests_consumed[sockbuf::max_processes] = {}; // o: the truth of each request ring's index
     std::uint64_t wake[2] = {0, 0};                               // o: waiters to wake at this roll-up
+    std::uint64_t wake_anyway[2] = {0, 0};                        // o: of these, also those that seem awake
     bool wake_queued = false;                                     // o
 };
 static_assert(sizeof(std::uint64_t[2]) * 8 == sockbuf::max_waiters);
@@ -157,6 +162,8 @@ struct Client {
     std::unique_ptr<Holding[]> slots;                    // element s: owner[s]
     std::unique_ptr<std::uint32_t[]> generations;        // element s: home CPU (current use of the slot)
     std::unique_ptr<std::atomic<std::uint16_t>[]> owner; // element s: the owner stores (release), anyone loads
+    // Element s: a request to close it is on its way in a message of no pool, which there is one of per slot. Any CPU.
+    std::unique_ptr<std::atomic<bool>[]> close_under_way;
     WaiterRecord waiters[sockbuf::max_waiters];
     // What the control thread has decided, for control operations that were on their way meanwhile. It stores, CPUs
     // load.

@@ -23,6 +23,38 @@ SocketRecord& record_of(Socket& so)
     return *static_cast<SocketRecord*>(so.user_ref);
 }
 
+// Of whoever had the waiter before. A bit that stayed would keep later ones from being named in the summary; one that
+// is set meanwhile is either cleared, or named afterwards.
+void forget_ready_bits(Client& c, std::uint32_t waiter)
+{
+    for (auto& word : c.view().waiter(waiter).summary) {
+        word.store(0, std::memory_order_seq_cst);
+    }
+    std::atomic<std::uint64_t>* bits = c.view().waiter_bits(waiter);
+    for (std::uint32_t i = 0; i < c.view().sockets() / 64; ++i) {
+        bits[i].store(0, std::memory_order_seq_cst);
+    }
+}
+
+// Sockets that a dead process waited for: whoever gets its waiters' numbers next does not. Whichever CPU owns the
+// socket.
+void forget_waiters(Client& c, std::uint32_t process)
+{
+    std::uint64_t its[2] = {0, 0};
+    for (std::uint32_t w = 0; w < sockbuf::max_waiters; ++w) {
+        bool has = c.waiters[w].kind.load(std::memory_order_relaxed) != 0 && c.waiters[w].process == process;
+        its[w / 64] |= std::uint64_t{has ? 1U : 0U} << (w % 64);
+    }
+    for (std::uint32_t slot = 0; (its[0] | its[1]) != 0 && slot < c.view().sockets(); ++slot) {
+        auto& waiters = c.view().slot(slot).app.waiters;
+        for (std::uint32_t half = 0; half < 2; ++half) {
+            if ((waiters[half].load(std::memory_order_relaxed) & its[half]) != 0) {
+                waiters[half].fetch_and(~its[half], std::memory_order_seq_cst);
+            }
+        }
+    }
+}
+
 } // namespace
 
 // The sockets' user: passes every call to the part of the CPU it runs on.
@@ -150,6 +182,7 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error, std::uint32_t uid
     c->slots = std::make_unique<Holding[]>(sockets);
     c->generations = std::make_unique<std::uint32_t[]>(sockets);
     c->owner = std::make_unique<std::atomic<std::uint16_t>[]>(sockets);
+    c->close_under_way = std::make_unique<std::atomic<bool>[]>(sockets);
     for (std::uint32_t s = 0; s < sockets; ++s) {
         c->owner[s].store(c->home(s), std::memory_order_relaxed);
     }
@@ -189,6 +222,7 @@ bool Gateway::process_gone(Client& c, std::uint32_t process)
     impl_->on_every_cpu([&](GatewayCpu& g) { g.drain_process(c, process); });
     c.gone.fetch_or(std::uint64_t{1} << process, std::memory_order_relaxed);
     impl_->on_every_cpu([&](GatewayCpu& g) { g.sweep_process(c, process); });
+    forget_waiters(c, process);
     for (std::uint32_t w = 0; w < sockbuf::max_waiters; ++w) {
         drop_waiter(c, process, w);
     }
@@ -207,12 +241,10 @@ bool Gateway::add_waiter(
         w.process = process;
         auto& shared = c.view().waiter(waiter);
         shared.sleeping.store(0, std::memory_order_relaxed);
-        shared.kind.store(static_cast<std::uint32_t>(kind), std::memory_order_relaxed);
         shared.process = process;
         shared.generation.store(++w.generation, std::memory_order_release);
-        for (auto& word : shared.summary) {
-            word.store(0, std::memory_order_relaxed);
-        }
+        forget_ready_bits(c, waiter);
+        shared.kind.store(static_cast<std::uint32_t>(kind), std::memory_order_release);
         w.write_fd.store(write_fd, std::memory_order_release);
         w.kind.store(static_cast<std::uint32_t>(kind), std::memory_order_release);
         return true;

@@ -27,6 +27,8 @@ namespace gateway {
 struct RequestMsg : lwkt::Message {
     Client* client = nullptr;   // m
     sockbuf::Request request{}; // m: the validated-once copy
+    // m: a close, made when the pool was empty (Client::close_under_way)
+    bool extra = false;
 };
 
 // What all CPUs of a gateway share. c after construction, except the pool's per-CPU inside.
@@ -80,8 +82,7 @@ public:
 
     void replied(netmsg::SocketMsg& m);
     // Runs a request whose slot this CPU owns, or sends it on.
-    // `must`: netd's own, which may not be lost when the pool is empty.
-    void request(Client& c, const sockbuf::Request& r, bool must = false);
+    void request(Client& c, const sockbuf::Request& r);
     // The socket's application moved an offset.
     void look(Client& c, std::uint32_t slot);
 
@@ -103,7 +104,8 @@ private:
     void look_here(SocketRecord& rec);
     void look_joined(SocketRecord& rec);
     // gateway_requests.cpp
-    bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r, bool must = false);
+    bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r);
+    RequestMsg* make_extra(Client& c, const sockbuf::Request& r);
     SocketRecord* find_or_create(Client& c, const sockbuf::Request& r);
     void execute(SocketRecord& rec, const sockbuf::Request& r);
     static void set_backlog(SocketRecord& listener, std::uint32_t connections);
@@ -123,6 +125,8 @@ private:
     void slot_home(Client& c, std::uint32_t slot);
     static std::uint32_t waiting_in(const SocketRecord& listener, std::uint32_t cpu);
     bool may_wait(const SocketRecord& listener) const;
+    void release_place(SocketRecord& child) const;
+    void request_close(Client& c, std::uint32_t slot, std::uint32_t generation, bool abort);
     void give_lanes(SocketRecord& rec);
     void close_unaccepted(SocketRecord& listener);
     bool still_in_lane(Client& c, const SocketRecord& rec) const;
@@ -149,8 +153,9 @@ private:
     // gateway_join.cpp
     void finish_joined(Client& c, const SocketRecord& rec, std::uint32_t process);
     // gateway_wake.cpp
-    void queue_event(Client& c, std::uint32_t slot);
-    void collect_waiters(Client& c, std::uint32_t slot);
+    void queue_event(Client& c, std::uint32_t slot, bool anyway = false);
+    void collect_waiters(Client& c, std::uint32_t slot, bool anyway);
+    void tell_waiters();
     void wake_client(Client& c);
     void fault(Client& c) { c.faults.fetch_add(1, std::memory_order_relaxed); }
 
@@ -162,6 +167,7 @@ private:
     struct EventRef {
         Client* client;
         std::uint32_t slot;
+        bool anyway; // a waiter that seems awake may sleep: who took its `sleeping` died before it woke it
     };
 
     class IdleSweep final : public lwkt::Timer {

@@ -27,8 +27,8 @@ void GatewayCpu::join(SocketRecord& active, SocketRecord& passive)
     tie(passive, active);
 }
 
-// What a process published that died before it told the other end, and whom it was about to wake. Its side locks still
-// stand: nobody else moves what they guard.
+// What a process published that died before it told the other end, and whom it was about to wake: it may have taken
+// their `sleeping` already. Its side locks still stand: nobody else moves what they guard.
 void GatewayCpu::finish_joined(Client& c, const SocketRecord& rec, std::uint32_t process)
 {
     auto& own = c.view().slot(rec.slot);
@@ -41,7 +41,7 @@ void GatewayCpu::finish_joined(Client& c, const SocketRecord& rec, std::uint32_t
         other.owner.snd_acked.store(own.app.rcv_consumed.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
     }
     queue_event(c, rec.slot);
-    queue_event(c, rec.partner - 1);
+    queue_event(c, rec.partner - 1, true);
 }
 
 } // namespace gateway

@@ -89,17 +89,23 @@ std::uint32_t GatewayCpu::poll_client(Client& c, std::uint32_t budget)
     if (line.processes.load(std::memory_order_relaxed) != 0) {
         mine.processes_left |= line.processes.exchange(0, std::memory_order_seq_cst);
     }
-    std::uint32_t done = mine.processes_left != 0 ? drain_requests(c, budget) : 0;
-    return done < budget ? done + take_marks(c, budget - done) : done;
+    // Half for requests while there are marks, so that neither waits for the other.
+    std::uint32_t done = mine.processes_left != 0 ? drain_requests(c, (budget + 1) / 2) : 0;
+    done += done < budget ? take_marks(c, budget - done) : 0;
+    return done < budget && mine.processes_left != 0 ? done + drain_requests(c, budget - done) : done;
 }
 
+// Each process once, beginning behind the last one, so that low numbers do not starve high ones.
 std::uint32_t GatewayCpu::drain_requests(Client& c, std::uint32_t budget)
 {
     ClientCpu& mine = c.cpu[me()];
     mine.processes_left &= (std::uint64_t{1} << sockbuf::max_processes) - 1;
     std::uint32_t done = 0;
-    for (std::uint64_t left = mine.processes_left; left != 0 && done < budget; left &= left - 1) {
-        auto process = static_cast<std::uint32_t>(std::countr_zero(left));
+    for (std::uint64_t left = mine.processes_left; left != 0 && done < budget;) {
+        std::uint64_t behind = left & (~std::uint64_t{0} << mine.next_process);
+        auto process = static_cast<std::uint32_t>(std::countr_zero(behind != 0 ? behind : left));
+        left &= ~(std::uint64_t{1} << process);
+        mine.next_process = (process + 1) % sockbuf::max_processes;
         std::uint32_t n = drain_ring(c, process, budget - done);
         done += n;
         if (done < budget) {

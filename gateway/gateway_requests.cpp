@@ -34,7 +34,8 @@ void GatewayCpu::request_dispatch(lwkt::Message& m)
     GatewayCpu& here = *msg.client->gateway_cpus[base::current_cpu];
     sockbuf::Request copy = msg.request;
     Client& c = *msg.client;
-    if (msg.home == base::no_cpu) {
+    if (msg.extra) {
+        c.close_under_way[copy.slot].store(false, std::memory_order_release);
         delete &msg;
     } else {
         here.shared_.requests.destroy(msg);
@@ -42,7 +43,7 @@ void GatewayCpu::request_dispatch(lwkt::Message& m)
     here.request(c, copy);
 }
 
-void GatewayCpu::request(Client& c, const sockbuf::Request& r, bool must)
+void GatewayCpu::request(Client& c, const sockbuf::Request& r)
 {
     if (r.slot >= c.view().sockets()) {
         fault(c);
@@ -50,7 +51,7 @@ void GatewayCpu::request(Client& c, const sockbuf::Request& r, bool must)
     }
     std::uint16_t owner = c.owner[r.slot].load(std::memory_order_acquire);
     if (owner != me()) {
-        if (!forward(c, owner == in_transit ? me() : owner, r, must)) {
+        if (!forward(c, owner == in_transit ? me() : owner, r)) {
             refuse(c, r, ENOBUFS);
         }
         return;
@@ -61,11 +62,27 @@ void GatewayCpu::request(Client& c, const sockbuf::Request& r, bool must)
     }
 }
 
-bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request& r, bool must)
+// Nobody waits for a close, nor asks for it again: it may not be lost when the pool is empty. One that is on its way to
+// the slot already is enough. Null: it is, or there is no memory.
+RequestMsg* GatewayCpu::make_extra(Client& c, const sockbuf::Request& r)
+{
+    if (c.close_under_way[r.slot].exchange(true, std::memory_order_acquire)) {
+        return nullptr;
+    }
+    auto* m = new (std::nothrow) RequestMsg;
+    if (m == nullptr) {
+        c.close_under_way[r.slot].store(false, std::memory_order_release);
+    } else {
+        m->extra = true;
+    }
+    return m;
+}
+
+bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request& r)
 {
     RequestMsg* m = shared_.requests.make();
-    if (m == nullptr && must) {
-        m = new (std::nothrow) RequestMsg;
+    if (m == nullptr && static_cast<Op>(r.op) == Op::close) {
+        m = make_extra(c, r);
     }
     if (m == nullptr) {
         return false;
@@ -83,7 +100,10 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
 {
     SocketRecord* rec = record_of(c, r.slot);
     if (rec == nullptr && c.slots[r.slot].asleep() != nullptr) {
-        refuse(c, r, ENOMEM);
+        bool again = static_cast<Op>(r.op) == Op::close && c.generations[r.slot] == r.generation;
+        if (!again || !forward(c, me(), r)) {
+            refuse(c, r, ENOMEM);
+        }
         return nullptr;
     }
     if (rec != nullptr) {
@@ -210,6 +230,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     rec.lane_entries = entries;
     rec.credits = std::make_unique<ListenCredits>(c.cpus);
     rec.lane_produced = std::make_unique<std::atomic<std::uint32_t>[]>(c.cpus);
+    rec.lane_reserved = std::make_unique<std::atomic<std::uint32_t>[]>(c.cpus);
     for (std::uint32_t i = 0; i < c.cpus; ++i) {
         auto& lane = c.view().accept_lane(*offset, entries, i);
         lane.produced.store(0, std::memory_order_relaxed);
@@ -221,6 +242,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     auto& slot = c.view().slot(rec.slot);
     slot.owner.accept_ready.store(0, std::memory_order_relaxed);
     slot.app.accept_taken.store(0, std::memory_order_relaxed); // a connection had snd_urgent there
+    slot.app.want_space.store(0, std::memory_order_relaxed);
     auto& info = slot.info;
     info.lane_entries = static_cast<std::uint16_t>(entries);
     info.rcv_ring.store(static_cast<std::uint32_t>(*offset >> sockbuf::page_shift), std::memory_order_release);
@@ -273,6 +295,7 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
     rec.busy = false;
     if (c.owner[rec.slot].load(std::memory_order_relaxed) != me()) {
         moved_here(rec);
+        c.owner[rec.slot].store(me(), std::memory_order_release);
     }
     bool listened = rec.lanes != 0 && !rec.so.listening && (rec.closing || m.op == SocketOp::shutdown);
     if (m.sequence == 0) {
@@ -295,7 +318,6 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
     }
 }
 
-        c.owner[rec.slot].store(me(), std::memory_order_release);
 // What the death of its family or of a process of it did not do to the socket, as nobody could touch it then. True: it
 // is being closed.
 bool GatewayCpu::mourn(SocketRecord& rec)

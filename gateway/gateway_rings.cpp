@@ -161,10 +161,11 @@ void GatewayCpu::take_lane_back(SocketRecord& rec, std::uint32_t index, const so
     rings_came_back_ = true;
 }
 
-// A writer wants an event: space in the ring, or a ring.
+// A writer wants an event: space in the ring, or a ring. Without a connection there is nothing to write to; a listener
+// that had one before has its lanes where a ring would be named.
 void GatewayCpu::look_at_want(SocketRecord& rec)
 {
-    if (rec.so.kind != sockbuf::SlotKind::stream || rec.snd_shift == 0) {
+    if (rec.so.kind != sockbuf::SlotKind::stream || rec.so.tcb == nullptr || rec.snd_shift == 0) {
         return;
     }
     if (attach_rings(rec, false)) {

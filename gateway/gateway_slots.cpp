@@ -112,13 +112,15 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
     return rec;
 }
 
-// Connections in a lane; an index that no honest process writes makes it full: the family loses its own connections.
+// Connections in a lane or on their way to it; an index that no honest process writes makes it full: the family loses
+// its own connections.
 std::uint32_t GatewayCpu::waiting_in(const SocketRecord& listener, std::uint32_t cpu)
 {
     auto& lane = listener.client->view().accept_lane(listener.lanes, listener.lane_entries, cpu);
     std::uint32_t waiting =
         listener.lane_produced[cpu].load(std::memory_order_relaxed) - lane.consumed.load(std::memory_order_acquire);
-    return std::min(waiting, listener.lane_entries);
+    std::uint32_t on_their_way = listener.lane_reserved[cpu].load(std::memory_order_relaxed);
+    return std::min(std::min(waiting, listener.lane_entries) + on_their_way, listener.lane_entries);
 }
 
 // May one more connection wait in this CPU's lane?
@@ -127,6 +129,15 @@ bool GatewayCpu::may_wait(const SocketRecord& listener) const
     std::uint32_t waiting = waiting_in(listener, me());
     return waiting < listener.lane_entries &&
            listener.credits->take(me(), waiting, [&](std::uint32_t cpu) { return waiting_in(listener, cpu); });
+}
+
+// The listener is there as long as it has connections that are not complete: its end ends them first.
+void GatewayCpu::release_place(SocketRecord& child) const
+{
+    if (child.reserved_at != nullptr) {
+        child.reserved_at->lane_reserved[me()].fetch_sub(1, std::memory_order_relaxed);
+        child.reserved_at = nullptr;
+    }
 }
 
 SocketRecord* GatewayCpu::accepted(
@@ -153,6 +164,8 @@ SocketRecord* GatewayCpu::accepted(
         return nullptr;
     }
     rec->from_accept = true;
+    rec->reserved_at = &listener;
+    listener.lane_reserved[me()].fetch_add(1, std::memory_order_relaxed);
     rec->so.flow = flow;
     return rec;
 }
@@ -162,6 +175,12 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
     Client& c = *listener.client;
     auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, me());
     std::uint32_t at = listener.lane_produced[me()].load(std::memory_order_relaxed);
+    release_place(child);
+    if (at - lane.consumed.load(std::memory_order_acquire) >= listener.lane_entries) {
+        fault(c); // it had a place: an index that no honest process writes
+        close(child, true);
+        return;
+    }
     child.lane_at = at;
     child.accept_lane = listener.lanes + me() * sockbuf::lane_stride(listener.lane_entries);
     sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].store(
@@ -183,6 +202,8 @@ void GatewayCpu::leaves(SocketRecord& rec)
     give_lanes(rec);
 }
 
+// For the application's marks; to the gateway the socket stays in transit until the reply is here, as its message may
+// go on to other CPUs.
 void GatewayCpu::moved_here(SocketRecord& rec)
 {
     rec.client->view().slot(rec.slot).info.owner_cpu.store(me(), std::memory_order_release);
@@ -192,17 +213,27 @@ void GatewayCpu::detached(SocketRecord& rec)
 {
     base::assert_on(cpu_.owner());
     INVARIANT(!rec.detached);
+    release_place(rec);
     rec.detached = true;
     if (!rec.busy) {
         dead_.push_back(&rec);
     }
 }
 
+// As an application asks for it.
+void GatewayCpu::request_close(Client& c, std::uint32_t slot, std::uint32_t generation, bool abort)
+{
+    sockbuf::Request r{};
+    r.op = static_cast<std::uint32_t>(sockbuf::Op::close);
+    r.slot = slot;
+    r.generation = generation;
+    r.value = abort ? 1 : 0;
+    request(c, r);
+}
+
 // Connections in the lanes of a listener that closed or was shut down; the TCP has stopped making more. Each is closed
 // on its own CPU, and the lanes are empty then. Their words are the family's: a forged one names at most another socket
 // of the same family.
-// For the application's marks; to the gateway the socket stays in transit until the reply is here, as its message may
-// go on to other CPUs.
 void GatewayCpu::close_unaccepted(SocketRecord& listener)
 {
     Client& c = *listener.client;
@@ -219,12 +250,7 @@ void GatewayCpu::close_unaccepted(SocketRecord& listener)
         for (; at != end; ++at) {
             std::uint64_t entry =
                 sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].load(std::memory_order_relaxed);
-            sockbuf::Request r{};
-            r.op = static_cast<std::uint32_t>(sockbuf::Op::close);
-            r.slot = static_cast<std::uint32_t>(entry);
-            r.generation = static_cast<std::uint32_t>(entry >> 32);
-            r.value = 1;
-            request(c, r, true); // of a full backlog there are more than the pool has messages
+            request_close(c, static_cast<std::uint32_t>(entry), static_cast<std::uint32_t>(entry >> 32), true);
         }
     }
 }
@@ -338,6 +364,9 @@ bool GatewayCpu::still_in_lane(Client& c, const SocketRecord& rec) const
     if (!rec.from_accept) {
         return false; // a granted slot leaves its lane before its first request makes the record
     }
+    if (rec.reserved_at != nullptr) {
+        return true; // not in it yet, which is no process' doing
+    }
     std::uint32_t consumed = reinterpret_cast<sockbuf::LaneHeader*>(c.view().base() + rec.accept_lane)
                                  ->consumed.load(std::memory_order_acquire);
     bool taken = (rec.so.slot->share.holders.load(std::memory_order_seq_cst) & sockbuf::lane_holder) == 0;
@@ -367,11 +396,10 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
         left = holders.fetch_and(~bit, std::memory_order_seq_cst) & ~bit;
     }
     if (c.slots[slot].asleep() != nullptr) {
-        rec = (left & ~sockbuf::lane_holder) == 0 ? wake(c, slot)
-                                                  : nullptr; // to be closed; nobody's claim of it can be pending
-        if (rec == nullptr) {
-            return;
+        if ((left & ~sockbuf::lane_holder) == 0) { // nobody's claim of it can be pending
+            request_close(c, slot, c.generations[slot], false);
         }
+        return;
     }
     if (rec == nullptr) {
         if (!in_lane && (left & ~sockbuf::lane_holder) == 0) {
@@ -390,9 +418,10 @@ void GatewayCpu::close_all(Client& c, bool abort)
         if (c.owner[slot].load(std::memory_order_acquire) != me()) {
             continue;
         }
-        SocketRecord* rec = record_of(c, slot);
-        if (rec != nullptr) {
+        if (SocketRecord* rec = c.slots[slot].record(); rec != nullptr) {
             close(*rec, abort);
+        } else if (c.slots[slot].asleep() != nullptr) {
+            request_close(c, slot, c.generations[slot], abort);
         }
     }
 }

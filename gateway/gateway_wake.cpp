@@ -18,37 +18,46 @@ void GatewayCpu::event(SocketRecord& rec)
 }
 
 // Several events of one socket in a row are one; more duplicates cost a second look at the same waiters' words.
-void GatewayCpu::queue_event(Client& c, std::uint32_t slot)
+void GatewayCpu::queue_event(Client& c, std::uint32_t slot, bool anyway)
 {
-    if (events_.empty() || events_.back().client != &c || events_.back().slot != slot) {
-        events_.push_back({&c, slot});
+    if (anyway || events_.empty() || events_.back().client != &c || events_.back().slot != slot) {
+        events_.push_back({&c, slot, anyway});
     }
 }
 
+// What is freed leads to events too; where callers run the stack there may be no other roll-up for long.
 void GatewayCpu::rollup()
 {
-    if (!events_.empty()) {
-        fence_.exchange(1, std::memory_order_seq_cst);
-        for (const EventRef& e : events_) {
-            collect_waiters(*e.client, e.slot);
+    do {
+        tell_waiters();
+        // By index: freeing may bring more (never does today, but costs nothing).
+        for (std::size_t i = 0; i < dead_.size(); ++i) {
+            free_record(*dead_[i]);
         }
-        events_.clear();
-        for (Client* c : wakes_) {
-            wake_client(*c);
+        dead_.clear();
+        if (rings_came_back_ && !want_rings_.empty()) {
+            serve_wanted_rings();
         }
-        wakes_.clear();
-    }
-    // By index: freeing may bring more (never does today, but costs nothing).
-    for (std::size_t i = 0; i < dead_.size(); ++i) {
-        free_record(*dead_[i]);
-    }
-    dead_.clear();
-    if (rings_came_back_ && !want_rings_.empty()) {
-        serve_wanted_rings();
-    }
+    } while (!events_.empty());
 }
 
-void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot)
+void GatewayCpu::tell_waiters()
+{
+    if (events_.empty()) {
+        return;
+    }
+    fence_.exchange(1, std::memory_order_seq_cst);
+    for (const EventRef& e : events_) {
+        collect_waiters(*e.client, e.slot, e.anyway);
+    }
+    events_.clear();
+    for (Client* c : wakes_) {
+        wake_client(*c);
+    }
+    wakes_.clear();
+}
+
+void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot, bool anyway)
 {
     ClientCpu& mine = c.cpu[me()];
     auto& app = c.view().slot(slot).app;
@@ -63,6 +72,7 @@ void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot)
                 sockbuf::set_ready(c.view(), w, slot);
             }
             mine.wake[half] |= std::uint64_t{1} << (w % 64);
+            mine.wake_anyway[half] |= std::uint64_t{anyway ? 1U : 0U} << (w % 64);
         }
     }
     if (!mine.wake_queued && (mine.wake[0] | mine.wake[1]) != 0) {
@@ -79,7 +89,9 @@ void GatewayCpu::wake_client(Client& c)
             std::uint32_t w = half * 64 + static_cast<std::uint32_t>(std::countr_zero(m));
             auto& sleeping = c.view().waiter(w).sleeping;
             // The exchange first, then the system call: a waiter that goes to sleep again in between is not missed.
-            if (sleeping.load(std::memory_order_seq_cst) == 0 || sleeping.exchange(0, std::memory_order_seq_cst) == 0) {
+            bool sleeps =
+                sleeping.load(std::memory_order_seq_cst) != 0 && sleeping.exchange(0, std::memory_order_seq_cst) != 0;
+            if (!sleeps && (mine.wake_anyway[half] & m & -m) == 0) {
                 continue;
             }
             if (base::planted(base::Plant::wakeup_lost) && w % 3 == 1) {
@@ -94,7 +106,7 @@ void GatewayCpu::wake_client(Client& c)
                 fault(c); // full (64 KiB of unread wakes) or closed: the reader's own doing
             }
         }
-        mine.wake[half] = 0;
+        mine.wake[half] = mine.wake_anyway[half] = 0;
     }
     mine.wake_queued = false;
 }

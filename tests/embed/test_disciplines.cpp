@@ -1,7 +1,11 @@
 // What the disciplines promise beyond the same results: who runs the stack, what is refused, what is counted.
+#include <atomic>
+#include <cerrno>
+#include <chrono>
 #include <thread>
 #include <vector>
 
+#include "client/socket_calls.hpp"
 #include "drivers/loopback.hpp"
 #include "drivers/wrap_capture.hpp"
 #include "tests/embed/pair.hpp"
@@ -112,5 +116,38 @@ TEST_CASE("striped with all its 64 shards, three locks an operation, several thr
     }
     for (const std::string& r : results) {
         CHECK(r == "");
+    }
+}
+
+TEST_CASE("a thread that sleeps for a socket hears at once that another one closed it")
+{
+    for (auto d : {lwkt::Discipline::message, lwkt::Discipline::giant, lwkt::Discipline::striped}) {
+        INFO(static_cast<int>(d));
+        embed::Stack stack(config_of(d, "ends"));
+        std::string error;
+        REQUIRE(stack.start(error));
+        embed::Socket s = open(stack, SOCK_DGRAM);
+        REQUIRE(s.bind(test::endpoint("127.0.0.1:80")) == 0);
+        client::Session& session = s.session();
+        client::Sock k = s.id();
+        std::atomic<ssize_t> got{1};
+        std::thread reader([&] {
+            char c;
+            got = client::sock_recv(session, k, &c, 1, 0, nullptr, nullptr);
+        });
+        auto& waiters = session.view.slot(k.slot).app.waiters;
+        while (waiters[0].load() == 0) {
+            std::this_thread::yield();
+        }
+        std::this_thread::sleep_for(std::chrono::milliseconds(20)); // asleep
+        s.close();
+        for (int i = 0; i < 200 && got == 1; ++i) {
+            std::this_thread::sleep_for(std::chrono::milliseconds(10));
+        }
+        CHECK(got == -EBADF);
+        while (got == 1) { // else the next visit tells it
+            exchange(stack);
+        }
+        reader.join();
     }
 }

@@ -106,3 +106,24 @@ TEST_CASE("more ready sockets than places are reported in turn, and none that wa
     CHECK(std::unique(seen.begin(), seen.end()) == seen.end());
     CHECK(f.wait() == 0);
 }
+
+TEST_CASE("a set that gets the waiter of a closed one hears of all news, also of what that one had not taken")
+{
+    Fixture f;
+    embed::Socket b = open(f.p.b, SOCK_DGRAM);
+    REQUIRE(b.bind(b_echo) == 0);
+    embed::Socket a = open(f.p.a, SOCK_DGRAM);
+    char text[4];
+    f.events.add(b, EPOLLIN, nullptr);
+    CHECK(f.wait() == 0);
+    REQUIRE(a.send_to("1", b_echo) == 1);
+    f.world.run_for(base::millis(100));
+    f.events.close();
+    REQUIRE(f.events.open(f.p.b) == 0);
+    f.events.add(b, EPOLLIN, nullptr);
+    CHECK(f.wait() == 1);
+    REQUIRE(b.recv({text, sizeof text}) == 1);
+    CHECK(f.wait() == 0);
+    REQUIRE(a.send_to("2", b_echo) == 1);
+    CHECK(f.wait() == 1);
+}

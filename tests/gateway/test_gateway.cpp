@@ -192,15 +192,44 @@ TEST_CASE("a claim by a process that dies stays in the lane")
     REQUIRE(w.gw->sockets_held() == 0);
 }
 
+TEST_CASE("who gets the waiter of a dead process is not woken for sockets that that one waited for")
+{
+    World w(2);
+    unsigned wakes = 0;
+    w.gw->set_wake([&wakes](std::uint32_t, std::uint32_t) { ++wakes; });
+    FakeApp app(w.set, w.clock, *w.gw);
+    std::uint32_t child = 0;
+    REQUIRE(w.gw->add_process(*app.client, 2, child));
+    Pair p = make_pair(app, 4000, 0);
+    std::uint32_t mine = 0;
+    std::uint32_t its = 0;
+    REQUIRE(w.gw->add_waiter(*app.client, 0, sockbuf::WaiterKind::thread, -1, mine));
+    REQUIRE(w.gw->add_waiter(*app.client, child, sockbuf::WaiterKind::thread, -1, its));
+    auto& waiters = app.view.slot(p.server.slot).app.waiters[0];
+    waiters.store(std::uint64_t{1} << mine | std::uint64_t{1} << its);
+    REQUIRE_FALSE(w.gw->process_gone(*app.client, child));
+    CHECK(waiters.load() == std::uint64_t{1} << mine);
+    std::uint32_t heir = 0;
+    REQUIRE(w.gw->add_waiter(*app.client, 0, sockbuf::WaiterKind::thread, -1, heir));
+    REQUIRE(heir == its);
+    app.view.waiter(heir).sleeping.store(1);
+    app.send(p.client, "x", 1);
+    app.settle();
+    CHECK(wakes == 0);
+    close_all(app, p);
+}
+
 // What the dying process had done of a write to its partner, in the order in which it does it.
-enum class Step { locked, copied, published, delivered, disarmed };
+enum class Step { locked, copied, published, delivered, disarmed, taken };
 
 TEST_CASE("joined: a process that dies at any step of a write has written all it published")
 {
     auto cpus = GENERATE(1U, 2U);
-    auto step = GENERATE(Step::locked, Step::copied, Step::published, Step::delivered, Step::disarmed);
+    auto step = GENERATE(Step::locked, Step::copied, Step::published, Step::delivered, Step::disarmed, Step::taken);
     bool survivor = GENERATE(false, true); // another process holds the socket too
     World w(cpus, 1, true);
+    unsigned wakes = 0;
+    w.gw->set_wake([&wakes](std::uint32_t, std::uint32_t) { ++wakes; });
     FakeApp app(w.set, w.clock, *w.gw);
     std::uint32_t child = 0;
     REQUIRE(w.gw->add_process(*app.client, 2, child));
@@ -227,9 +256,14 @@ TEST_CASE("joined: a process that dies at any step of a write has written all it
     if (step >= Step::disarmed) {
         other.owner.armed.store(0);
     }
+    if (step >= Step::taken) { // and not written to its pipe
+        app.view.waiter(waiter).sleeping.store(0);
+    }
+    wakes = 0;
     REQUIRE_FALSE(w.gw->process_gone(*app.client, child));
     app.settle();
     REQUIRE(app.view.waiter(waiter).sleeping.load() == 0);
+    REQUIRE(wakes == 1);
     REQUIRE(mine.share.snd_lock.load() == 0);
     REQUIRE(app.receive(p.server) == (step >= Step::published ? "last words" : ""));
     REQUIRE(app.at_end(p.server) != survivor);
@@ -300,6 +334,39 @@ TEST_CASE("impossible offsets cost a family that socket only")
     REQUIRE(app.receive(other.server) == "fine");
 }
 
+TEST_CASE("joined: impossible offsets while the connect is on its way between CPUs harm nobody else")
+{
+    auto seed = GENERATE(range(1, 9));
+    World w(2, static_cast<std::uint64_t>(seed), true);
+    FakeApp app(w.set, w.clock, *w.gw);
+    base::Random random{static_cast<std::uint64_t>(seed)};
+    Pair p = make_pair(app, 4000, 0);
+    unsigned moved = 0;
+    for (std::uint16_t port = 5000; port < 5008; ++port) {
+        FakeApp::Sock evil = app.socket(1); // bound, so that it goes to the CPU of its flow
+        REQUIRE(app.call(evil, Op::bind, local(port)) == 0);
+        auto& s = app.view.slot(evil.slot);
+        s.app.snd_produced.store(std::uint64_t{1} << 40);
+        app.push(app.request(evil, Op::connect, local(4000)), s.info.owner_cpu.load());
+        for (int i = 0; i < 60; ++i) {
+            sockbuf::set_mark(app.view, 0, evil.slot);
+            sockbuf::set_mark(app.view, 1, evil.slot);
+            w.set.step(&random);
+        }
+        app.settle();
+        moved += s.info.owner_cpu.load() != 1 ? 1 : 0;
+        REQUIRE(app.state(evil) == SlotState::connected);
+        app.close(evil);
+        FakeApp::Sock other = app.accept(p.listener);
+        REQUIRE(other.slot != 0xffffffff);
+        app.close(other);
+        app.settle();
+    }
+    CHECK(moved > 0);
+    close_all(app, p);
+    CHECK(w.gw->sockets_held() == 0);
+}
+
 TEST_CASE("a family that lies about the rings of its sleeping connections loses those connections and nothing else")
 {
     World w(2);
@@ -334,39 +401,6 @@ TEST_CASE("a family that lies about the rings of its sleeping connections loses 
     auto& honest = app.view.slot(mine.client.slot);
     honest.app.want_space.store(1);
     sockbuf::set_mark(app.view, honest.info.owner_cpu.load(), mine.client.slot);
-TEST_CASE("joined: impossible offsets while the connect is on its way between CPUs harm nobody else")
-{
-    auto seed = GENERATE(range(1, 9));
-    World w(2, static_cast<std::uint64_t>(seed), true);
-    FakeApp app(w.set, w.clock, *w.gw);
-    base::Random random{static_cast<std::uint64_t>(seed)};
-    Pair p = make_pair(app, 4000, 0);
-    unsigned moved = 0;
-    for (std::uint16_t port = 5000; port < 5008; ++port) {
-        FakeApp::Sock evil = app.socket(1); // bound, so that it goes to the CPU of its flow
-        REQUIRE(app.call(evil, Op::bind, local(port)) == 0);
-        auto& s = app.view.slot(evil.slot);
-        s.app.snd_produced.store(std::uint64_t{1} << 40);
-        app.push(app.request(evil, Op::connect, local(4000)), s.info.owner_cpu.load());
-        for (int i = 0; i < 60; ++i) {
-            sockbuf::set_mark(app.view, 0, evil.slot);
-            sockbuf::set_mark(app.view, 1, evil.slot);
-            w.set.step(&random);
-        }
-        app.settle();
-        moved += s.info.owner_cpu.load() != 1 ? 1 : 0;
-        REQUIRE(app.state(evil) == SlotState::connected);
-        app.close(evil);
-        FakeApp::Sock other = app.accept(p.listener);
-        REQUIRE(other.slot != 0xffffffff);
-        app.close(other);
-        app.settle();
-    }
-    CHECK(moved > 0);
-    close_all(app, p);
-    CHECK(w.gw->sockets_held() == 0);
-}
-
     app.settle();
     REQUIRE(app.send(mine.client, "unharmed", 8) == 8);
     app.settle();

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "gateway/client_record.hpp"
+#include "gateway/gateway_cpu.hpp"
 #include "tests/gateway/gateway_world.hpp"
 
 using namespace test;
@@ -101,4 +102,115 @@ TEST_CASE("a ring that another process fills faster than it is read does not hol
     stop = true;
     liar.join();
     CHECK(app.client->faults.load() < endless);
+}
+
+namespace {
+
+// What the protocols ask of CPU 0: places for `n` connections that are not complete yet.
+std::vector<gateway::SocketRecord*> half_open(World& w, FakeApp& app, FakeApp::Sock listener, std::size_t n)
+{
+    std::vector<gateway::SocketRecord*> all;
+    w.set.call(0, [&](lwkt::Cpu&) {
+        gateway::SocketRecord& l = *app.client->slots[listener.slot].record();
+        for (std::size_t i = 0; i < n; ++i) {
+            if (auto* rec = app.client->gateway_cpus[0]->accepted(l, {}, {}); rec != nullptr) {
+                all.push_back(rec);
+            }
+        }
+    });
+    return all;
+}
+
+void complete(World& w, FakeApp& app, FakeApp::Sock listener, const std::vector<gateway::SocketRecord*>& children)
+{
+    w.set.call(0, [&](lwkt::Cpu&) {
+        for (gateway::SocketRecord* child : children) {
+            app.client->gateway_cpus[0]->ready(*app.client->slots[listener.slot].record(), *child);
+        }
+    });
+}
+
+std::uint32_t waiting(FakeApp& app, FakeApp::Sock listener)
+{
+    auto& slot = app.view.slot(listener.slot);
+    auto& lane = app.view.accept_lane(app.view.lanes_of(slot), slot.info.lane_entries, 0);
+    return lane.produced.load() - lane.consumed.load();
+}
+
+} // namespace
+
+TEST_CASE("connections that are not complete yet have their places in the accept lane")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto listener = listen_on(app, 4000, 15); // and one more, as Linux
+    auto children = half_open(w, app, listener, 40);
+    CHECK(children.size() == 16);
+    gateway::SocketRecord* lost = children.back(); // its handshake fails: its place is another one's
+    children.pop_back();
+    w.set.call(0, [&](lwkt::Cpu&) { app.client->gateway_cpus[0]->detached(*lost); });
+    auto more = half_open(w, app, listener, 2);
+    REQUIRE(more.size() == 1);
+    children.push_back(more.front());
+    complete(w, app, listener, children);
+    app.settle();
+    CHECK(waiting(app, listener) == children.size());
+    CHECK(app.view.slot(listener.slot).info.lane_entries == 16);
+    CHECK(half_open(w, app, listener, 1).empty());
+    for (std::size_t i = 0; i < children.size(); ++i) {
+        auto k = app.accept(listener);
+        REQUIRE(k.slot != 0xffffffff);
+        app.close(k);
+    }
+    CHECK(app.accept(listener).slot == 0xffffffff);
+    app.close(listener);
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("a lane whose index a family moved back is not written beyond its end: what does not fit is reset")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto listener = listen_on(app, 4000, 15);
+    complete(w, app, listener, half_open(w, app, listener, 16));
+    std::vector<FakeApp::Sock> taken;
+    for (std::size_t i = 0; i < 16; ++i) {
+        taken.push_back(app.accept(listener));
+    }
+    auto late = half_open(w, app, listener, 3);
+    REQUIRE(late.size() == 3);
+    auto& slot = app.view.slot(listener.slot);
+    auto& lane = app.view.accept_lane(app.view.lanes_of(slot), slot.info.lane_entries, 0);
+    lane.consumed.store(2);
+    complete(w, app, listener, late);
+    app.settle();
+    CHECK(waiting(app, listener) == 16);
+    CHECK(w.gw->sockets_held() == 1 + 16 + 2);
+    lane.consumed.store(lane.produced.load() - 2);
+    for (int i = 0; i < 2; ++i) {
+        taken.push_back(app.accept(listener));
+        REQUIRE(taken.back().slot != 0xffffffff);
+    }
+    for (const auto& k : taken) {
+        app.close(k);
+    }
+    app.close(listener);
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("a close is obeyed also where no more requests may be under way")
+{
+    World w(2, 1, true, 1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto listener = listen_on(app, 4000, 16);
+    for (int i = 0; i < 3; ++i) {
+        auto client = app.socket(0);
+        app.push(app.request(client, Op::connect, local(4000)), 0); // nobody waits for it
+        app.close(client);
+    }
+    app.close(listener);
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
 }

@@ -79,3 +79,35 @@ TEST_CASE("families that were quiet for long are heard, each in its turn and all
         close_all(*apps[i], pairs[i]);
     }
 }
+
+TEST_CASE("a process that asks without end holds up neither another process of its family nor its marks")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    std::uint32_t child = 0;
+    REQUIRE(w.gw->add_process(*app.client, 2, child));
+    Pair p = make_pair(app, 4000, 0);
+    auto busy = app.socket(0);
+    auto bound = app.socket(0);
+    app.send(p.client, "marked", 6);
+    app.process = child;
+    app.push(app.request(bound, Op::bind, local(5000)), 0);
+    app.process = 0;
+    auto& ring = app.view.requests(0, 0);
+    bool served = false;
+    for (int i = 0; i < 100 && !served; ++i) {
+        while (ring.produced.load() - ring.consumed.load() < sockbuf::request_slots) {
+            app.push(app.request(busy, Op::getsockopt), 0);
+        }
+        w.set.step();
+        served = app.view.slot(bound.slot).info.local_port != 0 &&
+                 app.view.slot(p.server.slot).owner.rcv_produced.load() == 6;
+    }
+    CHECK(app.view.slot(bound.slot).info.local_port != 0);
+    CHECK(app.receive(p.server) == "marked");
+    app.settle();
+    app.close(busy);
+    app.close(bound);
+    close_all(app, p);
+    CHECK(w.gw->sockets_held() == 0);
+}

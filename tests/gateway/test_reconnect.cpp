@@ -101,3 +101,35 @@ TEST_CASE("a socket that listens, is shut down, fails to connect and listens aga
     CHECK(w.gw->sockets_held() == 0);
     CHECK(w.gw->ring_bytes_in_use() == 0);
 }
+
+TEST_CASE("a socket that wanted space for a connection that was refused and listens now keeps its accept lanes")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock s = app.socket(0);
+    REQUIRE(app.call(s, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(s, Op::connect, local(9)) == EINPROGRESS);
+    auto& slot = app.view.slot(s.slot);
+    slot.app.want_space.store(1);
+    app.settle();
+    CHECK(slot.info.so_error.exchange(0) == ECONNREFUSED);
+    REQUIRE(app.call(s, Op::disconnect) == 0);
+    bool again = GENERATE(false, true); // a writer of before asks once more
+    REQUIRE(app.call(s, Op::listen, {}, 16) == 0);
+    CHECK(slot.app.want_space.load() == 0);
+    slot.app.want_space.store(again ? 1 : 0);
+    std::uint64_t lanes = app.view.lanes_of(slot);
+    sockbuf::set_mark(app.view, 0, s.slot);
+    app.settle();
+    CHECK(app.view.lanes_of(slot) == lanes);
+    FakeApp::Sock one = connected(app, 4000);
+    FakeApp::Sock child = app.accept(s);
+    REQUIRE(child.slot != 0xffffffff);
+    talk(app, one, child);
+    for (FakeApp::Sock k : {child, one, s}) {
+        app.close(k, true);
+    }
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
+    CHECK(w.gw->ring_bytes_in_use() == 0);
+}
