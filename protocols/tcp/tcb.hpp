@@ -151,13 +151,13 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::Undo undo;
     tcp::Plpmtu plpmtu;
     base::Instant last_sent{};                                // text
-    base::Instant last_received{};                            // anything
+    base::Instant last_received{};                            // a segment that was acceptable, with its ACK
     std::array<base::Instant, tcp::deadline_count> deadlines; // never = not set
 
     unsigned retries = 0;          // expiries of the retransmission timer in a row
     unsigned persist_probes = 0;   // zero-window probes in a row
     unsigned keepalive_probes = 0; // unanswered
-    unsigned unanswered = 0;       // expiries of retransmission and persist timer since anything came
+    unsigned unanswered = 0;       // expiries of retransmission and persist timer since the peer was heard
     base::Error soft_error =
         base::Error::none; // ICMP: reported only if the connection then times out (RFC 1122 4.2.3.9)
 
@@ -180,6 +180,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::AccEcn accecn;               // with EcnMode::accurate
     tcp::JoinedEnd* joined = nullptr; // c after connect or accept: no segments, see joined_end.hpp
     base::Instant first_retry{};      // when the first of `retries` happened
+    base::Instant spare_ack_at{};     // the last ACK that a segment without text forced; challenges too
     std::uint64_t bytes_retransmitted = 0;
     std::uint32_t retransmitted = 0; // segments
     std::uint32_t dsacks = 0;        // received

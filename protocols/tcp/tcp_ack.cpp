@@ -7,6 +7,12 @@ namespace protocols::tcp {
 
 namespace {
 
+// RFC 7323 2.2: the window of a SYN is never scaled.
+std::uint32_t window_of(const Tcb& t, const Segment& s)
+{
+    return std::uint32_t{s.header.window} << (s.was_syn ? 0 : t.agreed.snd_scale);
+}
+
 // RFC 5961 5 (and RFC 9293): acceptable while SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
 Verdict ack_in_range(const Tcb& t, const Segment& s)
 {
@@ -29,7 +35,7 @@ void finish_handshake(Tcb& t, const Segment& s, Actions& a)
     ++t.snd.una_offset; // the SYN has no offset
     t.snd.wl1 = s.seq;
     t.snd.wl2 = s.ack();
-    t.snd.wnd = std::uint32_t{s.header.window} << t.agreed.snd_scale;
+    t.snd.wnd = window_of(t, s);
     t.snd.wnd_max = std::max(t.snd.wnd_max, t.snd.wnd);
     t.timing = false;
     if (t.retries == 0 && t.timed_at != base::Instant{}) {
@@ -114,7 +120,7 @@ bool is_duplicate(const Tcb& t, const Segment& s, const AckRound& r)
     if (t.flight() == 0 || s.ack() != t.snd.una || r.advanced) {
         return false;
     }
-    bool same_window = (std::uint32_t{s.header.window} << t.agreed.snd_scale) == t.snd.wnd;
+    bool same_window = window_of(t, s) == t.snd.wnd;
     return t.agreed.sack ? r.d.sacked != 0 : s.len == 0 && !s.fin && same_window;
 }
 
@@ -193,10 +199,17 @@ void update_window(Tcb& t, const Segment& s)
     if (!newer) {
         return;
     }
-    t.snd.wnd = std::uint32_t{s.header.window} << t.agreed.snd_scale;
+    t.snd.wnd = window_of(t, s);
     t.snd.wnd_max = std::max(t.snd.wnd_max, t.snd.wnd);
     t.snd.wl1 = base::max(t.snd.wl1, s.seq);
     t.snd.wl2 = base::max(t.snd.wl2, s.ack());
+}
+
+void heard(Tcb& t)
+{
+    t.last_received = t.domain.now();
+    t.unanswered = 0;
+    t.keepalive_probes = 0; // its timer finds last_received moved when it fires
 }
 
 Verdict check_ack(Tcb& t, Segment& s, Actions& a)
@@ -204,6 +217,7 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     if (Verdict v = ack_in_range(t, s); v != Verdict::next) {
         return v;
     }
+    heard(t);
     bool completes = t.state == State::syn_received;
     if (completes) {
         finish_handshake(t, s, a);

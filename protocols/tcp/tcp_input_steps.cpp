@@ -5,6 +5,18 @@
 
 namespace protocols::tcp {
 
+namespace {
+
+// Two SYNs crossed (RFC 9293 3.5, figure 8), and this is the peer's SYN again, now with the ACK of ours: that completes
+// the handshake. By its number alone it would be an old duplicate.
+bool answers_crossed_syn(const Tcb& t, const Segment& s)
+{
+    return t.state == State::syn_received && s.has(wire::tcp_syn) && s.has(wire::tcp_ack) && s.seq == t.rcv.irs &&
+           s.ack() == t.snd.nxt;
+}
+
+} // namespace
+
 // RFC 7323 5.3 R1-R3. RST is exempt (5.2); so is a connection that was silent for 24 days (5.5).
 Verdict check_paws(Tcb& t, Segment& s, Actions&)
 {
@@ -12,7 +24,9 @@ Verdict check_paws(Tcb& t, Segment& s, Actions&)
         return Verdict::next;
     }
     if (!s.header.options.has_timestamp) {
-        return Verdict::drop; // RFC 7323 3.2: once negotiated, a segment without it is dropped in silence
+        // RFC 7323 3.2: once negotiated, a segment without it is dropped in silence. Not a SYN: a peer that has begun
+        // again, and uses none now, learns from the answer to it that we know of a connection (RFC 5961 4).
+        return s.has(wire::tcp_syn) && !answers_crossed_syn(t, s) ? Verdict::next : Verdict::drop;
     }
     base::Instant now = t.domain.now();
     auto age = static_cast<std::int32_t>(s.header.options.ts_val - t.ts.recent);
@@ -45,6 +59,7 @@ void trim_front(Tcb& t, Segment& s)
         s.seq += 1;
         --old;
         s.header.flags = static_cast<std::uint16_t>(s.header.flags & ~wire::tcp_syn);
+        s.was_syn = true;
     }
     std::uint32_t cut = std::min(old, s.len);
     if (cut != 0) {
@@ -53,14 +68,6 @@ void trim_front(Tcb& t, Segment& s)
     s.seq += cut;
     s.len -= cut;
     s.text_at += base::planted(base::Plant::old_text_not_trimmed) ? 0 : cut;
-}
-
-// Two SYNs crossed (RFC 9293 3.5, figure 8), and this is the peer's SYN again, now with the ACK of ours: that completes
-// the handshake. By its number alone it would be an old duplicate.
-bool answers_crossed_syn(const Tcb& t, const Segment& s)
-{
-    return t.state == State::syn_received && s.has(wire::tcp_syn) && s.has(wire::tcp_ack) && s.seq == t.rcv.irs &&
-           s.ack() == t.snd.nxt;
 }
 
 void trim_back(Segment& s, Seq edge)
@@ -239,9 +246,27 @@ using Step = Verdict (*)(Tcb&, Segment&, Actions&);
 constexpr Step steps[] = {check_paws, check_sequence, check_reset, check_security, check_syn, check_ack, count_marks,
     check_urgent, take_text, check_fin};
 
+// An ACK that answers what carries no text may itself be no better to the peer, which then answers it, and so on for
+// ever (where a forged segment moved both ends' numbers apart): one now and then is enough for a peer that asks.
+bool may_spare_ack(Tcb& t)
+{
+    base::Instant now = t.domain.now();
+    if (t.spare_ack_at != base::Instant{} && now - t.spare_ack_at < spare_ack_time) {
+        return false;
+    }
+    t.spare_ack_at = now;
+    return true;
+}
+
+// Text and FIN make no such loop, and whoever sends them waits for the answer.
+bool must_be_answered(const Segment& s)
+{
+    return s.space() != 0 && !s.has(wire::tcp_syn);
+}
+
 void challenge(Tcb& t)
 {
-    if (may_challenge(t.domain)) {
+    if (may_spare_ack(t) && may_challenge(t.domain)) {
         count(t.domain.tcp->counters.challenge_acks);
         send_ack(t);
     }
@@ -299,7 +324,9 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
         challenge(t);
         break;
     case Verdict::drop_and_ack:
-        ack_now(t);
+        if (must_be_answered(s) || may_spare_ack(t)) {
+            ack_now(t);
+        }
         break;
     case Verdict::next:
     case Verdict::drop:
@@ -340,6 +367,7 @@ bool expected(const Tcb& t, const Segment& s)
 void take_expected(Tcb& t, Segment& s)
 {
     count(t.domain.tcp->counters.predicted);
+    heard(t);
     Actions a;
     keep_timestamp(t, s);
     take_expected_ack(t, s, a);
@@ -356,9 +384,6 @@ void take_expected(Tcb& t, Segment& s)
 
 void segment_in_connection(Tcb& t, Segment& s)
 {
-    t.last_received = t.domain.now();
-    t.unanswered = 0;
-    t.keepalive_probes = 0; // its timer finds last_received moved when it fires
     if (t.agreed.ecn == EcnMode::classic) {
         take_mark(t, s);
     }

@@ -19,6 +19,7 @@ struct Segment {
     std::uint32_t len = 0;       // text octets
     std::uint32_t text_at = 0;   // offset of the text in the packet
     bool fin = false;            // cleared when trimmed away
+    bool was_syn = false;        // the SYN was trimmed away: the window is not scaled (RFC 7323 2.2)
     const IpIn* ip = nullptr;
     netmsg::Packet* packet = nullptr;
 

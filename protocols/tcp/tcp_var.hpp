@@ -32,6 +32,7 @@ Verdict check_urgent(Tcb& t, Segment& s, Actions& a);
 Verdict take_text(Tcb& t, Segment& s, Actions& a);
 Verdict check_fin(Tcb& t, Segment& s, Actions& a);
 void update_window(Tcb& t, const Segment& s);
+void heard(Tcb& t); // a segment of the peer's that is no other's: a sign of life
 void take_expected_ack(Tcb& t, const Segment& s, Actions& a); // check_ack() of a predicted segment
 
 // ---- options and sequence numbers: tcp_negotiate.cpp
@@ -202,6 +203,9 @@ void syn_cache_timer(lwkt::Timer& timer);
 void syn_cache_remove(SynEntry& e);
 void send_syn_ack(SynEntry& e);
 std::uint16_t first_window(const Listener& l); // of a SYN-ACK
+// TCP_DEFER_ACCEPT counts in timeouts of the SYN-ACK, as Linux has it; seconds are what these take together.
+unsigned timeouts_in(std::uint32_t seconds);
+std::uint32_t seconds_of_timeouts(unsigned timeouts);
 struct Cookie {
     Seq iss;
     std::uint32_t ts_val = 0;
