@@ -37,6 +37,7 @@ std::uint16_t window_to_advertise(Tcb& t, bool syn)
 void add_sack(Tcb& t, wire::TcpOptions& o)
 {
     if (!t.agreed.sack) {
+        t.duplicate = {}; // the ACK says all there is to say of it
         return;
     }
     unsigned room = o.has_timestamp ? 3 : 4;

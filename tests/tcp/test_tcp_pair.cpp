@@ -359,6 +359,26 @@ TEST_CASE("a connection sleeps though it saw urgent text, once that is read")
     p.expect_clean();
 }
 
+TEST_CASE("a connection sleeps though it saw a duplicate that it cannot report")
+{
+    PairOptions o;
+    o.stack.tcp_sack = false;
+    o.weather.duplicate = 1;
+    Pair p(o);
+    auto [client, server] = p.connected(5001);
+    client->write("!", 1);
+    p.run_for(base::seconds(1));
+    char c = 0;
+    REQUIRE(server->take(&c, 1) == 1);
+    p.run_for(base::seconds(1));
+    bool may = false;
+    p.b.run(0, [&may, so = &server->so](
+                   protocols::Domain&) { may = protocols::so_take_consumed(*so) && protocols::tcp_may_sleep(*so); });
+    CHECK(may);
+    p.close_all();
+    p.expect_clean();
+}
+
 TEST_CASE("RFC 3168 6.1.2: a mark is answered however much went unmarked since the one before it")
 {
     PairOptions o;
