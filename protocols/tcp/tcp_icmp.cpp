@@ -43,12 +43,12 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
     }
     t.route.mtu = pmtu_learn(t.domain, t.flow.peer.addr, mtu);
     t.plpmtu.limit(t.route.mtu);
-    if (!synchronized(t.state)) {
+    if (!synchronized(t.state) && !t.fast_passive) {
         return;
     }
     std::uint32_t before = t.mss;
     set_mss(t);
-    if (t.mss < before && t.flight() != 0 && t.board.phase == Recovery::none) {
+    if (t.mss < before && t.board.flight() != 0 && t.board.phase == Recovery::none) {
         t.board.enter_timeout(t.rack, clock_us(t), 0, t.mss);
         t.board.mark_all_lost(true);
         t.timing = t.tlp.in_progress = false;

@@ -281,7 +281,7 @@ void tcp_usr_disconnect(Domain& d, Socket& so)
     // RFC 9293 3.6.1 (SHLD-3), as Linux: text that nobody will read, or linger 0, ends in RST
     bool unread = so.rcv_consumed < t->rcv.nxt_offset;
     bool no_linger = so.options.linger && so.options.linger_s == 0;
-    if ((unread || no_linger) && tcp::synchronized(t->state)) {
+    if (unread || no_linger) {
         tcp::abort(*t, base::Error::none);
         return;
     }
