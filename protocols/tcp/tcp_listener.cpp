@@ -20,16 +20,37 @@ Listener* ListenerTable::of_socket(const Socket& so, std::uint16_t port)
     return nullptr;
 }
 
+namespace {
+
+enum class Fit : std::uint8_t {
+    exact,     // bound to the address
+    of_family, // to all of its family
+    dual,      // to "::", and IPv4 is taken
+    none,
+};
+
+Fit fit(const Listener& l, const base::IpAddr& to)
+{
+    bool v6_only = l.options.v6_only || base::planted(base::Plant::mapped_not_taken);
+    if (l.local.addr == to) {
+        return Fit::exact;
+    }
+    if (!wildcard_takes(l.local.addr, v6_only, to)) {
+        return Fit::none;
+    }
+    return l.local.addr.is_v4() == to.is_v4() ? Fit::of_family : Fit::dual;
+}
+
+} // namespace
+
 Listener* ListenerTable::find(const base::Endpoint& local, std::uint64_t flow_hash)
 {
     Bucket& b = bucket(local.port);
-    for (bool exact : {true, false}) {
+    for (Fit wanted : {Fit::exact, Fit::of_family, Fit::dual}) { // as compute_score of Linux
         std::uint64_t chosen_weight = 0;
         Listener* chosen = nullptr;
         for (Listener* l = b.front(); l != nullptr; l = b.next(*l)) {
-            bool v6_only = l->options.v6_only || base::planted(base::Plant::mapped_not_taken);
-            bool fits = exact ? l->local.addr == local.addr : wildcard_takes(l->local.addr, v6_only, local.addr);
-            if (!fits || l->local.port != local.port) {
+            if (l->local.port != local.port || fit(*l, local.addr) != wanted) {
                 continue;
             }
             std::uint64_t weight = reuse_weight(flow_hash, l->reuse_key);

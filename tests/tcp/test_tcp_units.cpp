@@ -1,12 +1,15 @@
 // The pure parts of TCP, each alone: state table, options, ranges, scoreboard, RTO estimator, congestion control.
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <array>
 #include <cstring>
 #include <sstream>
 
 #include "base/random.hpp"
 #include "protocols/tcp/accecn.hpp"
 #include "protocols/tcp/flow_table.hpp"
+#include "protocols/tcp/listener.hpp"
 #include "protocols/tcp/plpmtu.hpp"
 #include "protocols/tcp/seq_ranges.hpp"
 #include "protocols/tcp/tcp_rtt.hpp"
@@ -310,4 +313,45 @@ TEST_CASE("the flow table against a set: seeded insertions and removals, lines o
     }
     CHECK(right);
     CHECK(table.size() == in.size());
+}
+
+TEST_CASE("listeners of one port: the address, then all of its family, then those that take both")
+{
+    base::Random random(3);
+    base::IpAddr v4 = base::IpAddr::v4(0x0a000001);
+    base::IpAddr v6 = base::parse_ip("2001:db8::1").value();
+    base::IpAddr any_v6{};
+    std::array<Listener, 8> all;
+    std::array<base::IpAddr, 4> at{v4, base::IpAddr::any_v4(), any_v6, v6};
+    ListenerTable table;
+    for (std::size_t i = 0; i < all.size(); ++i) { // two of each: a group
+        all[i].local = {at[i / 2], 80};
+        all[i].reuse_key = random.next();
+        table.insert(all[i]);
+    }
+    auto expect = [&](const base::IpAddr& to, const base::IpAddr& bound) {
+        std::array<unsigned, 8> taken{};
+        for (int i = 0; i < 64; ++i) {
+            Listener* l = table.find({to, 80}, random.next());
+            REQUIRE(l != nullptr);
+            CHECK(l->local.addr == bound);
+            ++taken[static_cast<std::size_t>(l - all.data())];
+        }
+        CHECK(std::count(taken.begin(), taken.end(), 0U) == 6); // both members of one group
+    };
+    base::IpAddr other_v4 = base::IpAddr::v4(0x0a000002);
+    base::IpAddr other_v6 = base::parse_ip("2001:db8::2").value();
+    expect(v4, v4);
+    expect(v6, v6);
+    expect(other_v4, base::IpAddr::any_v4());
+    expect(other_v6, any_v6);
+    all[2].link.unlink();
+    all[3].link.unlink();
+    expect(other_v4, any_v6);
+    CHECK(table.find({other_v4, 81}, 1) == nullptr);
+    for (Listener& l : all) {
+        if (l.link.linked()) {
+            l.link.unlink();
+        }
+    }
 }
