@@ -10,7 +10,9 @@ namespace protocols {
 
 namespace {
 
-constexpr std::uint32_t port_races_max = 32;        // chosen ports lost to another CPU's bind before we give up
+// Ports chosen at random that were lost: to another CPU's bind, or because its connections use them. Then most of the
+// range is taken, and what is left of it is looked for one port after another.
+constexpr std::uint32_t random_ports_max = 32;
 constexpr std::uint32_t close_waits_max = 1U << 12; // looks at a conflicting socket that its application has let go
 
 PortReservation reservation(const Domain& d, const Socket& so)
@@ -26,12 +28,23 @@ PortReservation reservation(const Domain& d, const Socket& so)
     return r;
 }
 
+// Connections of a SO_REUSEPORT group do not keep a new member out (those of others are not told apart from them).
+bool connections_keep_out(Domain& d, const Socket& so, std::uint16_t port)
+{
+    bool reuses = so.options.reuse_addr || so.options.reuse_port;
+    return is_stream(so) && !reuses && tcp_port_in_use(d, port);
+}
+
+std::uint32_t ephemeral_ports(const Domain& d)
+{
+    const StackOptions& o = d.stack.options();
+    return o.ephemeral_high - o.ephemeral_low + 1U;
+}
+
 base::Error bind_visit(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
-    // Connections of a SO_REUSEPORT group do not keep a new member out (those of others are not told apart from them).
-    bool reuses = so.options.reuse_addr || so.options.reuse_port;
-    if (is_stream(so) && !reuses && tcp_port_in_use(d, so.flow.local.port)) {
+    if (connections_keep_out(d, so, so.flow.local.port)) {
         return base::Error::address_in_use;
     }
     base::Error error = ports_of(d, so).reserve(reservation(*so.domain, so));
@@ -55,13 +68,13 @@ void bind_undo(Domain& d, SocketMsg& m)
 void bind_done(Domain& d, SocketMsg& m);
 constexpr Walk bind_walk{bind_visit, bind_undo, bind_done};
 
-// A free port of the ephemeral range as this CPU's replica sees it; 0 = none. With a peer (a datagram socket that
-// connects) the first ports looked at must also steer the flow here, so that what the peer sends needs no other CPU.
-std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* peer)
+// A free port of the ephemeral range as this CPU sees it, the first one from `first` on; 0 = none. With a peer (a
+// datagram socket that connects) the first ports looked at must also steer the flow here, so that what the peer sends
+// needs no other CPU.
+std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* peer, std::uint32_t first)
 {
     const StackOptions& o = d.stack.options();
-    std::uint32_t range = o.ephemeral_high - o.ephemeral_low + 1U;
-    std::uint32_t first = d.random.below(range);
+    std::uint32_t range = ephemeral_ports(d);
     Route route;
     bool choosy = peer != nullptr && route_lookup(d, peer->addr, route);
     std::uint32_t choosy_tries = choosy ? home_port_tries(d) : 0;
@@ -75,7 +88,7 @@ std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* pee
         if (i < choosy_tries && !at_home({{local, port}, *peer})) {
             continue;
         }
-        if (!ports_of(d, so).any_on_port(port)) {
+        if (!ports_of(d, so).any_on_port(port) && !connections_keep_out(d, so, port)) {
             return port;
         }
     }
@@ -138,7 +151,7 @@ void bind_done(Domain& d, SocketMsg& m)
     }
     auto error = static_cast<base::Error>(m.result);
     bool chosen = m.op != SocketOp::bind || m.address.port == 0;
-    if (error == base::Error::address_in_use && chosen && m.tries++ < port_races_max) {
+    if (error == base::Error::address_in_use && chosen && m.tries++ < random_ports_max + ephemeral_ports(d)) {
         return so_auto_bind(d, m);
     }
     base::CpuId cpu = base::no_cpu;
@@ -205,7 +218,9 @@ void so_auto_bind(Domain& d, SocketMsg& m)
         so.flow.local.addr = base::IpAddr::any_v4();
     }
     bool connects = m.op == SocketOp::connect && !is_stream(so);
-    so.flow.local.port = choose_port(d, so, connects ? &m.address : nullptr);
+    std::uint32_t first = m.tries <= random_ports_max ? d.random.below(ephemeral_ports(d))
+                                                      : so.flow.local.port + 1U - d.stack.options().ephemeral_low;
+    so.flow.local.port = choose_port(d, so, connects ? &m.address : nullptr, first);
     if (so.flow.local.port == 0) {
         unbind(so);
         return so_complete(m, base::Error::address_in_use);

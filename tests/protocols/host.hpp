@@ -40,6 +40,8 @@ struct HostOptions {
     std::uint32_t tso_max_bytes = 0;
     std::uint32_t large_per_cpu = 256;
     unsigned duplicate_probes = 0; // 0: addresses may be used at once
+    std::uint16_t ephemeral_low = 32768;
+    std::uint16_t ephemeral_high = 60999;
 };
 
 class Host {
@@ -125,6 +127,8 @@ private:
         o.connections_per_cpu = 256;
         o.syn_cache_per_cpu = 64;
         o.duplicate_probes = h.duplicate_probes;
+        o.ephemeral_low = h.ephemeral_low;
+        o.ephemeral_high = h.ephemeral_high;
         o.packets.large_per_cpu = h.large_per_cpu;
         return o;
     }

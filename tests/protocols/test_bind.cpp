@@ -100,6 +100,42 @@ TEST_CASE("ephemeral ports are distinct, and running out is address_in_use")
     CHECK(ports.back() <= 60999);
 }
 
+TEST_CASE("a port is found though connections of every CPU use all others")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 2, .ephemeral_low = 40000, .ephemeral_high = 40199});
+    std::vector<std::unique_ptr<TestSocket>> busy;
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        Error e = Error::in_progress;
+        while (e == Error::in_progress) {
+            busy.push_back(std::make_unique<TestSocket>(world, h, SlotKind::stream, cpu));
+            e = busy.back()->connect(at("10.0.0.2", 80));
+        }
+        REQUIRE(e == Error::address_not_available);
+        busy.pop_back();
+    }
+    REQUIRE(busy.size() == 200);
+    std::uint16_t free = busy.back()->so.flow.local.port;
+    REQUIRE(busy.back()->close() == Error::none);
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        TestSocket bound(world, h, SlotKind::stream, cpu);
+        REQUIRE(bound.bind(at("0.0.0.0", 0)) == Error::none);
+        CHECK(bound.so.flow.local.port == free);
+        TestSocket none(world, h, SlotKind::stream, cpu);
+        CHECK(none.bind(at("0.0.0.0", 0)) == Error::address_in_use);
+        REQUIRE(bound.close() == Error::none);
+        TestSocket listens(world, h, SlotKind::stream, cpu);
+        CHECK(listens.call(netmsg::SocketOp::listen, {}, 16) == Error::none);
+        REQUIRE(listens.close() == Error::none);
+    }
+    for (auto& s : busy) {
+        if (s->detached == 0) {
+            REQUIRE(s->close() == Error::none);
+        }
+    }
+}
+
 TEST_CASE("a bind waits for the close of a socket that its application has let go")
 {
     World world;
