@@ -115,7 +115,7 @@ Error set_by_name(SocketOptions& o, int name, int v)
     case TCP_USER_TIMEOUT:
         return store_in(o.user_timeout_ms, v, 0, INT32_MAX);
     case TCP_DEFER_ACCEPT:
-        o.defer_accept_s = static_cast<std::uint32_t>(std::max(v, 0));
+        o.defer_accept_s = seconds_of_timeouts(timeouts_in(static_cast<std::uint32_t>(std::max(v, 0))));
         return Error::none;
     case TCP_NOTSENT_LOWAT:
         o.not_sent_lowat = static_cast<std::uint32_t>(v);

@@ -23,11 +23,13 @@ void answer_with_cookie(Domain& d, const Listener& l, const Segment& s, const Ne
     Reply r;
     r.flow = s.flow;
     r.route = &route;
+    r.ttl = l.options.ttl_towards(s.flow.peer.addr);
+    r.tos = l.options.tos;
     r.header.seq = cookie.iss;
     r.header.ack = s.seq + 1;
     r.header.flags = wire::tcp_syn | wire::tcp_ack | ecn_flags_of_syn_ack(said.ecn, ecn, 0);
     r.header.window = first_window(l);
-    r.header.options = syn_options(said, mss_to_announce(route, {}), cookie.ts_val, s.header.options.ts_val);
+    r.header.options = syn_options(said, mss_to_announce(route, l.options), cookie.ts_val, s.header.options.ts_val);
     send_reply(d, r);
     count(state.counters.cookies_sent);
     state.syn_cache.cookies_until = d.now() + cookie_life;
@@ -97,6 +99,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s, Seq iss)
 
 namespace {
 
+// At once, whatever TCP_DEFER_ACCEPT says, as Linux: nothing is kept here that could wait for text.
 void take_ack(Domain& d, Listener& l, Segment s)
 {
     Opening o;

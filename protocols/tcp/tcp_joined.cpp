@@ -279,7 +279,8 @@ bool tcp_join_accept(Domain& d, Socket& active)
     Route route;
     tcp::FlowNode* held = d.tcp->flows.find(flow);
     bool free = held == nullptr || held->kind == tcp::NodeKind::time_wait;
-    if (l == nullptr || l->user != active.user || !active.user->socket_may_join(active, l) || !free ||
+    bool waits_for_text = l != nullptr && l->options.defer_accept_s != 0; // as the SYN cache does
+    if (l == nullptr || waits_for_text || l->user != active.user || !active.user->socket_may_join(active, l) || !free ||
         !route_lookup(d, flow.peer.addr, route)) {
         return false;
     }

@@ -65,16 +65,59 @@ void send_syn_ack(SynEntry& e)
     send_reply(e.domain, r);
 }
 
+namespace {
+
+constexpr unsigned timeouts_max = 255;
+
+// After `timeouts` of them.
+base::Micros syn_ack_wait(unsigned timeouts)
+{
+    constexpr unsigned shift_max = 7; // beyond rto_max
+    return std::min(rto_initial * (1 << std::min(timeouts, shift_max)), rto_max);
+}
+
+} // namespace
+
+unsigned timeouts_in(std::uint32_t seconds)
+{
+    if (seconds == 0) {
+        return 0;
+    }
+    unsigned n = 1;
+    for (base::Micros all = syn_ack_wait(0); all < base::seconds(seconds) && n < timeouts_max; ++n) {
+        all += syn_ack_wait(n);
+    }
+    return n;
+}
+
+std::uint32_t seconds_of_timeouts(unsigned timeouts)
+{
+    base::Micros all{0};
+    for (unsigned i = 0; i < timeouts; ++i) {
+        all += syn_ack_wait(i);
+    }
+    return static_cast<std::uint32_t>(all / base::seconds(1));
+}
+
+// As syn_ack_recalc of Linux: while text is waited for behind the ACK nothing is sent again; the last SYN-ACK of that
+// time gives the peer the chance to say with its ACK, or text, that it is still there.
 void syn_cache_timer(lwkt::Timer& timer)
 {
     auto& e = static_cast<SynEntry&>(timer);
-    if (++e.retries > retries_syn_ack) {
+    unsigned deferred = timeouts_in(e.listener.options.defer_accept_s);
+    ++e.timeouts;
+    if (e.timeouts > retries_syn_ack && (!e.acked || e.timeouts > deferred)) {
         syn_cache_remove(e);
         return;
     }
-    e.ecn.no_option = true; // a middlebox may dislike it (RFC 9768 3.2.3.2.2)
-    send_syn_ack(e);
-    e.domain.wheel.arm(e, e.domain.now() + std::min(rto_initial * (1 << e.retries), rto_max));
+    if (!e.acked) {
+        ++e.retries;
+        e.ecn.no_option = true; // a middlebox may dislike it (RFC 9768 3.2.3.2.2)
+    }
+    if (!e.acked || e.timeouts >= deferred) {
+        send_syn_ack(e);
+    }
+    e.domain.wheel.arm(e, e.domain.now() + syn_ack_wait(e.timeouts));
 }
 
 namespace {
@@ -88,10 +131,12 @@ void acknowledge(SynEntry& e)
     Reply r;
     r.flow = e.flow;
     r.route = &e.route;
+    r.ttl = e.listener.options.ttl_towards(e.flow.peer.addr);
+    r.tos = e.listener.options.tos;
     r.header.seq = e.iss + 1;
     r.header.ack = e.irs + 1;
     r.header.flags = wire::tcp_ack | (e.agreed.ecn == EcnMode::accurate ? AccEcn{}.ace_flags() : 0);
-    r.header.window = static_cast<std::uint16_t>(window_unscaled_max >> e.agreed.rcv_scale);
+    r.header.window = static_cast<std::uint16_t>(first_window(e.listener) >> e.agreed.rcv_scale);
     if (e.agreed.timestamps) {
         r.header.options.has_timestamp = true;
         r.header.options.ts_val = timestamp_now(e.domain.now(), e.ts_offset);
@@ -102,16 +147,33 @@ void acknowledge(SynEntry& e)
 
 bool paws_rejects(const SynEntry& e, const Segment& s)
 {
-    return e.agreed.timestamps && s.header.options.has_timestamp &&
-           static_cast<std::int32_t>(s.header.options.ts_val - e.ts_recent) < 0;
+    return e.agreed.timestamps && static_cast<std::int32_t>(s.header.options.ts_val - e.ts_recent) < 0;
 }
 
-// The ACK that completes the handshake: entry out, Tcb in, and the segment goes through the eight steps.
+// TCP_DEFER_ACCEPT: an ACK that brings nothing opens no connection yet. True: it was noted.
+bool waits_for_text(SynEntry& e, const Segment& s)
+{
+    bool bare = s.seq + s.space() == e.irs + 1;
+    if (!bare || e.timeouts >= timeouts_in(e.listener.options.defer_accept_s)) {
+        return false;
+    }
+    if (!e.acked) {
+        e.acked = true;
+        e.rtt = e.domain.now() - e.sent_at;
+    }
+    if (e.agreed.timestamps) {
+        e.ts_recent = s.header.options.ts_val;
+    }
+    return true;
+}
+
+// The ACK that completes the handshake: entry out, Tcb in, and the segment goes through the eight steps. None of them
+// refuses it: a Tcb that stayed half open would be in no count of half-open connections.
 void promote(SynEntry& e, Segment& s)
 {
     Domain& d = e.domain;
     Opening o{&e.listener, e.iss, e.irs, e.agreed, e.ecn, e.ts_offset, e.ts_recent, e.route, e.hash};
-    base::Instant sent_at = e.sent_at;
+    base::Instant sent_at = e.acked ? d.now() - e.rtt : e.sent_at;
     unsigned retries = e.retries;
     base::FourTuple flow = e.flow;
     d.tcp->flows.remove(e); // makes place for the Tcb
@@ -124,7 +186,9 @@ void promote(SynEntry& e, Segment& s)
     forget(e);
     t->timed_at = sent_at;
     t->retries = retries;
+    std::uint32_t pending = o.listener->pending;
     segment_in_connection(*t, s);
+    INVARIANT(o.listener->pending == pending - 1);
 }
 
 } // namespace
@@ -157,13 +221,12 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o)
     accecn_start(*t, o.ecn);
     t->state.apply(Event::open_passive);
     t->state.apply(Event::got_syn);
-    restart_retransmit(*t); // the segment that it is made for may not complete the handshake
     return t;
 }
 
 void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
 {
-    bool in_window = s.seq.in_window(e.irs + 1, window_unscaled_max) || s.seq == e.irs + 1;
+    bool in_window = s.seq.in_window(e.irs + 1, first_window(e.listener)) || s.seq == e.irs + 1;
     if (s.has(wire::tcp_rst)) { // RFC 5961 3; back to LISTEN
         if (s.seq == e.irs + 1) {
             count(d.tcp->counters.resets_in);
@@ -193,11 +256,16 @@ void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
         send_reset_for(d, s);
         return;
     }
+    if (e.agreed.timestamps && !s.header.options.has_timestamp) {
+        return; // RFC 7323 3.2
+    }
     if (!in_window || paws_rejects(e, s)) {
         acknowledge(e);
         return;
     }
-    promote(e, s);
+    if (!waits_for_text(e, s)) {
+        promote(e, s);
+    }
 }
 
 } // namespace protocols::tcp

@@ -97,6 +97,26 @@ TEST_CASE("joined: a connection inside the family bypasses TCP, and only if aske
     CHECK(client::sock_outq(e.a.session(), e.a.id()) == 0);
 }
 
+TEST_CASE("joined: a listener with TCP_DEFER_ACCEPT takes a connection once there is text, and by segments")
+{
+    embed::Simulation world{1};
+    Host h(true, 2, &world);
+    embed::Socket listener = open(h.stack, SOCK_STREAM | SOCK_NONBLOCK);
+    REQUIRE(listener.set_option(IPPROTO_TCP, TCP_DEFER_ACCEPT, 5) == 0);
+    REQUIRE(listener.bind(here) == 0);
+    REQUIRE(listener.listen(8) == 0);
+    embed::Socket a = open(h.stack, SOCK_STREAM);
+    REQUIRE(a.connect(here) == 0);
+    world.run_for(base::millis(100));
+    embed::Socket b;
+    CHECK(listener.accept(b) == -EAGAIN);
+    REQUIRE(a.send("text") == 4);
+    world.run_for(base::millis(100));
+    REQUIRE(listener.accept(b) == 0);
+    CHECK(read_exactly(b, 4) == "text");
+    CHECK_FALSE(is_joined(a));
+}
+
 TEST_CASE("joined: EOF comes after the last byte, each direction by itself")
 {
     bool join = GENERATE(false, true);

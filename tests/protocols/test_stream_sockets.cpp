@@ -1,5 +1,7 @@
 // What the socket layer does around TCP: the owner of a connect, handing a bound socket over, listeners on every CPU,
 // close releasing everywhere. TCP itself: tests/tcp.
+#include <netinet/tcp.h>
+
 #include "tests/protocols/host.hpp"
 
 using namespace test;
@@ -76,4 +78,16 @@ TEST_CASE("listen without bind takes an ephemeral port")
     REQUIRE(s.call(SocketOp::shutdown, {}, SHUT_RD) == Error::none);
     CHECK(!s.so.listening);
     REQUIRE(s.close() == Error::none);
+}
+
+TEST_CASE("TCP_DEFER_ACCEPT is what the timeouts of a SYN-ACK take together, as on Linux")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {});
+    TestSocket s(world, h, SlotKind::stream);
+    for (auto [asked, shown] : {std::pair{0, 0}, {-1, 0}, {1, 1}, {2, 3}, {5, 7}, {64, 127}, {128, 247}, {7, 7}}) {
+        REQUIRE(s.set(IPPROTO_TCP, TCP_DEFER_ACCEPT, asked) == Error::none);
+        CHECK(s.get(IPPROTO_TCP, TCP_DEFER_ACCEPT) == shown);
+    }
 }

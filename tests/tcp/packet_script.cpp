@@ -309,6 +309,7 @@ const std::map<std::string, std::pair<int, int>> option_names{
     {"syncnt", {IPPROTO_TCP, TCP_SYNCNT}},
     {"linger2", {IPPROTO_TCP, TCP_LINGER2}},
     {"user_timeout", {IPPROTO_TCP, TCP_USER_TIMEOUT}},
+    {"defer_accept", {IPPROTO_TCP, TCP_DEFER_ACCEPT}},
     {"tos", {IPPROTO_IP, IP_TOS}},
     {"fastopen", {IPPROTO_TCP, TCP_FASTOPEN}},
     {"keepalive", {SOL_SOCKET, SO_KEEPALIVE}},
