@@ -116,7 +116,7 @@ void take_ack(Domain& d, Listener& l, Segment s)
         return;
     }
     if (Tcb* t = open_passive(d, s.flow, o); t != nullptr) {
-        segment_in_connection(*t, s);
+        complete_handshake(*t, s);
     }
 }
 

@@ -167,8 +167,7 @@ bool waits_for_text(SynEntry& e, const Segment& s)
     return true;
 }
 
-// The ACK that completes the handshake: entry out, Tcb in, and the segment goes through the eight steps. None of them
-// refuses it: a Tcb that stayed half open would be in no count of half-open connections.
+// The ACK that completes the handshake: entry out, Tcb in, and the segment goes through the eight steps.
 void promote(SynEntry& e, Segment& s)
 {
     Domain& d = e.domain;
@@ -186,9 +185,7 @@ void promote(SynEntry& e, Segment& s)
     forget(e);
     t->timed_at = sent_at;
     t->retries = retries;
-    std::uint32_t pending = o.listener->pending;
-    segment_in_connection(*t, s);
-    INVARIANT(o.listener->pending == pending - 1);
+    complete_handshake(*t, s);
 }
 
 } // namespace
@@ -222,6 +219,22 @@ Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o)
     t->state.apply(Event::open_passive);
     t->state.apply(Event::got_syn);
     return t;
+}
+
+void complete_handshake(Tcb& t, Segment& s)
+{
+    Domain& d = t.domain;
+    Listener& l = *t.listener;
+    base::FourTuple flow = t.flow;
+    std::uint32_t pending = l.pending;
+    segment_in_connection(t, s);
+    if (l.pending != pending) {
+        return; // it is open, or over
+    }
+    FlowNode* left = d.tcp->flows.find(flow);
+    if (left != nullptr && left->kind == NodeKind::tcb) {
+        kill(*static_cast<Tcb*>(left), base::Error::none);
+    }
 }
 
 void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)

@@ -226,6 +226,9 @@ struct Opening {
     std::uint64_t flow_hash = 0; // in the flow table; 0 = not computed yet
 };
 Tcb* open_passive(Domain& d, const base::FourTuple& flow, const Opening& o);
+// The segment that completes the handshake of a Tcb that open_passive() just made; the Tcb may be gone afterwards. None
+// of the steps should refuse it; one that did would leave a connection half open for ever, so that ends.
+void complete_handshake(Tcb& t, Segment& s);
 
 // ---- Fast Open: tcp_fastopen.cpp
 struct FastOpenVerdict {
