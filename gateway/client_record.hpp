@@ -135,6 +135,7 @@ struct ClientCpu {
     std::uint64_t wake[2] = {0, 0};                               // o: waiters to wake at this roll-up
     std::uint64_t wake_anyway[2] = {0, 0};                        // o: of these, also those that seem awake
     bool wake_queued = false;                                     // o
+    bool cooling = false;                                         // o: in GatewayCpu::to_cool_
 };
 static_assert(sizeof(std::uint64_t[2]) * 8 == sockbuf::max_waiters);
 
@@ -168,10 +169,13 @@ struct Client {
     // What the control thread has decided, for control operations that were on their way meanwhile. It stores, CPUs
     // load.
     std::atomic<Ending> ending{Ending::none};
-    std::atomic<std::uint64_t> gone{0};   // processes that ended; a bit is cleared when its index is given out again
-    std::atomic<std::uint32_t> live{0};   // records that exist or sleep; any CPU
-    std::atomic<std::uint64_t> faults{0}; // s: requests and offsets that made no sense
-    bool detached = false;                // control thread
+    std::atomic<std::uint64_t> gone{0}; // processes that ended; a bit is cleared when its index is given out again
+    std::atomic<std::uint32_t> live{0}; // records that exist or sleep; any CPU
+    std::atomic<std::uint32_t> on_the_way{0}; // requests between two CPUs; any CPU
+    std::atomic<std::uint64_t> faults{0};     // s: requests and offsets that made no sense
+    // A sleeping connection that nobody holds could not be woken to be closed, for lack of memory: CPUs store.
+    std::atomic<bool> sleeper_left{false};
+    bool detached = false; // control thread
 
     const sockbuf::SegmentView& view() const { return segment.view(); }
     base::CpuId home(std::uint32_t slot) const { return static_cast<base::CpuId>(slot % cpus); }

@@ -119,6 +119,7 @@ struct Gateway::Impl final : protocols::SocketUser {
         shared.stack.set().call_all([&](lwkt::Cpu& cpu) { f(*cpus[cpu.id()]); });
     }
     void reap();
+    void close_sleepers();
 
     GatewayShared shared;
     std::vector<GatewayCpu*> cpus;                 // c
@@ -126,11 +127,23 @@ struct Gateway::Impl final : protocols::SocketUser {
     std::uint32_t next_id = 1;
 };
 
+// Connections that should have been closed, and for which there was no memory then.
+void Gateway::Impl::close_sleepers()
+{
+    for (auto& c : families) {
+        if (c->sleeper_left.exchange(false, std::memory_order_relaxed)) {
+            on_every_cpu([&](GatewayCpu& g) { g.close_sleepers(*c); });
+        }
+    }
+}
+
 // Frees the families whose last socket the protocols have let go.
 void Gateway::Impl::reap()
 {
+    close_sleepers();
     std::erase_if(families, [this](std::unique_ptr<Client>& c) {
-        if (!c->detached || c->live.load(std::memory_order_acquire) != 0) {
+        if (!c->detached || c->live.load(std::memory_order_acquire) != 0 ||
+            c->on_the_way.load(std::memory_order_acquire) != 0) {
             return false;
         }
         on_every_cpu([&](GatewayCpu& g) { g.forget_client(*c); });
@@ -146,7 +159,14 @@ Gateway::~Gateway()
 {
     for (auto& c : impl_->families) {
         poison(*c);
-        detach(*c);
+    }
+    for (;;) { // each may free some
+        auto attached = [](auto& c) { return !c->detached; };
+        auto c = std::find_if(impl_->families.begin(), impl_->families.end(), attached);
+        if (c == impl_->families.end()) {
+            break;
+        }
+        detach(**c);
     }
     // Aborted connections let go at once; a bounded number of looks is enough for the messages in flight.
     for (int i = 0; i < 1000 && !impl_->families.empty(); ++i) {
@@ -162,6 +182,9 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error, std::uint32_t uid
     if (clients() >= impl_->shared.options.clients_max) {
         error = "too many clients attached";
         return nullptr;
+    }
+    if (impl_->families.size() - clients() >= impl_->shared.options.clients_max) {
+        poison(**std::find_if(impl_->families.begin(), impl_->families.end(), [](auto& f) { return f->detached; }));
     }
     auto c = std::make_unique<Client>();
     auto cpus = static_cast<std::uint32_t>(impl_->cpus.size());
@@ -315,6 +338,14 @@ void Gateway::detach(Client& c)
     impl_->on_every_cpu([&](GatewayCpu& g) { g.stop_polling(c); });
     impl_->on_every_cpu([&](GatewayCpu& g) { g.close_all(c, false); });
     c.detached = true;
+    impl_->reap();
+}
+
+bool Gateway::reap()
+{
+    impl_->reap();
+    return std::any_of(impl_->families.begin(), impl_->families.end(),
+        [](auto& c) { return c->detached || c->sleeper_left.load(std::memory_order_relaxed); });
 }
 
 void Gateway::poison(Client& c)

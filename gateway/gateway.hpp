@@ -81,8 +81,12 @@ public:
     void look(Client& c, std::uint32_t slot);
     void request(Client& c, const sockbuf::Request& r);
 
-    // Closes every socket and frees the segment once the protocols have let go of the last one (they may keep sending).
+    // Closes every socket and frees the segment once the protocols have let go of the last one (they may keep sending):
+    // now, or in a reap(). `c` is not the caller's any more.
     void detach(Client& c);
+    // Frees what became free since; true while some still linger, to be called again in a while. Of those there are no
+    // more than of attached ones: then the oldest is aborted.
+    bool reap();
     // The client's memory faulted (SIGBUS, EFAULT): treated as dead, sockets aborted.
     void poison(Client& c);
 

@@ -10,7 +10,7 @@ namespace gateway {
 
 GatewayCpu::GatewayCpu(GatewayShared& shared, protocols::SocketUser& user, lwkt::Cpu& cpu)
     : shared_(shared), user_(user), cpu_(cpu), families_(lwkt::uses_locks(shared.stack.set().discipline())),
-      sweep_(std::make_unique<IdleSweep>(*this))
+      sweep_(std::make_unique<IdleSweep>(*this)), cooling_(std::make_unique<Cooling>(*this))
 {
     shared.stack.set().call(cpu.id(), [this](lwkt::Cpu& c) {
         c.add_poller(lwkt::Class::serial, *this);
@@ -24,6 +24,7 @@ GatewayCpu::~GatewayCpu()
         c.remove_poller(lwkt::Class::serial, *this);
         c.remove_rollup(*this);
         sweep_.reset(); // leaves the wheel
+        cooling_.reset();
     });
 }
 
@@ -56,6 +57,7 @@ void GatewayCpu::forget_client(Client& c)
 {
     stop_polling(c);
     std::erase(wakes_, &c);
+    std::erase(to_cool_, &c);
     std::erase_if(events_, [&](const EventRef& e) { return e.client == &c; });
 }
 

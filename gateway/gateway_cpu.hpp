@@ -63,6 +63,7 @@ public:
     void drain_process(Client& c, std::uint32_t process);
     void sweep_process(Client& c, std::uint32_t process); // locks, holder bits, sockets nobody holds
     void close_all(Client& c, bool abort);
+    void close_sleepers(Client& c); // that nobody holds any more
     void report(Client& c, std::vector<SocketReport>& out);
     void reset_process(Client& c, std::uint32_t process);
 
@@ -135,11 +136,15 @@ private:
     // gateway_rings.cpp
     bool attach_rings(SocketRecord& rec, bool for_text);
     void publish_rings(SocketRecord& rec);
-    void give_rings(SocketRecord& rec, bool cold);
+    void give_rings(SocketRecord& rec);
+    void give_ring(Client& c, std::uint64_t offset, unsigned shift, bool touched);
+    // gateway_cool.cpp
+    void cool_rings();
     void serve_wanted_rings();
     void look_at_want(SocketRecord& rec);
     // gateway_idle.cpp
     SocketRecord* wake(Client& c, std::uint32_t slot);
+    SocketRecord* wake_to_close(Client& c, std::uint32_t slot);
     SocketRecord* record_of(Client& c, std::uint32_t slot); // woken if it sleeps; null: nothing there, or no memory
     enum class Idleness : std::uint8_t { moving, never, asleep }; // never: not by waiting for it
     void watch_idle(SocketRecord& rec);
@@ -178,6 +183,14 @@ private:
         static void fired(lwkt::Timer& t);
         GatewayCpu& of_;
     };
+    class Cooling final : public lwkt::Timer {
+    public:
+        explicit Cooling(GatewayCpu& of) : lwkt::Timer(fired), of_(of) {}
+
+    private:
+        static void fired(lwkt::Timer& t);
+        GatewayCpu& of_;
+    };
     // The plant mark_cleared_late: marks are cleared (once more) after the offsets were read, so that one which was set
     // meanwhile is lost.
     struct LateMarks {
@@ -199,6 +212,8 @@ private:
     AwakeList awake_;                     // o: streams that may fall asleep; the one looked at longest ago in front
     WantList want_rings_;                 // o: writers wait for memory; first come, first served
     std::unique_ptr<IdleSweep> sweep_;    // o
+    std::vector<Client*> to_cool_;        // o: families with free rings that have pages
+    std::unique_ptr<Cooling> cooling_;    // o
     std::uint32_t round_ = 1;             // o: of the sweep
     bool rings_came_back_ = false;        // o: since want_rings_ was last looked at
     std::vector<LateMarks> late_marks_;   // o: empty without the plant

@@ -88,8 +88,10 @@ void GatewayCpu::sweep_idle()
 void GatewayCpu::hurry()
 {
     hurry_ = true;
-    if (!awake_.empty()) {
-        domain().wheel.arm(*sweep_, cpu_.now() + breath);
+    base::Instant soon = cpu_.now() + breath;
+    // Never later than before: failures may come faster than breaths.
+    if (!awake_.empty() && (!sweep_->armed() || sweep_->deadline() > soon)) {
+        domain().wheel.arm(*sweep_, soon);
     }
 }
 
@@ -144,7 +146,7 @@ bool GatewayCpu::let_sleep(SocketRecord& rec)
         return false;
     }
     info.rcv_ring.store(sockbuf::no_page, std::memory_order_seq_cst);
-    give_rings(rec, !hurry_);
+    give_rings(rec);
     forget_idle(rec);
     c.slots[rec.slot].hold(idle);
     delete &rec;
@@ -155,6 +157,16 @@ SocketRecord* GatewayCpu::wake(Client& c, std::uint32_t slot)
 {
     protocols::IdleConnection* idle = c.slots[slot].asleep();
     return idle != nullptr && protocols::tcp_wake(domain(), *idle) != nullptr ? c.slots[slot].record() : nullptr;
+}
+
+// For lack of memory it may sleep on; then the control thread has it tried again.
+SocketRecord* GatewayCpu::wake_to_close(Client& c, std::uint32_t slot)
+{
+    SocketRecord* rec = wake(c, slot);
+    if (rec == nullptr) {
+        c.sleeper_left.store(true, std::memory_order_relaxed);
+    }
+    return rec;
 }
 
 SocketRecord* GatewayCpu::record_of(Client& c, std::uint32_t slot)

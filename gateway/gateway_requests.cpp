@@ -41,6 +41,7 @@ void GatewayCpu::request_dispatch(lwkt::Message& m)
         here.shared_.requests.destroy(msg);
     }
     here.request(c, copy);
+    c.on_the_way.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
 }
 
 void GatewayCpu::request(Client& c, const sockbuf::Request& r)
@@ -91,6 +92,7 @@ bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request&
     m->request = r;
     m->cls = lwkt::Class::serial;
     m->dispatch = request_dispatch;
+    c.on_the_way.fetch_add(1, std::memory_order_relaxed);
     cpu_.send(owner, *m);
     return true;
 }
@@ -100,8 +102,9 @@ SocketRecord* GatewayCpu::find_or_create(Client& c, const sockbuf::Request& r)
 {
     SocketRecord* rec = record_of(c, r.slot);
     if (rec == nullptr && c.slots[r.slot].asleep() != nullptr) {
-        bool again = static_cast<Op>(r.op) == Op::close && c.generations[r.slot] == r.generation;
-        if (!again || !forward(c, me(), r)) {
+        if (static_cast<Op>(r.op) == Op::close && c.generations[r.slot] == r.generation) {
+            c.sleeper_left.store(true, std::memory_order_relaxed); // closed when there is memory again
+        } else {
             refuse(c, r, ENOMEM);
         }
         return nullptr;

@@ -2,8 +2,6 @@
 // rings are promised than there is memory for, as with tcp_mem of Linux; when it runs out, connections that are drained
 // give theirs back at once, writers wait, text is dropped until the peer sends it again. The last eighth of the memory
 // is for text that arrives: it is what lets a sender in the same family drain. Owner: this CPU's protocol thread.
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <bit>
 
@@ -13,7 +11,6 @@ namespace gateway {
 
 namespace {
 
-constexpr std::size_t warm_rings = 64;  // free rings of a size that keep their pages
 constexpr std::uint64_t text_share = 8; // one part in so many is kept for text
 constexpr unsigned served_at_once = 64; // of want_rings_, in a roll-up
 
@@ -23,21 +20,10 @@ unsigned shift_for(std::uint32_t bytes, unsigned fallback)
     return std::clamp(shift, RingArena::shift_min, RingArena::shift_max);
 }
 
-void give_one(Client& c, RingArena& arena, sockbuf::RingView& ring, unsigned shift, bool cold)
+// Beyond its head, so that the ring itself has pages.
+bool touched(std::uint64_t bytes)
 {
-    if (!ring.valid()) {
-        return;
-    }
-    auto offset = static_cast<std::uint64_t>(ring.base() - c.view().base());
-    bool leave_cold = cold && arena.free_rings(shift) >= warm_rings;
-    arena.give(offset, shift);
-    if (leave_cold) { // holes in the segment; what fails costs memory only
-        madvise(ring.base(), ring.size(), MADV_REMOVE);
-        if (arena.heads_unused(offset, shift)) {
-            madvise(c.view().head_page(offset, shift), RingArena::head_page_bytes, MADV_REMOVE);
-        }
-    }
-    ring = {nullptr, shift};
+    return bytes > sockbuf::RingView::head_bytes;
 }
 
 } // namespace
@@ -112,16 +98,22 @@ void GatewayCpu::publish_rings(SocketRecord& rec)
     info.snd_ring.store(page_of(*rec.client, rec.so.snd_ring), std::memory_order_seq_cst);
 }
 
-void GatewayCpu::give_rings(SocketRecord& rec, bool cold)
+void GatewayCpu::give_rings(SocketRecord& rec)
 {
     if (!rec.so.snd_ring.valid()) {
         return;
     }
     INVARIANT(rec.rings_cpu == me());
-    RingArena& arena = rec.client->cpu[me()].arena;
-    give_one(*rec.client, arena, rec.so.snd_ring, rec.snd_shift, cold);
-    give_one(*rec.client, arena, rec.so.rcv_ring, rec.rcv_shift, cold);
-    rings_came_back_ = true;
+    Client& c = *rec.client;
+    bool joined = rec.partner != 0; // its text is the two programs' own business
+    auto give = [&](sockbuf::RingView& ring, unsigned shift, std::uint64_t bytes) {
+        if (ring.valid()) {
+            give_ring(c, static_cast<std::uint64_t>(ring.base() - c.view().base()), shift, joined || touched(bytes));
+            ring = {nullptr, shift};
+        }
+    };
+    give(rec.so.snd_ring, rec.snd_shift, rec.so.snd_limit);
+    give(rec.so.rcv_ring, rec.rcv_shift, rec.so.rcv_produced);
 }
 
 // The ring of a datagram lane, on whichever CPU the first datagram arrived, or of the error queue, which no bit of
@@ -154,11 +146,11 @@ void GatewayCpu::take_lane_back(SocketRecord& rec, std::uint32_t index, const so
     if (index < c.cpus) {
         c.view().slot(rec.slot).owner.lanes.fetch_and(~(std::uint64_t{1} << index), std::memory_order_seq_cst);
     }
+    bool used = touched(lane.produced.load(std::memory_order_relaxed));
     lane.produced.store(0, std::memory_order_relaxed); // a bind that failed may be tried again
     lane.consumed.store(0, std::memory_order_relaxed);
-    c.cpu[me()].arena.give(static_cast<std::uint64_t>(ring.base() - c.view().base()),
-        static_cast<unsigned>(std::countr_zero(ring.size())));
-    rings_came_back_ = true;
+    give_ring(c, static_cast<std::uint64_t>(ring.base() - c.view().base()),
+        static_cast<unsigned>(std::countr_zero(ring.size())), used);
 }
 
 // A writer wants an event: space in the ring, or a ring. Without a connection there is nothing to write to; a listener

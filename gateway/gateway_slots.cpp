@@ -198,7 +198,7 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
 void GatewayCpu::leaves(SocketRecord& rec)
 {
     forget_idle(rec);
-    give_rings(rec, false);
+    give_rings(rec);
     give_lanes(rec);
 }
 
@@ -259,7 +259,7 @@ void GatewayCpu::give_lanes(SocketRecord& rec)
 {
     if (rec.lanes != 0) {
         INVARIANT(rec.rings_cpu == me());
-        rec.client->cpu[me()].arena.give(rec.lanes, rec.lanes_shift);
+        give_ring(*rec.client, rec.lanes, rec.lanes_shift, true);
         rec.so.slot->app.accept_taken.store(0, std::memory_order_relaxed); // a connection has snd_urgent there
     }
     rec.lanes = 0;
@@ -270,7 +270,7 @@ void GatewayCpu::free_record(SocketRecord& rec)
     Client& c = *rec.client;
     INVARIANT(!rec.busy);
     forget_idle(rec);
-    give_rings(rec, false);
+    give_rings(rec);
     give_lanes(rec);
     rec.msg.dispatch = record_home_dispatch;
     rec.msg.reply_port = nullptr;
@@ -396,10 +396,11 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
         left = holders.fetch_and(~bit, std::memory_order_seq_cst) & ~bit;
     }
     if (c.slots[slot].asleep() != nullptr) {
-        if ((left & ~sockbuf::lane_holder) == 0) { // nobody's claim of it can be pending
-            request_close(c, slot, c.generations[slot], false);
+        // To be closed; nobody's claim of it can be pending.
+        rec = (left & ~sockbuf::lane_holder) == 0 ? wake_to_close(c, slot) : nullptr;
+        if (rec == nullptr) {
+            return;
         }
-        return;
     }
     if (rec == nullptr) {
         if (!in_lane && (left & ~sockbuf::lane_holder) == 0) {
@@ -418,10 +419,24 @@ void GatewayCpu::close_all(Client& c, bool abort)
         if (c.owner[slot].load(std::memory_order_acquire) != me()) {
             continue;
         }
-        if (SocketRecord* rec = c.slots[slot].record(); rec != nullptr) {
+        SocketRecord* rec = c.slots[slot].asleep() != nullptr ? wake_to_close(c, slot) : c.slots[slot].record();
+        if (rec != nullptr) {
             close(*rec, abort);
-        } else if (c.slots[slot].asleep() != nullptr) {
-            request_close(c, slot, c.generations[slot], abort);
+        }
+    }
+}
+
+void GatewayCpu::close_sleepers(Client& c)
+{
+    Ending ending = c.ending.load(std::memory_order_relaxed);
+    for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
+        if (c.owner[slot].load(std::memory_order_acquire) != me() || c.slots[slot].asleep() == nullptr) {
+            continue;
+        }
+        std::uint64_t holders = c.view().slot(slot).share.holders.load(std::memory_order_seq_cst);
+        bool over = ending != Ending::none || (holders & ~sockbuf::lane_holder) == 0;
+        if (SocketRecord* rec = over ? wake_to_close(c, slot) : nullptr) {
+            close(*rec, ending == Ending::abort);
         }
     }
 }

@@ -388,3 +388,39 @@ TEST_CASE("idle: when ring memory runs out, connections stall honestly and go on
         CHECK(got[i] == 5000);
     }
 }
+
+TEST_CASE("idle: who has drained gives its rings at once, however many ask for them meanwhile")
+{
+    embed::Simulation world{8};
+    gateway::GatewayOptions o = idle_after(base::seconds(30));
+    o.send_ring_shift = o.receive_ring_shift = 19;
+    o.datagram_ring_shift = 18;
+    o.segment.ring_memory = std::uint64_t{16} << 20;
+    gateway::GatewayOptions plenty = idle_after(base::seconds(30));
+    Pair p(1, &world, 8, {}, o, &plenty);
+    std::vector<embed::Socket> datagrams(4); // their send rings take as much as a connection's two
+    std::uint16_t port = 9;
+    for (embed::Socket& d : datagrams) {
+        d = open(p.a, SOCK_DGRAM);
+        base::Endpoint at = test::endpoint("10.0.0.1:9");
+        at.port = port++;
+        REQUIRE(d.bind(at) == 0);
+    }
+    embed::Socket listener = listen(p.b, b_echo);
+    std::vector<embed::Socket> ours(15);
+    std::vector<embed::Socket> theirs(15);
+    for (std::size_t i = 0; i < ours.size(); ++i) {
+        ours[i] = open(p.a, SOCK_STREAM);
+        REQUIRE(ours[i].connect(b_echo) == 0);
+        REQUIRE(listener.accept(theirs[i]) == 0);
+    }
+    REQUIRE(slept(p.a) == 0);
+    embed::Socket sender = open(p.b, SOCK_DGRAM);
+    unsigned sent = 0;
+    for (; sent < 200 && slept(p.a) == 0; ++sent) { // each finds no memory for a lane
+        REQUIRE(sender.send_to("x", test::endpoint("10.0.0.1:9")) == 1);
+        world.run_for(base::Micros{500});
+    }
+    CHECK(sent > 1);
+    CHECK(sent < 200);
+}

@@ -16,8 +16,8 @@ using sockbuf::Op;
 using sockbuf::SlotState;
 
 struct World {
-    explicit World(
-        std::size_t cpus, std::uint64_t seed = 1, bool join_pairs = false, std::uint32_t forwarded_max = 1024)
+    explicit World(std::size_t cpus, std::uint64_t seed = 1, bool join_pairs = false,
+        std::uint32_t forwarded_max = 1024, base::Micros idle_after = base::seconds(2))
         : set(clock, options(cpus)), stack(set, stack_options(seed))
     {
         std::string error;
@@ -29,6 +29,7 @@ struct World {
         o.send_ring_shift = o.receive_ring_shift = 16;
         o.join_pairs = join_pairs;
         o.forwarded_max = forwarded_max;
+        o.idle_after = idle_after;
         gw = std::make_unique<gateway::Gateway>(stack, o);
     }
     static lwkt::CpuSetOptions options(std::size_t cpus)

@@ -2,6 +2,8 @@
 // touch its socket.
 #include <catch2/catch.hpp>
 
+#include <fstream>
+
 #include "gateway/client_record.hpp"
 #include "tests/gateway/gateway_world.hpp"
 
@@ -10,7 +12,105 @@ using sockbuf::Op;
 
 namespace {
 constexpr int requests = 12;
+
+std::size_t segments_mapped()
+{
+    std::ifstream maps("/proc/self/maps");
+    std::size_t n = 0;
+    for (std::string line; std::getline(maps, line);) {
+        n += line.find("netd-segment") != std::string::npos ? 1 : 0;
+    }
+    return n;
+}
+
+// A connection of `from` to `listener` of `to`, which nobody reads, with more text under way than its rings hold.
+void stuff(FakeApp& from, FakeApp& to, FakeApp::Sock listener)
+{
+    FakeApp::Sock k = from.socket(0);
+    REQUIRE(from.call(k, Op::connect, local(4000)) == EINPROGRESS);
+    from.settle();
+    REQUIRE(from.state(k) == SlotState::connected);
+    REQUIRE(to.accept(listener).slot != 0xffffffff);
+    std::string text(65536, 'x');
+    for (int i = 0; i < 2; ++i) {
+        from.send(k, text.data(), text.size());
+        from.settle();
+    }
+}
 } // namespace
+
+TEST_CASE("a family's memory goes with its end, though nobody else comes")
+{
+    World w(2);
+    std::size_t before = segments_mapped();
+    {
+        FakeApp app(w.set, w.clock, *w.gw);
+        CHECK(segments_mapped() == before + 1);
+        REQUIRE(w.gw->process_gone(*app.client, 0));
+        w.gw->detach(*app.client);
+    }
+    CHECK(segments_mapped() == before);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock k = app.socket(0);
+    REQUIRE(app.call(k, Op::bind, local(4000)) == 0);
+    REQUIRE(w.gw->process_gone(*app.client, 0));
+    w.gw->detach(*app.client);
+    app.settle();
+    CHECK_FALSE(w.gw->reap());
+    CHECK(segments_mapped() == before);
+}
+
+TEST_CASE("families that have ended and still send are no more than may attach: then the oldest is aborted")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    std::size_t before = segments_mapped();
+    for (std::uint32_t i = 0; i < gateway::GatewayOptions{}.clients_max + 3; ++i) {
+        FakeApp one(w.set, w.clock, *w.gw);
+        stuff(one, app, listener);
+        REQUIRE(w.gw->process_gone(*one.client, 0));
+        w.gw->detach(*one.client);
+        app.settle();
+    }
+    CHECK(w.gw->reap());
+    CHECK(segments_mapped() > before + gateway::GatewayOptions{}.clients_max / 2); // the others may send on
+    CHECK(segments_mapped() <= before + gateway::GatewayOptions{}.clients_max);
+}
+
+TEST_CASE("a sleeping connection that could not be woken to be closed is closed by the next look")
+{
+    World w(2);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp victim(w.set, w.clock, *w.gw);
+    FakeApp::Sock listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    FakeApp::Sock ends[2];
+    FakeApp::Sock accepted[2];
+    for (int i = 0; i < 2; ++i) {
+        ends[i] = victim.socket(0);
+        REQUIRE(victim.call(ends[i], Op::connect, local(4000)) == EINPROGRESS);
+        victim.settle();
+        accepted[i] = app.accept(listener);
+        REQUIRE(accepted[i].slot != 0xffffffff);
+    }
+    app.settle(60'000'000);
+    gateway::Client& c = *victim.client;
+    REQUIRE(c.slots[ends[0].slot].asleep() != nullptr);
+    REQUIRE(c.slots[ends[1].slot].asleep() != nullptr);
+    // As when its process died and there was no memory for what has to stand in its place.
+    victim.view.slot(ends[0].slot).share.holders.fetch_and(~(std::uint64_t{1} << victim.process));
+    c.sleeper_left = true;
+    w.gw->reap();
+    app.settle();
+    CHECK(app.at_end(accepted[0]));
+    CHECK_FALSE(app.at_end(accepted[1]));
+    CHECK(c.slots[ends[1].slot].asleep() != nullptr);
+    CHECK_FALSE(w.gw->reap());
+}
 
 TEST_CASE("a family that ends while its listen is on its way over the CPUs leaves nothing")
 {

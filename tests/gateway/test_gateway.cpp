@@ -2,6 +2,8 @@
 // are cleaned up after, hostile families lose their own sockets and nothing else.
 #include <catch2/catch.hpp>
 
+#include <sys/stat.h>
+
 #include <algorithm>
 #include <bit>
 
@@ -595,4 +597,53 @@ TEST_CASE("a family that scribbles over its whole segment harms nobody else")
     close_all(good, mine);
     good.settle(120'000'000);
     REQUIRE(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("pages of connections that closed go back to the kernel, but those of a few rings")
+{
+    World w(1, 1, false, 1024, base::Micros{0});
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto blocks = [&] {
+        struct stat st {};
+        REQUIRE(fstat(w.gw->segment(*app.client).fd(), &st) == 0);
+        return st.st_blocks;
+    };
+    FakeApp::Sock listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    constexpr int many = 200;
+    constexpr int pages = 2; // of each ring that text went through
+    constexpr int in_page = 4096 / 512;
+    std::vector<FakeApp::Sock> all;
+    auto before = blocks();
+    for (int i = 0; i < many; ++i) {
+        FakeApp::Sock client = app.socket(0);
+        REQUIRE(app.call(client, Op::connect, local(4000)) == EINPROGRESS);
+        app.settle();
+        FakeApp::Sock server = app.accept(listener);
+        REQUIRE(server.slot != 0xffffffff);
+        std::string text(5000, 'x');
+        app.send(client, text.data(), text.size());
+        app.settle();
+        REQUIRE(app.receive(server) == text);
+        all.push_back(client);
+        all.push_back(server);
+    }
+    auto open = blocks();
+    REQUIRE(open - before >= 2 * many * pages * in_page);
+    for (FakeApp::Sock k : all) {
+        app.close(k);
+        app.settle();
+    }
+    app.settle(200'000'000);
+    auto left = blocks();
+    CHECK(left < open - (2 * many - 64) * pages * in_page); // 64 rings are warm
+    CHECK(left > before + 32 * pages * in_page);
+    FakeApp::Sock client = app.socket(0); // who takes a ring that has none finds it as good
+    REQUIRE(app.call(client, Op::connect, local(4000)) == EINPROGRESS);
+    app.settle();
+    FakeApp::Sock server = app.accept(listener);
+    app.send(client, "and on", 6);
+    app.settle();
+    CHECK(app.receive(server) == "and on");
 }
