@@ -2,6 +2,8 @@
 // used is still there. Any thread.
 #include "client/session.hpp"
 
+#include <sched.h>
+
 #include <algorithm>
 #include <mutex>
 #include <new>
@@ -48,8 +50,18 @@ Host::~Host()
 void Host::retire()
 {
     Registry& r = registry();
-    std::lock_guard lock(r.mutex);
+    std::unique_lock lock(r.mutex);
     std::erase(r.hosts, this);
+    while (users_ != 0) {
+        lock.unlock();
+        let_others_run();
+        lock.lock();
+    }
+}
+
+void Host::let_others_run()
+{
+    sched_yield();
 }
 
 void Host::renew_after_fork()
@@ -58,6 +70,7 @@ void Host::renew_after_fork()
     // The mutex may have been held by a thread that does not exist in this process; the child has one thread.
     new (&r.mutex) std::mutex;
     id_ = ++r.last_id;
+    users_ = 0;
 }
 
 std::vector<std::uint16_t> cpus_near(const sockbuf::SegmentHeader& header)
@@ -82,10 +95,17 @@ bool host_exists(std::uint64_t host_id)
 void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w)
 {
     Registry& r = registry();
-    std::lock_guard lock(r.mutex);
-    if (Host* host = r.find(host_id)) {
-        host->drop_waiter(w);
+    std::unique_lock lock(r.mutex);
+    Host* host = r.find(host_id);
+    if (host == nullptr) {
+        return;
     }
+    // Without the mutex: it may have to wait for a CPU whose thread is about to make or end a Host.
+    ++host->users_;
+    lock.unlock();
+    host->drop_waiter(w);
+    lock.lock();
+    --host->users_;
 }
 
 } // namespace client

@@ -60,13 +60,18 @@ public:
     virtual std::uint32_t home() { return UINT32_MAX; }
 
 protected:
-    // Threads that end from now on no longer give their waiters back: the first line of a derived destructor.
+    // Threads that end from now on no longer give their waiters back, and those that do have done: the first line of a
+    // derived destructor.
     void retire();
+    // Called again and again while retire() waits.
+    virtual void let_others_run();
     // In a forked child: what the parent's threads remember is void.
     void renew_after_fork();
 
 private:
-    std::uint64_t id_; // c
+    friend void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w);
+    std::uint64_t id_;        // c
+    std::uint32_t users_ = 0; // under the registry's mutex: threads that give a waiter back
 };
 
 bool host_exists(std::uint64_t host_id);

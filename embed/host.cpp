@@ -14,15 +14,21 @@ std::unique_lock<std::mutex> Host::control()
 {
     std::unique_lock lock(control_, std::try_to_lock);
     while (!lock && lwkt::has_adopted()) {
-        if (!lwkt::run_adopted()) {
-            sched_yield();
-        }
+        let_others_run();
         std::ignore = lock.try_lock();
     }
     if (!lock) {
         lock.lock();
     }
     return lock;
+}
+
+// Those may be waiting for a CPU of this thread.
+void Host::let_others_run()
+{
+    if (!lwkt::run_adopted()) {
+        sched_yield();
+    }
 }
 
 int Host::make_waiter(sockbuf::WaiterKind kind, client::WaiterHandle& out)

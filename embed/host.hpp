@@ -35,6 +35,7 @@ protected:
     // Tells our waiters from "none" (-1), which callers pass to nap.
     static constexpr int own_waiter = -2;
     static bool is_waiter(const client::WaiterHandle& w) { return w.fd == own_waiter; }
+    void let_others_run() final;
 
     gateway::Gateway& gateway_;         // c
     lwkt::CpuSet& set_;                 // c

@@ -104,6 +104,10 @@ Adopted::~Adopted()
             break;
         }
     }
+    // What is given back may be closed, and its number another's next.
+    if (adoption.cpus[0]->waiter != nullptr) {
+        adoption.cpus[0]->waiter->watch_only({});
+    }
     auto* end = adoption.cpus + adoption.count;
     INVARIANT(std::find(adoption.cpus, end, &impl) != end);
     std::remove(adoption.cpus, end, &impl);

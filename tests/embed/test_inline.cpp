@@ -1,9 +1,13 @@
 // Discipline inline: application threads that are protocol threads. Assertions on the main thread only.
 #include <atomic>
+#include <chrono>
+#include <memory>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "client/socket_calls.hpp"
+#include "lwkt/adopt.hpp"
 #include "tests/embed/pair.hpp"
 
 using namespace test;
@@ -160,4 +164,83 @@ TEST_CASE("a socket is made on the CPU of its thread")
         embed::Socket s = open(p.a, SOCK_STREAM);
         CHECK(s.session().view.slot(s.id().slot).info.owner_cpu.load() == 1);
     }
+}
+
+TEST_CASE("a CPU of a new set is heard, whose doorbell has the number that an ended set's had")
+{
+    lwkt::RealClock clock;
+    lwkt::CpuSetOptions o;
+    o.pin = {-1};
+    o.discipline = lwkt::Discipline::inline_;
+    o.spin_max = base::Micros{0};
+    o.waiter = GENERATE(lwkt::WaiterKind::io_uring, lwkt::WaiterKind::epoll);
+    lwkt::CpuSet first(clock, o);
+    first.start();
+    lwkt::Adopted sleeper(first.cpu(0));
+    std::atomic<std::uint32_t> woken{0};
+    auto second = std::make_unique<lwkt::CpuSet>(clock, o);
+    second->start();
+    int number = second->cpu(0).doorbell_fd();
+    {
+        lwkt::Adopted also(second->cpu(0));
+        lwkt::run_adopted();
+        lwkt::wait_adopted(clock.now() + base::millis(5), woken);
+    }
+    second.reset();
+    second = std::make_unique<lwkt::CpuSet>(clock, o);
+    second->start();
+    REQUIRE(second->cpu(0).doorbell_fd() == number);
+    lwkt::Adopted also(second->cpu(0));
+    std::atomic<bool> rang{false};
+    base::Instant start = clock.now();
+    std::thread ringer([&] {
+        while (second->cpu(0).sleep_word().load() == 0) {
+            std::this_thread::yield();
+        }
+        second->cpu(0).ring();
+        rang = true;
+    });
+    while (!rang) {
+        lwkt::run_adopted();
+        lwkt::wait_adopted(start + base::seconds(5), woken);
+    }
+    ringer.join();
+    CHECK(clock.now() - start < base::seconds(4));
+}
+
+TEST_CASE("a thread that has adopted a CPU makes and ends a stack while another gives its waiter back")
+{
+    InlinePair p(1);
+    auto a = p.a.adopt(0);
+    auto b = p.b.adopt(0);
+    std::atomic<int> waited{0};
+    std::thread sleeper([&] {
+        embed::Socket s;
+        if (embed::Socket::open(p.a, SOCK_DGRAM, s, test::family()) == 0) {
+            timeval soon{0, 10'000};
+            client::sock_setsockopt(s.session(), s.id(), SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon);
+            char byte = 0;
+            waited = s.bind(test::endpoint("10.0.0.1:9")) == 0 ? static_cast<int>(s.recv({&byte, 1})) : 1;
+            s.close();
+        }
+    }); // gives its waiter back when it ends, for which every CPU has to answer
+    while (waited == 0) {
+        lwkt::run_adopted();
+    }
+    CHECK(waited == -EAGAIN);
+    for (int i = 0; i < 3; ++i) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(30)); // it waits for us by now
+        embed::Stack other(inline_config(1, "other"));
+        std::string error;
+        CHECK(other.start(error));
+    }
+    std::atomic<bool> over{false};
+    std::thread joiner([&] {
+        sleeper.join();
+        over = true;
+    });
+    while (!over) {
+        lwkt::run_adopted();
+    }
+    joiner.join();
 }
