@@ -1,6 +1,7 @@
 // The public side of a CPU: sending, doorbells, pollers.
 #include "lwkt/cpu.hpp"
 
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -38,16 +39,21 @@ OnCpu::~OnCpu()
 
 CpuImpl::CpuImpl(Cpu& of, const CpuSetOptions& set_options, std::unique_ptr<Shard> of_shard)
     : cpu(of), options(set_options), shard(std::move(of_shard)),
-      doorbell_fd(shard == nullptr ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1), patience(set_options.spin_max)
+      doorbell_fd(shard == nullptr ? eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK) : -1),
+      doorbells_fd(set_options.discipline == Discipline::message ? epoll_create1(EPOLL_CLOEXEC) : -1),
+      patience(set_options.spin_max)
 {
     INVARIANT(doorbell_fd >= 0 || shard != nullptr);
+    INVARIANT(doorbells_fd >= 0 || set_options.discipline != Discipline::message);
 }
 
 CpuImpl::~CpuImpl()
 {
     waiter.reset();
-    if (doorbell_fd >= 0) {
-        close(doorbell_fd);
+    for (int fd : {doorbell_fd, doorbells_fd}) {
+        if (fd >= 0) {
+            close(fd);
+        }
     }
 }
 
@@ -231,6 +237,27 @@ void Cpu::remove_rollup(Rollup& r)
 int Cpu::doorbell_fd() const
 {
     return impl_->doorbell_fd;
+}
+
+// Edge-triggered: each write is heard once, whatever the counter says, so it need not be read.
+int Cpu::add_doorbell()
+{
+    INVARIANT(impl_->doorbells_fd >= 0);
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLET;
+    if (fd >= 0 && epoll_ctl(impl_->doorbells_fd, EPOLL_CTL_ADD, fd, &event) != 0) {
+        close(fd);
+        return -1;
+    }
+    return fd;
+}
+
+void Cpu::remove_doorbell(int fd)
+{
+    // Closing alone would not do: others have the same open file.
+    INVARIANT(epoll_ctl(impl_->doorbells_fd, EPOLL_CTL_DEL, fd, nullptr) == 0);
+    close(fd);
 }
 
 void Cpu::ring()

@@ -90,12 +90,17 @@ public:
     void add_rollup(Rollup& r);
     void remove_rollup(Rollup& r);
 
-    // For other processes and threads that publish in memory of their own: after the publication (sequentially
-    // consistent), look at the word, and if it is not 0 write 8 bytes to the descriptor. Any thread.
+    // For threads that publish in memory of their own: after the publication (sequentially consistent), look at the
+    // word, and if it is not 0 ring. Any thread.
     const std::atomic<std::uint32_t>& sleep_word() const { return *sleep_word_; }
-    int doorbell_fd() const;
-    // The same as one call. Any thread.
     void ring();
+    // For other processes, which write 8 bytes to a descriptor instead: a doorbell of their own, that ring() does not
+    // use and nobody here reads or writes, so that whatever they do to it can lose or block no rings but theirs
+    // (decision 0033). -1: no descriptors. remove_doorbell() closes it. Any thread; discipline message.
+    int add_doorbell();
+    void remove_doorbell(int fd);
+    // The one that ring() writes and the CPU reads: not for other processes.
+    int doorbell_fd() const;
 
     const CpuCounters& counters() const { return counters_; }
 

@@ -113,6 +113,7 @@ struct CpuImpl {
     const CpuSetOptions& options; // c
     std::unique_ptr<Shard> shard; // c: null in message and inline
     int doorbell_fd;              // c: -1 with a shard
+    int doorbells_fd;             // c: epoll of those given to others; -1 in other disciplines than message
 
     std::array<ClassState, class_count> classes;
     std::vector<Outgoing> outgoing; // o: by target

@@ -185,7 +185,7 @@ void CpuSet::Impl::make_rings()
 bool CpuSet::Impl::make_waiters(WaiterKind kind)
 {
     for (auto& cpu : cpus) {
-        cpu->impl_->waiter = Waiter::make(kind, cpu->doorbell_fd());
+        cpu->impl_->waiter = Waiter::make(kind, cpu->impl_->doorbell_fd, cpu->impl_->doorbells_fd);
         if (cpu->impl_->waiter == nullptr) {
             return false;
         }

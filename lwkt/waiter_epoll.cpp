@@ -13,9 +13,13 @@ namespace {
 
 class EpollWaiter final : public Waiter {
 public:
-    EpollWaiter(int epoll_fd, int doorbell_fd) : Waiter(doorbell_fd), epoll_fd_(epoll_fd)
+    EpollWaiter(int epoll_fd, int doorbell_fd, int doorbells_fd)
+        : Waiter(doorbell_fd, doorbells_fd), epoll_fd_(epoll_fd)
     {
         EpollWaiter::watch(doorbell_fd);
+        if (doorbells_fd >= 0) {
+            EpollWaiter::watch(doorbells_fd);
+        }
     }
     ~EpollWaiter() override { close(epoll_fd_); }
 
@@ -24,8 +28,8 @@ public:
         epoll_event events[16];
         int n = wait_for(events, 16, timeout);
         for (int i = 0; i < n; ++i) {
-            if (events[i].data.fd == doorbell_fd()) {
-                reset_doorbell();
+            if (is_doorbell(events[i].data.fd)) {
+                reset_doorbell(events[i].data.fd);
             }
         }
     }
@@ -64,10 +68,10 @@ private:
 
 } // namespace
 
-std::unique_ptr<Waiter> make_epoll_waiter(int doorbell_fd)
+std::unique_ptr<Waiter> make_epoll_waiter(int doorbell_fd, int doorbells_fd)
 {
     int fd = epoll_create1(EPOLL_CLOEXEC);
-    return fd < 0 ? nullptr : std::make_unique<EpollWaiter>(fd, doorbell_fd);
+    return fd < 0 ? nullptr : std::make_unique<EpollWaiter>(fd, doorbell_fd, doorbells_fd);
 }
 
 } // namespace lwkt

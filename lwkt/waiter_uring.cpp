@@ -1,6 +1,6 @@
 // The waiter on io_uring: a one-shot poll per descriptor, armed again at the next wait once it fired, and one system
 // call that submits and sleeps. A poll that fired while the CPU was awake is armed again before sleeping, and completes
-// at once if its descriptor is still readable; the doorbell is read only after a wait, never before one, because the
+// at once if its descriptor is still readable; a doorbell is reset only after a wait, never before one, because the
 // ring it holds may be the one that this very sleep must not miss.
 #include <liburing.h>
 #include <poll.h>
@@ -22,7 +22,7 @@ constexpr std::uint64_t ignored = ~std::uint64_t{0};
 
 class UringWaiter final : public Waiter {
 public:
-    explicit UringWaiter(int doorbell_fd) : Waiter(doorbell_fd) {}
+    UringWaiter(int doorbell_fd, int doorbells_fd) : Waiter(doorbell_fd, doorbells_fd) {}
     ~UringWaiter() override
     {
         if (ready_) {
@@ -41,12 +41,15 @@ public:
             return false;
         }
         watch(doorbell_fd());
+        if (doorbells_fd() >= 0) {
+            watch(doorbells_fd());
+        }
         return true;
     }
 
     void wait(base::Micros timeout) override
     {
-        reap();
+        reap(false);
         for (Watch& w : watches_) {
             if (!w.armed) {
                 arm(w);
@@ -58,9 +61,7 @@ public:
         io_uring_cqe* cqe = nullptr;
         io_uring_submit_and_wait_timeout(
             &ring_, &cqe, 1, timeout == base::Micros::max() ? nullptr : &limit, nullptr); // ETIME, EINTR: look again
-        if (reap()) {
-            reset_doorbell();
-        }
+        reap(true);
     }
     const char* name() const override { return "io_uring"; }
 
@@ -111,22 +112,22 @@ private:
         sqe->user_data = w.serial;
         w.armed = true;
     }
-    // Takes all completions; true when the doorbell's is among them.
-    bool reap()
+    // Takes all completions.
+    void reap(bool reset)
     {
-        bool rang = false;
         io_uring_cqe* cqe = nullptr;
         while (io_uring_peek_cqe(&ring_, &cqe) == 0) {
             for (Watch& w : watches_) {
                 if (w.serial == cqe->user_data) {
                     w.armed = false;
                     w.serial = ++serial_;
-                    rang = rang || w.fd == doorbell_fd();
+                    if (reset && is_doorbell(w.fd)) {
+                        reset_doorbell(w.fd);
+                    }
                 }
             }
             io_uring_cqe_seen(&ring_, cqe);
         }
-        return rang;
     }
 
     io_uring ring_{};            // o
@@ -137,9 +138,9 @@ private:
 
 } // namespace
 
-std::unique_ptr<Waiter> make_uring_waiter(int doorbell_fd)
+std::unique_ptr<Waiter> make_uring_waiter(int doorbell_fd, int doorbells_fd)
 {
-    auto waiter = std::make_unique<UringWaiter>(doorbell_fd);
+    auto waiter = std::make_unique<UringWaiter>(doorbell_fd, doorbells_fd);
     return waiter->init() ? std::move(waiter) : nullptr;
 }
 

@@ -26,6 +26,7 @@ constexpr std::uint64_t id_fault = 3;
 constexpr base::Micros speak_within = base::seconds(5);
 // Every process of a family and every netctl has one connection; far more than a family's worth is a flood.
 constexpr std::uint32_t connections_per_uid = 2048;
+constexpr base::Micros reap_every = base::millis(200); // while ended families have connections that are not over
 constexpr int accepts_per_look = 16;
 constexpr std::uint32_t complaints_per_second = 20;
 
@@ -37,8 +38,8 @@ base::Instant now()
 } // namespace
 
 Admission::Admission(
-    gateway::Gateway& gateway, BusGuard& guard, Served served, const Config& config, ControlText control)
-    : gateway_(gateway), guard_(guard), served_(std::move(served)), policy_(config.admission), limits_(config.limits),
+    gateway::Gateway& gateway, BusGuard& guard, const Served& served, const Config& config, ControlText control)
+    : gateway_(gateway), guard_(guard), served_(served), policy_(config.admission), limits_(config.limits),
       control_(std::move(control)), epoll_(epoll_create1(EPOLL_CLOEXEC)),
       spare_(open("/dev/null", O_RDONLY | O_CLOEXEC))
 {
@@ -93,6 +94,7 @@ int Admission::look(int timeout_ms)
         }
     }
     close_silent(now());
+    families_linger_ = gateway_.reap();
     return 0;
 }
 
@@ -185,6 +187,7 @@ void Admission::leave_family(Connection& c)
     if (last) {
         guard_.unwatch(id);
         std::erase_if(shares_, [&](const auto& share) { return share.second == c.client; });
+        doorbells_.erase(c.client);
         gateway_.detach(*c.client);
     }
 }
@@ -208,10 +211,10 @@ void Admission::close_silent(base::Instant at)
 
 int Admission::next_timeout_ms(base::Instant at, int otherwise_ms) const
 {
-    if (fresh_ == 0 || otherwise_ms == 0) {
+    if ((fresh_ == 0 && !families_linger_) || otherwise_ms == 0) {
         return otherwise_ms;
     }
-    base::Instant next = base::never;
+    base::Instant next = families_linger_ ? at + reap_every : base::never;
     for (auto& [id, c] : connections_) {
         next = c.role == Role::fresh ? std::min(next, c.speak_by) : next;
     }
@@ -348,18 +351,33 @@ std::size_t Admission::families_of(uid_t uid) const
     return seen.size();
 }
 
+gateway::Client* Admission::make_family(const Connection& c, std::string& error)
+{
+    // The last eighth of the places is root's, so that no user can keep others out altogether.
+    if (c.uid != 0 && c.uid != geteuid() && families_of(c.uid) >= std::max(1U, limits_.clients - limits_.clients / 8)) {
+        error = "this user has too many clients";
+        return nullptr;
+    }
+    gateway::Client* client = gateway_.attach(static_cast<std::uint32_t>(c.pid), error, c.uid);
+    if (client == nullptr) {
+        return nullptr;
+    }
+    Doorbells doorbells(*served_.set);
+    if (!doorbells.complete()) {
+        error = fmt::format("doorbells: {}", std::strerror(errno));
+        gateway_.detach(*client);
+        return nullptr;
+    }
+    doorbells_.emplace(client, std::move(doorbells));
+    return client;
+}
+
 Admission::Verdict Admission::attach(Connection& c)
 {
     sockbuf::AttachReply answer{};
     answer.version = sockbuf::abi_version;
     std::string error;
-    gateway::Client* client = nullptr;
-    // The last eighth of the places is root's, so that no user can keep others out altogether.
-    if (c.uid != 0 && c.uid != geteuid() && families_of(c.uid) >= std::max(1U, limits_.clients - limits_.clients / 8)) {
-        error = "this user has too many clients";
-    } else {
-        client = gateway_.attach(static_cast<std::uint32_t>(c.pid), error, c.uid);
-    }
+    gateway::Client* client = make_family(c, error);
     if (client == nullptr) {
         complain(c, fmt::format("cannot attach: {}", error));
         answer.error = ENOMEM;
@@ -410,9 +428,10 @@ Admission::Verdict Admission::attached(Connection& c, gateway::Client& client, s
     answer.segment_bytes = segment.bytes();
     answer.page_bytes = served_.sleep_page_bytes;
     answer.process = process;
-    answer.cpus = static_cast<std::uint32_t>(served_.doorbells.size());
+    const std::vector<int>& doorbells = doorbells_.at(&client).fds();
+    answer.cpus = static_cast<std::uint32_t>(doorbells.size());
     std::vector<int> fds{segment.fd(), served_.sleep_page_fd};
-    fds.insert(fds.end(), served_.doorbells.begin(), served_.doorbells.end());
+    fds.insert(fds.end(), doorbells.begin(), doorbells.end());
     spdlog::debug("client {}: attached, {}", gateway_.id(client), name(c));
     return reply(c, answer, fds);
 }

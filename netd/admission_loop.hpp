@@ -16,6 +16,7 @@
 #include "gateway/gateway.hpp"
 #include "netd/bus_guard.hpp"
 #include "netd/config.hpp"
+#include "netd/doorbells.hpp"
 #include "netd/unique_fd.hpp"
 #include "sockbuf/admission.hpp"
 
@@ -25,7 +26,7 @@ namespace netd {
 struct Served {
     int sleep_page_fd = -1;
     std::uint32_t sleep_page_bytes = 0;
-    std::vector<int> doorbells; // element i: of CPU i
+    lwkt::CpuSet* set = nullptr; // of which each family gets doorbells
 };
 
 class Admission {
@@ -33,7 +34,8 @@ public:
     // The text of a control request, in packets of at most control_packet_max bytes; empty = not known.
     using ControlText = std::function<std::vector<std::string>(sockbuf::ControlKind)>;
 
-    Admission(gateway::Gateway& gateway, BusGuard& guard, Served served, const Config& config, ControlText control);
+    Admission(
+        gateway::Gateway& gateway, BusGuard& guard, const Served& served, const Config& config, ControlText control);
     ~Admission();
     Admission(const Admission&) = delete;
     Admission& operator=(const Admission&) = delete;
@@ -75,6 +77,7 @@ private:
     Verdict read_request(Connection& c);
     Verdict handle(Connection& c, const sockbuf::AdmissionRequest& r);
     Verdict attach(Connection& c);
+    gateway::Client* make_family(const Connection& c, std::string& error);
     Verdict attach_shared(Connection& c, const std::string& name);
     Verdict attached(Connection& c, gateway::Client& client, std::uint32_t process);
     Verdict make_waiter(Connection& c, std::int32_t kind);
@@ -102,8 +105,10 @@ private:
     std::unordered_map<std::uint64_t, Connection> connections_;
     std::unordered_map<uid_t, std::uint32_t> by_uid_;                  // connections
     std::map<std::pair<uid_t, std::string>, gateway::Client*> shares_; // families with a name
+    std::unordered_map<const gateway::Client*, Doorbells> doorbells_;  // of each family
     std::uint64_t next_id_ = 16;                                       // ids below are the loop's own descriptors
     std::size_t fresh_ = 0;
+    bool families_linger_ = false;
     base::Instant complaints_since_{};
     std::uint32_t complaints_ = 0;
 };

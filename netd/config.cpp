@@ -263,7 +263,8 @@ LimitsConfig parse_limits(Section s)
     if (l.sockets_per_client % 64 != 0) {
         s.fail(*s.table().get("sockets_per_client"), "sockets_per_client", "must be a multiple of 64");
     }
-    l.ring_bytes = s.number("ring_bytes", std::uint64_t{1} << 22, std::uint64_t{1} << 40, l.ring_bytes);
+    l.ring_bytes =
+        s.number("ring_bytes", std::uint64_t{1} << sockbuf::ring_shift_max, std::uint64_t{1} << 40, l.ring_bytes);
     if (l.ring_bytes % 4096 != 0) {
         s.fail(*s.table().get("ring_bytes"), "ring_bytes", "must be a multiple of 4096");
     }
@@ -407,6 +408,16 @@ bool InterfaceConfig::has_ipv6() const
 bool is_log_level(const std::string& text)
 {
     return std::find(log_levels.begin(), log_levels.end(), text) != log_levels.end();
+}
+
+std::string check_limits(const LimitsConfig& limits, std::size_t threads)
+{
+    std::uint64_t needed = std::uint64_t{threads} << sockbuf::ring_shift_max; // each has a share, for rings of any size
+    if (limits.ring_bytes >= needed) {
+        return "";
+    }
+    return fmt::format("limits.ring_bytes: {} is too small: {} protocol thread{} need{} {} at least", limits.ring_bytes,
+        threads, threads == 1 ? "" : "s", threads == 1 ? "s" : "", needed);
 }
 
 std::optional<Config> parse_config(std::string_view text, const std::string& name, std::string& error)

@@ -82,4 +82,7 @@ std::string default_socket_path();
 
 bool is_log_level(const std::string& text);
 
+// Whether the limits do for so many protocol threads, which is known only when netd starts. Empty = yes.
+std::string check_limits(const LimitsConfig& limits, std::size_t threads);
+
 } // namespace netd

@@ -115,7 +115,10 @@ Daemon::Daemon(const Config& config)
     : config_(config), pins_(choose_cpus(config)),
       socket_(config.socket, config.admission.uids.empty() && config.admission.gids.empty() ? 0600 : 0666)
 {
-    std::string error;
+    std::string error = check_limits(config_.limits, pins_.size());
+    if (!error.empty()) {
+        throw StartFailure{error, exit_config};
+    }
     if (!sleep_page_.create(static_cast<std::uint32_t>(pins_.size()), error)) {
         throw StartFailure{error, exit_software};
     }
@@ -252,13 +255,10 @@ void Daemon::run(int signal_fd)
     BusGuard guard(std::size_t{2} * config_.limits.clients);
     set_->start();
     log_start();
-    Served served{sleep_page_.fd(), sleep_page_.bytes(), {}};
-    for (std::size_t i = 0; i < set_->size(); ++i) {
-        served.doorbells.push_back(set_->cpu(static_cast<base::CpuId>(i)).doorbell_fd());
-    }
+    Served served{sleep_page_.fd(), sleep_page_.bytes(), set_.get()};
     Report report(*gateway_, *stack_, control_packet_max);
-    Admission admission(*gateway_, guard, std::move(served), config_,
-        [&report](sockbuf::ControlKind kind) { return report.text(kind); });
+    Admission admission(
+        *gateway_, guard, served, config_, [&report](sockbuf::ControlKind kind) { return report.text(kind); });
     spdlog::info("netd ready on {}", config_.socket);
     int signal = admission.run(socket_.fd(), signal_fd);
     spdlog::info("{}: closing down with {} client{}", sigabbrev_np(signal), gateway_->clients(),

@@ -57,9 +57,9 @@ public:
         gateway_ = std::make_unique<gateway::Gateway>(stack_, o);
         report_ = std::make_unique<netd::Report>(*gateway_, stack_, netd::control_packet_max);
         INVARIANT(page_.create(1, error));
-        netd::Served served{page_.fd(), page_.bytes(), {set_.cpu(0).doorbell_fd()}};
-        admission_ = std::make_unique<netd::Admission>(*gateway_, guard_, std::move(served), config_,
-            [this](sockbuf::ControlKind kind) { return report_->text(kind); });
+        netd::Served served{page_.fd(), page_.bytes(), &set_};
+        admission_ = std::make_unique<netd::Admission>(
+            *gateway_, guard_, served, config_, [this](sockbuf::ControlKind kind) { return report_->text(kind); });
         listen_.reset(socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
         sockaddr_un any{};
         any.sun_family = AF_UNIX;

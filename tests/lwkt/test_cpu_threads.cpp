@@ -1,6 +1,7 @@
 // Rings, pools and the set with real threads; also run under the race detector.
 #include <catch2/catch.hpp>
 
+#include <fcntl.h>
 #include <sched.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -298,4 +299,59 @@ TEST_CASE("programmer errors stop the process")
     REQUIRE(aborts([&] { reply(m); }));
     REQUIRE(aborts([&] { clock.advance_to(clock.now() - base::Micros{1}); }));
     REQUIRE_FALSE(aborts([] {}));
+}
+
+namespace {
+
+// What a program can do to a doorbell that it was given: flags belong to the open file, which netd has too.
+void steal_rings(int fd)
+{
+    for (;;) {
+        std::uint64_t rings = 0;
+        [[maybe_unused]] auto n = read(fd, &rings, sizeof rings);
+    }
+}
+void fill_up(int fd)
+{
+    for (;;) {
+        std::uint64_t most = 0xfffffffffffffffe;
+        [[maybe_unused]] auto n = write(fd, &most, sizeof most);
+    }
+}
+
+// Ends within the process's alarm or not at all.
+void talk_beside(WaiterKind kind, void (*harm)(int fd))
+{
+    RealClock clock;
+    CpuSetOptions options = threads(2);
+    options.spin_max = base::Micros{0};
+    options.waiter = kind;
+    CpuSet set(clock, options);
+    set.start();
+    int fd = set.cpu(0).add_doorbell();
+    fcntl(fd, F_SETFL, 0);
+    std::thread(harm, fd).detach();
+    for (int i = 0; i < 10'000; ++i) {
+        set.call(0, [](Cpu&) {});
+    }
+    _exit(0);
+}
+
+} // namespace
+
+TEST_CASE("doorbells: whoever has one can steal and block nobody's wake-ups but his own")
+{
+    for (WaiterKind kind : {WaiterKind::io_uring, WaiterKind::epoll}) {
+        for (auto* harm : {steal_rings, fill_up}) {
+            pid_t child = fork();
+            if (child == 0) {
+                std::signal(SIGALRM, SIG_DFL);
+                alarm(20);
+                talk_beside(kind, harm);
+            }
+            int status = 0;
+            REQUIRE(waitpid(child, &status, 0) == child);
+            CHECK(WIFEXITED(status));
+        }
+    }
 }

@@ -124,6 +124,8 @@ TEST_CASE("each mistake is named by file, line and key")
     CHECK(complaint("[limits]\nclients = \"x\"") == "f.toml:2: limits.clients: must be a whole number");
     CHECK(complaint("[limits]\nsockets_per_client = 65") ==
           "f.toml:2: limits.sockets_per_client: must be a multiple of 64");
+    CHECK(complaint("[limits]\nring_bytes = 4194304") ==
+          "f.toml:2: limits.ring_bytes: 4194304 is not between 16777216 and 1099511627776");
     CHECK(complaint("limits = 3") == "f.toml:1: limits: must be a table, written [limits]");
     CHECK(complaint("[interface]\nname = \"x\"") ==
           "f.toml:1: interface: must be a list of tables, written [[interface]]");
@@ -204,4 +206,16 @@ TEST_CASE("a file that is not there is said so")
     std::string error;
     CHECK(!netd::load_config("/nonexistent/netd.toml", error));
     CHECK(error == "/nonexistent/netd.toml: No such file or directory");
+}
+
+TEST_CASE("ring memory has to do for every protocol thread")
+{
+    netd::LimitsConfig l;
+    CHECK(netd::check_limits(l, 64) == "");
+    l.ring_bytes = std::uint64_t{1} << 24;
+    CHECK(netd::check_limits(l, 1) == "");
+    CHECK(netd::check_limits(l, 3) ==
+          "limits.ring_bytes: 16777216 is too small: 3 protocol threads need 50331648 at least");
+    l.ring_bytes = std::uint64_t{3} << 24;
+    CHECK(netd::check_limits(l, 3) == "");
 }

@@ -226,12 +226,45 @@ class DaemonTest(unittest.TestCase):
         self.assertTrue(any("is not a request" in line for line in daemon.log))
 
     def test_clients_are_limited(self):
-        daemon = self.start(config="[limits]\nclients = 2\nsockets_per_client = 64\nring_bytes = 67108864\n")
+        daemon = self.start(config="[limits]\nclients = 2\nsockets_per_client = 64\nring_bytes = 4294967296\n")
         peers = [Peer(daemon) for _ in range(3)]
         self.assertEqual([p.error for p in peers[:2]], [0, 0])
         self.assertNotEqual(peers[2].error, 0)
         for p in peers:
             p.close()
+        self.assertEqual(daemon.stop(), 0)
+
+    @unittest.skipIf(os.cpu_count() == 1, "of two threads")
+    def test_ring_memory_too_small_is_said_so(self):
+        daemon = self.start("--cpus", "0,1", config="[limits]\nring_bytes = 16777216\n")
+        self.assertEqual(daemon.stop(), 78)
+        self.assertIn("limits.ring_bytes: 16777216 is too small: 2 protocol threads need 33554432 at least", "".join(daemon.log))
+
+    def test_families_have_doorbells_of_their_own(self):
+        daemon = self.start()
+        one, other = Peer(daemon), Peer(daemon)
+        self.assertEqual(len(one.fds), 2 + one.cpus)
+        for mine, theirs in zip(one.fds[2:], other.fds[2:]):
+            os.write(mine, struct.pack("<Q", 2**64 - 2))
+            self.assertRaises(BlockingIOError, os.read, theirs, 8)
+            os.write(theirs, struct.pack("<Q", 1))
+        for p in (one, other):
+            p.close()
+        self.assertEqual(daemon.stop(), 0)
+
+    def test_a_family_that_ended_holds_nothing(self):
+        def held():
+            maps = pathlib.Path(f"/proc/{daemon.process.pid}/maps").read_text()
+            return maps.count("netd-segment"), len(os.listdir(f"/proc/{daemon.process.pid}/fd"))
+
+        daemon = self.start()
+        before = held()
+        self.assertEqual(before[0], 0)
+        peers = [Peer(daemon) for _ in range(3)]
+        self.assertEqual(held()[0], 3)
+        for p in peers:
+            p.close()
+        self.wait_for(lambda: held() == before)
         self.assertEqual(daemon.stop(), 0)
 
     def test_netctl(self):
