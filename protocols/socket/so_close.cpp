@@ -98,8 +98,8 @@ void so_close(Domain& d, SocketMsg& m)
     if (so.app_closed && (!is_stream(so) || so.tcb == nullptr)) {
         return so_complete(m, base::Error::none); // an abort behind a disconnect that has ended: detached already
     }
-    if (m.op == SocketOp::disconnect && !is_stream(so)) {
-        so_send_published(d, so);
+    if (m.op == SocketOp::disconnect && so_sends_first(d, m)) {
+        return;
     }
     so.app_closed = true;
     if (so.bound_port || !so.groups.empty()) {

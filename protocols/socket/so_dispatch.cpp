@@ -15,6 +15,9 @@ void abort_faulty(Domain& d, Socket& so)
     }
 }
 
+// More than a ring can hold: what is published meanwhile is not waited for.
+constexpr std::uint32_t send_batches_max = (std::uint32_t{1} << sockbuf::ring_shift_max) / 1024;
+
 constexpr Walk option_walk{so_update_visit, nullptr, [](Domain&, SocketMsg& m) { lwkt::reply(m); }};
 
 base::Error listener_visit(Domain& d, SocketMsg& m)
@@ -28,8 +31,8 @@ constexpr Walk listener_walk{listener_visit, nullptr, [](Domain&, SocketMsg& m) 
 void set_option(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
-    if (!is_stream(so)) {
-        so_send_published(d, so); // with the options that it was written under
+    if (so_sends_first(d, m)) { // with the options that it was written under
+        return;
     }
     std::size_t joined = so.groups.size();
     base::Error error = so_set_option(d, so, m.level, m.name, m.option, m.size);
@@ -89,6 +92,7 @@ void so_post(Domain& d, SocketMsg& m)
 {
     base::assert_on(d.cpu.owner());
     INVARIANT(m.socket != nullptr && m.socket->domain == &d && m.reply_port != nullptr);
+    m.tries = 0;
     so_send(d, d.id(), m, run);
 }
 
@@ -106,12 +110,24 @@ void so_look_send(Domain& d, Socket& so)
     }
 }
 
-void so_send_published(Domain& d, Socket& so)
+// A batch, then the message again: no handler is open-ended (decision 0009), and a ring may hold many small records.
+bool so_sends_first(Domain& d, SocketMsg& m)
 {
-    so_look_send(d, so);
-    while (so.udp != nullptr && so.snd_acked < so.snd_limit) {
+    Socket& so = *m.socket;
+    if (is_stream(so)) {
+        return false;
+    }
+    if (m.tries == 0) {
+        so_look_send(d, so);
+    } else if (so.udp != nullptr) {
         udp_usr_send(d, so);
     }
+    bool more = so.udp != nullptr && so.snd_acked < so.snd_limit && m.tries < send_batches_max;
+    m.tries = more ? m.tries + 1 : 0;
+    if (more) {
+        so_send(d, d.id(), m, run);
+    }
+    return more;
 }
 
 void so_look_rcvd(Domain& d, Socket& so)

@@ -60,8 +60,9 @@ base::Error so_check_family(const Socket& so, const base::IpAddr& peer);
 // What a destination means: "::" and 0.0.0.0 are this host, as on Linux (so_connect.cpp).
 base::IpAddr so_destination(const Socket& so, const base::IpAddr& a);
 
-// Sends every datagram that the application has published (so_dispatch.cpp).
-void so_send_published(Domain& d, Socket& so);
+// A datagram socket sends what its application has published before the message is carried out. True: not all of it is
+// sent yet, and the message is on its way here again (so_dispatch.cpp).
+bool so_sends_first(Domain& d, SocketMsg& m);
 
 // Chooses a port and reserves it everywhere for a socket that is not bound; goes on by m.op (so_bind.cpp).
 void so_auto_bind(Domain& d, SocketMsg& m);

@@ -423,3 +423,29 @@ TEST_CASE("close sends what was published, releases the port everywhere and deta
         CHECK(p.a.domain(cpu).udp_ports->size() == 0);
     }
 }
+
+TEST_CASE("what a close or setsockopt sends first goes out in batches, a handler each")
+{
+    constexpr int records = 640;
+    constexpr int batch = 64;
+    auto close = GENERATE(false, true);
+    Pair p(3, 1);
+    TestSocket server(p.world, p.b, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    TestSocket client(p.world, p.a, SlotKind::datagram, 2);
+    REQUIRE(client.bind(at("10.0.0.1", 5000)) == Error::none);
+    sockbuf::DatagramHeader h{};
+    h.size = 10;
+    h.port = 7;
+    std::memcpy(h.addr, ip("10.0.0.2").bytes(), 16);
+    for (int i = 0; i < records; ++i) {
+        client.send_raw(h, pattern(10));
+    }
+    const auto& handlers = p.a.set.cpu(2).counters().items[static_cast<unsigned>(lwkt::Class::serial)];
+    std::uint64_t before = handlers.load();
+    int ttl = 3;
+    REQUIRE((close ? client.close() : client.set(IPPROTO_IP, IP_TTL, &ttl, sizeof ttl)) == Error::none);
+    CHECK(handlers.load() - before >= records / batch);
+    CHECK(p.a.counted(&StackCounters::udp_out) == records);
+    CHECK(client.so.snd_acked == client.so.snd_limit);
+}
