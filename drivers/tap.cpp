@@ -164,7 +164,7 @@ void Tap::queue_works(base::CpuId cpu)
 // gives a queue its number.
 bool Tap::recover(base::CpuId cpu)
 {
-    if (tap_device::is_queue(fds_[cpu])) {
+    if (tap_device::is_queue(fds_[cpu]) && !reopening_) {
         return true;
     }
     return cpu == 0 && reopen();
@@ -175,6 +175,7 @@ bool Tap::reopen()
     if (!tap_device::exists(info_.name)) {
         return false; // whoever deleted it meant it
     }
+    reopening_ = true; // until all of it succeeds, in as many attempts as it takes
     std::string error;
     for (int fd : fds_) {
         if (!tap_device::is_queue(fd) &&
@@ -186,6 +187,7 @@ bool Tap::reopen()
         return false;
     }
     steer();
+    reopening_ = false;
     return true;
 }
 

@@ -6,6 +6,7 @@
 // again by CPU 0.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -57,6 +58,7 @@ private:
     std::unique_ptr<SteeringProgram> program_; // c after attach
     std::string steering_text_;                // c after attach
     bool udp_segments_ = false;                // c after attach
+    std::atomic<bool> reopening_{false};       // CPU 0's: queues may be taken already, the rest is not set up
 };
 
 // A random locally administered unicast address.

@@ -278,6 +278,41 @@ TEST_CASE("a device that goes down or away does not spin, and works again when i
     CHECK(w.in_use() == 0);
 }
 
+TEST_CASE("a device that comes back unusable is taken when it is usable, with all that it needs")
+{
+    lwkt::RealClock clock;
+    World w(clock, 2);
+    REQUIRE(run("ip tuntap add dev drvtest5 mode tap multi_queue vnet_hdr") == 0);
+    std::vector<std::string> log;
+    drivers::TapOptions o = options("drvtest5");
+    o.log = [&log](const std::string& text) { log.push_back(text); };
+    drivers::Tap tap(o);
+    w.attach(tap);
+    REQUIRE(run("ip link delete drvtest5") == 0);
+    w.set->step();
+    REQUIRE(log.size() == 2); // both queues
+    REQUIRE(run("ip tuntap add dev drvtest5 mode tap multi_queue vnet_hdr") == 0);
+    REQUIRE(run(("ip link set drvtest5 address " + base::to_string(tap.info().mac)).c_str()) == 0);
+    for (int i = 0; i < 250; ++i) { // it is looked at twice, or more
+        usleep(10'000);
+        w.set->step();
+    }
+    CHECK(log.size() == 2);
+    REQUIRE(run("ip link set drvtest5 address 02:00:00:00:00:99") == 0);
+    for (int i = 0; i < 300 && log.size() < 4; ++i) {
+        usleep(10'000);
+        w.set->step();
+    }
+    REQUIRE(log.size() == 4);
+    configure_kernel("drvtest5");
+    UdpSocket s;
+    s.send(6000, pattern(64, 3));
+    CHECK(step_until(w, [&] { return udp_count(w) == 1; }));
+    tap.detach();
+    run("ip link delete drvtest5");
+    CHECK(w.in_use() == 0);
+}
+
 TEST_CASE("what cannot be opened is refused with a reason")
 {
     lwkt::RealClock clock;
