@@ -83,6 +83,15 @@ public:
     virtual std::string describe() const = 0;
 
     const NetifCounters& counters(base::CpuId cpu) const { return counters_[cpu]; }
+    // On that CPU: a frame that came in on another interface is this one's. A VLAN has no queue to count at.
+    void count_input(base::CpuId cpu, std::uint64_t bytes)
+    {
+        auto add = [](std::atomic<std::uint64_t>& counter, std::uint64_t n) {
+            counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
+        };
+        add(counters_[cpu].in_packets, 1);
+        add(counters_[cpu].in_bytes, bytes);
+    }
 
 protected:
     NetifInfo info_;                            // c after attach

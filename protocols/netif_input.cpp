@@ -48,9 +48,12 @@ void vlan_input(Domain& d, Interface& in, netmsg::Packet& p)
         p.free();
         return;
     }
+    Interface& to = id == 0 ? in : **at;
+    if (id != 0) {
+        to.netif->count_input(d.id(), p.total());
+    }
     std::memmove(p.data + tag_bytes, p.data, addresses_bytes);
     p.pull(tag_bytes);
-    Interface& to = id == 0 ? in : **at;
     p.netif = to.netif;
     ethernet_input(d, to, p);
 }

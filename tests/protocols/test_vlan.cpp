@@ -61,6 +61,11 @@ TEST_CASE("VLAN: neighbours are found and datagrams travel with the tag, and wit
     CHECK(server.header.interface == 3);
     REQUIRE(t.a.link->sent.size() >= 3);
     CHECK(std::all_of(t.a.link->sent.begin(), t.a.link->sent.end(), is_tagged));
+    std::uint64_t tagged = t.a.link->sent.size();
+    std::uint64_t bytes = 0;
+    for (const Bytes& frame : t.a.link->sent) {
+        bytes += frame.size();
+    }
     t.a.link->sent.clear();
     server.send(Bytes(10, 4), from);
     REQUIRE(client.receive(got));
@@ -69,6 +74,10 @@ TEST_CASE("VLAN: neighbours are found and datagrams travel with the tag, and wit
     CHECK(from.addr == ip("10.0.0.1"));
     CHECK(server.header.interface == 1);
     CHECK(std::none_of(t.a.link->sent.begin(), t.a.link->sent.end(), is_tagged));
+    const netmsg::NetifCounters& counted = t.b.stack.interfaces()[2]->netif->counters(0);
+    CHECK(counted.in_packets.load() == tagged);
+    CHECK(counted.in_bytes.load() == bytes);
+    CHECK(counted.out_packets.load() == 2); // what it was asked for, and an answer
     CHECK(t.a.packets_in_use() + t.b.packets_in_use() == 0);
 }
 
