@@ -1,5 +1,6 @@
 #include "netd/report.hpp"
 
+#include <algorithm>
 #include <bit>
 
 #include <fmt/format.h>
@@ -175,20 +176,25 @@ std::vector<std::string> Report::counters()
 std::vector<std::string> Report::addresses()
 {
     std::vector<std::string> lines;
+    // What a lease gives beside the same of the configuration is shown once.
+    auto show = [&](const std::string& text) {
+        if (std::find(lines.begin(), lines.end(), text) == lines.end()) {
+            lines.push_back(text);
+        }
+    };
     stack_.set().call(0, [&](lwkt::Cpu& cpu) {
         const protocols::Ipv4State& v4 = *stack_.domain(0).ipv4;
         for (const protocols::Ipv4Address& a : v4.addresses) {
-            lines.push_back(address_line(*stack_.interfaces()[a.interface - 1],
+            show(address_line(*stack_.interfaces()[a.interface - 1],
                 base::to_string(base::Prefix{base::IpAddr::v4(a.addr), a.length}), a.tentative ? "tentative" : "valid")
-                                .dump());
+                     .dump());
         }
         for (const protocols::RouteEntry& r : v4.routes) {
             if (!r.gateway.is_any()) {
                 std::string to = r.destination.length == 0 ? "default" : base::to_string(r.destination);
                 bool dead = protocols::gateway_dead(stack_.domain(0), r.interface->index, r.gateway);
-                lines.push_back(
-                    address_line(*r.interface, to + " via " + base::to_string(r.gateway), dead ? "dead" : "gateway")
-                        .dump());
+                show(address_line(*r.interface, to + " via " + base::to_string(r.gateway), dead ? "dead" : "gateway")
+                         .dump());
             }
         }
         const protocols::Ipv6State& v6 = *stack_.domain(0).ipv6;
@@ -259,7 +265,7 @@ std::vector<std::string> Report::text(sockbuf::ControlKind kind)
         line(packets, l);
     }
     if (packets.empty()) {
-        packets.emplace_back("\n"); // known, but there is nothing: not the end mark, which is an empty packet
+        packets.emplace_back("\n"); // known, but there is nothing
     }
     return packets;
 }

@@ -1,5 +1,6 @@
 // ARP packets (RFC 826 "Packet Reception"): answer what asks for us, learn from those who talk to us, update those we
 // know, and tell the other CPUs. Runs on the CPU of arrival; questions go out on the CPU that asks.
+#include <algorithm>
 #include <cstring>
 
 #include "protocols/arp.hpp"
@@ -32,8 +33,9 @@ bool has_address(const Domain& d, const Interface& in, std::uint32_t address)
 
 bool tentative(const Domain& d, const Interface& in, std::uint32_t address)
 {
-    const Ipv4Address* own = ipv4_find_address(d, address, in.index);
-    return own != nullptr && own->tentative;
+    const auto& all = d.ipv4->addresses;
+    return std::any_of(all.begin(), all.end(),
+        [&](const Ipv4Address& own) { return own.addr == address && own.interface == in.index && own.tentative; });
 }
 
 void request(Domain& d, Interface& out, const base::MacAddr& to, std::uint32_t source, std::uint32_t target)
@@ -62,7 +64,8 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
     if (a.sender_mac == in.netif->info().mac) {
         return; // our own broadcast came back
     }
-    if (tentative(d, in, a.sender_v4) || (a.sender_v4 == 0 && tentative(d, in, a.target_v4))) {
+    bool wanted = a.sender_v4 == 0 && tentative(d, in, a.target_v4) && !has_address(d, in, a.target_v4);
+    if (tentative(d, in, a.sender_v4) || wanted) {
         return dhcp_conflict(
             d, in, a.sender_v4 != 0 ? a.sender_v4 : a.target_v4); // RFC 5227 2.1.1: it has it, or wants it
     }

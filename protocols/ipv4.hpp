@@ -30,6 +30,7 @@ struct Ipv4Address {
     std::uint32_t mtu = 0;       // of what leaves from here, where a lease says less than the device; 0 = the device's
     std::uint8_t length = 0;     // of the prefix
     bool tentative = false;      // probed for (RFC 5227 2.1): not ours yet
+    Origin origin = Origin::configured;
 
     bool on_network(std::uint32_t a) const { return length != 0 && (a ^ addr) >> (32 - length) == 0; }
     friend bool operator==(const Ipv4Address&, const Ipv4Address&) = default;

@@ -16,8 +16,9 @@ constexpr std::uint8_t broadcast_length_max = 30; // RFC 3021: two hosts on a /3
 Ipv4Address* find(Domain& d, const Ipv4Address& a)
 {
     auto& all = d.ipv4->addresses;
-    auto at = std::find_if(all.begin(), all.end(),
-        [&](const Ipv4Address& own) { return own.addr == a.addr && own.interface == a.interface; });
+    auto at = std::find_if(all.begin(), all.end(), [&](const Ipv4Address& own) {
+        return own.addr == a.addr && own.interface == a.interface && own.origin == a.origin;
+    });
     return at == all.end() ? nullptr : &*at;
 }
 
@@ -29,7 +30,7 @@ Interface& interface_of(Domain& d, const Ipv4Address& a)
 RouteEntry connected(Domain& d, const Ipv4Address& a)
 {
     std::uint32_t mask = a.length == 0 ? 0 : ~std::uint32_t{0} << (32 - a.length);
-    return {{base::IpAddr::v4(a.addr & mask), a.length}, base::IpAddr{}, &interface_of(d, a)};
+    return {{base::IpAddr::v4(a.addr & mask), a.length}, base::IpAddr{}, &interface_of(d, a), Origin::connected};
 }
 
 void remove_route_here(Domain& d, const RouteEntry& r)
@@ -111,12 +112,17 @@ bool ipv4_is_local(const Domain& d, std::uint32_t address)
 
 const Ipv4Address* ipv4_find_address(const Domain& d, std::uint32_t address, std::uint32_t interface)
 {
+    const Ipv4Address* found = nullptr;
     for (const Ipv4Address& own : d.ipv4->addresses) {
-        if (own.addr == address && own.interface == interface) {
+        if (own.addr != address || own.interface != interface) {
+            continue;
+        }
+        if (!own.tentative) {
             return &own;
         }
+        found = &own;
     }
-    return nullptr;
+    return found;
 }
 
 bool ipv4_on_link(const Domain& d, const Interface& in, std::uint32_t address)

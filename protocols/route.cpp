@@ -28,6 +28,18 @@ bool of_link_scope(const base::IpAddr& destination)
     return destination.is_multicast_v4() || destination == base::IpAddr::v4(limited_broadcast);
 }
 
+// What leaves from the address may be as long as all say who gave it to us.
+std::uint32_t mtu_from(const Domain& d, const Interface& out, const base::IpAddr& source)
+{
+    std::uint32_t mtu = out.netif->info().mtu;
+    for (const Ipv4Address& own : d.ipv4->addresses) {
+        if (own.addr == source.v4() && own.interface == out.index && !own.tentative && own.mtu != 0) {
+            mtu = std::min(mtu, own.mtu);
+        }
+    }
+    return mtu;
+}
+
 bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, Route& out)
 {
     const base::IpAddr& towards = entry.gateway.is_any() ? destination : entry.gateway;
@@ -37,9 +49,7 @@ bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, R
     if (out.source.is_any()) {
         return false; // no address yet, or none any more
     }
-    const Ipv4Address* own = ipv4_find_address(d, out.source.v4(), entry.interface->index);
-    std::uint32_t mtu = entry.interface->netif->info().mtu;
-    out.mtu = pmtu_lookup(d, destination, own->mtu != 0 ? std::min(mtu, own->mtu) : mtu);
+    out.mtu = pmtu_lookup(d, destination, mtu_from(d, *entry.interface, out.source));
     out.generation = d.route_generation;
     return true;
 }

@@ -38,10 +38,15 @@ struct Interface {
     Stack* stack = nullptr;
 };
 
+// Who says that there is an IPv4 address or route. The same of another origin is an entry beside it, and each takes
+// away its own only.
+enum class Origin : std::uint8_t { configured, connected, lease };
+
 struct RouteEntry {
     base::Prefix destination;
     base::IpAddr gateway; // unspecified = on link
     Interface* interface = nullptr;
+    Origin origin = Origin::configured;
     friend bool operator==(const RouteEntry&, const RouteEntry&) = default;
 };
 // Longest prefix first; among equals the earlier one stays first.

@@ -102,10 +102,13 @@ void next_probe(DhcpClient& c)
 // Asks for more time, ever more often, till the phase is over (RFC 2131 4.4.5).
 void ask_for_more(DhcpClient& c, DhcpPhase phase, base::Instant until)
 {
+    base::Instant now = c.domain.now();
+    if (c.phase == DhcpPhase::bound) {
+        c.began = now; // RFC 2131 2: seconds since the renewal began
+    }
     if (c.phase != phase) {
         enter(c, phase);
     }
-    base::Instant now = c.domain.now();
     c.xid = static_cast<std::uint32_t>(c.domain.random.next());
     c.asked_at = now;
     dhcp_send_request(c);

@@ -55,8 +55,9 @@ struct DhcpClient : lwkt::Timer {
     unsigned attempts = 0;     // messages, or probes, of this phase
     std::uint32_t offered = 0; // requesting, rebooting: the address, and who offers it
     std::uint32_t offered_by = 0;
-    base::Instant began{};    // asking for an address
-    base::Instant asked_at{}; // the last DHCPREQUEST of a new number: the lease runs from there (RFC 2131 4.4.1)
+    base::Instant began{};     // asking for an address, or for more time
+    std::uint16_t seconds = 0; // of the last DHCPDISCOVER: its DHCPREQUEST says the same (RFC 2131 3.1 (3))
+    base::Instant asked_at{};  // the last DHCPREQUEST of a new number: the lease runs from there (RFC 2131 4.4.1)
     DhcpLease lease;
     std::deque<Ipv4Change> untold;
     Retell retell{*this};

@@ -2,6 +2,7 @@
 // on every CPU. Owner: the domain's CPU.
 #include <algorithm>
 #include <bit>
+#include <iterator>
 
 #include "protocols/dhcp/dhcp_client.hpp"
 
@@ -40,9 +41,18 @@ void change(DhcpClient& c, const Ipv4Change& what)
     }
 }
 
-bool has(const DhcpLease& lease, const RouteEntry& r)
+bool has(const std::vector<RouteEntry>& routes, const RouteEntry& r)
 {
-    return std::find(lease.routes.begin(), lease.routes.end(), r) != lease.routes.end();
+    return std::find(routes.begin(), routes.end(), r) != routes.end();
+}
+
+// Whether what stays comes first in `fresh` as it came before: then what is new goes behind it as it is.
+bool same_order(const std::vector<RouteEntry>& before, const std::vector<RouteEntry>& fresh)
+{
+    std::vector<RouteEntry> stay;
+    std::copy_if(
+        before.begin(), before.end(), std::back_inserter(stay), [&](const RouteEntry& r) { return has(fresh, r); });
+    return std::equal(stay.begin(), stay.end(), fresh.begin());
 }
 
 // RFC 3442: what these say goes before the routers. A router is on the lease's network, or on one that they themselves
@@ -66,9 +76,8 @@ std::vector<RouteEntry> classless_routes(const DhcpClient& c, const wire::DhcpMe
         bool by_router =
             r.router != m.yours && is_host(r.router, own.on_network(r.router) ? own.length : 32) && on_link(r.router);
         base::IpAddr gateway = r.router == 0 ? base::IpAddr{} : base::IpAddr::v4(r.router);
-        RouteEntry entry{{base::IpAddr::v4(r.destination), r.length}, gateway, &c.in};
-        if (somewhere && (r.router == 0 || by_router) &&
-            std::find(routes.begin(), routes.end(), entry) == routes.end()) {
+        RouteEntry entry{{base::IpAddr::v4(r.destination), r.length}, gateway, &c.in, Origin::lease};
+        if (somewhere && (r.router == 0 || by_router) && !has(routes, entry)) {
             routes.push_back(entry);
         }
     }
@@ -80,9 +89,8 @@ std::vector<RouteEntry> default_routes(const DhcpClient& c, const wire::DhcpMess
     std::vector<RouteEntry> routes;
     for (unsigned i = 0; i < m.routers.count; ++i) {
         std::uint32_t router = m.routers.at[i];
-        RouteEntry r{{base::IpAddr::any_v4(), 0}, base::IpAddr::v4(router), &c.in};
-        bool known = std::find(routes.begin(), routes.end(), r) != routes.end();
-        if (own.on_network(router) && router != m.yours && is_host(router, own.length) && !known) {
+        RouteEntry r{{base::IpAddr::any_v4(), 0}, base::IpAddr::v4(router), &c.in, Origin::lease};
+        if (own.on_network(router) && router != m.yours && is_host(router, own.length) && !has(routes, r)) {
             routes.push_back(r);
         }
     }
@@ -100,6 +108,7 @@ DhcpLease dhcp_lease(const DhcpClient& c, const wire::DhcpMessage& m)
 {
     DhcpLease l;
     l.own = ipv4_address(c.in, m.yours, prefix_length(m));
+    l.own.origin = Origin::lease;
     if (m.broadcast_address != m.yours && l.own.on_network(m.broadcast_address) && l.own.broadcast != 0) {
         l.own.broadcast = m.broadcast_address;
     }
@@ -132,15 +141,22 @@ void dhcp_try(DhcpClient& c, DhcpLease fresh)
 void dhcp_apply(DhcpClient& c, DhcpLease fresh)
 {
     fresh.own.tentative = false;
-    bool was_in_force = !c.lease.own.tentative;
+    std::vector<RouteEntry> before; // in force
+    if (!c.lease.own.tentative) {
+        before = c.lease.routes;
+    }
     change(c, {Ipv4Change::Kind::set_address, fresh.own, {}});
-    for (const RouteEntry& r : c.lease.routes) {
-        if (was_in_force && !has(fresh, r)) {
+    bool in_order = same_order(before, fresh.routes);
+    for (const RouteEntry& r : fresh.routes) {
+        if (!in_order) { // it goes behind the others, one after the other
             change(c, {Ipv4Change::Kind::remove_route, {}, r});
         }
-    }
-    for (const RouteEntry& r : fresh.routes) {
         change(c, {Ipv4Change::Kind::add_route, {}, r});
+    }
+    for (const RouteEntry& r : before) {
+        if (!has(fresh.routes, r)) {
+            change(c, {Ipv4Change::Kind::remove_route, {}, r});
+        }
     }
     c.lease = std::move(fresh);
 }

@@ -21,6 +21,9 @@ wire::DhcpMessage message(const DhcpClient& c, wire::DhcpType type)
     m.asks = true;
     auto since = (c.domain.now() - c.began) / base::seconds(1);
     m.seconds = static_cast<std::uint16_t>(std::min<std::int64_t>(since, 0xffff));
+    if (c.phase == DhcpPhase::requesting) {
+        m.seconds = c.seconds;
+    }
     return m;
 }
 
@@ -60,6 +63,7 @@ void dhcp_send_discover(DhcpClient& c)
 {
     wire::DhcpMessage m = message(c, wire::DhcpType::discover);
     m.broadcast = true; // a datagram to an address that is not ours yet would be dropped
+    c.seconds = m.seconds;
     send(c, m, 0, limited_broadcast);
 }
 

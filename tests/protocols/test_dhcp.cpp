@@ -1,153 +1,10 @@
 // The DHCP client (RFC 2131, RFC 2132) against a scripted server in virtual time.
-#include "protocols/dhcp/dhcp_client.hpp"
-
-#include "protocols/ipv4.hpp"
-#include "tests/protocols/frames.hpp"
-#include "tests/protocols/host.hpp"
+#include "tests/protocols/dhcp_link.hpp"
 
 using namespace test;
+using namespace test::dhcp;
 using base::Error;
-using protocols::DhcpPhase;
 using protocols::StackCounters;
-using wire::DhcpMessage;
-using wire::DhcpType;
-
-namespace {
-
-constexpr std::uint32_t given = 0x0a050007; // 10.5.0.7
-constexpr std::uint32_t server = 0x0a050001;
-constexpr std::uint32_t limited = 0xffffffff;
-constexpr unsigned char server_mac = 9;
-
-struct Sent {
-    DhcpMessage m;
-    std::uint32_t source;
-    std::uint32_t destination;
-    base::MacAddr to;
-    base::Instant at;
-};
-
-// A host without an address on a link with a server, which the test can change or silence.
-struct Link {
-    explicit Link(unsigned cpus = 3) : h(world.add(slot, {.cpus = cpus, .address = nullptr, .dhcp = true}))
-    {
-        offer.lease_s = 3600;
-        offer.mask = 0xffff0000;
-        offer.routers = {{server}, 1};
-        offer.dns = {{0x0a050002, 0x0a050003}, 2};
-    }
-    // Looks at what was sent; answers while the server is alive.
-    void look()
-    {
-        while (seen < h.link->sent.size()) {
-            Bytes f = h.link->sent[seen++];
-            if (f[12] == 8 && f[13] == 6) {
-                take_arp(*wire::parse_arp(f.data() + 14, 28));
-                continue;
-            }
-            auto size = static_cast<std::uint32_t>(f.size() - 42);
-            auto m = wire::parse_dhcp(f.data() + 42, size);
-            REQUIRE(m.has_value());
-            REQUIRE(base::load_be16(f.data() + 36) == wire::dhcp_server_port);
-            base::MacAddr to;
-            std::copy_n(f.begin(), 6, to.bytes.begin());
-            sent.push_back({*m, base::load_be32(f.data() + 26), base::load_be32(f.data() + 30), to, world.clock.now()});
-            answer(*m);
-        }
-    }
-    void take_arp(const wire::Arp& a)
-    {
-        if (a.operation != wire::arp_request) {
-            return;
-        }
-        arp.push_back(a);
-        if (a.target_v4 == server || a.target_v4 == taken) {
-            base::MacAddr who = mac(a.target_v4 == server ? server_mac : 77);
-            inject(arp_frame(mac(1), {wire::arp_reply, who, a.target_v4, mac(1), a.sender_v4}));
-        }
-    }
-    void answer(const DhcpMessage& m)
-    {
-        if (alive && m.type == DhcpType::discover) {
-            reply(m, DhcpType::offer);
-        } else if (alive && m.type == DhcpType::request) {
-            reply(m, refuses ? DhcpType::nak : DhcpType::ack);
-        }
-    }
-    void reply(const DhcpMessage& to, DhcpType type)
-    {
-        DhcpMessage m = offer;
-        m.from_server = true;
-        m.type = type;
-        m.xid = to.xid;
-        m.mac = to.mac;
-        m.yours = type == DhcpType::nak ? 0 : address;
-        m.server = server;
-        deliver(m);
-    }
-    void deliver(const DhcpMessage& m)
-    {
-        Bytes b(wire::dhcp_emit_max);
-        b.resize(wire::emit_dhcp(b.data(), m));
-        deliver(b);
-    }
-    void deliver(const Bytes& payload)
-    {
-        IpFields f{.source = server, .destination = limited, .to = base::MacAddr::broadcast()};
-        inject(ip_frame(f, udp_datagram(f, wire::dhcp_server_port, wire::dhcp_client_port, payload)));
-    }
-    void inject(const Bytes& frame)
-    {
-        h.link->inject(frame, static_cast<base::CpuId>(++turn % h.stack.cpus()));
-        world.settle();
-    }
-    void run(base::Micros time)
-    {
-        base::Micros step = time > base::seconds(300) ? base::seconds(1) : base::millis(100);
-        for (base::Instant end = world.clock.now() + time; world.clock.now() < end;) {
-            world.settle();
-            look();
-            world.advance(std::min(step, end - world.clock.now()));
-            look();
-        }
-    }
-    unsigned cpus_with(std::uint32_t a)
-    {
-        unsigned n = 0;
-        for (base::CpuId cpu = 0; cpu < h.stack.cpus(); ++cpu) {
-            h.on(cpu, [&](protocols::Domain& d) { n += protocols::ipv4_is_local(d, a) ? 1 : 0; });
-        }
-        return n;
-    }
-    base::CpuId owner() { return protocols::dhcp_owner(h.domain(), *h.eth); }
-    const protocols::DhcpClient& client() { return *protocols::dhcp_client(h.domain(owner()), *h.eth); }
-    protocols::Route route(const char* to, base::CpuId cpu = 0)
-    {
-        protocols::Route r;
-        h.on(cpu, [&](protocols::Domain& d) { REQUIRE(protocols::route_lookup(d, base::parse_ip(to).value(), r)); });
-        return r;
-    }
-    bool bound()
-    {
-        run(base::seconds(3));
-        return client().phase == DhcpPhase::bound && cpus_with(address) == h.stack.cpus();
-    }
-
-    World world;
-    std::unique_ptr<Host> slot;
-    Host& h;
-    DhcpMessage offer;
-    std::uint32_t address = given;
-    std::uint32_t taken = 0; // an address that another host has
-    bool alive = true;
-    bool refuses = false;
-    std::size_t seen = 0;
-    unsigned turn = 0;
-    std::vector<Sent> sent;
-    std::vector<wire::Arp> arp;
-};
-
-} // namespace
 
 TEST_CASE("RFC 2131 3.1: discover, offer, request, acknowledgement; every CPU has the address, its network, its router")
 {
@@ -169,6 +26,32 @@ TEST_CASE("RFC 2131 3.1: discover, offer, request, acknowledgement; every CPU ha
     }
     CHECK(t.client().lease.dns.count == 2);
     CHECK(t.h.packets_in_use() == 0);
+}
+
+TEST_CASE("RFC 2131 3.1 (3), 2: a request has the seconds of its discover; a renewal counts its own")
+{
+    Link t;
+    t.alive = false;
+    t.run(base::seconds(6));
+    REQUIRE(t.sent.size() == 2);
+    CHECK(t.sent[1].m.seconds >= 3);
+    t.reply(t.sent[1].m, DhcpType::offer);
+    t.run(base::seconds(8));
+    REQUIRE(t.sent.size() >= 4);
+    for (std::size_t i : {2U, 3U}) { // the first is not answered
+        CHECK(t.sent[i].m.type == DhcpType::request);
+        CHECK(t.sent[i].m.seconds == t.sent[1].m.seconds);
+    }
+    t.alive = true;
+    t.run(base::seconds(10));
+    REQUIRE(t.client().phase == DhcpPhase::bound);
+    t.alive = false;
+    std::size_t before = t.sent.size();
+    t.run(base::seconds(3600 - 30));
+    REQUIRE(t.sent.size() >= before + 2);
+    CHECK(t.sent[before].m.seconds == 0);
+    CHECK(t.sent[before + 1].m.seconds >= 600);
+    CHECK(t.sent.back().m.seconds <= 1800);
 }
 
 TEST_CASE(
@@ -501,6 +384,14 @@ TEST_CASE("RFC 3442: classless routes go before the routers, on every CPU, and c
     CHECK(t.h.counted(&StackCounters::dhcp_renewals) == 1);
     CHECK(t.route("10.20.1.1", 2).next_hop == base::IpAddr::v4(server + 2));
     CHECK(t.h.domain(1).ipv4->routes.size() == 2); // and the network
+
+    Link own; // a route that is the lease's network goes, and the network stays
+    own.offer.routes = {{{given & 0xffff0000, 0, 16}, {0, server, 0}}, 2, true};
+    REQUIRE(own.bound());
+    own.offer.routes = {{{0, server, 0}}, 1, true};
+    own.run(base::seconds(1810));
+    CHECK(own.h.counted(&StackCounters::dhcp_renewals) == 1);
+    CHECK(own.route("10.5.0.77", 1).next_hop == ip("10.5.0.77"));
 }
 
 TEST_CASE("a CPU that could not be told of the lease hears of it soon")
