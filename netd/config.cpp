@@ -204,7 +204,7 @@ InterfaceConfig parse_interface(Section s)
     if (link && i.addresses.empty() && !i.slaac && !i.dhcp) {
         s.fail(s.table(), "address", "is missing");
     }
-    std::uint32_t mtu_least = i.has_ipv6() ? mtu_min_v6 : mtu_min;
+    std::uint32_t mtu_least = i.has_ipv6() || !link ? mtu_min_v6 : mtu_min; // a loopback always has ::1
     i.mtu = static_cast<std::uint32_t>(
         s.number("mtu", mtu_least, mtu_max, tap ? 1500 : mtu_max)); // of a vlan: its parent's
     i.queues = static_cast<std::uint32_t>(s.number("queues", 0, sockbuf::max_cpus, 0));
@@ -225,7 +225,41 @@ InterfaceConfig parse_interface(Section s)
     return i;
 }
 
-RouteConfig parse_route(Section s)
+// What is wrong with a VLAN among the interfaces before it.
+void check_vlan(const Section& s, const InterfaceConfig& i, const std::vector<InterfaceConfig>& before)
+{
+    const toml::node& at = *s.table().get("parent");
+    auto parent = std::find_if(before.begin(), before.end(),
+        [&](const InterfaceConfig& b) { return b.name == i.parent && b.driver == DriverKind::tap; });
+    if (parent == before.end()) {
+        s.fail(at, "parent", fmt::format("there is no tap \"{}\" before it", i.parent));
+    }
+    if (i.has_ipv6() && parent->mtu < mtu_min_v6) {
+        s.fail(at, "parent", fmt::format("{} has an MTU of {}, and IPv6 needs {}", i.parent, parent->mtu, mtu_min_v6));
+    }
+    for (const InterfaceConfig& other : before) {
+        if (other.driver == DriverKind::vlan && other.parent == i.parent && other.vlan == i.vlan) {
+            s.fail(*s.table().get("vlan"), "vlan", fmt::format("{} of {} is {}", i.vlan, i.parent, other.name));
+        }
+    }
+}
+
+// As protocols::Stack::add_route finds the interface.
+bool reaches(const InterfaceConfig& i, const RouteConfig& r)
+{
+    if (i.driver == DriverKind::loopback) {
+        return false;
+    }
+    if (!r.gateway_zone.empty()) {
+        return i.name == r.gateway_zone && i.has_ipv6();
+    }
+    return std::any_of(i.addresses.begin(), i.addresses.end(), [&](const protocols::InterfaceAddress& a) {
+        return a.addr.is_v4() == r.gateway.is_v4() && base::Prefix{a.addr, a.length}.contains(r.gateway);
+    });
+}
+
+// `interfaces`: all of the file's.
+RouteConfig parse_route(Section s, const std::vector<InterfaceConfig>& interfaces)
 {
     RouteConfig r;
     std::string destination = s.required_text("destination");
@@ -250,6 +284,9 @@ RouteConfig parse_route(Section s)
     r.destination = *prefix;
     r.gateway = *addr;
     r.where = s.where(destination_node, "destination");
+    if (std::none_of(interfaces.begin(), interfaces.end(), [&](const InterfaceConfig& i) { return reaches(i, r); })) {
+        s.fail(*s.table().get("gateway"), "gateway", fmt::format("\"{}\" is on no interface's network", gateway));
+    }
     s.finish();
     return r;
 }
@@ -341,7 +378,7 @@ public:
             c.tcp = parse_tcp(section(*node, "tcp"));
         }
         tables("interface", [&](Section s) { add_interface(c, std::move(s)); });
-        tables("route", [&](Section s) { c.routes.push_back(parse_route(std::move(s))); });
+        tables("route", [&](Section s) { c.routes.push_back(parse_route(std::move(s), c.interfaces)); });
         root_.finish();
         return c;
     }
@@ -390,6 +427,9 @@ private:
                 s.fail(at, "driver", "a second loopback");
             }
         }
+        if (i.driver == DriverKind::vlan) {
+            check_vlan(s, i, c.interfaces);
+        }
         c.interfaces.push_back(std::move(i));
     }
 
@@ -437,7 +477,8 @@ std::optional<Config> load_config(const std::string& path, std::string& error)
 {
     std::ifstream in(path);
     std::ostringstream text;
-    if (!in || !(text << in.rdbuf())) {
+    bool empty = in && in.peek() == std::char_traits<char>::eof() && !in.bad(); // << takes that for a failure
+    if (!in.is_open() || (!empty && !(text << in.rdbuf()))) {
         error = fmt::format("{}: {}", path, std::strerror(errno));
         return std::nullopt;
     }

@@ -77,7 +77,8 @@ std::optional<Config> load_config(const std::string& path, std::string& error);
 // `name` is for the messages.
 std::optional<Config> parse_config(std::string_view text, const std::string& name, std::string& error);
 
-// $NETD_SOCKET, or /run/netd.sock, or $XDG_RUNTIME_DIR/netd.sock without root.
+// Where netd listens: $NETD_SOCKET, or /run/netd.sock, or $XDG_RUNTIME_DIR/netd.sock without root. Who looks for it
+// falls back from the last to the second: sockbuf/socket_path.hpp.
 std::string default_socket_path();
 
 bool is_log_level(const std::string& text);

@@ -1,6 +1,8 @@
 // The configuration file: what is accepted, and the one line for each mistake.
 #include <catch2/catch.hpp>
 
+#include <fmt/format.h>
+
 #include "netd/config.hpp"
 
 using netd::parse_config;
@@ -146,10 +148,28 @@ TEST_CASE("each mistake is named by file, line and key")
     CHECK(complaint(t + vlan + "parent = \"nd0\"\nvlan = 4095") ==
           "f.toml:10: interface.vlan: 4095 is not between 1 and 4094");
     CHECK(complaint(t + t) == "f.toml:5: interface.name: \"nd0\" is there twice");
+    std::string other = "[[interface]]\ndriver = \"vlan\"\nname = \"v\"\naddress = \"10.8.0.1/24\"\nparent = \"nd0\"\n";
+    CHECK(complaint(t + vlan + "parent = \"nd0\"\nvlan = 7\n" + other + "vlan = 8") == "accepted");
+    CHECK(complaint(t + vlan + "parent = \"nd0\"\nvlan = 7\n" + other + "vlan = 7") ==
+          "f.toml:16: interface.vlan: 7 of nd0 is nd0.7");
+    CHECK(complaint(t + vlan + "parent = \"ndo\"\nvlan = 7") ==
+          "f.toml:9: interface.parent: there is no tap \"ndo\" before it");
+    CHECK(complaint(vlan + "parent = \"nd0\"\nvlan = 7\n" + t) ==
+          "f.toml:5: interface.parent: there is no tap \"nd0\" before it");
+    CHECK(complaint(t + vlan +
+                    "parent = \"nd0\"\nvlan = 7\n[[interface]]\ndriver = \"vlan\"\nname = \"v\"\n"
+                    "address = \"10.8.0.1/24\"\nparent = \"nd0.7\"\nvlan = 8") ==
+          "f.toml:15: interface.parent: there is no tap \"nd0.7\" before it");
     CHECK(complaint("[[route]]\ndestination = \"10.0.0.0/33\"\ngateway = \"1.2.3.4\"") ==
           "f.toml:2: route.destination: \"10.0.0.0/33\" is not a network such as 10.0.0.0/8 or 2001:db8::/32");
     CHECK(complaint("[[route]]\ndestination = \"10.0.0.0/8\"\ngateway = \"0.0.0.0\"") ==
           "f.toml:3: route.gateway: \"0.0.0.0\" is not an IPv4 address");
+    std::string route = "[[route]]\ndestination = \"10.0.0.0/8\"\ngateway = ";
+    CHECK(complaint(route + "\"10.1.2.9\"\n" + t) == "accepted");
+    CHECK(complaint(route + "\"10.1.3.9\"\n" + t) ==
+          "f.toml:3: route.gateway: \"10.1.3.9\" is on no interface's network");
+    CHECK(complaint(route + "\"127.0.0.9\"\n[[interface]]\ndriver = \"loopback\"\naddress = \"127.0.0.1/8\"") ==
+          "f.toml:3: route.gateway: \"127.0.0.9\" is on no interface's network");
     CHECK(complaint("cpus = \"0-x\"").starts_with("f.toml:1: cpus: "));
     CHECK(complaint("a = = 1").starts_with("f.toml:1: "));
 }
@@ -189,11 +209,25 @@ TEST_CASE("IPv6: slaac stands for an address, routes of both families, link-loca
     CHECK(complaint(tap6 + "mtu = 1200") == "f.toml:5: interface.mtu: 1200 is not between 1280 and 65535");
     CHECK(complaint("[[interface]]\ndriver = \"loopback\"\nslaac = true") ==
           "f.toml:3: interface.slaac: is for links; nobody advertises on a loopback");
+    CHECK(complaint("[[interface]]\ndriver = \"loopback\"\nmtu = 576") == // it has ::1
+          "f.toml:3: interface.mtu: 576 is not between 1280 and 65535");
+    std::string narrow = std::string(tap) + "mtu = 600\n";
+    std::string vlan = "[[interface]]\ndriver = \"vlan\"\nname = \"v\"\nparent = \"nd0\"\nvlan = 7\n";
+    CHECK(complaint(narrow + vlan + "address = \"10.8.0.1/24\"") == "accepted");
+    CHECK(complaint(narrow + vlan + "address = \"fd00::1/64\"") ==
+          "f.toml:9: interface.parent: nd0 has an MTU of 600, and IPv6 needs 1280");
     auto route = [](const std::string& destination, const std::string& gateway) {
-        return complaint("[[route]]\ndestination = \"" + destination + "\"\ngateway = \"" + gateway + "\"");
+        return complaint("[[route]]\ndestination = \"" + destination + "\"\ngateway = \"" + gateway + "\"\n" +
+                         std::string(tap) + "[[interface]]\ndriver = \"tap\"\nname = \"nd1\"\n" +
+                         "address = \"fd00::7/64\"\n");
     };
     CHECK(route("::/0", "fd00::1") == "accepted");
-    CHECK(route("::/0", "fe80::1%nd0") == "accepted");
+    CHECK(route("::/0", "fe80::1%nd1") == "accepted");
+    CHECK(route("::/0", "fd01::1") == "f.toml:3: route.gateway: \"fd01::1\" is on no interface's network");
+    for (const char* gateway : {"fe80::1%nd0", "fe80::1%nd7"}) { // one without IPv6, none
+        CHECK(route("::/0", gateway) ==
+              fmt::format("f.toml:3: route.gateway: \"{}\" is on no interface's network", gateway));
+    }
     CHECK(route("::/0", "10.0.0.1") == "f.toml:3: route.gateway: \"10.0.0.1\" is not an IPv6 address");
     CHECK(route("::/0", "fe80::1") ==
           "f.toml:3: route.gateway: \"fe80::1\": a link-local address is written with its interface, such as "
@@ -206,6 +240,9 @@ TEST_CASE("a file that is not there is said so")
     std::string error;
     CHECK(!netd::load_config("/nonexistent/netd.toml", error));
     CHECK(error == "/nonexistent/netd.toml: No such file or directory");
+    CHECK(!netd::load_config("/tmp", error));
+    CHECK(error == "/tmp: Is a directory");
+    CHECK(netd::load_config("/dev/null", error)); // an empty one is there
 }
 
 TEST_CASE("ring memory has to do for every protocol thread")
