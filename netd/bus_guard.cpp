@@ -15,6 +15,15 @@ std::atomic<BusGuard*> the_guard{nullptr};
 
 } // namespace
 
+void GuardedRange::set(std::uintptr_t begin, std::uintptr_t end)
+{
+    std::uint32_t version = version_.load(std::memory_order_relaxed);
+    version_.store(version + 1, std::memory_order_relaxed);
+    begin_.store(begin, std::memory_order_release);
+    end_.store(end, std::memory_order_release);
+    version_.store(version + 2, std::memory_order_release);
+}
+
 BusGuard::BusGuard(std::size_t segments_max)
     : ranges_(std::make_unique<Range[]>(segments_max)), count_(segments_max),
       event_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))
@@ -40,9 +49,9 @@ bool BusGuard::watch(const void* base, std::size_t bytes, std::uint32_t id)
     Range* free = nullptr;
     for (std::size_t i = 0; i < count_; ++i) {
         Range& r = ranges_[i];
-        std::uintptr_t r_end = r.end.load(std::memory_order_relaxed);
-        if (r_end != 0 && r.begin.load(std::memory_order_relaxed) < end && begin < r_end) {
-            r.end.store(0, std::memory_order_release); // that segment was unmapped
+        auto [r_begin, r_end] = r.at.get();
+        if (r_end != 0 && r_begin < end && begin < r_end) {
+            r.at.clear(); // that segment was unmapped
             r_end = 0;
         }
         if (r_end == 0) {
@@ -54,12 +63,11 @@ bool BusGuard::watch(const void* base, std::size_t bytes, std::uint32_t id)
     if (free == nullptr) {
         return false;
     }
-    free->end.store(0, std::memory_order_release);
-    free->begin.store(begin, std::memory_order_relaxed);
+    free->at.clear();
     free->id.store(id, std::memory_order_relaxed);
     free->marked.store(0, std::memory_order_relaxed);
     free->retired = false;
-    free->end.store(end, std::memory_order_release);
+    free->at.set(begin, end);
     return true;
 }
 
@@ -91,8 +99,7 @@ bool BusGuard::absorb(std::uintptr_t address)
 {
     for (std::size_t i = 0; i < count_; ++i) {
         Range& r = ranges_[i];
-        std::uintptr_t end = r.end.load(std::memory_order_acquire);
-        std::uintptr_t begin = r.begin.load(std::memory_order_relaxed);
+        auto [begin, end] = r.at.get();
         if (end == 0 || address < begin || address >= end) {
             continue;
         }

@@ -9,11 +9,46 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <utility>
 #include <vector>
 
 #include "netd/unique_fd.hpp"
 
 namespace netd {
+
+// Addresses that one thread sets and a signal's handler reads, on any thread and at any time.
+class GuardedRange {
+public:
+    void set(std::uintptr_t begin, std::uintptr_t end);
+    void clear() { set(0, 0); }
+    // Begin and end as they were set together; end 0 = unused, or being set just now. `between` runs between the
+    // reads: for tests.
+    template <typename F>
+    std::pair<std::uintptr_t, std::uintptr_t> get(F between) const
+    {
+        for (;;) {
+            std::uint32_t version = version_.load(std::memory_order_acquire);
+            std::uintptr_t end = end_.load(std::memory_order_acquire); // with a later one comes a later version
+            between();
+            std::uintptr_t begin = begin_.load(std::memory_order_acquire);
+            if (version % 2 != 0) {
+                return {0, 0};
+            }
+            if (version_.load(std::memory_order_relaxed) == version) {
+                return {begin, end};
+            }
+        }
+    }
+    std::pair<std::uintptr_t, std::uintptr_t> get() const
+    {
+        return get([] {});
+    }
+
+private:
+    std::atomic<std::uint32_t> version_{0}; // odd while the others are written
+    std::atomic<std::uintptr_t> begin_{0};
+    std::atomic<std::uintptr_t> end_{0};
+};
 
 class BusGuard {
 public:
@@ -34,9 +69,8 @@ public:
     std::vector<std::uint32_t> take_marked();
 
 private:
-    struct Range { // written by the control thread: `end` last; read by the handler: `end` first
-        std::atomic<std::uintptr_t> begin{0};
-        std::atomic<std::uintptr_t> end{0}; // 0 = unused
+    struct Range { // written by the control thread
+        GuardedRange at;
         std::atomic<std::uint32_t> id{0};
         std::atomic<std::uint32_t> marked{0};
         bool retired = false; // control thread

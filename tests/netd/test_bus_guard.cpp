@@ -69,6 +69,23 @@ TEST_CASE("entries of clients that are gone are used again, never those of other
     }
 }
 
+TEST_CASE("a range that is used again while it is looked at is never half the old and half the new one")
+{
+    netd::GuardedRange r;
+    r.set(0x9000, 0xa000);
+    bool first = true;
+    auto once = [&](auto what) {
+        if (std::exchange(first, false)) {
+            what();
+        }
+    };
+    auto got = r.get([&] { once([&] { r.set(0x2000, 0x3000); }); });
+    CHECK(got == std::pair<std::uintptr_t, std::uintptr_t>{0x2000, 0x3000});
+    first = true;
+    got = r.get([&] { once([&] { r.clear(); }); });
+    CHECK(got.second == 0);
+}
+
 TEST_CASE("a fault elsewhere ends the process with SIGBUS")
 {
     pid_t pid = fork();
