@@ -7,7 +7,9 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <vector>
 
@@ -70,38 +72,70 @@ ProgramCheck check_privileges(const std::string& path)
     return {0, path, ""};
 }
 
-template <typename Header, typename Segment>
-bool has_interpreter(const std::vector<char>& image)
+std::vector<char> piece_of(const std::string& path, std::uint64_t offset, std::size_t bytes)
 {
+    std::vector<char> piece(bytes);
+    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd < 0 ? -1 : pread(fd, piece.data(), piece.size(), static_cast<off_t>(offset));
+    if (fd >= 0) {
+        close(fd);
+    }
+    piece.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
+    return piece;
+}
+
+std::vector<char> start_of(const std::string& path)
+{
+    return piece_of(path, 0, 8192); // headers come first in what linkers write
+}
+
+// What the Go linker writes in every program: the note's owner is "Go", its type 4 (cmd/internal/buildid).
+bool has_go_note(const std::vector<char>& notes)
+{
+    constexpr std::uint32_t go_build_id = 4;
+    auto padded = [](std::uint64_t n) { return (n + 3) / 4 * 4; };
+    Elf64_Nhdr note; // of both word sizes
+    for (std::uint64_t at = 0; at + sizeof note <= notes.size();) {
+        std::memcpy(&note, notes.data() + at, sizeof note);
+        at += sizeof note;
+        bool go = note.n_type == go_build_id && note.n_namesz == sizeof "Go" && at + sizeof "Go" <= notes.size();
+        if (go && std::memcmp(notes.data() + at, "Go", sizeof "Go") == 0) {
+            return true;
+        }
+        at += padded(note.n_namesz) + padded(note.n_descsz);
+    }
+    return false;
+}
+
+struct Program {
+    bool dynamic = false;
+    bool go = false;
+};
+
+template <typename Header, typename Segment>
+Program look(const std::string& path, const std::vector<char>& image)
+{
+    constexpr std::uint64_t notes_max = 65536;
+    Program p;
     Header header;
     if (image.size() < sizeof header) {
-        return false;
+        return p;
     }
     std::memcpy(&header, image.data(), sizeof header);
     for (std::size_t i = 0; i < header.e_phnum; ++i) {
         Segment segment;
         std::size_t at = static_cast<std::size_t>(header.e_phoff) + i * header.e_phentsize;
         if (at + sizeof segment > image.size()) {
-            return false;
+            return p;
         }
         std::memcpy(&segment, image.data() + at, sizeof segment);
-        if (segment.p_type == PT_INTERP) {
-            return true;
+        p.dynamic |= segment.p_type == PT_INTERP;
+        if (segment.p_type == PT_NOTE && !p.go) {
+            auto bytes = static_cast<std::size_t>(std::min<std::uint64_t>(segment.p_filesz, notes_max));
+            p.go = has_go_note(piece_of(path, segment.p_offset, bytes));
         }
     }
-    return false;
-}
-
-std::vector<char> start_of(const std::string& path)
-{
-    std::vector<char> image(8192); // headers come first in what linkers write
-    int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd < 0 ? -1 : read(fd, image.data(), image.size());
-    if (fd >= 0) {
-        close(fd);
-    }
-    image.resize(n < 0 ? 0 : static_cast<std::size_t>(n));
-    return image;
+    return p;
 }
 
 ProgramCheck check_elf(const std::string& path, const std::vector<char>& image)
@@ -110,10 +144,12 @@ ProgramCheck check_elf(const std::string& path, const std::vector<char>& image)
     if (wide != (sizeof(void*) == 8)) {
         return failed(EX_DATAERR, path, "is of another word size than the preload library");
     }
-    bool dynamic =
-        wide ? has_interpreter<Elf64_Ehdr, Elf64_Phdr>(image) : has_interpreter<Elf32_Ehdr, Elf32_Phdr>(image);
-    if (!dynamic) {
+    Program p = wide ? look<Elf64_Ehdr, Elf64_Phdr>(path, image) : look<Elf32_Ehdr, Elf32_Phdr>(path, image);
+    if (!p.dynamic) {
         return failed(EX_DATAERR, path, "is statically linked; such programs cannot be preloaded");
+    }
+    if (p.go) {
+        return failed(EX_DATAERR, path, "is a Go program; it makes system calls past the C library, and so past netd");
     }
     return {0, path, ""};
 }

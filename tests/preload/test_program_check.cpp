@@ -43,6 +43,30 @@ std::string elf(std::uint32_t segment_type)
            std::string(reinterpret_cast<char*>(&segment), sizeof segment);
 }
 
+// One with an interpreter and, behind `gap` bytes, a note.
+std::string elf_with_note(const std::string& owner, std::uint32_t type, std::size_t gap)
+{
+    Elf64_Ehdr header{};
+    std::memcpy(header.e_ident, ELFMAG, SELFMAG);
+    header.e_ident[EI_CLASS] = ELFCLASS64;
+    header.e_phoff = sizeof header;
+    header.e_phentsize = sizeof(Elf64_Phdr);
+    header.e_phnum = 2;
+    Elf64_Phdr segments[2]{};
+    segments[0].p_type = PT_INTERP;
+    std::string notes;
+    for (const auto& [name, kind] : {std::pair<std::string, std::uint32_t>{"GNU", 3}, {owner, type}}) {
+        Elf64_Nhdr note{static_cast<Elf64_Word>(name.size() + 1), 5, kind};
+        notes.append(reinterpret_cast<char*>(&note), sizeof note);
+        notes += name + std::string(4 - name.size() % 4, '\0') + std::string("abcde\0\0\0", 8);
+    }
+    segments[1].p_type = PT_NOTE;
+    segments[1].p_offset = sizeof header + sizeof segments + gap;
+    segments[1].p_filesz = notes.size();
+    return std::string(reinterpret_cast<char*>(&header), sizeof header) +
+           std::string(reinterpret_cast<char*>(segments), sizeof segments) + std::string(gap, 'x') + notes;
+}
+
 } // namespace
 
 TEST_CASE("programs are found as a shell finds them")
@@ -71,6 +95,22 @@ TEST_CASE("static programs are refused, also behind #!")
     CHECK(check_program(good, "").exit_code == 0);
     CHECK(check_program(good, "").path == good); // the kernel starts its interpreter
     CHECK(check_program(f.write("bad", "#!/no/such/interpreter\n"), "").exit_code != 0);
+}
+
+TEST_CASE("programs of Go are refused: they make system calls by themselves")
+{
+    Folder f;
+    for (std::size_t gap : {0U, 100'000U}) {
+        netrun::ProgramCheck go = check_program(f.write("go", elf_with_note("Go", 4, gap)), "");
+        CHECK(go.exit_code == EX_DATAERR);
+        CHECK(go.message.find("Go") != std::string::npos);
+        CHECK(check_program(f.write("other", elf_with_note("Gone", 4, gap)), "").exit_code == 0);
+        CHECK(check_program(f.write("version", elf_with_note("Go", 5, gap)), "").exit_code == 0);
+    }
+    std::string cut = elf_with_note("Go", 4, 0);
+    for (std::size_t size = sizeof(Elf64_Ehdr); size < cut.size(); ++size) {
+        check_program(f.write("cut", cut.substr(0, size)), "");
+    }
 }
 
 TEST_CASE("programs that gain privileges are refused")
