@@ -24,6 +24,8 @@ constexpr std::uint64_t id_listen = 1;
 constexpr std::uint64_t id_signal = 2;
 constexpr std::uint64_t id_fault = 3;
 constexpr base::Micros speak_within = base::seconds(5);
+constexpr base::Micros take_within = base::seconds(5);
+constexpr int controls_per_uid = 16; // each may hold a text of megabytes for so long
 // Every process of a family and every netctl has one connection; far more than a family's worth is a flood.
 constexpr std::uint32_t connections_per_uid = 2048;
 constexpr base::Micros reap_every = base::millis(200); // while ended families have connections that are not over
@@ -33,6 +35,20 @@ constexpr std::uint32_t complaints_per_second = 20;
 base::Instant now()
 {
     return lwkt::RealClock{}.now();
+}
+
+// All that the peer had when it connected.
+std::vector<gid_t> groups_of(int fd, gid_t first)
+{
+    std::vector<gid_t> groups(32);
+    for (bool again = true; again;) {
+        auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+        bool known = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) == 0;
+        again = !known && errno == ERANGE && size / sizeof(gid_t) > groups.size(); // then it says how many there are
+        groups.resize(known || again ? size / sizeof(gid_t) : 0);
+    }
+    groups.push_back(first);
+    return groups;
 }
 
 } // namespace
@@ -127,8 +143,8 @@ void Admission::accept_some(int listen_fd)
             continue;
         }
         c.fd = std::move(fd);
-        c.speak_by = now() + speak_within;
-        ++fresh_;
+        c.deadline = now() + speak_within;
+        ++timed_;
         add(std::move(c));
     }
 }
@@ -143,7 +159,11 @@ bool Admission::admitted(int fd, Connection& c)
     c.pid = peer.pid;
     c.uid = peer.uid;
     auto in = [](const auto& list, auto id) { return std::find(list.begin(), list.end(), id) != list.end(); };
-    if (peer.uid != 0 && peer.uid != geteuid() && !in(policy_.uids, peer.uid) && !in(policy_.gids, peer.gid)) {
+    auto in_group = [&] {
+        std::vector<gid_t> groups = groups_of(fd, peer.gid);
+        return std::any_of(groups.begin(), groups.end(), [&](gid_t gid) { return in(policy_.gids, gid); });
+    };
+    if (peer.uid != 0 && peer.uid != geteuid() && !in(policy_.uids, peer.uid) && !in_group()) {
         complain(c, "is not allowed to attach ([admission] uids, gids)");
         return false;
     }
@@ -169,7 +189,7 @@ void Admission::close_connection(std::uint64_t id)
     INVARIANT(it != connections_.end());
     Connection c = std::move(it->second);
     connections_.erase(it);
-    fresh_ -= c.role == Role::fresh ? 1 : 0;
+    timed_ -= c.deadline != base::never ? 1 : 0;
     if (--by_uid_[c.uid] == 0) {
         by_uid_.erase(c.uid);
     }
@@ -194,29 +214,31 @@ void Admission::leave_family(Connection& c)
 
 void Admission::close_silent(base::Instant at)
 {
-    if (fresh_ == 0) {
+    if (timed_ == 0) {
         return;
     }
     std::vector<std::uint64_t> silent;
     for (auto& [id, c] : connections_) {
-        if (c.role == Role::fresh && c.speak_by <= at) {
+        if (c.deadline <= at) {
             silent.push_back(id);
         }
     }
     for (std::uint64_t id : silent) {
-        complain(connections_.at(id), "connected and said nothing");
+        const Connection& c = connections_.at(id);
+        complain(c,
+            c.role == Role::fresh ? "connected and said nothing" : "does not read what it asked for, or does not go");
         close_connection(id);
     }
 }
 
 int Admission::next_timeout_ms(base::Instant at, int otherwise_ms) const
 {
-    if ((fresh_ == 0 && !families_linger_) || otherwise_ms == 0) {
+    if ((timed_ == 0 && !families_linger_) || otherwise_ms == 0) {
         return otherwise_ms;
     }
     base::Instant next = families_linger_ ? at + reap_every : base::never;
     for (auto& [id, c] : connections_) {
-        next = c.role == Role::fresh ? std::min(next, c.speak_by) : next;
+        next = std::min(next, c.deadline);
     }
     auto left = static_cast<int>(std::max<std::int64_t>((next - at).count(), 0) / 1000 + 1);
     return otherwise_ms < 0 ? left : std::min(left, otherwise_ms);
@@ -422,7 +444,8 @@ Admission::Verdict Admission::attached(Connection& c, gateway::Client& client, s
     c.role = Role::process;
     c.client = &client;
     c.process = process;
-    --fresh_;
+    c.deadline = base::never;
+    --timed_;
     sockbuf::AttachReply answer{};
     answer.version = sockbuf::abi_version;
     answer.segment_bytes = segment.bytes();
@@ -508,17 +531,27 @@ Admission::Verdict Admission::fork(Connection& c)
 
 // ---- netctl ---------------------------------------------------------------------------------------------------------
 
+std::ptrdiff_t Admission::controls_of(uid_t uid) const
+{
+    return std::count_if(connections_.begin(), connections_.end(),
+        [uid](const auto& entry) { return entry.second.role == Role::control && entry.second.uid == uid; });
+}
+
 Admission::Verdict Admission::start_control(Connection& c, std::int32_t kind)
 {
+    if (controls_of(c.uid) >= controls_per_uid) {
+        complain(c, fmt::format("asks while {} of its requests are not over", controls_per_uid));
+        return Verdict::close;
+    }
     std::vector<std::string> packets = control_(static_cast<sockbuf::ControlKind>(kind));
     if (packets.empty()) {
         complain(c, fmt::format("asked for control text {}", kind));
         return Verdict::close;
     }
     c.role = Role::control;
-    --fresh_;
+    c.deadline = now() + take_within;
     c.unsent.assign(std::make_move_iterator(packets.begin()), std::make_move_iterator(packets.end()));
-    c.unsent.emplace_back(); // the end
+    c.unsent.emplace_back(sockbuf::control_end);
     return send_more(c);
 }
 
@@ -534,6 +567,7 @@ Admission::Verdict Admission::send_more(Connection& c)
             return Verdict::close;
         }
         c.unsent.pop_front();
+        c.deadline = now() + take_within;
     }
     watch(c.fd.get(), c.id, EPOLLIN, false);
     return Verdict::keep;

@@ -1,6 +1,7 @@
 // Who may use netd, and the conversation with those who do (sockbuf/admission.hpp): one epoll loop on the main thread,
 // which is the gateway's control thread. Nothing in it blocks on a peer: packets are taken one per look and connection,
-// replies are sent or the peer is closed, a peer that says nothing has a few seconds.
+// replies are sent or the peer is closed, a peer that says nothing, or does not read what it asked for, has a few
+// seconds.
 #pragma once
 
 #include <csignal>
@@ -43,7 +44,7 @@ public:
     // Serves until a signal arrives at `signal_fd` (a signalfd); returns its number.
     int run(int listen_fd, int signal_fd);
     // The same in pieces: start() once, then any number of looks at what is there; a look returns a signal's number, or
-    // 0. timeout_ms: as epoll_wait's, but no longer than until the next peer has to have spoken.
+    // 0. timeout_ms: as epoll_wait's, but no longer than until the next deadline of a peer.
     void start(int listen_fd, int signal_fd);
     int look(int timeout_ms);
     // Says good-bye to every process: their sockets are closed as exit(2) would.
@@ -59,8 +60,8 @@ private:
         uid_t uid = 0;
         gateway::Client* client = nullptr; // role process
         std::uint32_t process = 0;
-        base::Instant speak_by{};       // role fresh
-        std::deque<std::string> unsent; // role control
+        base::Instant deadline = base::never; // roles fresh and control: to speak, to take the next packet and to go
+        std::deque<std::string> unsent;       // role control
     };
     enum class Verdict : std::uint8_t { keep, close };
 
@@ -91,6 +92,7 @@ private:
     std::string name(const Connection& c) const;
     void complain(const Connection& c, const std::string& what);
     std::size_t families_of(uid_t uid) const;
+    std::ptrdiff_t controls_of(uid_t uid) const;
 
     gateway::Gateway& gateway_;
     BusGuard& guard_;
@@ -107,7 +109,7 @@ private:
     std::map<std::pair<uid_t, std::string>, gateway::Client*> shares_; // families with a name
     std::unordered_map<const gateway::Client*, Doorbells> doorbells_;  // of each family
     std::uint64_t next_id_ = 16;                                       // ids below are the loop's own descriptors
-    std::size_t fresh_ = 0;
+    std::size_t timed_ = 0;                                            // connections with a deadline
     bool families_linger_ = false;
     base::Instant complaints_since_{};
     std::uint32_t complaints_ = 0;

@@ -12,10 +12,10 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "netd/config.hpp"
 #include "netd/exit_codes.hpp"
 #include "netd/seqpacket.hpp"
 #include "sockbuf/admission.hpp"
+#include "sockbuf/socket_path.hpp"
 
 namespace {
 
@@ -42,22 +42,28 @@ std::vector<json> ask(const std::string& socket, sockbuf::ControlKind kind)
     sockbuf::AdmissionRequest request{sockbuf::abi_magic, sockbuf::abi_version,
         static_cast<std::uint32_t>(sockbuf::Hello::control), static_cast<std::int32_t>(kind)};
     std::string text;
+    bool ended = false;
     netd::send_packet(fd.get(), {reinterpret_cast<const char*>(&request), sizeof request});
-    for (;;) {
+    while (!ended) {
         static char packet[65536];
         bool whole = true;
         long n = netd::receive_packet(fd.get(), packet, sizeof packet, 0, whole);
+        if (n == 0 || n == -ECONNRESET || n == -EPIPE) { // closed, perhaps with our request unread
+            break;
+        }
         if (n < 0) {
             throw Failure{netd::exit_unavailable,
                 fmt::format("netd on {} does not answer: {}", socket, std::strerror(static_cast<int>(-n)))};
         }
-        if (n == 0) { // the end; also what a netd sends that turned us away, which then sent nothing
-            break;
-        }
-        text.append(packet, static_cast<std::size_t>(n));
+        std::string_view piece(packet, static_cast<std::size_t>(n));
+        ended = piece == sockbuf::control_end;
+        text.append(ended ? "" : piece);
     }
-    if (text.empty()) {
+    if (!ended && text.empty()) {
         throw Failure{netd::exit_permission, fmt::format("netd on {} turned us away; its log says why", socket)};
+    }
+    if (!ended) {
+        throw Failure{netd::exit_unavailable, fmt::format("netd on {} ended in the middle of its answer", socket)};
     }
     std::vector<json> lines;
     std::istringstream in(text);
@@ -181,7 +187,7 @@ void show_counters(const std::vector<json>& lines, bool as_json)
 int main(int argc, char** argv)
 {
     CLI::App app{"Shows the sockets, counters and addresses of a running netd."};
-    std::string socket = netd::default_socket_path();
+    std::string socket = sockbuf::client_socket_path();
     bool as_json = false;
     app.add_option("--socket", socket, "netd's socket")->capture_default_str();
     app.set_version_flag("--version", NETD_VERSION);

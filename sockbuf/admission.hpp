@@ -13,11 +13,12 @@ enum class Hello : std::uint32_t {
     waiter = 2, // value = WaiterKind -> WaiterReply + [pipe read end]
     fork = 3, // before fork(): -> ForkReply + [the child's admission connection]; holder bits are the caller's to copy
     drop_waiter = 4, // value = waiter index (an epoll set was closed, a thread ended); no reply
-    control = 5,     // netctl: value = ControlKind -> text replies, the last one empty (a separate connection)
+    control = 5,     // netctl: value = ControlKind -> text replies, the last one control_end (own connection)
     waker = 6,       // value = waiter index -> WakerReply + [O_PATH descriptor of its pipe, to be opened for a wake]
     share = 7,       // ShareRequest: as attach, but into the family of this user that has the name, if there is one
 };
 enum class ControlKind : std::int32_t { ss = 1, stat = 2, addr = 3 };
+inline constexpr char control_end[] = "."; // without the 0; the others hold lines of JSON
 
 struct AdmissionRequest {
     std::uint32_t magic;   // abi_magic

@@ -17,6 +17,7 @@
 #include "client/preload/decide.hpp"
 #include "client/preload/program_check.hpp"
 #include "sockbuf/admission.hpp"
+#include "sockbuf/socket_path.hpp"
 
 namespace {
 
@@ -50,16 +51,6 @@ std::string find_library()
         }
     }
     fail(EX_SOFTWARE, std::string(library_name) + " is neither beside netrun nor in " NETD_LIBDIR);
-}
-
-std::string default_socket()
-{
-    const char* set = std::getenv("NETD_SOCKET");
-    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-    if (set != nullptr && *set != '\0') {
-        return set;
-    }
-    return geteuid() != 0 && runtime != nullptr ? std::string(runtime) + "/netd.sock" : "/run/netd.sock";
 }
 
 void check_netd(const std::string& path)
@@ -111,7 +102,8 @@ int parse(int argc, char** argv, Arguments& a)
 {
     CLI::App app{"Runs an unmodified program on netd's TCP/IP stack.", "netrun"};
     app.prefix_command();
-    app.add_option("--socket", a.socket, "netd's socket (default: $NETD_SOCKET, /run/netd.sock)");
+    app.add_option(
+        "--socket", a.socket, "netd's socket (default: $NETD_SOCKET, $XDG_RUNTIME_DIR/netd.sock, /run/netd.sock)");
     app.add_option("--share", a.share, "be one family with this user's other programs that name the same share");
     app.add_option("--spin", a.spin_us, "microseconds that a call looks before it sleeps (default: as it pays)")
         ->check(CLI::Range(0, 1'000'000));
@@ -154,7 +146,7 @@ int main(int argc, char** argv)
         }
     }
     if (a.socket.empty()) {
-        a.socket = default_socket();
+        a.socket = sockbuf::client_socket_path();
     }
     netrun::ProgramCheck program = netrun::check_program(a.command.front(), std::getenv("PATH"));
     if (program.exit_code != 0) {

@@ -17,6 +17,7 @@
 #include "client/preload/fd_table.hpp"
 #include "client/preload/preload_report.hpp"
 #include "client/preload/real.hpp"
+#include "sockbuf/socket_path.hpp"
 
 namespace preload {
 
@@ -56,15 +57,7 @@ pid_t kernel_pid()
 
 void read_environment(Process& p)
 {
-    const char* path = std::getenv("NETD_SOCKET");
-    const char* runtime = std::getenv("XDG_RUNTIME_DIR");
-    if (path != nullptr && *path != '\0') {
-        p.socket_path = path;
-    } else if (geteuid() != 0 && runtime != nullptr) {
-        p.socket_path = std::string(runtime) + "/netd.sock";
-    } else {
-        p.socket_path = "/run/netd.sock";
-    }
+    p.socket_path = sockbuf::client_socket_path();
     p.settings.socket_path = p.socket_path.c_str();
     const char* share = std::getenv("NETD_SHARE");
     if (share != nullptr && *share != '\0') {

@@ -5,6 +5,8 @@ import json
 import os
 import pathlib
 import re
+import select
+import shutil
 import signal
 import socket
 import struct
@@ -225,6 +227,53 @@ class DaemonTest(unittest.TestCase):
         self.assertEqual(daemon.stop(), 0)
         self.assertTrue(any("is not a request" in line for line in daemon.log))
 
+    def test_who_asks_and_does_not_read_is_closed(self):
+        daemon = self.start()
+        deaf = []
+        for _ in range(40):  # more than a user may have at a time
+            s = daemon.connect()
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+            s.send(request(CONTROL, 2))
+            deaf.append(s)
+
+        def closed(s):
+            p = select.poll()
+            p.register(s, 0)
+            return p.poll(0) != []
+        time.sleep(1)
+        refused = [closed(s) for s in deaf]
+        self.assertEqual((any(refused[:8]), any(refused), all(refused[32:])), (False, True, True))
+        self.wait_for(lambda: all(map(closed, deaf)))
+        self.assertGreater(len(deaf[0].recv(65536)), 0)
+        self.assertEqual(daemon.stat()["clients"], 0)
+        for s in deaf:
+            s.close()
+        self.assertEqual(daemon.stop(), 0)
+        self.assertTrue(any("does not read" in line for line in daemon.log))
+
+    @unittest.skipUnless(os.geteuid() == 0, "needs root to be somebody else")
+    def test_supplementary_groups_admit(self):
+        daemon = self.start(config="[admission]\ngids = [4242]\n")
+        os.chmod(self.directory.name, 0o711)
+        for groups, wanted in (([7, 4242], True), (list(range(100, 400)) + [4242], True), ([7], False)):
+            child = os.fork()
+            if child == 0:
+                answered = 2
+                try:
+                    os.setgroups(groups)
+                    os.setgid(65534)
+                    os.setuid(65534)
+                    s = daemon.connect()
+                    time.sleep(0.1)
+                    s.send(request(CONTROL, 1))
+                    answered = int(len(s.recv(65536)) > 0)
+                except OSError:
+                    answered = 0
+                finally:
+                    os._exit(answered)
+            self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(wanted), groups)
+        self.assertEqual(daemon.stop(), 0)
+
     def test_clients_are_limited(self):
         daemon = self.start(config="[limits]\nclients = 2\nsockets_per_client = 64\nring_bytes = 4294967296\n")
         peers = [Peer(daemon) for _ in range(3)]
@@ -285,6 +334,51 @@ class DaemonTest(unittest.TestCase):
             self.assertIn(name, counters)
         self.assertEqual(subprocess.run([NETCTL, "nonsense"], capture_output=True).returncode, 64)
         self.assertEqual(daemon.stop(), 0)
+
+    def netctl_against(self, serve):
+        """netctl against somebody who is not netd: exit code and what it printed."""
+        path = os.path.join(self.directory.name, "fake")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(path)
+            listener.listen()
+            process = subprocess.Popen([NETCTL, "--socket", path, "stat"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            s, _ = listener.accept()
+            with s:
+                select.select([s], [], [])
+                serve(s)
+            out, err = process.communicate(timeout=20)
+        os.unlink(path)
+        return process.returncode, out, err
+
+    def test_netctl_tells_being_turned_away_from_half_an_answer(self):
+        code, _, err = self.netctl_against(lambda s: None)  # closed with the request unread
+        self.assertEqual((code, "turned us away" in err), (77, True), err)
+        code, _, err = self.netctl_against(lambda s: s.recv(100))
+        self.assertEqual((code, "turned us away" in err), (77, True), err)
+
+        def half(s):
+            s.recv(100)
+            s.send(b'{"name": "x", "value": 1}\n')
+        code, out, err = self.netctl_against(half)
+        self.assertEqual((code, out), (69, ""), err)
+
+    @unittest.skipUnless(os.geteuid() != 0 or os.access("/usr/bin/setpriv", os.X_OK), "needs to be somebody else than root")
+    def test_the_default_socket(self):
+        os.chmod(self.directory.name, 0o755)
+        program = shutil.copy(NETCTL, self.directory.name)
+        who = [] if os.geteuid() != 0 else ["setpriv", "--reuid=65534", "--clear-groups"]
+
+        def asks(runtime):
+            out = subprocess.run([*who, program, "stat"], capture_output=True, text=True,
+                                 env={"PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": runtime})
+            return out.stderr.strip().removeprefix("netctl: netd is not running on ")
+        own = os.path.join(self.directory.name, "netd.sock")
+        if not os.path.exists("/run/netd.sock"):
+            self.assertEqual(asks(self.directory.name), "/run/netd.sock")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as dead:
+            dead.bind(own)
+        os.chmod(own, 0o777)
+        self.assertEqual(asks(self.directory.name), own)
 
 
 if __name__ == "__main__":
