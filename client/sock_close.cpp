@@ -22,7 +22,8 @@ int fix_send_end(Session& s, SocketSlot& slot)
     return 0;
 }
 
-// SO_LINGER with a time: close(2) blocks until all is sent and acknowledged or the time is over.
+// SO_LINGER with a time: close(2) blocks until all is sent and acknowledged or the time is over, whatever O_NONBLOCK
+// says (inet_release does not look at it).
 base::Micros linger_time(Session& s, SocketSlot& slot, Sock k)
 {
     linger option{};
@@ -102,7 +103,7 @@ int sock_release(Session& s, Sock k)
             open, slot->app.snd_produced.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
     }
     int rc = post_to_netd(s, *slot, r);
-    if (rc == 0 && linger.count() > 0 && !is_nonblocking(*slot, 0)) {
+    if (rc == 0 && linger.count() > 0) {
         await_closed(s, *slot, k, s.host->now() + linger);
     }
     return 0; // as close(2): the descriptor is gone whatever became of netd

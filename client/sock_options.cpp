@@ -294,9 +294,7 @@ int sock_setsockopt(Session& s, Sock k, int level, int name, const void* value, 
         value = &group;
         len = sizeof group;
     }
-    if (len > sockbuf::request_data_max) {
-        return -EINVAL; // no option netd knows is that long
-    }
+    len = std::min<socklen_t>(len, sockbuf::request_data_max); // no option netd knows is longer: its first bytes count
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::setsockopt);
     r.level = level;
     r.name = name;

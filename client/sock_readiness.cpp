@@ -17,13 +17,6 @@ namespace {
 constexpr std::uint32_t in_bits = EPOLLIN | EPOLLRDNORM;
 constexpr std::uint32_t out_bits = EPOLLOUT | EPOLLWRNORM;
 
-std::uint64_t unread_bytes(SocketSlot& slot)
-{
-    std::uint64_t consumed = slot.app.rcv_consumed.load(std::memory_order_seq_cst);
-    std::uint64_t produced = slot.owner.rcv_produced.load(std::memory_order_seq_cst);
-    return produced > consumed ? produced - consumed : 0;
-}
-
 std::uint32_t writable_bits(Session& s, SocketSlot& slot, std::uint32_t interest)
 {
     std::uint64_t ring = send_ring(s, slot).size();
@@ -61,7 +54,7 @@ std::uint32_t stream_readiness(Session& s, SocketSlot& slot, std::uint32_t inter
     if (wanted > 1) { // tcp(7) of Linux: half the buffer at most
         wanted = reachable(receive_ring(s, slot), wanted);
     }
-    if (unread_bytes(slot) >= std::max<std::uint64_t>(wanted, 1)) {
+    if (unread_of(slot).bytes >= std::max<std::uint64_t>(wanted, 1)) {
         events |= in_bits;
     }
     std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
@@ -145,7 +138,8 @@ int sock_fionread(Session& s, Sock k)
     if (state_of(*slot) == SlotState::listening) {
         return -EINVAL;
     }
-    return static_cast<int>(std::min<std::uint64_t>(unread_bytes(*slot), INT_MAX));
+    Unread u = unread_of(*slot); // tcp_inq: as far as the urgent byte
+    return static_cast<int>(std::min<std::uint64_t>(u.at_mark ? 0 : u.piece, INT_MAX));
 }
 
 int sock_outq(Session& s, Sock k)

@@ -9,60 +9,39 @@ namespace client {
 
 namespace {
 
-struct Piece {
-    std::uint64_t from; // absolute offset of the first byte to give out
-    std::uint64_t bytes;
-    bool at_mark; // the reader stops here: the urgent byte follows (or was skipped)
-};
-
-// The next bytes to give out from `from`: not past `produced`, not across the urgent byte unless it is inline.
-Piece next_piece(SocketSlot& slot, std::uint64_t from, std::uint64_t produced, std::uint64_t want)
-{
-    Piece p{from, std::min(produced - from, want), false};
-    std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
-    if (mark == no_offset || mark == 0 || has_status(slot, status_oob_inline)) {
-        return p;
-    }
-    std::uint64_t urgent = mark - 1;
-    if (p.bytes != 0 && from == urgent) {
-        return {from + 1, std::min(produced - from - 1, want), false};
-    }
-    if (from < urgent && urgent < from + p.bytes) {
-        return {from, urgent - from, true};
-    }
-    return p;
-}
-
 struct Taken {
     std::uint64_t bytes = 0;
     bool stop = false; // at the urgent mark
     int error = 0;
 };
 
-Taken take(Session& s, SocketSlot& slot, Sock k, IovecCursor& into, int flags, std::uint64_t target)
+// `begun`: this read gave out bytes already, so it ends before the urgent byte.
+Taken take(Session& s, SocketSlot& slot, Sock k, IovecCursor& into, int flags, std::uint64_t target, bool begun)
 {
     SideGuard lock(s, slot.share.rcv_lock);
     if (lock.error() != 0) {
         return {0, false, lock.error()};
     }
-    std::uint64_t consumed = slot.app.rcv_consumed.load(std::memory_order_relaxed);
-    std::uint64_t produced = slot.owner.rcv_produced.load(std::memory_order_acquire);
+    Unread u = unread_of(slot);
+    if (u.at_mark && begun) {
+        return {0, true, 0};
+    }
     sockbuf::RingView ring = receive_ring(s, slot);
     bool peek = (flags & MSG_PEEK) != 0;
-    bool over = produced >= slot.owner.rcv_end.load(std::memory_order_acquire);
-    if (peek && produced - consumed < reachable(ring, target) && !over) {
+    bool over = u.piece < u.bytes || u.from + u.bytes >= slot.owner.rcv_end.load(std::memory_order_acquire);
+    if (peek && u.bytes < reachable(ring, target) && !over) {
         return {}; // a peek gives all or nothing, since it leaves no position to go on from
     }
-    Piece p = next_piece(slot, consumed, produced, into.left());
+    std::uint64_t n = std::min(u.piece, into.left());
     if ((flags & MSG_TRUNC) != 0) { // tcp(7): the bytes are thrown away
-        into.skip(p.bytes);
-    } else if (p.bytes != 0) { // an idle connection has no ring
-        into.from_ring(ring, p.from, p.bytes);
+        into.skip(n);
+    } else if (n != 0) { // an idle connection has no ring
+        into.from_ring(ring, u.from, n);
     }
-    if (!peek && p.from + p.bytes != consumed) {
-        consume(s, slot, k, p.from + p.bytes);
+    if (!peek && u.from + n != slot.app.rcv_consumed.load(std::memory_order_relaxed)) {
+        consume(s, slot, k, u.from + n);
     }
-    return {p.bytes, p.at_mark && p.bytes != 0, 0};
+    return {n, n != 0 && n == u.piece && u.piece < u.bytes, 0};
 }
 
 constexpr int end_of_stream = 1;
@@ -75,10 +54,10 @@ int why_empty(Session& s, SocketSlot& slot)
         int error = take_error(slot);
         return error != 0 ? -error : -ENOTCONN;
     }
-    if (receive_over(slot) || state == SlotState::closed) {
-        if (slot.app.rcv_consumed.load(std::memory_order_seq_cst) <
-            std::min(slot.owner.rcv_produced.load(std::memory_order_seq_cst),
-                slot.owner.rcv_end.load(std::memory_order_seq_cst))) {
+    std::uint64_t end = slot.owner.rcv_end.load(std::memory_order_seq_cst);
+    Unread u = unread_of(slot);
+    if (u.from >= end || state == SlotState::closed) {
+        if (u.bytes != 0 && u.from < end) {
             return 0; // data came before the end, after we looked
         }
         int error = take_error(slot);
@@ -90,10 +69,10 @@ int why_empty(Session& s, SocketSlot& slot)
 std::uint64_t wanted(SocketSlot& slot, std::uint64_t size, int flags)
 {
     if ((flags & MSG_WAITALL) != 0) {
-        return size;
+        return std::max<std::uint64_t>(size, 1);
     }
-    std::uint32_t low = slot.app.want_level.load(std::memory_order_relaxed);
-    return std::min<std::uint64_t>(std::max(low, 1U), size);
+    std::uint64_t low = slot.app.want_level.load(std::memory_order_relaxed);
+    return std::max<std::uint64_t>(std::min(low, size), 1); // sock_rcvlowat: a read of no bytes waits for one
 }
 
 // Until `more` unread bytes are there (or all that will ever fit), or the end is.
@@ -103,9 +82,8 @@ int wait_for_data(Session& s, SocketSlot& slot, Sock k, std::uint64_t more, base
         if (slot.owner.rcv_end.load(std::memory_order_seq_cst) != no_offset || state_of(slot) != SlotState::connected) {
             return state_of(slot) != SlotState::connecting;
         }
-        std::uint64_t unread = slot.owner.rcv_produced.load(std::memory_order_seq_cst) -
-                               slot.app.rcv_consumed.load(std::memory_order_seq_cst);
-        return unread >= reachable(receive_ring(s, slot), more);
+        Unread u = unread_of(slot);
+        return u.piece < u.bytes || u.bytes >= reachable(receive_ring(s, slot), more);
     });
 }
 
@@ -118,11 +96,12 @@ ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, i
     bool timed = false;
     std::uint64_t got = 0;
     auto partly = [&got](int error) { return got != 0 ? static_cast<ssize_t>(got) : error; };
-    if (into.left() == 0) {
-        return 0;
-    }
+    bool nothing_wanted = into.left() == 0;
     for (;;) {
-        Taken t = take(s, slot, k, into, flags, target);
+        if (nothing_wanted && unread_of(slot).bytes != 0) {
+            return 0;
+        }
+        Taken t = nothing_wanted ? Taken{} : take(s, slot, k, into, flags, target, got != 0);
         got += t.bytes;
         if (t.error != 0) {
             return partly(t.error);
@@ -131,7 +110,7 @@ ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, i
             return static_cast<ssize_t>(got);
         }
         if (got != 0) {
-            if (receive_over(slot) || !s.host->alive()) {
+            if (receive_over(slot) || unread_of(slot).at_mark || !s.host->alive()) {
                 return static_cast<ssize_t>(got); // the error, if any, is for the next call
             }
         } else if (int why = why_empty(s, slot); why != 0) {

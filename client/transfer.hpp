@@ -1,6 +1,8 @@
 // The data paths behind sock_sendmsg and sock_recvmsg, one pair for streams and one for datagrams. Internal to client/.
 #pragma once
 
+#include <algorithm>
+
 #include "client/iovec_cursor.hpp"
 #include "client/slot_access.hpp"
 
@@ -26,6 +28,31 @@ bool ask_for_space(SocketSlot& slot, Writable writable)
 {
     slot.app.want_space.store(1, std::memory_order_seq_cst);
     return writable();
+}
+
+// What a stream has to read. The byte before the urgent mark is left out of it, also after MSG_OOB took it; with
+// SO_OOBINLINE it is a byte like any other.
+struct Unread {
+    std::uint64_t from;  // offset of the first byte that a read gives out
+    std::uint64_t bytes; // how many are here
+    std::uint64_t piece; // how many of them one read gives out: it stops before the byte that is left out
+    bool at_mark;        // that byte is what comes next, here or not
+};
+inline Unread unread_of(SocketSlot& slot)
+{
+    std::uint64_t consumed = slot.app.rcv_consumed.load(std::memory_order_seq_cst);
+    std::uint64_t produced = slot.owner.rcv_produced.load(std::memory_order_seq_cst); // the mark is known before it
+    std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
+    std::uint64_t bytes = produced > consumed ? produced - consumed : 0;
+    if (mark == no_offset || mark <= consumed || has_status(slot, status_oob_inline)) {
+        return {consumed, bytes, bytes, false};
+    }
+    std::uint64_t before = mark - 1 - consumed;
+    if (before != 0) {
+        return {consumed, bytes, std::min(bytes, before), false};
+    }
+    std::uint64_t behind = bytes == 0 ? 0 : bytes - 1;
+    return {consumed + (bytes - behind), behind, behind, true};
 }
 
 ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags);

@@ -248,3 +248,21 @@ TEST_CASE("SO_LINGER: close waits until the peer has it all, or the time is over
     CHECK(w.netd.sockets_in_use() <= 2); // p.b, and p.a only if the second was not enough
     reader.join();
 }
+
+TEST_CASE("SO_LINGER: close waits for a socket that does not block too, as Linux' does")
+{
+    fake::World w({.ring_shift = 12});
+    fake::Pair p = w.pair();
+    linger option{1, 5};
+    REQUIRE(sock_setsockopt(w.session(), p.a, SOL_SOCKET, SO_LINGER, &option, sizeof option) == 0);
+    REQUIRE(w.send(p.a, std::string(8192, 'x')) == 8192);
+    sock_set_status_flags(w.session(), p.a, O_NONBLOCK);
+    auto begin = std::chrono::steady_clock::now();
+    std::thread reader([&] {
+        std::this_thread::sleep_for(std::chrono::milliseconds(100));
+        w.receive(p.b, 8192, MSG_WAITALL);
+    });
+    CHECK(sock_release(w.session(), p.a) == 0);
+    CHECK(std::chrono::steady_clock::now() - begin >= std::chrono::milliseconds(100));
+    reader.join();
+}

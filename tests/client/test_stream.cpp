@@ -1,6 +1,7 @@
 // Stream data: order and completeness through small rings, ends after data, peeks, several writers.
 #include <algorithm>
 #include <atomic>
+#include <cstring>
 #include <set>
 #include <thread>
 
@@ -155,6 +156,20 @@ TEST_CASE("peek leaves bytes in place; WAITALL waits for all; DONTWAIT waits for
     late.join();
     sock_set_status_flags(w.session(), p.b, O_NONBLOCK);
     CHECK(w.receive(p.b, 1) == failed(EAGAIN));
+    CHECK(w.receive(p.b, 0) == failed(EAGAIN));
+}
+
+TEST_CASE("a read of no bytes says what one of a byte would, and takes nothing")
+{
+    fake::World w;
+    CHECK(w.receive(w.open(SOCK_STREAM), 0) == failed(ENOTCONN));
+    CHECK(w.receive(w.listener(0), 0) == failed(ENOTCONN));
+    fake::Pair p = w.pair();
+    std::thread late([&] { w.send(p.a, "x"); });
+    CHECK(w.receive(p.b, 0).empty()); // once there is something
+    late.join();
+    CHECK(w.receive(p.b, 1, MSG_DONTWAIT) == "x");
+    REQUIRE(sock_shutdown(w.session(), p.a, SHUT_WR) == 0);
     CHECK(w.receive(p.b, 0).empty());
 }
 
@@ -270,5 +285,65 @@ TEST_CASE("urgent data: a read stops before the byte and skips it, MSG_OOB gets 
         int on = 1;
         REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0);
         CHECK(w.receive(p.b, 10) == "ab!cd");
+    }
+}
+
+TEST_CASE("urgent data: the byte that reads leave out is nothing to read")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    timeval soon{0, 50'000};
+    REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVTIMEO, &soon, sizeof soon) == 0);
+    auto arrives = [&](const char* text, std::uint64_t mark) {
+        auto frozen = w.netd.freeze();
+        w.netd.slot(p.b.slot).owner.urgent_mark.store(mark);
+        w.netd.deliver(p.b.slot, text, std::strlen(text));
+    };
+    auto ready = [&] { return sock_readiness(w.session(), p.b, EPOLLIN | EPOLLPRI); };
+    SECTION("alone")
+    {
+        arrives("!", 1);
+        CHECK(ready() == EPOLLPRI);
+        CHECK(sock_fionread(w.session(), p.b) == 0);
+        CHECK(w.receive(p.b, 1, MSG_PEEK | MSG_DONTWAIT) == failed(EAGAIN));
+        CHECK(w.receive(p.b, 1, MSG_PEEK) == failed(EAGAIN)); // after SO_RCVTIMEO
+        CHECK(w.receive(p.b, 1, MSG_OOB) == "!");
+        CHECK(ready() == 0);
+        w.netd.slot(p.b.slot).owner.rcv_end.store(1);
+        CHECK(w.receive(p.b, 1, MSG_PEEK).empty());
+        CHECK(w.receive(p.b, 1).empty());
+    }
+    SECTION("with what follows it")
+    {
+        arrives("!cd", 1);
+        CHECK(ready() == (EPOLLIN | EPOLLPRI));
+        CHECK(sock_fionread(w.session(), p.b) == 0); // as far as the byte
+        CHECK(w.receive(p.b, 9, MSG_PEEK) == "cd");
+        CHECK(w.receive(p.b, 9) == "cd");
+    }
+    SECTION("behind others")
+    {
+        arrives("ab!cd", 3);
+        CHECK(sock_fionread(w.session(), p.b) == 2);
+        CHECK(w.receive(p.b, 9, MSG_PEEK | MSG_WAITALL) == "ab"); // no more comes of waiting
+        CHECK(w.receive(p.b, 9, MSG_WAITALL) == "ab");
+        CHECK(sock_fionread(w.session(), p.b) == 0);
+        CHECK(w.receive(p.b, 9) == "cd");
+    }
+    SECTION("announced, not here yet")
+    {
+        arrives("ab", 3);
+        CHECK(w.receive(p.b, 9, MSG_WAITALL) == "ab");
+        arrives("!c", 3);
+        CHECK(w.receive(p.b, 9) == "c");
+    }
+    SECTION("SO_OOBINLINE")
+    {
+        int on = 1;
+        REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0);
+        arrives("!", 1);
+        CHECK(ready() == (EPOLLIN | EPOLLPRI));
+        CHECK(sock_fionread(w.session(), p.b) == 1);
+        CHECK(w.receive(p.b, 1, MSG_PEEK) == "!");
     }
 }
