@@ -6,6 +6,7 @@
 // another of the same thread (a signal handler) gets a waiter of its own, so the outer one loses nothing.
 #pragma once
 
+#include "client/call_end.hpp"
 #include "client/looking.hpp"
 #include "client/slot_access.hpp"
 
@@ -44,7 +45,8 @@ inline bool beside_owner(const Session& s, SocketSlot& slot)
     return here < s.near.size() && s.near[here] == slot.info.owner_cpu.load(std::memory_order_relaxed);
 }
 
-// Until `ready()` or the socket is not k any more (both 0), or as Blocker::sleep.
+// Until `ready()` or the socket is not k any more (both 0), or as Blocker::sleep; -EINTR also where the call's
+// descriptor went meanwhile (call_end.hpp).
 template <typename Ready>
 int wait_for(Session& s, SocketSlot& slot, Sock k, base::Instant deadline, Ready ready)
 {
@@ -58,7 +60,7 @@ int wait_for(Session& s, SocketSlot& slot, Sock k, base::Instant deadline, Ready
         if (ready() || !is_current(slot, k)) {
             return 0;
         }
-        int rc = b.sleep();
+        int rc = call_is_abandoned() ? -EINTR : b.sleep();
         if (rc != 0 && ready()) {
             return 0;
         }

@@ -86,6 +86,7 @@ int take_reply(Session& s, SocketSlot& slot, ReplyBuffer* reply)
 // netd does not answer a socket that another thread closed meanwhile, so look up now and then.
 int await_reply(Session& s, SocketSlot& slot, Sock k, std::uint32_t sequence)
 {
+    CountedBy nobody(nullptr);
     auto answered = [&] { return slot.reply.done.load(std::memory_order_seq_cst) == sequence; };
     while (!answered()) {
         int rc = wait_for(s, slot, k, s.host->now() + look_up_every, answered);

@@ -2,6 +2,8 @@
 // which takes from lanes in shared memory.
 #include <netinet/in.h>
 
+#include <algorithm>
+
 #include "client/blocking.hpp"
 #include "client/control.hpp"
 #include "client/lanes.hpp"
@@ -262,9 +264,16 @@ int sock_listen(Session& s, Sock k, int backlog)
     return call_netd(s, *slot, k, r);
 }
 
+base::Instant accept_deadline(Session& s, Sock k)
+{
+    SocketSlot* slot = find_slot(s, k);
+    return slot == nullptr ? base::never
+                           : deadline_after(s, slot->share.rcv_timeout_us.load(std::memory_order_relaxed));
+}
+
 // Everybody who waits for the listener is woken for a connection and one gets it; the others sleep again. A thundering
 // herd is what many blocked accepts on one socket cost, as on kernels before exclusive wake-ups.
-int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, Sock& out)
+int sock_await_accept(Session& s, Sock k, int flags, base::Instant deadline)
 {
     SocketSlot* slot = find_slot(s, k);
     if (slot == nullptr) {
@@ -276,39 +285,54 @@ int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, S
     if (is_datagram(*slot)) {
         return -EOPNOTSUPP;
     }
-    base::Instant deadline = base::never;
-    bool timed = false;
+    if (state_of(*slot) != SlotState::listening) {
+        return -EINVAL;
+    }
+    if (can_accept(s, *slot)) {
+        return 0;
+    }
+    if (!s.host->alive()) {
+        return -ENETDOWN;
+    }
+    if (is_nonblocking(*slot, 0)) {
+        return -EAGAIN;
+    }
+    int rc = wait_for(
+        s, *slot, k, deadline, [&] { return can_accept(s, *slot) || state_of(*slot) != SlotState::listening; });
+    if (!is_current(*slot, k)) {
+        return -EBADF;
+    }
+    if (rc != 0) {
+        return rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ENETDOWN : rc;
+    }
+    return state_of(*slot) == SlotState::listening ? 0 : -EINVAL;
+}
+
+int sock_accept_now(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, Sock& out)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    int rc = may_accept(*slot) ? take_accepted(s, *slot, k, out) : 0; // there may be hundreds of lanes
+    if (rc != 1) {
+        return rc;
+    }
+    SocketSlot& accepted = s.view.slot(out.slot);
+    inherit(*slot, accepted, flags);
+    write_sockaddr(family_of(accepted), accepted.info.peer_addr, accepted.info.peer_port, addr, len);
+    return 1;
+}
+
+int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, Sock& out)
+{
+    base::Instant deadline = accept_deadline(s, k);
     for (;;) {
-        if (state_of(*slot) != SlotState::listening) {
-            return -EINVAL;
+        if (int error = sock_await_accept(s, k, flags, deadline)) {
+            return error;
         }
-        int rc = may_accept(*slot) ? take_accepted(s, *slot, k, out) : 0; // there may be hundreds of lanes
-        if (rc < 0) {
-            return rc;
-        }
-        if (rc == 1) {
-            SocketSlot& accepted = s.view.slot(out.slot);
-            inherit(*slot, accepted, flags);
-            write_sockaddr(family_of(accepted), accepted.info.peer_addr, accepted.info.peer_port, addr, len);
-            return 0;
-        }
-        if (!s.host->alive()) {
-            return -ENETDOWN;
-        }
-        if (is_nonblocking(*slot, 0)) {
-            return -EAGAIN;
-        }
-        if (!timed) {
-            timed = true;
-            deadline = deadline_after(s, slot->share.rcv_timeout_us.load(std::memory_order_relaxed));
-        }
-        rc = wait_for(
-            s, *slot, k, deadline, [&] { return can_accept(s, *slot) || state_of(*slot) != SlotState::listening; });
-        if (!is_current(*slot, k)) {
-            return -EBADF;
-        }
-        if (rc != 0) {
-            return rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ENETDOWN : rc;
+        if (int rc = sock_accept_now(s, k, addr, len, flags, out); rc != 0) {
+            return std::min(rc, 0);
         }
     }
 }

@@ -81,6 +81,11 @@ std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, Sock k, std::uint
     return events | writable_bits(s, slot, interest);
 }
 
+bool is_below_zero(const socklen_t* len)
+{
+    return len != nullptr && static_cast<std::int32_t>(*len) < 0;
+}
+
 } // namespace
 
 std::uint32_t sock_readiness(Session& s, Sock k, std::uint32_t interest)
@@ -106,6 +111,9 @@ int sock_getsockname(Session& s, Sock k, sockaddr* addr, socklen_t* len)
     if (slot == nullptr) {
         return -EBADF;
     }
+    if (is_below_zero(len)) {
+        return -EINVAL;
+    }
     static constexpr unsigned char nowhere[16] = {};
     bool bound = state_of(*slot) != SlotState::granted;
     write_sockaddr(
@@ -121,6 +129,9 @@ int sock_getpeername(Session& s, Sock k, sockaddr* addr, socklen_t* len)
     }
     if (state_of(*slot) != SlotState::connected) {
         return -ENOTCONN;
+    }
+    if (is_below_zero(len)) {
+        return -EINVAL;
     }
     write_sockaddr(family_of(*slot), slot->info.peer_addr, slot->info.peer_port, addr, len);
     return 0;

@@ -29,6 +29,11 @@ int sock_bind(Session& s, Sock k, const sockaddr* addr, socklen_t len);
 int sock_listen(Session& s, Sock k, int backlog);
 // Takes from this thread's preferred lane first, then steals from the others. flags: SOCK_NONBLOCK.
 int sock_accept(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, Sock& out);
+// Its two parts, for who needs something between them: 0 once there is something to accept, by `deadline` (what
+// accept_deadline gave), and the taking: 1, or 0 when somebody else took it.
+base::Instant accept_deadline(Session& s, Sock k);
+int sock_await_accept(Session& s, Sock k, int flags, base::Instant deadline);
+int sock_accept_now(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flags, Sock& out);
 int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len);
 int sock_shutdown(Session& s, Sock k, int how);
 // This process gives up its last descriptor of the socket. The last holder of the family closes it (lingers if asked).

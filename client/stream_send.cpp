@@ -89,6 +89,7 @@ ssize_t fill(Session& s, SocketSlot& slot, Sock k, IovecCursor& data, int flags)
 // (page_wanted); so non-blocking calls wait for it too, as for the answer to any request. 0 = look again.
 int await_ring(Session& s, SocketSlot& slot, Sock k)
 {
+    CountedBy nobody(nullptr);
     auto answered = [&] {
         return send_page(slot) != sockbuf::no_page || state_of(slot) != SlotState::connected || send_over(slot) ||
                slot.info.so_error.load(std::memory_order_relaxed) != 0;

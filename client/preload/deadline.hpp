@@ -21,6 +21,12 @@ inline bool is_zero(const timespec* timeout)
     return timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
 }
 
+// As the kernel's timespec64_valid.
+inline bool is_time(const timespec* timeout)
+{
+    return timeout == nullptr || (timeout->tv_sec >= 0 && timeout->tv_nsec >= 0 && timeout->tv_nsec < 1'000'000'000);
+}
+
 // never: the call waits for ever, or not at all.
 inline base::Instant deadline_of(const timespec* timeout)
 {

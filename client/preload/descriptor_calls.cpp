@@ -1,6 +1,9 @@
 // Interposed: descriptors as numbers (close, dup, fcntl, ioctl). The numbers stay the kernel's; the table follows.
 // A child that shares our memory until it calls exec (vfork) works on its own descriptors with the parent's table in
 // sight, so every change first asks whose process this is.
+#include <linux/close_range.h>
+#include <sched.h>
+
 #include <algorithm>
 #include <cstdarg>
 
@@ -39,7 +42,7 @@ int duplicate(int fd, Duplicate make)
     Entry* stale = nullptr;
     int made;
     {
-        std::lock_guard lock(table_mutex);
+        TableLock lock;
         made = make();
         Entry* e = peek(fd);
         if (made >= fds_max && e != nullptr) {
@@ -72,7 +75,7 @@ int close_all_between(unsigned first, unsigned last)
     std::vector<Entry*> dropped;
     int rc = 0;
     {
-        std::lock_guard lock(table_mutex);
+        TableLock lock;
         for (int fd = static_cast<int>(std::min<unsigned>(first, fds_max)); fd <= highest_fd(); ++fd) {
             if (static_cast<unsigned>(fd) <= last && peek(fd) != nullptr) {
                 dropped.push_back(uninstall(fd));
@@ -138,6 +141,8 @@ int set_nonblocking(client::Session& s, const Entry& e, bool on)
     return std::min(flags, 0);
 }
 
+constexpr unsigned long at_mark_request = 0x8905; // SIOCATMARK
+
 int at_mark(client::Session& s, const Entry& e)
 {
     const sockbuf::SocketSlot& slot = s.view.slot(e.sock.slot);
@@ -157,7 +162,7 @@ int netd_ioctl(int fd, const Entry& e, unsigned long request, void* argument)
     case TIOCOUTQ: // SIOCOUTQ
         rc = client::sock_outq(s, e.sock);
         break;
-    case 0x8905: // SIOCATMARK
+    case at_mark_request:
         rc = at_mark(s, e);
         break;
     case FIONBIO:
@@ -184,10 +189,11 @@ PRELOAD_CALL int close(int fd)
     if (is_foreign_process()) {
         return real.close(fd);
     }
+    pthread_testcancel(); // before anything is done; inside, a cancel would leave the socket behind
     Entry* e;
     int rc;
     {
-        std::lock_guard lock(table_mutex);
+        TableLock lock;
         e = uninstall(fd);
         rc = real.close(fd);
     }
@@ -199,9 +205,12 @@ PRELOAD_CALL int close(int fd)
 
 PRELOAD_CALL int close_range(unsigned first, unsigned last, int flags) __THROW
 {
-    // With flags it sets close-on-exec, which ours have, or unshares the table, after which nothing here holds anyway.
-    if (flags != 0 || first > last || is_foreign_process()) {
+    constexpr int unshares = CLOSE_RANGE_UNSHARE;
+    if ((flags & ~unshares) != 0 || first > last || is_foreign_process()) { // CLOSE_RANGE_CLOEXEC: ours have it
         return real.close_range(first, last, flags);
+    }
+    if ((flags & unshares) != 0 && unshare(CLONE_FILES) != 0) {
+        return -1;
     }
     return close_all_between(first, last);
 }
@@ -262,10 +271,21 @@ PRELOAD_CALL int ioctl(int fd, unsigned long request, ...) __THROW
     return e == nullptr ? real.ioctl(fd, request, argument) : netd_ioctl(fd, *e, request, argument);
 }
 
+// libc's own asks its own ioctl.
+PRELOAD_CALL int sockatmark(int fd) __THROW
+{
+    int at = 0;
+    return ioctl(fd, at_mark_request, &at) < 0 ? -1 : at;
+}
+
 // ---- Older names.
 PRELOAD_CALL int __close(int fd)
 {
     return close(fd);
+}
+PRELOAD_CALL int __dup2(int from, int to) __THROW
+{
+    return dup2(from, to);
 }
 PRELOAD_CALL int __fcntl(int fd, int command, ...)
 {

@@ -16,6 +16,7 @@ std::atomic<int> highest{-1};  // written under table_mutex
 
 void release(Entry* e)
 {
+    client::CancelGuard no_cancel; // a lingering close may sleep, in calls that must not throw
     if (e->state.load(std::memory_order_relaxed) == EntryState::netd) {
         if (client::Session* s = session_if_attached()) {
             client::sock_release(*s, e->sock);
@@ -24,7 +25,7 @@ void release(Entry* e)
     delete e->set;
     e->set = nullptr;
     e->options.clear();
-    std::lock_guard lock(table_mutex);
+    TableLock lock;
     e->next_free = free_entries;
     free_entries = e;
 }

@@ -7,11 +7,15 @@
 // never unmapped), which is what makes taking a reference from a stale pointer harmless.
 #pragma once
 
+#include <pthread.h>
+
 #include <atomic>
 #include <cstdint>
 #include <mutex>
 #include <vector>
 
+#include "client/call_end.hpp"
+#include "client/signal_guard.hpp"
 #include "client/socket_calls.hpp"
 
 namespace preload {
@@ -36,7 +40,7 @@ struct RecordedOption {
 struct Entry {
     std::atomic<std::uint32_t> refs{0};                   // descriptors and calls under way; 0 = in the free list
     std::atomic<EntryState> state{EntryState::undecided}; // changes only from undecided, under table_mutex
-    std::uint32_t descriptors = 0;                        // table_mutex
+    std::atomic<std::uint32_t> descriptors{0};            // written under table_mutex
     client::Sock sock;                                    // c once netd
     int domain = 0, type = 0, protocol = 0;               // c
     std::vector<RecordedOption> options;                  // undecided: to replay, in order; table_mutex
@@ -46,6 +50,14 @@ struct Entry {
 };
 
 extern std::mutex table_mutex;
+
+// The mutex for a change of the table. No handler of a signal runs in its holder, as close, dup2 and accept may be
+// called in one, and none of the system calls in between is a cancellation point.
+class TableLock {
+    client::SignalGuard no_handlers_;
+    std::lock_guard<std::mutex> lock_{table_mutex};
+};
+
 extern Entry* fd_entries[fds_max]; // through fd_slot: plain, so that clang too zero-initialises a million of them
 
 inline std::atomic_ref<Entry*> fd_slot(int fd)
@@ -101,6 +113,18 @@ public:
 private:
     static Entry* take(int fd);
     Entry* entry_;
+};
+
+// The same for a call that may sleep: POSIX makes it a cancellation point also where it need not, and it ends when the
+// program took its descriptor away and then interrupts it.
+class Call : public Held {
+public:
+    explicit Call(int fd) : Held((pthread_testcancel(), fd)), counted_(get() == nullptr ? nullptr : &get()->descriptors)
+    {
+    }
+
+private:
+    client::CountedBy counted_;
 };
 
 // ---- Changes; the caller holds table_mutex, and drops what comes back (unref) after it let go of the mutex.

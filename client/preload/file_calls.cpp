@@ -1,7 +1,9 @@
-// Interposed: what joins sockets with files, streams and other programs: sendfile, splice, fdopen, exec.
+// Interposed: what joins sockets with files, streams and other programs: sendfile, splice, fdopen, dprintf, exec.
 #include <algorithm>
 #include <csignal>
+#include <cstdarg>
 #include <cstdio>
+#include <cstdlib>
 
 #include "client/preload/calls.hpp"
 #include "client/preload/preload_report.hpp"
@@ -37,8 +39,11 @@ ssize_t send_file(const Entry& e, int in, off_t& at, std::size_t count)
             break;
         }
         ssize_t sent = client::sock_send(s, e.sock, buffer, static_cast<std::size_t>(got), 0, nullptr, 0);
+        if (sent == -EPIPE) {
+            raise(SIGPIPE); // also where bytes went before, which is what the call gives then
+        }
         if (sent < 0) {
-            return total > 0 && sent != -EPIPE ? static_cast<ssize_t>(total) : sent;
+            return total > 0 ? static_cast<ssize_t>(total) : sent;
         }
         at += sent;
         total += static_cast<std::size_t>(sent);
@@ -51,14 +56,12 @@ ssize_t send_file(const Entry& e, int in, off_t& at, std::size_t count)
 
 ssize_t netd_sendfile(const Entry& e, int in, off_t* offset, std::size_t count)
 {
+    client::CancelGuard no_cancel; // libc declares that sendfile does not throw
     off_t at = offset != nullptr ? *offset : lseek(in, 0, SEEK_CUR);
     if (at < 0) {
-        return outcome<ssize_t>(-EINVAL);
+        return outcome<ssize_t>(offset == nullptr && errno != ESPIPE ? -errno : -EINVAL);
     }
     ssize_t n = send_file(e, in, at, count);
-    if (n == -EPIPE) {
-        raise(SIGPIPE);
-    }
     if (n > 0 && offset != nullptr) {
         *offset = at;
     } else if (n > 0) {
@@ -77,14 +80,45 @@ ssize_t stream_read(void* cookie, char* data, std::size_t size)
 {
     return read(fd_of(cookie), data, size);
 }
+// All of it or an error: libc's streams write on after a part, but ask the writer of a cookie once.
+std::size_t write_all(int fd, const char* data, std::size_t size)
+{
+    std::size_t done = 0;
+    while (done < size) {
+        ssize_t n = write(fd, data + done, size - done);
+        if (n <= 0) {
+            break;
+        }
+        done += static_cast<std::size_t>(n);
+    }
+    return done;
+}
 ssize_t stream_write(void* cookie, const char* data, std::size_t size)
 {
-    ssize_t n = write(fd_of(cookie), data, size);
-    return n < 0 ? 0 : n; // fopencookie(3): 0 is the error
+    return static_cast<ssize_t>(write_all(fd_of(cookie), data, size)); // fopencookie(3): 0 is the error
+}
+// libc's streams forgive what cannot seek, where it says so.
+int stream_seek(void*, off64_t*, int)
+{
+    errno = ESPIPE;
+    return -1;
 }
 int stream_close(void* cookie)
 {
     return close(fd_of(cookie));
+}
+
+// As dprintf(3) on a socket of netd; `text` is the outcome of vasprintf.
+int print_to(int fd, char* text, int size)
+{
+    if (size < 0) {
+        return -1;
+    }
+    std::size_t done = write_all(fd, text, static_cast<std::size_t>(size));
+    int before = errno;
+    std::free(text);
+    errno = before;
+    return done == static_cast<std::size_t>(size) ? size : -1;
 }
 
 bool has_socket(int fd)
@@ -140,12 +174,59 @@ PRELOAD_CALL FILE* fdopen(int fd, const char* mode) __THROW
     if (!has_socket(fd)) {
         return real.fdopen(fd, mode);
     }
-    cookie_io_functions_t io{stream_read, stream_write, nullptr, stream_close};
+    cookie_io_functions_t io{stream_read, stream_write, stream_seek, stream_close};
     FILE* stream = fopencookie(reinterpret_cast<void*>(static_cast<std::intptr_t>(fd)), mode, io);
     if (stream != nullptr) {
         stream->_fileno = fd; // for fileno(3); cookie streams do not look at it
     }
     return stream;
+}
+
+PRELOAD_CALL FILE* _IO_fdopen(int fd, const char* mode) __THROW
+{
+    return fdopen(fd, mode);
+}
+
+// libc's write to the descriptor by calls of its own.
+PRELOAD_CALL int vdprintf(int fd, const char* format, va_list list)
+{
+    if (!has_socket(fd)) {
+        return real.vdprintf(fd, format, list);
+    }
+    char* text = nullptr;
+    int size = vasprintf(&text, format, list);
+    return print_to(fd, text, size);
+}
+
+PRELOAD_CALL int dprintf(int fd, const char* format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    int n = vdprintf(fd, format, list);
+    va_end(list);
+    return n;
+}
+
+// The same with _FORTIFY_SOURCE.
+extern "C" int __vasprintf_chk(char** out, int flag, const char* format, va_list list) __THROW;
+
+PRELOAD_CALL int __vdprintf_chk(int fd, int flag, const char* format, va_list list)
+{
+    if (!has_socket(fd)) {
+        return real.__vdprintf_chk(fd, flag, format, list);
+    }
+    char* text = nullptr;
+    int size = __vasprintf_chk(&text, flag, format, list);
+    return print_to(fd, text, size);
+}
+
+PRELOAD_CALL int __dprintf_chk(int fd, int flag, const char* format, ...)
+{
+    va_list list;
+    va_start(list, format);
+    int n = __vdprintf_chk(fd, flag, format, list);
+    va_end(list);
+    return n;
 }
 
 PRELOAD_CALL int execve(const char* path, char* const argv[], char* const env[]) __THROW

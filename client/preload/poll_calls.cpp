@@ -118,7 +118,11 @@ PRELOAD_CALL int select(int count, fd_set* r, fd_set* w, fd_set* x, timeval* tim
     if (timeout == nullptr) {
         return select_mixed(count, r, w, x, nullptr, nullptr);
     }
-    timespec t{timeout->tv_sec, timeout->tv_usec * 1000};
+    if (timeout->tv_sec < 0 || timeout->tv_usec < 0) {
+        errno = EINVAL;
+        return -1;
+    }
+    timespec t{timeout->tv_sec + timeout->tv_usec / 1'000'000, timeout->tv_usec % 1'000'000 * 1000};
     timespec before = now_monotonic();
     int rc = select_mixed(count, r, w, x, &t, nullptr);
     timespec after = now_monotonic();

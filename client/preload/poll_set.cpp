@@ -32,8 +32,8 @@ public:
         }
         for (nfds_t i = 0; i < count; ++i) {
             entries_[i] = Held(fds[i].fd).give();
+            fds[i].revents = 0; // nobody's are those of a negative number
             kernel_[i] = fds[i];
-            kernel_[i].revents = 0;
             if (netd(i) != nullptr) {
                 kernel_[i].fd = -1;
             } else {
@@ -67,6 +67,16 @@ public:
             }
         }
         return ready;
+    }
+    // The program took the descriptor of one of netd's away: a signal that says so may have come already.
+    bool abandoned() const
+    {
+        for (nfds_t i = 0; i < count_; ++i) {
+            if (Entry* e = netd(i); e != nullptr && e->descriptors.load() == 0) {
+                return true;
+            }
+        }
+        return false;
     }
     // Epoll sets are polled by the kernel, which must see what is pending in them.
     void expose_sets()
@@ -175,6 +185,11 @@ bool needs_us(const pollfd* fds, nfds_t count)
 
 int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)
 {
+    if (!is_time(timeout)) {
+        errno = EINVAL;
+        return -1;
+    }
+    pthread_testcancel();
     client::Session& s = *session_if_attached();
     Polled polled(&s, fds, count);
     bool once = is_zero(timeout);
@@ -206,6 +221,13 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
                 polled.disarm(false);
                 continue;
             }
+        }
+        if (polled.abandoned()) {
+            if (can_wake) {
+                polled.disarm(false);
+            }
+            errno = EINTR;
+            return -1;
         }
         polled.expose_sets();
         base::Instant sleep_end = can_wake ? deadline : std::min(deadline, s.host->now() + nap);

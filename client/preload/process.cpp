@@ -17,6 +17,7 @@
 #include "client/preload/fd_table.hpp"
 #include "client/preload/preload_report.hpp"
 #include "client/preload/real.hpp"
+#include "client/signal_guard.hpp"
 #include "sockbuf/socket_path.hpp"
 
 namespace preload {
@@ -151,6 +152,7 @@ client::Session* attach(Process& p)
 
 int placeholder(Process& p)
 {
+    client::CancelGuard no_cancel;
     std::lock_guard lock(p.attach_mutex);
     if (p.placeholder < 0) {
         int fd = real.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);

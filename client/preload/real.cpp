@@ -73,7 +73,8 @@ constinit Real real{
     PRELOAD_REAL_CALLS(PRELOAD_FIRST)
 #undef PRELOAD_FIRST
         & First<&Real::fdopen, decltype(Real::fdopen)>::call,
-    &first_fcntl, &first_ioctl};
+    &First<&Real::__vdprintf_chk, decltype(Real::__vdprintf_chk)>::call,
+    &First<&Real::syscall, decltype(Real::syscall)>::call, &first_fcntl, &first_ioctl};
 
 void resolve_real()
 {
@@ -85,6 +86,8 @@ void resolve_real()
 #define PRELOAD_RESOLVE(name) real.name = reinterpret_cast<decltype(real.name)>(next(#name));
     PRELOAD_REAL_CALLS(PRELOAD_RESOLVE)
     PRELOAD_RESOLVE(fdopen)
+    PRELOAD_RESOLVE(__vdprintf_chk)
+    PRELOAD_RESOLVE(syscall)
     PRELOAD_RESOLVE(fcntl)
     PRELOAD_RESOLVE(ioctl)
 #undef PRELOAD_RESOLVE

@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include <cstdarg>
 #include <cstdio>
 
 namespace preload {
@@ -29,7 +30,7 @@ namespace preload {
         X(recvmmsg) X(write) X(writev) X(send) X(sendto) X(sendmsg) X(sendmmsg) X(sendfile) X(splice) X(getsockopt)    \
             X(setsockopt) X(getsockname) X(getpeername) X(poll) X(ppoll) X(select) X(pselect) X(epoll_create)          \
                 X(epoll_create1) X(epoll_ctl) X(epoll_wait) X(epoll_pwait) X(epoll_pwait2) X(execv) X(execve)          \
-                    X(execvp) X(execvpe) X(fexecve)
+                    X(execvp) X(execvpe) X(fexecve) X(vdprintf) X(preadv2) X(pwritev2)
 // clang-format on
 
 struct Real {
@@ -37,6 +38,8 @@ struct Real {
     PRELOAD_REAL_CALLS(PRELOAD_MEMBER)
 #undef PRELOAD_MEMBER
     FILE* (*fdopen)(int, const char*);
+    int (*__vdprintf_chk)(int, int, const char*, va_list);
+    long (*syscall)(long, long, long, long, long, long, long);
     int (*fcntl)(int, int, ...);
     int (*ioctl)(int, unsigned long, ...);
 };

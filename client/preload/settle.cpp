@@ -77,7 +77,7 @@ Whose settle_kernel(int fd, Entry& e, const char* call, const base::Endpoint& at
     }
     std::vector<Entry*> dropped;
     {
-        std::lock_guard lock(table_mutex);
+        TableLock lock;
         if (peek(fd) == &e && e.state.load() == EntryState::undecided) {
             keep_kernel(e, dropped);
         }
@@ -95,6 +95,7 @@ Whose settle(int fd, Entry& e, const char* call, const sockaddr* addr, socklen_t
     if (e.state.load(std::memory_order_acquire) == EntryState::netd) {
         return Whose::netd;
     }
+    client::CancelGuard no_cancel; // bind is no cancellation point, and nobody is to meet half of a change
     base::Endpoint at;
     if (client::parse_sockaddr(addr, len, e.domain, at) != 0) {
         return Whose::kernel; // not an address: the kernel's error, and the socket stays undecided
@@ -109,7 +110,7 @@ Whose settle(int fd, Entry& e, const char* call, const sockaddr* addr, socklen_t
     }
     int error = 0;
     {
-        std::lock_guard lock(table_mutex);
+        TableLock lock;
         if (e.state.load() == EntryState::undecided) {
             error = peek(fd) == &e ? become_netd(*s, fd, e) : -EBADF;
         }

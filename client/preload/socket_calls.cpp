@@ -2,7 +2,9 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "client/preload/calls.hpp"
 #include "client/preload/decide.hpp"
@@ -40,10 +42,66 @@ bool fits_table(int fd)
 void record_option(int fd, Entry& e, int level, int name, const void* value, socklen_t len)
 {
     const auto* bytes = static_cast<const unsigned char*>(value);
-    std::lock_guard lock(table_mutex);
+    TableLock lock;
     if (peek(fd) == &e && e.state.load() == EntryState::undecided) {
         e.options.push_back({level, name, {bytes, bytes + len}});
     }
+}
+
+// inet6_bind, tcp_v6_connect: IPv4 addresses of such sockets are mapped ones. 0 or a negative errno.
+int own_family(const Entry& e, const sockaddr* addr, socklen_t len, Use use)
+{
+    if (e.domain != AF_INET6 || addr == nullptr || len < sizeof(sa_family_t) || addr->sa_family == AF_INET6) {
+        return 0;
+    }
+    if (use == Use::destination && ((e.type & 0xf) == SOCK_DGRAM || addr->sa_family == AF_UNSPEC)) {
+        return 0;
+    }
+    return len < offsetof(sockaddr_in6, sin6_scope_id) ? -EINVAL : -EAFNOSUPPORT;
+}
+
+// A descriptor that is not the program's yet.
+class Number {
+public:
+    explicit Number(bool close_on_exec) : fd_(placeholder_fd(close_on_exec))
+    {
+        if (fd_ >= 0 && !fits_table(fd_)) {
+            fd_ = -1;
+        }
+    }
+    ~Number()
+    {
+        int before = errno;
+        if (fd_ >= 0) {
+            client::CancelGuard no_cancel;
+            real.close(fd_);
+        }
+        errno = before;
+    }
+    Number(const Number&) = delete;
+    Number& operator=(const Number&) = delete;
+
+    int fd() const { return fd_; }
+    int give() { return std::exchange(fd_, -1); }
+
+private:
+    int fd_;
+};
+
+int install_accepted(int fd, const Entry& listener, client::Sock sock)
+{
+    Entry* stale;
+    {
+        TableLock lock;
+        Entry* entry = new_entry(EntryState::netd);
+        entry->sock = sock;
+        entry->domain = listener.domain;
+        entry->type = listener.type;
+        entry->protocol = listener.protocol;
+        stale = install(fd, entry);
+    }
+    drop(stale);
+    return fd;
 }
 
 int own_option(const Entry& e, int name, int& out)
@@ -80,7 +138,7 @@ PRELOAD_CALL int socket(int domain, int type, int protocol) __THROW
     }
     Entry* stale;
     {
-        std::lock_guard lock(table_mutex);
+        TableLock lock;
         Entry* e = new_entry(EntryState::undecided);
         e->domain = domain;
         e->type = type;
@@ -99,6 +157,9 @@ PRELOAD_CALL int bind(int fd, const sockaddr* addr, socklen_t len) __THROW
     Held h(fd);
     if (h.get() == nullptr || h.in(EntryState::epoll) != nullptr) {
         return real.bind(fd, addr, len);
+    }
+    if (int error = own_family(*h.get(), addr, len, Use::bind)) {
+        return outcome(error);
     }
     switch (settle(fd, *h.get(), "bind", addr, len, Use::bind)) {
     case Whose::kernel:
@@ -134,35 +195,30 @@ PRELOAD_CALL int accept4(int fd, sockaddr* addr, socklen_t* len, int flags)
     if (peek(fd) == nullptr) {
         return real.accept4(fd, addr, len, flags);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
     if (e == nullptr) {
         return real.accept4(fd, addr, len, flags);
     }
     client::Session& s = session_of_netd();
-    client::Sock sock;
-    if (int error = client::sock_accept(s, e->sock, addr, len, flags, sock)) {
-        return outcome(error);
+    base::Instant deadline = client::accept_deadline(s, e->sock);
+    for (;;) {
+        if (int error = client::sock_await_accept(s, e->sock, flags, deadline)) {
+            return outcome(error);
+        }
+        Number number((flags & SOCK_CLOEXEC) != 0);
+        if (number.fd() < 0) {
+            return -1; // EMFILE: what waits stays queued
+        }
+        client::Sock sock;
+        int rc = client::sock_accept_now(s, e->sock, addr, len, flags, sock);
+        if (rc < 0) {
+            return outcome(rc);
+        }
+        if (rc == 1) {
+            return install_accepted(number.give(), *e, sock);
+        }
     }
-    int accepted = placeholder_fd((flags & SOCK_CLOEXEC) != 0);
-    if (accepted < 0 || !fits_table(accepted)) {
-        int before = errno;
-        client::sock_release(s, sock); // EMFILE: the connection is closed, where the kernel would leave it queued
-        errno = before;
-        return -1;
-    }
-    Entry* stale;
-    {
-        std::lock_guard lock(table_mutex);
-        Entry* entry = new_entry(EntryState::netd);
-        entry->sock = sock;
-        entry->domain = e->domain;
-        entry->type = e->type;
-        entry->protocol = e->protocol;
-        stale = install(accepted, entry);
-    }
-    drop(stale);
-    return accepted;
 }
 
 PRELOAD_CALL int accept(int fd, sockaddr* addr, socklen_t* len)
@@ -175,12 +231,15 @@ PRELOAD_CALL int connect(int fd, const sockaddr* addr, socklen_t len)
     if (peek(fd) == nullptr) {
         return real.connect(fd, addr, len);
     }
-    Held h(fd);
+    Call h(fd);
     if (h.get() == nullptr || h.in(EntryState::epoll) != nullptr) {
         return real.connect(fd, addr, len);
     }
     if (h.netd() == nullptr && addr != nullptr && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC) {
         return real.connect(fd, addr, len); // nothing to dissolve
+    }
+    if (int error = own_family(*h.get(), addr, len, Use::destination)) {
+        return outcome(error);
     }
     switch (settle(fd, *h.get(), "connect", addr, len, Use::destination)) {
     case Whose::kernel:
@@ -191,6 +250,11 @@ PRELOAD_CALL int connect(int fd, const sockaddr* addr, socklen_t len)
         break;
     }
     return outcome(client::sock_connect(session_of_netd(), h.get()->sock, addr, len));
+}
+
+PRELOAD_CALL int __connect(int fd, const sockaddr* addr, socklen_t len)
+{
+    return connect(fd, addr, len);
 }
 
 PRELOAD_CALL int shutdown(int fd, int how) __THROW
@@ -239,6 +303,9 @@ PRELOAD_CALL int getsockopt(int fd, int level, int name, void* value, socklen_t*
     }
     int number;
     if (level == SOL_SOCKET && own_option(*e, name, number) == 0) {
+        if (static_cast<std::int32_t>(*len) < 0) {
+            return outcome(-EINVAL);
+        }
         *len = std::min<socklen_t>(*len, sizeof number);
         std::memcpy(value, &number, *len);
         return 0;

@@ -65,8 +65,13 @@ ssize_t netd_recv(const Entry& e, void* data, std::size_t size, int flags, socka
     return outcome(client::sock_recv(session_of_netd(), e.sock, data, size, flags, from, len));
 }
 
+constexpr std::size_t pieces_max = 1024; // UIO_MAXIOV
+
 ssize_t netd_recvmsg(const Entry& e, msghdr* m, int flags)
 {
+    if (m->msg_iovlen > pieces_max) {
+        return outcome<ssize_t>(-EMSGSIZE);
+    }
     return outcome(client::sock_recvmsg(session_of_netd(), e.sock, m, flags));
 }
 
@@ -77,6 +82,9 @@ ssize_t netd_send(const Entry& e, const void* data, std::size_t size, int flags,
 
 ssize_t netd_sendmsg(const Entry& e, const msghdr* m, int flags)
 {
+    if (m->msg_iovlen > pieces_max) {
+        return outcome<ssize_t>(-EMSGSIZE);
+    }
     return sent(e, client::sock_sendmsg(session_of_netd(), e.sock, m, flags), flags);
 }
 
@@ -88,6 +96,40 @@ msghdr of_pieces(const iovec* pieces, int count)
     return m;
 }
 
+bool is_count(int count)
+{
+    return count >= 0 && static_cast<std::size_t>(count) <= pieces_max;
+}
+
+ssize_t netd_readv(const Entry& e, const iovec* pieces, int count, int flags)
+{
+    if (!is_count(count)) {
+        return outcome<ssize_t>(-EINVAL);
+    }
+    if (std::all_of(pieces, pieces + count, [](const iovec& piece) { return piece.iov_len == 0; })) {
+        return 0;
+    }
+    msghdr m = of_pieces(pieces, count);
+    return netd_recvmsg(e, &m, flags);
+}
+
+ssize_t netd_writev(const Entry& e, const iovec* pieces, int count, int flags)
+{
+    if (!is_count(count)) {
+        return outcome<ssize_t>(-EINVAL);
+    }
+    msghdr m = of_pieces(pieces, count);
+    return netd_sendmsg(e, &m, flags);
+}
+
+// What preadv2(2) and pwritev2(2) at no offset say by their flags; else the errno.
+int transfer_flags(off_t offset, int flags, int& out)
+{
+    constexpr int known = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND;
+    out = (flags & RWF_NOWAIT) != 0 ? MSG_DONTWAIT : 0;
+    return offset != -1 ? -ESPIPE : (flags & ~known) != 0 ? -EOPNOTSUPP : 0;
+}
+
 } // namespace
 
 PRELOAD_CALL ssize_t read(int fd, void* data, std::size_t size)
@@ -95,7 +137,7 @@ PRELOAD_CALL ssize_t read(int fd, void* data, std::size_t size)
     if (peek(fd) == nullptr) [[likely]] {
         return real.read(fd, data, size);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
     if (e != nullptr && size == 0) {
         return 0; // not recv(2), which takes a datagram
@@ -108,7 +150,7 @@ PRELOAD_CALL ssize_t write(int fd, const void* data, std::size_t size)
     if (peek(fd) == nullptr) [[likely]] {
         return real.write(fd, data, size);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
     return e == nullptr ? real.write(fd, data, size) : netd_send(*e, data, size, 0, nullptr, 0);
 }
@@ -118,16 +160,9 @@ PRELOAD_CALL ssize_t readv(int fd, const iovec* pieces, int count)
     if (peek(fd) == nullptr) [[likely]] {
         return real.readv(fd, pieces, count);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
-    if (e == nullptr || count < 0) {
-        return real.readv(fd, pieces, count);
-    }
-    if (std::all_of(pieces, pieces + count, [](const iovec& piece) { return piece.iov_len == 0; })) {
-        return 0;
-    }
-    msghdr m = of_pieces(pieces, count);
-    return netd_recvmsg(*e, &m, 0);
+    return e == nullptr ? real.readv(fd, pieces, count) : netd_readv(*e, pieces, count, 0);
 }
 
 PRELOAD_CALL ssize_t writev(int fd, const iovec* pieces, int count)
@@ -135,13 +170,39 @@ PRELOAD_CALL ssize_t writev(int fd, const iovec* pieces, int count)
     if (peek(fd) == nullptr) [[likely]] {
         return real.writev(fd, pieces, count);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
-    if (e == nullptr || count < 0) {
-        return real.writev(fd, pieces, count);
+    return e == nullptr ? real.writev(fd, pieces, count) : netd_writev(*e, pieces, count, 0);
+}
+
+PRELOAD_CALL ssize_t preadv2(int fd, const iovec* pieces, int count, off_t offset, int flags)
+{
+    if (peek(fd) == nullptr) [[likely]] {
+        return real.preadv2(fd, pieces, count, offset, flags);
     }
-    msghdr m = of_pieces(pieces, count);
-    return netd_sendmsg(*e, &m, 0);
+    Call h(fd);
+    Entry* e = h.netd();
+    if (e == nullptr) {
+        return real.preadv2(fd, pieces, count, offset, flags);
+    }
+    int how = 0;
+    int error = transfer_flags(offset, flags, how);
+    return error != 0 ? outcome<ssize_t>(error) : netd_readv(*e, pieces, count, how);
+}
+
+PRELOAD_CALL ssize_t pwritev2(int fd, const iovec* pieces, int count, off_t offset, int flags)
+{
+    if (peek(fd) == nullptr) [[likely]] {
+        return real.pwritev2(fd, pieces, count, offset, flags);
+    }
+    Call h(fd);
+    Entry* e = h.netd();
+    if (e == nullptr) {
+        return real.pwritev2(fd, pieces, count, offset, flags);
+    }
+    int how = 0;
+    int error = transfer_flags(offset, flags, how);
+    return error != 0 ? outcome<ssize_t>(error) : netd_writev(*e, pieces, count, how);
 }
 
 PRELOAD_CALL ssize_t recvfrom(int fd, void* data, std::size_t size, int flags, sockaddr* from, socklen_t* len)
@@ -149,7 +210,7 @@ PRELOAD_CALL ssize_t recvfrom(int fd, void* data, std::size_t size, int flags, s
     if (peek(fd) == nullptr) [[likely]] {
         return real.recvfrom(fd, data, size, flags, from, len);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
     return e == nullptr ? real.recvfrom(fd, data, size, flags, from, len) : netd_recv(*e, data, size, flags, from, len);
 }
@@ -164,7 +225,7 @@ PRELOAD_CALL ssize_t sendto(int fd, const void* data, std::size_t size, int flag
     if (peek(fd) == nullptr) [[likely]] {
         return real.sendto(fd, data, size, flags, to, len);
     }
-    Held h(fd);
+    Call h(fd);
     bool refused = false;
     Entry* e = sender(h, fd, to, len, refused);
     if (refused) {
@@ -183,7 +244,7 @@ PRELOAD_CALL ssize_t recvmsg(int fd, msghdr* m, int flags)
     if (peek(fd) == nullptr) [[likely]] {
         return real.recvmsg(fd, m, flags);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
     return e == nullptr ? real.recvmsg(fd, m, flags) : netd_recvmsg(*e, m, flags);
 }
@@ -193,7 +254,7 @@ PRELOAD_CALL ssize_t sendmsg(int fd, const msghdr* m, int flags)
     if (peek(fd) == nullptr) [[likely]] {
         return kernel_sendmsg(fd, m, flags);
     }
-    Held h(fd);
+    Call h(fd);
     bool refused = false;
     Entry* e = sender(h, fd, static_cast<const sockaddr*>(m->msg_name), m->msg_namelen, refused);
     if (refused) {
@@ -208,7 +269,7 @@ PRELOAD_CALL int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, 
     if (peek(fd) == nullptr) [[likely]] {
         return real.recvmmsg(fd, messages, count, flags, timeout);
     }
-    Held h(fd);
+    Call h(fd);
     Entry* e = h.netd();
     if (e == nullptr) {
         return real.recvmmsg(fd, messages, count, flags, timeout);
@@ -237,7 +298,9 @@ PRELOAD_CALL int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, 
 
 PRELOAD_CALL int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags)
 {
-    if (peek(fd) == nullptr) [[likely]] {
+    bool carries =
+        std::any_of(messages, messages + count, [](const mmsghdr& m) { return carries_netd_socket(&m.msg_hdr); });
+    if (peek(fd) == nullptr && !carries) [[likely]] {
         return real.sendmmsg(fd, messages, count, flags);
     }
     unsigned done = 0;
@@ -271,7 +334,15 @@ PRELOAD_CALL ssize_t __recvfrom_chk(
     return size > room ? (__chk_fail(), -1) : recvfrom(fd, data, size, flags, from, len);
 }
 
-// Older names that some libraries bind to.
+// Older names that some libraries bind to, and those of programs with large files.
+PRELOAD_CALL ssize_t preadv64v2(int fd, const iovec* pieces, int count, off64_t offset, int flags)
+{
+    return preadv2(fd, pieces, count, offset, flags);
+}
+PRELOAD_CALL ssize_t pwritev64v2(int fd, const iovec* pieces, int count, off64_t offset, int flags)
+{
+    return pwritev2(fd, pieces, count, offset, flags);
+}
 PRELOAD_CALL ssize_t __read(int fd, void* data, std::size_t size)
 {
     return read(fd, data, size);

@@ -1,5 +1,6 @@
 """The kernel as oracle: socket_script.py on the kernel and on netd must observe the same, case by case."""
 
+import errno
 import json
 import pathlib
 import sys
@@ -35,6 +36,11 @@ class Differential(SystemTest):
 
     def test_same_results_and_errnos_over_ipv6(self):
         self.compare(self.pair.a_address6, self.bed.netd_address6)
+
+    def test_io_uring_is_not_there(self):
+        code = "import ctypes; l = ctypes.CDLL(None, use_errno=True); print(l.syscall(425, 1, None), ctypes.get_errno())"
+        done = process.run([*self.netd.prefix, sys.executable, "-c", code])
+        self.assertEqual(done.stdout.split(), ["-1", str(errno.ENOSYS)])
 
     def compare(self, kernels, netds):
         on_kernel = self.observe(self.pair.a.prefix, kernels)

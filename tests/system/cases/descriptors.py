@@ -1,12 +1,13 @@
 """Sockets as descriptors: dup, fork, exec, passing, threads."""
 
 import os
+import resource
 import signal
 import socket
 import threading
 import time
 
-from cases.ground import case, listener, outcome, pair, receive_all
+from cases.ground import case, libc, listener, outcome, pair, polled, receive_all, soon
 
 
 @case
@@ -101,6 +102,39 @@ def fork_workers_accept():
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
         return answers
+
+
+@case
+def accept_without_a_free_descriptor():
+    with listener() as door:
+        with socket.create_connection(door.getsockname()[:2], 3) as near:
+            near.sendall(b"kept")
+            soon(lambda: "POLLIN" in polled(door))
+            before = resource.getrlimit(resource.RLIMIT_NOFILE)
+            next_number = os.dup(0)
+            os.close(next_number)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (next_number, before[1]))
+            seen = [outcome(door.accept), outcome(door.accept)]
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            far, _ = door.accept()
+            with far:
+                far.settimeout(3)
+                return [*seen, far.recv(9).decode()]
+
+
+@case
+def close_range_in_a_table_of_its_own():
+    with pair() as (near, far):
+        child = os.fork()
+        if child == 0:
+            libc("close_range", 3, (1 << 32) - 1, 2)  # CLOSE_RANGE_UNSHARE
+            signal.pause()
+        time.sleep(0.2)
+        near.close()
+        end = outcome(far.recv, 1)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        return end
 
 
 @case

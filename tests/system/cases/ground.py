@@ -1,6 +1,7 @@
 """What the cases are written with. A case returns what it observed, and nothing that may differ by right (ports, sizes, times)."""
 
 import contextlib
+import ctypes
 import errno
 import select
 import socket
@@ -29,6 +30,16 @@ def outcome(call, *arguments):
     except OSError as error:
         return errno.errorcode.get(error.errno, str(error))
     return value if isinstance(value, (int, str, list, type(None))) else repr(value)
+
+
+LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+def libc(name, *arguments):
+    """What a call of libc gives, or the name of its errno: calls that Python does not make as they are."""
+    ctypes.set_errno(0)
+    value = getattr(LIBC, name)(*arguments)
+    return errno.errorcode[ctypes.get_errno()] if value == -1 else value
 
 
 def tcp():

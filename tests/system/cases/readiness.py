@@ -1,12 +1,14 @@
 """poll, select and epoll: level, edge, one-shot, mixed with kernel descriptors."""
 
+import ctypes
 import os
 import select
 import socket
+import struct
 import threading
 import time
 
-from cases.ground import case, events, listener, outcome, pair, polled, soon
+from cases.ground import case, events, libc, listener, outcome, pair, polled, soon
 
 
 def epoll_seen(e, wait=3.0):
@@ -160,6 +162,21 @@ def select_of_both_kinds():
         os.close(reading)
         os.close(writing)
         return [before, len(r), len(w), len(x)]
+
+
+class PollFd(ctypes.Structure):
+    _fields_ = [("fd", ctypes.c_int), ("events", ctypes.c_short), ("revents", ctypes.c_short)]
+
+
+@case
+def poll_of_no_descriptor():
+    with pair() as (near, far):
+        near.sendall(b"x")
+        soon(lambda: "POLLIN" in polled(far))
+        asked = (PollFd * 3)((-1, select.POLLIN, 9), (far.fileno(), select.POLLIN, 9), (-5, 0, 9))
+        ready = libc("poll", asked, 3, 100)
+        bad = struct.pack("ll", 0, -1)
+        return [ready, [each.revents for each in asked], libc("ppoll", asked, 3, bad, None)]
 
 
 @case

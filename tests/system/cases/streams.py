@@ -1,5 +1,6 @@
 """Streams: data, ends, resets, flags of the transfer calls."""
 
+import ctypes
 import errno
 import fcntl
 import os
@@ -11,7 +12,11 @@ import termios
 import threading
 import time
 
-from cases.ground import case, listener, nothing_now, outcome, pair, polled, receive_all, soon
+from cases.ground import LIBC, case, libc, listener, nothing_now, outcome, pair, polled, receive_all, soon, tcp
+
+
+def unread(s):
+    return struct.unpack("i", fcntl.ioctl(s.fileno(), termios.FIONREAD, b"\0" * 4))[0]
 
 
 @case
@@ -170,6 +175,34 @@ def urgent_byte():
 
 
 @case
+def urgent_byte_alone():
+    with pair() as (near, far):
+        far.settimeout(None)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 50000))
+        near.send(b"!", socket.MSG_OOB)
+        soon(lambda: "POLLPRI" in polled(far, select.POLLPRI))
+        both = select.POLLIN | select.POLLPRI
+        seen = [polled(far, both), unread(far), libc("sockatmark", far.fileno()), outcome(far.recv, 1, socket.MSG_PEEK)]
+        seen += [outcome(far.recv, 1, socket.MSG_OOB), polled(far, both), outcome(far.recv, 1, socket.MSG_PEEK)]
+        near.shutdown(socket.SHUT_WR)
+        soon(lambda: "POLLRDHUP" in polled(far))
+        return [*seen, outcome(far.recv, 1, socket.MSG_PEEK), outcome(far.recv, 1)]
+
+
+@case
+def urgent_byte_among_others():
+    with pair() as (near, far):
+        near.sendall(b"ab")
+        near.send(b"!", socket.MSG_OOB)
+        near.sendall(b"cd")
+        soon(lambda: "POLLPRI" in polled(far, select.POLLPRI))
+        time.sleep(0.05)
+        far.settimeout(None)
+        seen = [unread(far), outcome(far.recv, 9, socket.MSG_PEEK), far.recv(9, socket.MSG_WAITALL).decode()]
+        return [*seen, unread(far), polled(far, select.POLLIN), outcome(far.recv, 9, socket.MSG_PEEK), far.recv(9).decode()]
+
+
+@case
 def low_water_mark_beyond_the_buffer():
     with listener() as door:
         door.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -220,7 +253,39 @@ def receive_timeout():
 @case
 def zero_length_calls():
     with pair() as (near, far):
-        return [outcome(near.send, b""), outcome(near.recv, 0), polled(far)]
+        number, byte = near.fileno(), ctypes.create_string_buffer(1)
+        seen = [outcome(near.send, b""), outcome(near.recv, 0), polled(far)]
+        seen.append(libc("recv", number, byte, 0, socket.MSG_DONTWAIT))
+        seen.append(libc("read", number, byte, 0))
+        far.sendall(b"x")
+        seen.append(libc("recv", number, byte, 0, 0))
+        with tcp() as fresh, listener() as door:
+            seen += [libc("recv", each.fileno(), byte, 0, 0) for each in (fresh, door)]
+        return [*seen, near.recv(9).decode()]
+
+
+@case
+def stdio_on_descriptor():
+    with pair() as (near, far):
+        written = libc("dprintf", near.fileno(), b"%s %d\n", b"number", ctypes.c_int(7))
+        LIBC.fdopen.restype = ctypes.c_void_p
+        copy = os.dup(far.fileno())
+        stream, line = ctypes.c_void_p(LIBC.fdopen(copy, b"r")), ctypes.create_string_buffer(20)
+        near.sendall(b"more\n")
+        LIBC.fgets(line, 20, stream)
+        return [written, line.value.decode(), libc("fflush", stream), libc("fclose", stream)]
+
+
+@case
+def lengths_and_counts_out_of_range():
+    with pair() as (near, _):
+        number, name, length = near.fileno(), ctypes.create_string_buffer(128), ctypes.c_int(-1)
+        seen = [libc(call, number, name, ctypes.byref(length)) for call in ("getsockname", "getpeername")]
+        seen.append(libc("getsockopt", number, socket.SOL_SOCKET, socket.SO_TYPE, name, ctypes.byref(length)))
+        long_one = ctypes.create_string_buffer(struct.pack("i", 1) + bytes(200))
+        seen.append(libc("setsockopt", number, socket.SOL_SOCKET, socket.SO_KEEPALIVE, long_one, 200))
+        pieces = ctypes.create_string_buffer(16 * 1025)
+        return [*seen, libc("writev", number, pieces, 1025), libc("readv", number, pieces, 1025)]
 
 
 @case
@@ -265,7 +330,7 @@ def fionread():
     with pair() as (near, far):
         near.sendall(b"12345")
         soon(lambda: "POLLIN" in polled(far))
-        return struct.unpack("i", fcntl.ioctl(far.fileno(), termios.FIONREAD, b"\0" * 4))[0]
+        return unread(far)
 
 
 @case
