@@ -34,8 +34,8 @@ struct Process {
     std::mutex attach_mutex;
     std::unique_ptr<client::Admission> admission;
     std::atomic<client::Admission*> attached{nullptr};
-    bool attach_failed_said = false; // attach_mutex
-    int placeholder = -1;            // attach_mutex
+    bool attach_failed_said = false;  // attach_mutex
+    std::atomic<int> placeholder{-1}; // written once, under attach_mutex
     std::atomic<pid_t> pid{0};
     // Around fork(), under table_mutex.
     client::ForkTicket ticket;
@@ -152,13 +152,16 @@ client::Session* attach(Process& p)
 
 int placeholder(Process& p)
 {
-    client::CancelGuard no_cancel;
-    std::lock_guard lock(p.attach_mutex);
-    if (p.placeholder < 0) {
-        int fd = real.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        p.placeholder = fd < 0 ? -1 : keep_own(fd);
+    if (int fd = p.placeholder.load(std::memory_order_acquire); fd >= 0) {
+        return fd;
     }
-    return p.placeholder;
+    client::SignalGuard no_handlers; // accept may be called in one
+    std::lock_guard lock(p.attach_mutex);
+    if (p.placeholder.load() < 0) {
+        int fd = real.socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        p.placeholder.store(fd < 0 ? -1 : keep_own(fd));
+    }
+    return p.placeholder.load();
 }
 
 } // namespace

@@ -303,6 +303,50 @@ TEST_CASE("lengths below 0 are refused")
     CHECK(len == negative);
 }
 
+namespace {
+
+int handlers_fd = -1;
+std::atomic<int> handled{0};
+
+void dup_and_close(int)
+{
+    int before = errno;
+    ::close(::dup(handlers_fd));
+    ++handled;
+    errno = before;
+}
+
+} // namespace
+
+TEST_CASE("a signal's handler may call dup and close, whatever it interrupted")
+{
+    Connected c;
+    handlers_fd = c.a;
+    handled = 0;
+    struct sigaction action {};
+    action.sa_handler = dup_and_close;
+    action.sa_flags = SA_RESTART;
+    struct sigaction before {};
+    sigaction(SIGUSR1, &action, &before);
+    pthread_t self = pthread_self();
+    std::atomic<bool> stop{false};
+    std::thread other([&] {
+        while (!stop.load()) {
+            pthread_kill(self, SIGUSR1);
+            std::this_thread::yield();
+        }
+    });
+    for (int i = 0; i < 200'000 && handled.load() < 5000; ++i) {
+        ::close(::dup(c.b));
+    }
+    stop.store(true);
+    other.join();
+    sigaction(SIGUSR1, &before, nullptr);
+    CHECK(handled.load() > 100);
+    CHECK(peek(c.a)->descriptors.load() == 1);
+    CHECK(peek(c.b)->descriptors.load() == 1);
+}
+
 TEST_CASE("an IPv6 socket is bound to IPv6 addresses only, and a stream connected to them")
 {
     fake::attached();
