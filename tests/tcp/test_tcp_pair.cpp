@@ -379,6 +379,32 @@ TEST_CASE("a connection sleeps though it saw a duplicate that it cannot report")
     p.expect_clean();
 }
 
+TEST_CASE("two ends whose numbers a forged segment moved apart do not answer each other for ever")
+{
+    PairOptions o;
+    o.weather.delay = base::millis(1);
+    Pair p(o);
+    auto [client, server] = p.connected(5001);
+    p.run_for(base::seconds(1));
+    auto move = [c = client->so.tcb, s = server->so.tcb](std::int32_t octets) {
+        for (protocols::Tcb* t : {c, s}) {
+            t->rcv.nxt = t->rcv.nxt + octets;
+            t->rcv.adv = t->rcv.adv + octets;
+        }
+    };
+    move(10);
+    std::uint64_t before = p.a.tcp().counters.segments_out.load() + p.b.tcp().counters.segments_out.load();
+    client->write("!", 1); // old text to the server, whose ACK is an old one to the client
+    p.run_for(base::millis(190));
+    std::uint64_t after = p.a.tcp().counters.segments_out.load() + p.b.tcp().counters.segments_out.load();
+    CHECK(after - before < 20); // text and probes are answered
+    move(-10);
+    p.run_for(base::seconds(5));
+    CHECK(server->readable() == 1);
+    p.close_all();
+    p.expect_clean();
+}
+
 TEST_CASE("RFC 3168 6.1.2: a mark is answered however much went unmarked since the one before it")
 {
     PairOptions o;

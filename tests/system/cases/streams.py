@@ -241,6 +241,25 @@ def nonblocking_accept_and_recv():
 
 
 @case
+def accept_deferred_until_text():
+    with listener() as server:
+        seconds = []
+        for asked in (0, -1, 1, 2, 5, 64, 128, 5):
+            server.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, asked)
+            seconds.append(server.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT))
+        server.setblocking(False)
+        with socket.socket(server.family) as near:
+            near.connect(server.getsockname())
+            time.sleep(0.1)
+            before = [polled(server), outcome(server.accept)]
+            near.sendall(b"text")
+            soon(lambda: "POLLIN" in polled(server))
+            far = server.accept()[0]
+            with far:
+                return [seconds, before, far.recv(10).decode()]
+
+
+@case
 def receive_timeout():
     with pair() as (near, _):
         near.setblocking(True)
