@@ -20,7 +20,10 @@ struct Interface;
 
 inline constexpr unsigned neighbors_max = 1024;
 inline constexpr unsigned neighbors_resolving_max = neighbors_max / 2; // a scan must not push out known neighbours
-inline constexpr unsigned neighbor_queue_max = 16;                     // packets that wait for one neighbour
+inline constexpr unsigned neighbor_queue_max = 128;                    // packets that wait for one neighbour,
+inline constexpr unsigned neighbor_queue_least = 16;                   // of which as many always may;
+inline constexpr unsigned neighbor_queue_bytes_max = 212'992;          // more if these are not more, as on Linux,
+inline constexpr unsigned neighbors_waiting_max = 2048;                // and if no more wait for all neighbours
 inline constexpr unsigned neighbor_attempts_max = 3;                   // RFC 4861 10: MAX_*_SOLICIT
 inline constexpr base::Micros neighbor_retry = base::seconds(1);       // RFC 1122 2.3.2.1, RFC 4861 10: RETRANS_TIMER
 inline constexpr base::Micros neighbor_reachable = base::seconds(30);  // RFC 4861 10: REACHABLE_TIME
@@ -48,6 +51,7 @@ struct NeighborEntry : lwkt::Timer {
     bool router = false;         // IPv6: said so (RFC 4861 5.1, IsRouter)
     base::Instant fresh_until{}; // reachable until then, stale after
     netmsg::PacketQueue waiting; // data at the IP header
+    std::uint32_t waiting_bytes = 0;
 };
 
 struct NeighborTable {
@@ -60,6 +64,7 @@ struct NeighborTable {
     EntryList resolving;
     EntryList unused;
     unsigned resolving_count = 0;
+    unsigned waiting_count = 0; // packets, of all entries
     std::deque<NeighborEntry> entries;
     TokenBucket requests; // solicitations of this CPU
     TokenBucket updates;  // messages to the other CPUs

@@ -30,9 +30,31 @@ Interface& interface_of(Domain& d, const NeighborEntry& e)
     return *d.stack.interfaces()[e.interface - 1];
 }
 
-netmsg::Packet* pop(netmsg::PacketQueue& q)
+// The first of those that wait; null = none does.
+netmsg::Packet* pop(NeighborEntry& e)
 {
-    return static_cast<netmsg::Packet*>(q.pop());
+    auto* p = static_cast<netmsg::Packet*>(e.waiting.pop());
+    if (p != nullptr) {
+        e.waiting_bytes -= p->total();
+        --e.domain.neighbors->waiting_count;
+    }
+    return p;
+}
+
+void push(NeighborEntry& e, netmsg::Packet& p)
+{
+    e.waiting.push(p);
+    e.waiting_bytes += p.total();
+    ++e.domain.neighbors->waiting_count;
+}
+
+// More than a neighbour's share: as large a datagram as there is may wait in fragments, and sixteen packets always.
+bool too_many_wait(const NeighborEntry& e)
+{
+    auto n = e.waiting.size();
+    bool more_allowed = n <= neighbor_queue_max && e.waiting_bytes <= neighbor_queue_bytes_max &&
+                        e.domain.neighbors->waiting_count <= neighbors_waiting_max;
+    return n > neighbor_queue_least && !more_allowed;
 }
 
 void ask(Domain& d, NeighborEntry& e)
@@ -111,14 +133,17 @@ void fail(Domain& d, NeighborEntry& e)
 {
     count(d.counters.neighbor_failed);
     netmsg::PacketQueue orphans;
-    while (netmsg::Packet* p = pop(e.waiting)) {
+    while (netmsg::Packet* p = pop(e)) {
         orphans.push(*p);
     }
     Interface& out = interface_of(d, e);
     base::IpAddr address = e.address;
     end(d, e); // first: what a socket sends in answer asks anew
     gateway_failed(d, out.index, address);
-    while (netmsg::Packet* p = pop(orphans)) {
+    if (!address.is_v4()) {
+        ipv6_next_hop_failed(d, out.index, address);
+    }
+    while (auto* p = static_cast<netmsg::Packet*>(orphans.pop())) {
         p->netif = out.netif;
         if (drop_without_source(d, out, address.is_v4(), *p)) {
             continue;
@@ -194,7 +219,7 @@ void settle(Domain& d, NeighborEntry& e, base::Instant fresh_until)
     gateway_answered(d, e.interface, e.address);
     std::uint16_t type = e.address.is_v4() ? wire::ethertype_ipv4 : wire::ethertype_ipv6;
     Interface& out = interface_of(d, e);
-    while (netmsg::Packet* p = pop(e.waiting)) {
+    while (netmsg::Packet* p = pop(e)) {
         if (!drop_without_source(d, out, e.address.is_v4(), *p)) {
             link_transmit(out, e.mac, type, *p);
         }
@@ -344,10 +369,10 @@ void neighbor_resolve(Domain& d, Interface& out, const base::IpAddr& next_hop, n
         return;
     }
     count(d.counters.neighbor_queued);
-    e->waiting.push(*own);
-    if (e->waiting.size() > neighbor_queue_max) {
+    push(*e, *own);
+    while (too_many_wait(*e)) {
         count(d.counters.neighbor_queue_dropped);
-        pop(e->waiting)->free(); // RFC 1122 2.3.2.2, RFC 4861 7.2.2: at least the latest packet is kept
+        pop(*e)->free(); // RFC 1122 2.3.2.2, RFC 4861 7.2.2: at least the latest packet is kept
     }
 }
 

@@ -1,6 +1,7 @@
 // Joining of received segments (protocols/gro.hpp): what goes up as one packet, and each rule by which it does not.
 // What is counted is packets that IP input sees; that the text arrives whole is shown by tests/tcp.
 #include "protocols/gro.hpp"
+#include "protocols/neighbor.hpp"
 #include "protocols/tcp/tcp_domain.hpp"
 #include "protocols/wire/ipv6.hpp"
 #include "protocols/wire/tcp_wire.hpp"
@@ -126,7 +127,7 @@ Seen receive(const std::vector<Sent>& batch, bool v6, bool gro = true, std::uint
         h->link->inject(frame_of(s, v6), 0);
     }
     w.settle();
-    CHECK(h->packets_in_use() <= packets + 16); // answers may wait for neighbours
+    CHECK(h->packets_in_use() <= packets + protocols::neighbor_queue_max); // answers may wait for neighbours
     CHECK(h->stack.pool().large_in_use(0) == 0);
     return {h->counted(&protocols::StackCounters::ip_in) + h->counted(&protocols::StackCounters::ip6_in) - before,
         h->counted(&protocols::StackCounters::gro_joined), h->counted(&protocols::StackCounters::gro_segments),

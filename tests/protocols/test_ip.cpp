@@ -67,27 +67,51 @@ TEST_CASE("ARP: a request for us is answered, one for another is not, malformed 
     CHECK(h.counted(&StackCounters::neighbor_learned) == 1);
 }
 
-TEST_CASE("ARP: unanswered, three requests a second apart, sixteen packets wait, then they fail")
+TEST_CASE("ARP: unanswered, three requests a second apart, packets wait, then they fail")
 {
     World world;
     std::unique_ptr<Host> slot;
     Host& h = world.add(slot, {});
     TestSocket s(world, h, SlotKind::datagram);
     REQUIRE(s.connect(at("10.0.0.2", 7)) == Error::none);
-    for (int i = 0; i < 20; ++i) {
+    for (int i = 0; i < 140; ++i) {
         s.send(Bytes(10));
     }
     CHECK(h.link->sent.size() == 1);
-    CHECK(h.counted(&StackCounters::neighbor_queue_dropped) == 4);
-    CHECK(h.packets_in_use() == 16);
+    CHECK(h.counted(&StackCounters::neighbor_queue_dropped) == 12);
+    CHECK(h.packets_in_use() == 128);
     world.advance(base::millis(1900));
     CHECK(h.link->sent.size() == 2);
     world.advance(base::millis(1200));
     CHECK(h.counted(&StackCounters::arp_out_requests) == 3);
     CHECK(h.counted(&StackCounters::neighbor_failed) == 1);
-    CHECK(h.counted(&StackCounters::udp_errors_in) == 16);
+    CHECK(h.counted(&StackCounters::udp_errors_in) == 128);
     CHECK(h.packets_in_use() == 0);
     CHECK(h.link->sent.size() == 3);
+}
+
+TEST_CASE("what waits for one neighbour is bounded in octets, what waits for all of them in packets")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.mtu = 9000});
+    TestSocket s(world, h, SlotKind::datagram);
+    REQUIRE(s.bind(at("10.0.0.1", 6)) == Error::none);
+    for (int i = 0; i < 4; ++i) {
+        s.send(Bytes(65000), at("10.0.0.2", 7)); // 8 fragments
+    }
+    CHECK(h.packets_in_use() == 26); // three datagrams, and what remains of the first
+    CHECK(h.counted(&StackCounters::neighbor_queue_dropped) == 6);
+    for (unsigned i = 0; i < 20; ++i) {
+        base::Endpoint to{test::ip(("10.0.0." + std::to_string(10 + i)).c_str()), 7};
+        for (int n = 0; n < 140; ++n) {
+            s.send(Bytes(10), to);
+        }
+    }
+    CHECK(h.packets_in_use() > protocols::neighbors_waiting_max);
+    CHECK(h.packets_in_use() <= protocols::neighbors_waiting_max + 21 * protocols::neighbor_queue_least);
+    world.advance(base::seconds(10));
+    CHECK(h.packets_in_use() == 0);
 }
 
 TEST_CASE("ARP: what one CPU learns all use, and a silent neighbour is asked again by unicast and dropped")

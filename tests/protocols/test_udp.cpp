@@ -98,6 +98,25 @@ TEST_CASE("the largest datagram travels in fragments and arrives whole")
     CHECK(p.a.packets_in_use() + p.b.packets_in_use() == 0);
 }
 
+TEST_CASE("the largest datagram waits whole for its neighbour, whatever the path's MTU")
+{
+    std::uint32_t mtu = GENERATE(1280U, 1500U, 9000U);
+    Pair p(1, 1, mtu);
+    p.b.link->filter = [](const Bytes&) { return false; }; // answers are late
+    TestSocket server(p.world, p.b, SlotKind::datagram);
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(server.bind(at("10.0.0.2", 7)) == Error::none);
+    REQUIRE(client.bind(at("10.0.0.1", 0)) == Error::none);
+    client.send(pattern(65507), at("10.0.0.2", 7));
+    p.b.link->filter = {};
+    p.world.advance(base::seconds(2));
+    Bytes got;
+    REQUIRE(server.receive(got));
+    CHECK(got == pattern(65507));
+    CHECK(p.a.counted(&StackCounters::neighbor_queue_dropped) == 0);
+    CHECK(p.a.packets_in_use() + p.b.packets_in_use() == 0);
+}
+
 TEST_CASE("a datagram is matched and kept on the CPU of its flow, whoever owns the socket")
 {
     Pair p(1, 4);
