@@ -250,6 +250,19 @@ netmsg::Packet* own_bytes(Domain& d, netmsg::Packet& p)
     return copy;
 }
 
+// True when it was not known.
+bool take_router_flag(Domain& d, NeighborEntry& e, const NeighborNews& n)
+{
+    if (!n.says_router || e.router == n.router) {
+        return false;
+    }
+    e.router = n.router;
+    if (!n.router) {
+        nd_router_lost(d, n.interface, n.address);
+    }
+    return true;
+}
+
 // RFC 4861 7.2.5, for an entry whose address is known. True when something changed.
 bool revise(Domain& d, NeighborEntry& e, const NeighborNews& n)
 {
@@ -261,6 +274,7 @@ bool revise(Domain& d, NeighborEntry& e, const NeighborNews& n)
         make_stale(d, e); // somebody doubts it
         return true;
     }
+    bool changed = take_router_flag(d, e, n) || differs;
     if (differs) {
         e.mac = n.mac;
     }
@@ -269,7 +283,7 @@ bool revise(Domain& d, NeighborEntry& e, const NeighborNews& n)
     } else if (differs) {
         make_stale(d, e);
     }
-    return differs;
+    return changed;
 }
 
 void news_dispatch(lwkt::Message& m)
@@ -389,16 +403,11 @@ bool neighbor_take(Domain& d, const NeighborNews& n)
     if (waited && !n.has_mac) {
         return false; // RFC 4861 7.2.5
     }
-    if (n.says_router) {
-        if (e->router && !n.router) {
-            nd_router_lost(d, n.interface, n.address);
-        }
-        e->router = n.router;
-    }
     bool changed = true;
     if (!waited) {
         changed = revise(d, *e, n);
     } else {
+        take_router_flag(d, *e, n);
         e->mac = n.mac;
         n.confirmed ? confirm(d, *e) : make_stale(d, *e);
     }

@@ -358,6 +358,9 @@ TEST_CASE("RFC 4861 7.2.5, 6.3.6: who is no router any more is none of ours; the
     t.in(router_advertisement({.prefix = "2001:db8:1::"}));
     protocols::Route r;
     REQUIRE(t.route("2001:db8:ffff::1", r));
+    t.in(advertise("fe80::99", 7, false, false, false)); // another address, not overriding: nothing of it is taken
+    t.in(advertise("fe80::99", 7, true, false, false));
+    CHECK(t.route("2001:db8:ffff::1", r));
     t.in(advertise("fe80::99", 0x99, false, true, false));
     CHECK(!t.route("2001:db8:ffff::1", r));
     Ip6Fields second = from_router();
