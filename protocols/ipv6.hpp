@@ -154,6 +154,8 @@ bool nd_redirect_believable(Domain& d, Interface& in, const base::IpAddr& from, 
 void ipv6_take_redirect(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m);
 // The neighbour is no router any more: it leaves the list, redirects through it go (RFC 4861 7.2.5).
 void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& address);
+// Nobody answers there: what redirects led to it goes by the routers again (RFC 4861 7.3.3).
+void ipv6_next_hop_failed(Domain& d, std::uint32_t interface, const base::IpAddr& address);
 // `to`: null = whom the destination says, who is asked for first if need be.
 void nd_send(Domain& d, Interface& out, const base::IpAddr& source, const base::IpAddr& destination,
     const base::MacAddr* to, const wire::NdMessage& m);

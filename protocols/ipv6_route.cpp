@@ -46,11 +46,12 @@ Interface* first_link(Domain& d)
 }
 
 // RFC 4861 6.3.6: one that works before one of which nothing is known before one that is dead, among equals the first.
-const DefaultRouter* choose_router(Domain& d)
+// `by`: only one of this interface; null = of any.
+const DefaultRouter* choose_router(Domain& d, const Interface* by)
 {
     const DefaultRouter* chosen = nullptr;
     for (const DefaultRouter& r : d.ipv6->routers) {
-        if (r.until <= d.now()) {
+        if (r.until <= d.now() || (by != nullptr && r.interface != by->index)) {
             continue;
         }
         if (neighbor_works(d, r.interface, r.addr)) {
@@ -61,6 +62,20 @@ const DefaultRouter* choose_router(Domain& d)
         }
     }
     return chosen;
+}
+
+// True when there were such.
+template <class Which>
+bool forget_redirects(Domain& d, const Which& which)
+{
+    unsigned before = d.ipv6->redirect_count;
+    for (RedirectEntry& r : d.ipv6->redirects) {
+        if (r.interface != 0 && which(r)) {
+            r = {};
+            --d.ipv6->redirect_count;
+        }
+    }
+    return d.ipv6->redirect_count != before;
 }
 
 struct Way {
@@ -83,7 +98,7 @@ Way longest(Domain& d, const base::IpAddr& destination, const Interface* by)
         }
     }
     if (way.length < 0) {
-        if (const DefaultRouter* r = choose_router(d); r != nullptr && (by == nullptr || r->interface == by->index)) {
+        if (const DefaultRouter* r = choose_router(d, by); r != nullptr) {
             way = {0, of_index(d, r->interface), r->addr};
         }
     }
@@ -164,12 +179,16 @@ void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& addr
     ++d.route_generation;
     std::erase_if(
         d.ipv6->routers, [&](const DefaultRouter& r) { return r.interface == interface && r.addr == address; });
-    for (RedirectEntry& r : d.ipv6->redirects) {
-        if (r.interface == interface && (r.router == address || r.next_hop == address)) {
-            r = {};
-            --d.ipv6->redirect_count;
-        }
-    }
+    forget_redirects(d, [&](const RedirectEntry& r) {
+        return r.interface == interface && (r.router == address || r.next_hop == address);
+    });
+}
+
+void ipv6_next_hop_failed(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    bool any =
+        forget_redirects(d, [&](const RedirectEntry& r) { return r.interface == interface && r.next_hop == address; });
+    d.route_generation += any ? 1 : 0;
 }
 
 } // namespace protocols

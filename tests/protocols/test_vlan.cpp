@@ -1,7 +1,8 @@
 // VLANs of an interface: tags on the way out and in, checksums and segments behind them, and what is in other VLANs.
 #include "base/endian.hpp"
 #include "drivers/vlan.hpp"
-#include "tests/protocols/frames.hpp"
+#include "protocols/ipv6.hpp"
+#include "tests/protocols/frames6.hpp"
 #include "tests/protocols/host.hpp"
 
 using namespace test;
@@ -139,4 +140,31 @@ TEST_CASE("several interfaces: a datagram may choose the one it leaves by, a mem
     ip_mreqn nowhere{};
     nowhere.imr_ifindex = 9;
     CHECK(sender.set(IPPROTO_IP, IP_MULTICAST_IF, &nowhere, sizeof nowhere) == Error::address_not_available);
+}
+
+TEST_CASE("RFC 4861 6.3.6: each interface has its own default routers, and what leaves by it goes to one of them")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address6 = nullptr, .slaac = true});
+    std::string error;
+    auto vlan = std::make_unique<drivers::Vlan>(*h.link, drivers::VlanOptions{"eth0.7", id, 0});
+    protocols::Interface* tagged = h.stack.add_interface(std::move(vlan), {}, error, true);
+    REQUIRE(tagged != nullptr);
+    world.advance(base::seconds(3));
+    Ip6Fields other = from_router();
+    other.source = ip6("fe80::55");
+    other.from = mac(0x55);
+    h.link->inject(router_advertisement({}), 0);
+    h.link->inject(with_tag(router_advertisement({}, other), id), 0);
+    world.settle();
+    h.on(0, [&](protocols::Domain& d) {
+        protocols::Route r;
+        REQUIRE(protocols::ipv6_route_by(d, ip6("2001:db8::1"), *h.eth, r));
+        CHECK(r.next_hop == ip6("fe80::99%1"));
+        REQUIRE(protocols::ipv6_route_by(d, ip6("2001:db8::1"), *tagged, r));
+        CHECK((r.interface == tagged && r.next_hop == ip6("fe80::55").in_zone(tagged->index)));
+        REQUIRE(protocols::ipv6_route_lookup(d, ip6("2001:db8::1"), r));
+        CHECK(r.next_hop == ip6("fe80::99%1"));
+    });
 }
