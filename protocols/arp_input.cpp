@@ -58,6 +58,12 @@ void learn(Domain& d, const Interface& in, const wire::Arp& a, bool for_us)
     }
 }
 
+// An address that nobody can have (RFC 1122 3.2.1.3).
+bool no_host(const Domain& d, std::uint32_t address)
+{
+    return ipv4_is_broadcast(d, address) || address >> 24 == 127;
+}
+
 void input(Domain& d, Interface& in, const wire::Arp& a)
 {
     count(a.operation == wire::arp_request ? d.counters.arp_in_requests : d.counters.arp_in_replies);
@@ -75,11 +81,14 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
     }
     bool for_us = has_address(d, in, a.target_v4);
     if (a.sender_v4 != 0) { // 0 is a probe (RFC 5227 2.1.1), which teaches nothing
-        if (!ipv4_on_link(d, in, a.sender_v4) || ipv4_is_broadcast(d, a.sender_v4)) {
-            count(d.counters.arp_off_link);
-            return;
+        if (no_host(d, a.sender_v4)) {
+            return count(d.counters.arp_off_link);
         }
-        learn(d, in, a, for_us);
+        if (ipv4_on_link(d, in, a.sender_v4)) {
+            learn(d, in, a, for_us);
+        } else {
+            count(d.counters.arp_off_link); // no neighbour of ours, but it has us for one: RFC 826 answers
+        }
     }
     if (for_us && a.operation == wire::arp_request) {
         count(d.counters.arp_out_replies);

@@ -57,12 +57,20 @@ TEST_CASE("ARP: a request for us is answered, one for another is not, malformed 
     wire::Arp thief{wire::arp_reply, mac(7), 0x0a000001, mac(7), 0x0a000001};
     h.link->inject(arp_frame(base::MacAddr::broadcast(), thief), 0);
     world.settle();
-    REQUIRE(h.link->sent.size() == 1);
+    for (std::uint32_t nobody : {0x0a0000ffU, 0xe0000001U, 0x7f000001U}) { // no host has such an address
+        stranger.sender_v4 = nobody;
+        h.link->inject(arp_frame(base::MacAddr::broadcast(), stranger), 0);
+    }
+    world.settle();
+    REQUIRE(h.link->sent.size() == 2);
     auto reply = wire::parse_arp(h.link->sent[0].data() + 14, 28);
     REQUIRE(reply.has_value());
     CHECK((reply->operation == wire::arp_reply && reply->sender_mac == mac(1) && reply->target_v4 == 0x0a000002));
+    reply = wire::parse_arp(h.link->sent[1].data() + 14, 28); // answered, and not learned of
+    REQUIRE(reply.has_value());
+    CHECK((reply->operation == wire::arp_reply && reply->target_mac == mac(7) && reply->target_v4 == 0xc0000201));
     CHECK(h.counted(&StackCounters::arp_malformed) == 1);
-    CHECK(h.counted(&StackCounters::arp_off_link) == 1);
+    CHECK(h.counted(&StackCounters::arp_off_link) == 4);
     CHECK(h.counted(&StackCounters::arp_conflicts) == 1);
     CHECK(h.counted(&StackCounters::neighbor_learned) == 1);
 }
