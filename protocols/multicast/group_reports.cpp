@@ -280,6 +280,12 @@ void heard(lwkt::Message& m)
     p.free();
 }
 
+// RFC 3376 9.1: where a general query has no business.
+bool to_some_group(const base::IpAddr& a)
+{
+    return a.is_multicast_v4() && a.v4() != wire::all_hosts_v4;
+}
+
 } // namespace
 
 GroupState::Report::Report(Domain& d, const GroupKey& of, bool six) : lwkt::Timer(on_timer), domain(d), key(of), v6(six)
@@ -321,8 +327,9 @@ void group_query(Domain& d, Interface& in, bool v6, const wire::GroupQuery& q)
     }
     count(d.counters.group_in_queries);
     remember_version(d, in, v6, q.version);
-    std::uint32_t bound = std::clamp(q.response_ms, 1U, 10'000'000U) * 1000U;
-    base::Instant at = d.now() + base::Micros{d.random.below(std::min(bound, 0x7fffffffU))};
+    constexpr std::uint32_t tick_us = 1000; // what the longest names, 2.3 hours, is more of microseconds than 2^32
+    std::uint32_t ticks = std::clamp(q.response_ms, 1U, 10'000'000U);
+    base::Instant at = d.now() + base::millis(d.random.below(ticks)) + base::Micros{d.random.below(tick_us)};
     Report* general = pending(d, true, {{}, in.index}, v6);
     if (general != nullptr && general->deadline() <= at) {
         return; // RFC 3376 5.2 rule 1: the sooner answer says it all
@@ -357,7 +364,8 @@ void igmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     bool good = linear && (p.csum == netmsg::Csum::valid || wire::checksum(p.data, p.size) == 0);
     auto q = good ? wire::parse_igmp_query(p.data, p.size) : std::nullopt;
     // RFC 3376 9.1: what should not come from beyond the link; a query of version 1 has no router alert
-    bool believed = q && ip.ttl == 1 && (q->version == 1 || wire::has_router_alert_v4(p.l3));
+    bool believed = q && ip.ttl == 1 && (q->version == 1 || wire::has_router_alert_v4(p.l3)) &&
+                    !(q->group.is_any() && to_some_group(ip.destination));
     if (!believed) {
         count(d.counters.group_in_ignored); // the reports of others, too
         p.free();

@@ -451,6 +451,34 @@ TEST_CASE("RFC 3376 5.2, RFC 3810 6.2: a query is answered once, about the group
     CHECK(m.p.b.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 3376 4.1.1, RFC 3810 5.1.3: an answer may take as long as the longest times that a query can name")
+{
+    Members m;
+    auto s = m.member(2);
+    m.p.world.advance(base::seconds(3));
+    m.p.b.link->sent.clear();
+    Bytes q = query({}, over_v6() ? 2 : 3);
+    if (over_v6()) {
+        Ip6Fields f = from_router();
+        Bytes message(q.begin() + 62, q.end());
+        base::store_be16(message.data() + 2, 0);
+        base::store_be16(message.data() + 4, 0xf063); // 4295 s
+        message = with_checksum6(f, wire::protocol_icmp6, message, 2);
+        std::copy(message.begin(), message.end(), q.begin() + 62);
+    } else {
+        q[39] = 0xff; // 3174 s
+        base::store_be16(q.data() + 40, 0);
+        base::store_be16(q.data() + 40, wire::checksum(q.data() + 38, 12));
+    }
+    for (int i = 0; i < 3; ++i) { // of several times the soonest
+        m.p.b.link->inject(q, 1);
+    }
+    m.p.world.advance(base::seconds(2));
+    CHECK(m.p.b.link->sent.empty());
+    m.p.world.advance(base::seconds(4300));
+    CHECK(told(m.p.b.link->sent, group()).size() == 1);
+}
+
 TEST_CASE("RFC 3376 7.2.1, RFC 3810 8.2.1: while an older querier is about, every CPU speaks its language")
 {
     for (unsigned version = 1; version <= (over_v6() ? 1U : 2U); ++version) {
@@ -500,12 +528,27 @@ TEST_CASE("RFC 3376 9.1: a query from beyond the link, without router alert or w
     Bytes cut = good; // says that sources follow
     cut[14 + 24 + 11] = 9;
     base::store_be16(cut.data() + 40, static_cast<std::uint16_t>(base::load_be16(cut.data() + 40) - 9));
-    for (const Bytes& f : {far, wrong, cut}) {
+    Bytes elsewhere = good; // a general query, to a group that we are in
+    base::store_be32(elsewhere.data() + 30, group().v4());
+    base::store_be16(elsewhere.data() + 24, 0);
+    base::store_be16(elsewhere.data() + 24, wire::checksum(elsewhere.data() + 14, 24));
+    base::MacAddr to = wire::multicast_mac(group().v4());
+    std::copy(to.bytes.begin(), to.bytes.end(), elsewhere.begin());
+    for (const Bytes& f : {far, wrong, cut, elsewhere}) {
         m.p.b.link->inject(f, 0);
     }
     m.p.world.advance(base::seconds(2));
     CHECK(m.p.b.link->sent.empty());
-    CHECK(m.p.b.counted(&StackCounters::group_in_ignored) == 3);
+    CHECK(m.p.b.counted(&StackCounters::group_in_ignored) == 4);
+    Bytes to_us = elsewhere; // RFC 3376 4.1.12: any of our addresses will do
+    base::store_be32(to_us.data() + 30, 0x0a000002);
+    base::store_be16(to_us.data() + 24, 0);
+    base::store_be16(to_us.data() + 24, wire::checksum(to_us.data() + 14, 24));
+    std::copy_n(m.p.b.link->info().mac.bytes.begin(), 6, to_us.begin());
+    m.p.b.link->inject(to_us, 0);
+    m.p.world.advance(base::seconds(2));
+    CHECK(m.p.b.link->sent.size() == 1);
+    m.p.b.link->sent.clear();
     m.p.b.link->inject(good, 0);
     m.p.world.advance(base::seconds(2));
     CHECK(m.p.b.link->sent.size() == 1);
