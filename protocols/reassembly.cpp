@@ -200,21 +200,30 @@ void put_header(netmsg::Packet& whole, const netmsg::Packet& first, std::uint32_
     base::store_be16(whole.data + 4, static_cast<std::uint16_t>(header - wire::ipv6_header_bytes + payload));
 }
 
-// RFC 3168 5.3: one fragment that was marked marks the datagram, unless its sender knows of no marks.
+struct Marks {
+    bool met = false;    // CE on some fragment
+    bool unable = false; // Not-ECT on some
+};
+
+Marks marks_of(const Reassembly& r)
+{
+    Marks marks;
+    for (lwkt::Message* m = r.pieces; m != nullptr; m = m->next) {
+        const netmsg::Packet& p = *as_packet(m);
+        unsigned first = base::load_be16(p.l3);
+        unsigned ecn = (is_v6(p) ? first >> 4 : first) & ecn_field;
+        marks.met |= ecn == ecn_field;
+        marks.unable |= ecn == 0;
+    }
+    return marks;
+}
+
+// RFC 3168 5.3: one fragment that was marked marks the datagram.
 void put_mark(netmsg::Packet& whole, const Reassembly& r)
 {
-    bool v6 = is_v6(whole);
-    auto traffic_class = [v6](const std::byte* header) {
-        auto first = base::load_be16(header);
-        return static_cast<std::uint8_t>(v6 ? first >> 4 : first);
-    };
-    bool marked = false;
-    for (lwkt::Message* m = r.pieces; m != nullptr; m = m->next) {
-        marked |= (traffic_class(as_packet(m)->l3) & ecn_field) == ecn_field;
-    }
-    if (marked && !base::planted(base::Plant::mark_lost_in_reassembly) &&
-        (traffic_class(whole.data) & ecn_field) != 0) {
-        base::store_be16(whole.data, static_cast<std::uint16_t>(base::load_be16(whole.data) | (v6 ? 0x30 : 0x03)));
+    if (marks_of(r).met && !base::planted(base::Plant::mark_lost_in_reassembly)) {
+        base::store_be16(
+            whole.data, static_cast<std::uint16_t>(base::load_be16(whole.data) | (is_v6(whole) ? 0x30 : 0x03)));
     }
 }
 
@@ -315,6 +324,10 @@ netmsg::Packet* reassemble(Domain& d, Interface& in, netmsg::Packet& p, const Fr
     const netmsg::Packet& first = *as_packet(r->pieces);
     if (offset_of(first) != 0 || header_of_whole(first) + r->total > wire::ipv4_packet_max) {
         condemn(d, *r, d.counters.frag_malformed); // later fragments had shorter headers than the first
+        return nullptr;
+    }
+    if (Marks marks = marks_of(*r); marks.met && marks.unable) { // RFC 3168 5.3: neither with the mark nor without it
+        condemn(d, *r, d.counters.frag_marks);
         return nullptr;
     }
     netmsg::Packet* whole = assemble(d, in, *r);

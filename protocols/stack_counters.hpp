@@ -69,6 +69,7 @@ namespace protocols {
     X(frag_tiny, "frag.tiny")                                                                                          \
     X(frag_limit, "frag.limit")                                                                                        \
     X(frag_refused, "frag.refused")                                                                                    \
+    X(frag_marks, "frag.contradicting_marks")                                                                          \
     X(frag_timeout, "frag.timeout")                                                                                    \
     X(frag_no_memory, "frag.no_memory")                                                                                \
     X(frag_out_created, "frag.out_created")                                                                            \
