@@ -23,7 +23,9 @@ std::uint16_t next_id(Domain& d, const IpOut& ip)
     }
     std::uint32_t pair[3] = {ip.source.v4(), ip.destination.v4(), ip.protocol};
     std::uint16_t& counter = d.ipv4->next_id[base::siphash(d.table_key, pair, sizeof pair) % id_slots];
-    return static_cast<std::uint16_t>(counter++ * d.stack.cpus() + d.id());
+    auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
+    counter = static_cast<std::uint16_t>((counter + 1U) % (0x10000 / cpus)); // else classes would mix where it wraps
+    return static_cast<std::uint16_t>(counter * cpus + d.id());
 }
 
 base::Error refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason, base::Error error)
@@ -51,6 +53,9 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     }
     if (!ip.source.is_v4()) {
         return refuse(p, d.counters.ip_out_no_route, base::Error::network_unreachable);
+    }
+    if (ip.source.is_loopback() && !route.interface->netif->info().loopback) { // RFC 1122 3.2.1.3 g
+        return refuse(p, d.counters.ip_out_martian, base::Error::invalid);
     }
     std::uint32_t total = p.total() + wire::ipv4_header_bytes;
     bool super = p.gso != netmsg::Gso::none;

@@ -24,7 +24,9 @@ std::uint32_t next_id(Domain& d, const wire::Ipv6Header& h)
 {
     base::IpAddr pair[2] = {h.source, h.destination};
     std::uint32_t& counter = d.ipv6->next_id[base::siphash(d.table_key, pair, sizeof pair) % id6_slots];
-    return static_cast<std::uint32_t>(counter++ * d.stack.cpus() + d.id());
+    std::uint64_t cpus = d.stack.cpus();
+    counter = static_cast<std::uint32_t>((counter + 1ULL) % (0x1'0000'0000 / cpus)); // as ipv4_output.cpp has it
+    return static_cast<std::uint32_t>(counter * cpus + d.id());
 }
 
 // What has no hop to go, as RFC 1122 3.2.1.7 has it of IPv4, and groups of interface scope (RFC 4291 2.7.1); to those
@@ -89,6 +91,9 @@ base::Error ipv6_output(Domain& d, const Route& route, const IpOut& ip, netmsg::
     base::assert_on(d.cpu.owner());
     if (ip.destination.is_v4() || ip.source.is_v4() || ip.source.is_any()) {
         return refuse(p, d.counters.ip_out_no_route, base::Error::network_unreachable);
+    }
+    if (ip.source.is_loopback() && !route.interface->netif->info().loopback) { // RFC 4291 2.5.3
+        return refuse(p, d.counters.ip_out_martian, base::Error::invalid);
     }
     std::uint32_t total = p.total() + wire::ipv6_header_bytes;
     bool super = p.gso != netmsg::Gso::none;

@@ -80,6 +80,7 @@ namespace protocols {
     X(ip_out_no_memory, "ip.out_no_memory")                                                                            \
     X(ip_out_no_route, "ip.out_no_route")                                                                              \
     X(ip_out_host_only, "ip.out_host_only")                                                                            \
+    X(ip_out_martian, "ip.out_martian")                                                                                \
     X(ip_out_checksum, "ip.out_checksum_in_software")                                                                  \
     X(gso_cut, "gso.cut")                                                                                              \
     X(gso_segments, "gso.segments")                                                                                    \

@@ -106,4 +106,15 @@ inline Bytes advertise(const char* target, unsigned char mac_last, bool solicite
     return nd_frame(f, m);
 }
 
+inline Bytes redirect(const char* destination, const char* target, const char* from = "fe80::99")
+{
+    Bytes b(40);
+    b[0] = wire::nd_redirect;
+    std::memcpy(b.data() + 8, ip6(target).bytes(), 16);
+    std::memcpy(b.data() + 24, ip6(destination).bytes(), 16);
+    Ip6Fields f = from_router();
+    f.source = ip6(from);
+    return ip6_frame(f, with_checksum6(f, wire::protocol_icmp6, b, 2));
+}
+
 } // namespace test

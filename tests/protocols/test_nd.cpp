@@ -11,17 +11,6 @@ using sockbuf::SlotKind;
 
 namespace {
 
-Bytes redirect(const char* destination, const char* target, const char* from = "fe80::99")
-{
-    Bytes b(40);
-    b[0] = wire::nd_redirect;
-    std::memcpy(b.data() + 8, ip6(target).bytes(), 16);
-    std::memcpy(b.data() + 24, ip6(destination).bytes(), 16);
-    Ip6Fields f = from_router();
-    f.source = ip6(from);
-    return ip6_frame(f, with_checksum6(f, wire::protocol_icmp6, b, 2));
-}
-
 const HostOptions automatic{.address6 = nullptr, .slaac = true, .duplicate_probes = 1};
 
 } // namespace
