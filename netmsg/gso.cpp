@@ -7,6 +7,7 @@
 
 #include "base/endian.hpp"
 #include "base/internet_checksum.hpp"
+#include "base/net_addr.hpp"
 
 namespace netmsg {
 namespace {
@@ -70,7 +71,12 @@ void sum_headers(const Packet& p, Layout& at)
     if (!at.v6) {
         add_without(at.ip_sum, ip, at.tcp - at.ip, {2, 4, 10});
     }
-    at.tcp_sum.add(ip + (at.v6 ? 8 : 12), at.v6 ? 32 : 8);
+    if (at.v6) { // what loops has zones in it, and no sum has
+        at.tcp_sum.add(base::IpAddr::v6(ip + 8).on_wire().bytes(), 16);
+        at.tcp_sum.add(base::IpAddr::v6(ip + 24).on_wire().bytes(), 16);
+    } else {
+        at.tcp_sum.add(ip + 12, 8);
+    }
     at.tcp_sum.add16(protocol_tcp);
     add_without(at.tcp_sum, p.data + at.tcp, at.payload - at.tcp, {4, 6, 12, 16});
 }

@@ -65,7 +65,12 @@ wire::Checksum sum_of_flow(const netmsg::Packet& p, std::uint32_t tcp, std::uint
     std::memset(header + tcp_flags_at, 0, 2);
     std::memset(header + wire::tcp_checksum_at, 0, 2);
     wire::Checksum sum;
-    sum.add(p.data + (v6 ? v6_addresses_at : v4_addresses_at), v6 ? 32 : 8);
+    if (v6) { // what loops has zones in it, and no sum has
+        sum.add(base::IpAddr::v6(p.data + v6_addresses_at).on_wire().bytes(), 16);
+        sum.add(base::IpAddr::v6(p.data + v6_addresses_at + 16).on_wire().bytes(), 16);
+    } else {
+        sum.add(p.data + v4_addresses_at, 8);
+    }
     sum.add16(wire::protocol_tcp);
     sum.add(header, text - tcp);
     return sum;

@@ -95,16 +95,18 @@ std::atomic<std::uint64_t>* icmp6_read_error(
     Domain& d, const wire::IcmpHeader& h, const netmsg::Packet& p, IcmpError& e, std::uint32_t& quote_headers)
 {
     auto q = wire::parse_icmp6_quote(h, p.data + wire::icmp_header_bytes, p.size - wire::icmp_header_bytes);
-    std::uint32_t zone = received_on(d, p).index;
-    if (!q || !ipv6_is_local(d, q->source.in_zone(zone))) {
+    const Interface& in = received_on(d, p);
+    bool loops = in.netif->info().loopback; // with its zones
+    auto entered = [&](const base::IpAddr& a) { return loops ? a : a.in_zone(in.index); };
+    if (!q || !ipv6_is_local(d, entered(q->source))) {
         return &d.counters.icmp_in_bad_quote; // not about anything we sent
     }
-    e.flow.local = {q->source.in_zone(zone), q->source_port};
-    e.flow.peer = {q->destination.in_zone(zone), q->destination_port};
+    e.flow.local = {entered(q->source), q->source_port};
+    e.flow.peer = {entered(q->destination), q->destination_port};
     e.protocol = q->protocol;
     e.mtu = q->mtu;
     e.tcp_seq = q->tcp_seq;
-    e.offender = base::IpAddr::v6(p.l3 + 8);
+    e.offender = entered(base::IpAddr::v6(p.l3 + 8));
     quote_headers = q->header_bytes;
     return translate(h, e) ? nullptr : &d.counters.icmp_in_ignored;
 }

@@ -34,9 +34,12 @@ std::atomic<std::uint64_t>& fault_counter(StackCounters& c, wire::Ipv6Fault faul
     }
 }
 
-// The header as everything above the wire sees it.
+// The header as everything above the wire sees it. What loops carries its zones: they are those of other interfaces.
 void enter_zone(wire::Ipv6Header& h, const Interface& in)
 {
+    if (in.netif->info().loopback) {
+        return;
+    }
     h.source = h.source.in_zone(in.index);
     h.destination = h.destination.in_zone(in.index);
 }
@@ -284,7 +287,8 @@ void ipv6_input(Domain& d, Interface& in, netmsg::Packet& p)
     if (!h) {
         return drop(p, fault_counter(d.counters, fault));
     }
-    bool strange = h->source.zone() != 0 || h->destination.zone() != 0; // RFC 4291 2.5.6: zeros on the wire
+    bool zones = h->source.zone() != 0 || h->destination.zone() != 0;
+    bool strange = zones && !in.netif->info().loopback; // RFC 4291 2.5.6: zeros on the wire
     enter_zone(*h, in);
     if (strange || martian(d, in, *h)) {
         return drop(p, d.counters.ip_in_martian);

@@ -36,6 +36,15 @@ bool is_for_host_only(const wire::Ipv6Header& h)
     return h.hop_limit == 0 || (h.destination.is_multicast_v6() && group_scope(h.destination) <= interface_scope);
 }
 
+// On the wire no address has a zone; what loops keeps it, for there nobody could tell which link's address it is.
+base::IpAddr in_header(const base::IpAddr& a, const Interface& out)
+{
+    if (!out.netif->info().loopback) {
+        return a.on_wire();
+    }
+    return a.zone() != 0 ? a : a.in_zone(out.index);
+}
+
 // One fragment with payload [offset, offset + bytes) of p; null without memory.
 netmsg::Packet* make_fragment(
     Domain& d, wire::Ipv6Header h, wire::Ipv6Fragment f, const netmsg::Packet& p, std::uint32_t bytes)
@@ -111,8 +120,8 @@ base::Error ipv6_output(Domain& d, const Route& route, const IpOut& ip, netmsg::
     h.next_header = ip.protocol;
     // RFC 4861 6.3.4: what no socket chose otherwise is as the routers say (64 said by name is not told from it).
     h.hop_limit = ip.ttl == default_hop_limit ? d.ipv6->link(route.interface->index).hop_limit : ip.ttl;
-    h.source = ip.source.on_wire();
-    h.destination = ip.destination.on_wire();
+    h.source = in_header(ip.source, *route.interface);
+    h.destination = in_header(ip.destination, *route.interface);
     wire::emit_ipv6(p.push(wire::ipv6_header_bytes), h);
     p.l3 = p.data;
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ipv6_header_bytes);

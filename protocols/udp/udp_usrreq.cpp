@@ -44,7 +44,9 @@ base::Endpoint destination_of(const Socket& so, const sockbuf::DatagramHeader& h
 base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Route& route, IpOut& ip)
 {
     bool sticky = r.source.is_any() && !ip.destination.is_v4(); // RFC 3542 6.1: unless the datagram says it itself
-    base::IpAddr asked = (sticky ? so.options.sticky_source : r.source).in_zone(route.interface->index);
+    bool loops = route.interface->netif->info().loopback;       // to an address of ours, in its zone
+    std::uint32_t zone = loops ? ip.destination.zone() : route.interface->index;
+    base::IpAddr asked = (sticky ? so.options.sticky_source : r.source).in_zone(zone);
     if (!asked.is_any() && (asked.is_v4() != ip.destination.is_v4() || !is_local(d, asked))) {
         return base::Error::invalid; // as Linux
     }

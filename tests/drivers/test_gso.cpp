@@ -133,6 +133,46 @@ TEST_CASE("a TCP super-segment becomes the segments TCP would have sent")
     }
 }
 
+TEST_CASE("no sum has the zones that the addresses of what loops carry")
+{
+    lwkt::VirtualClock clock;
+    World w(clock);
+    Bytes packet(60);
+    packet[0] = 0x60;
+    base::store_be16(&packet[4], 20 + 300);
+    packet[6] = 6;
+    packet[7] = 64;
+    for (std::size_t at : {8U, 24U}) { // fe80::1, fe80::2 of interface 5
+        base::store_be16(&packet[at], 0xfe80);
+        base::store_be16(&packet[at + 2], 5);
+        packet[at + 15] = at == 8 ? 1 : 2;
+    }
+    packet[52] = 0x50;
+    packet.resize(360, 9);
+    w.set->call(0, [&](lwkt::Cpu&) {
+        netmsg::Packet* p = w.pool->allocate();
+        std::memcpy(p->put(360), packet.data(), 360);
+        p->gso = netmsg::Gso::tcp6;
+        p->gso_size = 100;
+        p->csum = netmsg::Csum::partial;
+        p->csum_start = 40;
+        p->csum_offset = 16;
+        netmsg::PacketQueue out;
+        REQUIRE(netmsg::gso_segment(*p, 0, *w.pool, out));
+        p->free();
+        for (unsigned n = 0; lwkt::Message* m = out.pop(); ++n) {
+            auto& s = static_cast<netmsg::Packet&>(*m);
+            Bytes b = bytes_of(s);
+            REQUIRE(b.size() == 160);
+            CHECK(base::load_be16(&b[10]) == 5); // it is in the header still
+            std::uint32_t sum = 6 + 120 + 0xfe80 * 2 + 1 + 2;
+            CHECK(slow_checksum(b, 40, 160, (sum & 0xffff) + (sum >> 16)) == 0);
+            s.free();
+        }
+    });
+    CHECK(w.in_use() == 0);
+}
+
 TEST_CASE("headers that contradict the bytes are not segmented, and a dry pool leaks nothing")
 {
     lwkt::VirtualClock clock;

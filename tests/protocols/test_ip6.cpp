@@ -176,6 +176,26 @@ TEST_CASE("RFC 4443 2.4 e: no error about an error, a group's packet or a source
     CHECK(t.h.link->sent.size() == 1);
 }
 
+TEST_CASE("RFC 4007 6: who sent an error is told with its zone")
+{
+    Alone t;
+    TestSocket s(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(s.set(IPPROTO_IPV6, IPV6_RECVERR, 1) == Error::none);
+    REQUIRE(s.connect(at("fd00::2", 7)) == Error::none);
+    Ip6Fields ours;
+    ours.source = ip6("fd00::1");
+    ours.destination = ip6("fd00::2");
+    Bytes quoted = ip6_frame(ours, udp6_datagram(ours, s.so.flow.local.port, 7, Bytes(4)));
+    Ip6Fields router;
+    router.source = ip6("fe80::99");
+    t.in(icmp6_frame(router, wire::icmp6_unreachable, wire::unreachable6_no_route, 0, slice(quoted, 14, 52)));
+    sockbuf::DatagramError e;
+    base::Endpoint to;
+    Bytes payload;
+    REQUIRE(s.receive_error(e, to, payload));
+    CHECK(base::IpAddr::v6(e.offender) == ip6("fe80::99%1"));
+}
+
 TEST_CASE("RFC 4443 2.4 f: errors are limited per peer")
 {
     Alone t;
@@ -397,19 +417,40 @@ TEST_CASE("this host over IPv6: its addresses and ::1 loop back")
     World world;
     std::unique_ptr<Host> slot;
     Host& h = world.add(slot, {.address6 = "fd00::1"});
-    for (const char* a : {"::1", "fd00::1"}) {
+    std::string own;
+    for (const auto& a : h.domain().ipv6->addresses) {
+        own = a.addr.is_link_local_v6() ? base::to_string(a.addr) : own;
+    }
+    for (const char* a : {"::1", "fd00::1", own.c_str()}) {
         TestSocket server(world, h, SlotKind::datagram, 0, 18, AF_INET6);
         TestSocket client(world, h, SlotKind::datagram, 0, 18, AF_INET6);
         REQUIRE(server.bind(at(a, 53)) == Error::none);
         client.bind(at("::", 0));
+        in6_pktinfo said{}; // the same address, as it is on the wire
+        std::memcpy(&said.ipi6_addr, ip6(a).on_wire().bytes(), 16);
+        REQUIRE(client.set(IPPROTO_IPV6, IPV6_PKTINFO, &said, sizeof said) == Error::none);
         client.send(Bytes(3, 1), at(a, 53));
         Bytes got;
         base::Endpoint from;
         REQUIRE(server.receive(got, &from));
         CHECK(from.addr == ip6(a));
+        server.send(Bytes(65490, 2), from); // in fragments
+        REQUIRE(client.receive(got, &from));
+        CHECK((got == Bytes(65490, 2) && from == at(a, 53)));
+        TestSocket refused(world, h, SlotKind::datagram, 0, 18, AF_INET6);
+        REQUIRE(refused.connect(at(a, 54)) == Error::none);
+        refused.send(Bytes(1));
+        CHECK(refused.take_error() == ECONNREFUSED);
+        TestSocket stream(world, h, SlotKind::stream, 0, 18, AF_INET6);
+        REQUIRE(stream.connect(at(a, 54)) == Error::in_progress);
+        CHECK(stream.take_error() == ECONNREFUSED);
         server.close();
         client.close();
+        refused.close();
+        stream.close();
     }
+    CHECK(h.counted(&StackCounters::ip_in_not_ours) == 0);
+    CHECK(h.packets_in_use() == 0);
 }
 
 TEST_CASE("bind between the families follows Linux")
