@@ -153,6 +153,9 @@ bool GroState::start(Held& h)
     netmsg::Packet& p = *h.packet;
     h.sum = sum_of_flow(p, h.at.tcp, h.at.text, h.at.v6);
     if (p.csum == netmsg::Csum::unknown) {
+        if (!h.at.v6 && wire::checksum(p.data, wire::ipv4_header_bytes) != 0) { // alone IP input finds it
+            return false;
+        }
         wire::Checksum sum = h.sum;
         add_differences(sum, p, h.at.tcp, p.size - h.at.tcp);
         sum.add(p.data + h.at.text, h.at.len);
