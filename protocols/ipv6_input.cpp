@@ -6,6 +6,7 @@
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/reassembly.hpp"
+#include "protocols/wire/nd.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 
 namespace protocols {
@@ -84,7 +85,10 @@ bool is_ours(Domain& d, const Interface& in, const base::IpAddr& a)
     return !is_solicited || has_solicited_group(d, in, a);
 }
 
-void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& h);
+// How a packet came here.
+enum class Came : std::uint8_t { whole, in_fragments };
+
+void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& h, Came came = Came::whole);
 
 void resume(lwkt::Message& m)
 {
@@ -114,12 +118,15 @@ IpIn describe(const wire::Ipv6Header& h, Interface& in, const netmsg::Packet& p,
     return ip;
 }
 
-// RFC 4443 3.4, about a packet whose data stands at its IP header.
+// RFC 4443 3.4, about a packet whose data stands at its IP header. An error behind the headers is told of as well as
+// one in front (RFC 4443 2.4 e.1).
 void problem(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& h, std::uint8_t code,
     std::uint32_t pointer, std::atomic<std::uint64_t>& reason)
 {
     p.l3 = p.data;
-    icmp6_send_error(d, describe(h, in, p, wire::next_none), p, wire::icmp6_parameter_problem, code, pointer);
+    std::uint8_t protocol = wire::next_none;
+    p.pull(wire::find_ipv6_payload(p.data, p.size, h, protocol));
+    icmp6_send_error(d, describe(h, in, p, protocol), p, wire::icmp6_parameter_problem, code, pointer);
     drop(p, reason);
 }
 
@@ -192,12 +199,20 @@ void take_fragment(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6
         auto header = wire::parse_ipv6_quote(whole->data, whole->size);
         INVARIANT(header.has_value());
         enter_zone(*header, in);
-        steer(d, in, *whole, *header); // again: now the ports are known
+        steer(d, in, *whole, *header, Came::in_fragments); // again: now the ports are known
     }
 }
 
+// Data at the ICMPv6 header.
+bool is_neighbor_discovery(const netmsg::Packet& p)
+{
+    auto type = p.size != 0 ? std::to_integer<std::uint8_t>(p.data[0]) : std::uint8_t{0};
+    return type >= wire::nd_router_solicitation && type <= wire::nd_redirect;
+}
+
 // On the owner CPU: to the transport. Data at the IP header.
-void deliver(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& h, const wire::Ipv6Chain& chain)
+void deliver(
+    Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& h, const wire::Ipv6Chain& chain, Came came)
 {
     p.l3 = p.data;
     p.pull(chain.bytes);
@@ -208,6 +223,9 @@ void deliver(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header
     case wire::protocol_udp:
         return udp_input(d, ip, p);
     case wire::protocol_icmp6:
+        if ((came == Came::in_fragments || chain.atomic) && is_neighbor_discovery(p)) { // RFC 6980 5
+            return drop(p, d.counters.nd_in_malformed);
+        }
         return icmp6_input(d, ip, p);
     case wire::next_none:
         return p.free(); // RFC 8200 4.7
@@ -230,7 +248,7 @@ lwkt::Shed shed_of(const netmsg::Packet& p, const wire::Ipv6Chain& chain)
     return opens ? lwkt::Shed::late : lwkt::Shed::last;
 }
 
-void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& h)
+void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& h, Came came)
 {
     wire::Ipv6Chain chain;
     if (!take_chain(d, in, p, h, chain)) {
@@ -247,7 +265,7 @@ void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& 
     } else if (chain.fragment) {
         p.flow_hash = steering.hash_pair(h.destination, h.source);
     } else {
-        return deliver(d, in, p, h, chain); // ICMPv6 and what nobody speaks: any CPU will do
+        return deliver(d, in, p, h, chain, came); // ICMPv6 and what nobody speaks: any CPU will do
     }
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id()) {
@@ -258,7 +276,7 @@ void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& 
         return take_fragment(d, in, p, h, chain);
     }
     count(d.counters.steer_local);
-    deliver(d, in, p, h, chain);
+    deliver(d, in, p, h, chain, came);
 }
 
 } // namespace

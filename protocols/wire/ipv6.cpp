@@ -36,6 +36,11 @@ bool check_header(const unsigned char* b, std::uint32_t size, Ipv6Header& h, Ipv
     return true;
 }
 
+bool is_extension(std::uint8_t next)
+{
+    return next == next_hop_by_hop || next == next_routing || next == next_fragment || next == next_destination;
+}
+
 // One walk along a chain.
 class Walker {
 public:
@@ -66,10 +71,6 @@ public:
     }
 
 private:
-    static bool is_extension(std::uint8_t next)
-    {
-        return next == next_hop_by_hop || next == next_routing || next == next_fragment || next == next_destination;
-    }
     static ChainResult problem(std::uint8_t code, std::uint32_t pointer)
     {
         return {ChainFault::problem, code, pointer};
@@ -84,6 +85,7 @@ private:
         if (c_.protocol == next_fragment) {
             c_.part = read_ipv6_fragment(b_ + at);
             c_.fragment = !c_.part.atomic();
+            c_.atomic |= c_.part.atomic();
             return advance(at, ipv6_fragment_bytes);
         }
         std::uint32_t bytes = (b_[at + 1] + 1U) * 8;
@@ -219,6 +221,30 @@ ChainResult walk_ipv6_chain(const void* bytes, std::uint32_t size, const Ipv6Hea
 {
     out = Ipv6Chain{};
     return Walker(static_cast<const unsigned char*>(bytes), size, h, out).walk();
+}
+
+std::uint32_t find_ipv6_payload(const void* bytes, std::uint32_t size, const Ipv6Header& h, std::uint8_t& protocol)
+{
+    const auto* b = static_cast<const unsigned char*>(bytes);
+    std::uint32_t at = ipv6_header_bytes;
+    std::uint8_t next = h.next_header;
+    protocol = next_none;
+    while (is_extension(next)) { // each is longer than nothing
+        if (size < at + 8) {
+            return 0;
+        }
+        bool is_fragment = next == next_fragment;
+        if (is_fragment && read_ipv6_fragment(b + at).offset != 0) {
+            return 0; // it is in another one
+        }
+        next = b[at];
+        at += is_fragment ? ipv6_fragment_bytes : (b[at + 1] + 1U) * 8;
+    }
+    if (at >= size) {
+        return 0;
+    }
+    protocol = next;
+    return at;
 }
 
 } // namespace protocols::wire

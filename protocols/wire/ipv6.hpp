@@ -67,6 +67,7 @@ struct Ipv6Chain {
     std::uint32_t next_at = 6;               // offset of the octet that names `protocol`, the fragment header's apart
     bool fragment = false;                   // a fragment that is not atomic ends the chain; its header is the last
     Ipv6Fragment part;                       // ... of it
+    bool atomic = false;                     // there was a fragment header, and it was (RFC 6946)
     bool router_alert = false;               // RFC 2711
 };
 
@@ -84,5 +85,8 @@ struct ChainResult {
 // `bytes`: the packet from its IPv6 header on, of which `size` are contiguous. A transport that we do not know is no
 // fault of the chain.
 ChainResult walk_ipv6_chain(const void* bytes, std::uint32_t size, const Ipv6Header& h, Ipv6Chain& out);
+// Where what follows the headers begins, whatever is wrong in them, and what it is; 0 = it is not in the packet, or not
+// within `size`.
+std::uint32_t find_ipv6_payload(const void* bytes, std::uint32_t size, const Ipv6Header& h, std::uint8_t& protocol);
 
 } // namespace protocols::wire

@@ -161,6 +161,31 @@ TEST_CASE("RFC 4443 2.4 e: no error about an error, a group's packet or a source
     Alone t;
     Ip6Fields f;
     Bytes quoted = ip6_frame(f, udp6_datagram(f, 1, 2, Bytes(4)));
+    f.next = wire::protocol_icmp6; // e.1, e.2: behind headers that would be told of
+    Bytes error = icmp6_message(f, wire::icmp6_unreachable, 3, 0, slice(quoted, 14, quoted.size() - 14));
+    Bytes redirect = icmp6_message(f, wire::nd_redirect, 0, 0, Bytes(32));
+    auto behind = [&](const std::vector<std::uint8_t>& kinds, const std::vector<Bytes>& headers, const Bytes& message) {
+        f.kinds = kinds;
+        f.extensions = headers;
+        t.in(ip6_frame(f, message));
+    };
+    const Bytes unknown{0, 0, 0x9e, 4, 0, 0, 0, 0};
+    Bytes first(8);
+    wire::emit_ipv6_fragment(first.data(), {wire::protocol_icmp6, 0, true, 3});
+    behind({60}, {unknown}, error);
+    behind({60}, {unknown}, redirect);
+    behind({43}, {Bytes{0, 0, 0, 1, 0, 0, 0, 0}}, error);
+    behind({43, 60}, {Bytes{0, 0, 0, 1, 0, 0, 0, 0}, Bytes{0, 0, 1, 4, 0, 0, 0, 0}}, error);
+    behind({44}, {first}, slice(error, 0, 12)); // no multiple of 8
+    CHECK(t.h.link->sent.empty());
+    CHECK(t.h.counted(&StackCounters::icmp_out_suppressed) == 5);
+    behind({60}, {unknown}, icmp6_message(f, wire::icmp6_echo, 0, 0, Bytes(8)));
+    REQUIRE(t.h.link->sent.size() == 1);
+    CHECK(icmp6_of(t.h.link->sent[0]) == problem(2));
+    CHECK(slice(t.h.link->sent[0], 62, 64) ==
+          slice(ip6_frame(f, icmp6_message(f, wire::icmp6_echo, 0, 0, Bytes(8))), 14, 64));
+    t.h.link->sent.clear();
+    f = {};
     f.next = 253;
     f.source = ip6("::");
     t.in(ip6_frame(f, Bytes(8)));
@@ -169,7 +194,7 @@ TEST_CASE("RFC 4443 2.4 e: no error about an error, a group's packet or a source
     f.destination = ip6("ff02::1");
     f.to = wire::multicast_mac_v6(f.destination);
     t.in(ip6_frame(f, Bytes(8)));
-    CHECK(t.h.counted(&StackCounters::icmp_out_suppressed) == 2);
+    CHECK(t.h.counted(&StackCounters::icmp_out_suppressed) == 7);
     f.kinds = {60}; // e.3: this one is told of although it came to a group
     f.extensions = {Bytes{0, 0, 0x9e, 4, 0, 0, 0, 0}};
     t.in(ip6_frame(f, Bytes(8)));
