@@ -123,6 +123,8 @@ void ipv6_turns_at(Domain& d, base::Instant at);
 // A prefix that an advertisement brought (RFC 4861 6.3.4, RFC 4862 5.5.3).
 void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p);
 void ipv6_duplicate(Domain& d, Interface& in, const base::IpAddr& a); // tells the other CPUs too
+// Tells them; false: some could not be told, and it has to be said again, which harms nobody who has heard it.
+bool ipv6_tell_duplicate(Domain& d, Interface& in, const base::IpAddr& a);
 std::uint32_t ipv6_flow_label(const Domain& d, const base::FourTuple& flow);
 
 // ---- Packets: ipv6_input.cpp, ipv6_output.cpp
@@ -163,6 +165,8 @@ void nd_send(Domain& d, Interface& out, const base::IpAddr& source, const base::
 // that does it for the address.
 base::Instant ipv6_start_detection(Domain& d, const Interface& in, const base::IpAddr& a);
 void ipv6_stop_detection(Domain& d, const base::IpAddr& a);
+// Soon, and again until every CPU has been told.
+void ipv6_tell_duplicate_later(Domain& d, const Interface& in, const base::IpAddr& a);
 void ipv6_start_solicitation(Domain& d, const Interface& in); // for routers, where this CPU is the interface's
 // The solicited-node groups of the interface's addresses, as they are on the wire.
 std::vector<base::IpAddr> ipv6_solicited_groups(Domain& d, const Interface& in);

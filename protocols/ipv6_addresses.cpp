@@ -53,10 +53,15 @@ Ipv6Address* find(Domain& d, const base::IpAddr& a, std::uint32_t interface)
     return nullptr;
 }
 
+void drop_expired(Domain& d)
+{
+    std::erase_if(d.ipv6->addresses, [&](const Ipv6Address& a) { return a.valid_until <= d.now(); });
+}
+
 // What is over makes room.
 bool has_room(Domain& d, std::uint32_t interface)
 {
-    std::erase_if(d.ipv6->addresses, [&](const Ipv6Address& a) { return a.valid_until <= d.now(); });
+    drop_expired(d);
     auto mine = std::count_if(d.ipv6->addresses.begin(), d.ipv6->addresses.end(),
         [&](const Ipv6Address& a) { return a.interface == interface; });
     return static_cast<unsigned>(mine) < addresses_per_interface_max;
@@ -122,16 +127,12 @@ void take_on_link(Domain& d, const Interface& in, const wire::NdPrefix& p)
 void refresh(Domain& d, Ipv6Address& a, const wire::NdPrefix& p)
 {
     base::Instant now = d.now();
-    bool was_valid = a.valid_until > now;
     a.preferred_until = until(now, p.preferred_s);
     base::Instant wanted = until(now, p.valid_s);
     if (wanted - now > two_hours || wanted > a.valid_until) {
         a.valid_until = wanted;
     } else if (a.valid_until - now > two_hours) {
         a.valid_until = now + two_hours;
-    }
-    if (!was_valid && a.valid_until > now) {
-        ++d.route_generation;
     }
     ipv6_turns_at(d, a.valid_until);
 }
@@ -142,6 +143,7 @@ void autoconfigure(Domain& d, const Interface& in, const wire::NdPrefix& p)
         return count(d.counters.nd_prefixes_refused); // RFC 4862 5.5.3 c, d
     }
     bool known = false;
+    drop_expired(d); // one that is over is no address any more: it is probed for again (RFC 4862 5.4)
     for (Ipv6Address& a : d.ipv6->addresses) {
         if (a.autoconf && a.interface == in.index && base::Prefix{p.addr, p.length}.contains(a.addr)) {
             refresh(d, a, p);
@@ -211,10 +213,11 @@ bool better(const Ipv6Address& a, const Ipv6Address& b, const base::IpAddr& to, 
     return common_bits(a.addr, to, a.length) > common_bits(b.addr, to, b.length); // rule 8
 }
 
+// News of it may come when the address is in use here already: the CPU that heard of the other host decided.
 void duplicate_here(Domain& d, const Interface& in, const base::IpAddr& a)
 {
     Ipv6Address* own = find(d, a, in.index);
-    if (own == nullptr || !own->tentative(d.now())) {
+    if (own == nullptr || own->duplicate) {
         return;
     }
     count(d.counters.nd_duplicates);
@@ -316,14 +319,27 @@ void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p)
 
 void ipv6_duplicate(Domain& d, Interface& in, const base::IpAddr& a)
 {
-    netmsg::Packet* p = d.stack.pool().allocate();
-    if (p != nullptr) {
-        std::memcpy(p->put(16), a.bytes(), 16);
-        p->netif = in.netif;
-        tell_all_cpus(d, *p, duplicate_dispatch);
-        p->free();
+    if (!ipv6_tell_duplicate(d, in, a)) {
+        ipv6_tell_duplicate_later(d, in, a);
     }
     duplicate_here(d, in, a);
+}
+
+bool ipv6_tell_duplicate(Domain& d, Interface& in, const base::IpAddr& a)
+{
+    if (d.stack.cpus() == 1) {
+        return true;
+    }
+    netmsg::Packet* p = d.stack.pool().allocate();
+    if (p == nullptr) {
+        count(d.counters.ip_out_no_memory);
+        return false;
+    }
+    std::memcpy(p->put(16), a.bytes(), 16);
+    p->netif = in.netif;
+    bool all = tell_all_cpus(d, *p, duplicate_dispatch);
+    p->free();
+    return all;
 }
 
 // RFC 6437 3: the same for all packets of a flow, and nobody can tell which flows share one.

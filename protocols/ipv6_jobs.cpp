@@ -1,6 +1,6 @@
 // What a CPU sends by the clock for IPv6: probes for duplicate addresses (RFC 4862 5.4) with the reports that join the
 // address's group (RFC 3810 6.1), solicitations for routers (RFC 4861 6.3.7). Each is done by one CPU, which address or
-// interface decides. Owner: the domain's CPU.
+// interface decides. And what another CPU could not be told of a duplicate. Owner: the domain's CPU.
 #include <algorithm>
 #include <cstring>
 
@@ -23,7 +23,9 @@ constexpr std::uint32_t first_delay_us = 1'000'000;                // RFC 4861 1
 constexpr unsigned reports_to_join = 2;                            // RFC 3810 9.1: the robustness variable
 constexpr std::uint8_t nd_hop_limit = 255;
 
-enum class Kind : std::uint8_t { detect, solicit };
+constexpr base::Micros tell_again = base::millis(100);
+
+enum class Kind : std::uint8_t { detect, solicit, tell };
 
 } // namespace
 
@@ -32,7 +34,7 @@ struct Ipv6State::Job : lwkt::Timer {
     Domain& domain; // c
     Kind kind;
     std::uint32_t interface;
-    base::IpAddr address; // detect
+    base::IpAddr address; // detect, tell
     unsigned step = 0;
 };
 
@@ -88,6 +90,8 @@ std::optional<base::Micros> run(Domain& d, Job& j)
         }
         solicit_routers(d, out);
         return j.step < router_solicitations_max ? std::optional{router_solicitation_gap} : std::nullopt;
+    case Kind::tell:
+        return ipv6_tell_duplicate(d, out, j.address) ? std::nullopt : std::optional{tell_again};
     }
     return std::nullopt;
 }
@@ -144,6 +148,11 @@ base::Instant ipv6_start_detection(Domain& d, const Interface& in, const base::I
 void ipv6_stop_detection(Domain& d, const base::IpAddr& a)
 {
     d.ipv6->jobs.remove_if([&](const Job& j) { return j.kind == Kind::detect && j.address == a; });
+}
+
+void ipv6_tell_duplicate_later(Domain& d, const Interface& in, const base::IpAddr& a)
+{
+    d.wheel.arm(d.ipv6->jobs.emplace_back(d, Kind::tell, in.index, a), d.now() + tell_again);
 }
 
 void ipv6_start_solicitation(Domain& d, const Interface& in)

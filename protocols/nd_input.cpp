@@ -6,6 +6,7 @@
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
+#include "protocols/wire/ethernet.hpp"
 #include "protocols/wire/mld.hpp"
 
 namespace protocols {
@@ -47,10 +48,22 @@ void answer(Domain& d, const IpIn& ip, const base::IpAddr& target)
     nd_send(d, in, target, ip.source.is_any() ? wire::all_nodes() : ip.source, nullptr, m);
 }
 
-void take_solicitation(Domain& d, const IpIn& ip, const wire::NdMessage& m)
+// A bridge's port may reflect; the Ethernet header lies in front of the IP header, for what came in fragments is no
+// neighbour discovery.
+bool is_from_us(const Interface& in, const netmsg::Packet& p)
+{
+    INVARIANT(p.l3 - p.buffer >= std::ptrdiff_t{wire::ethernet_header_bytes});
+    auto frame = wire::parse_ethernet(p.l3 - wire::ethernet_header_bytes, wire::ethernet_header_bytes);
+    return frame && frame->source == in.netif->info().mac;
+}
+
+void take_solicitation(Domain& d, const IpIn& ip, const wire::NdMessage& m, const netmsg::Packet& p)
 {
     count(d.counters.nd_in_solicitations);
     Interface& in = *ip.interface;
+    if (is_from_us(in, p)) {
+        return;
+    }
     base::IpAddr target = m.target.in_zone(in.index);
     const Ipv6Address* own = ipv6_find_address(d, target, in.index);
     if (own == nullptr) {
@@ -85,8 +98,10 @@ void take_advertisement(Domain& d, const IpIn& ip, const wire::NdMessage& m)
         if (own->tentative(d.now())) { // RFC 4862 5.4.4
             return ipv6_duplicate(d, in, target);
         }
-        return count(d.counters.nd_conflicts); // somebody else uses our address
-    }
+        if (own->usable(d.now())) {
+            return count(d.counters.nd_conflicts); // somebody else uses our address
+        }
+    } // else it is theirs: a duplicate, or we had it once
     NeighborNews news;
     news.interface = in.index;
     news.address = target;
@@ -136,7 +151,7 @@ void nd_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     }
     switch (m->type) {
     case wire::nd_neighbor_solicitation:
-        take_solicitation(d, ip, *m);
+        take_solicitation(d, ip, *m, p);
         break;
     case wire::nd_neighbor_advertisement:
         take_advertisement(d, ip, *m);

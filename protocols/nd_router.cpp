@@ -54,7 +54,7 @@ void take_default_router(Domain& d, const Interface& in, const base::IpAddr& fro
 void take_parameters(Domain& d, const Interface& in, const wire::NdMessage& m)
 {
     Ipv6Link& link = d.ipv6->link(in.index);
-    link.router_seen = true;
+    link.router_seen |= m.router_life_s != 0; // RFC 4861 6.3.7: one that is no router ends no search
     link.hop_limit = m.hop_limit != 0 ? m.hop_limit : link.hop_limit;
     if (m.reachable_ms != 0 && m.reachable_ms <= reachable_most_ms) {
         link.reachable = base::millis(m.reachable_ms);

@@ -260,6 +260,13 @@ TEST_CASE("RFC 4861 6.3.7: three solicitations for routers, four seconds apart, 
     lucky.link->inject(router_advertisement({}), 0);
     other.advance(base::seconds(20));
     CHECK(lucky.counted(&StackCounters::nd_out_router_solicitations) == 1);
+    World third;
+    std::unique_ptr<Host> slot3;
+    Host& unlucky = third.add(slot3, automatic);
+    third.advance(base::seconds(2));
+    unlucky.link->inject(router_advertisement({.life_s = 0}), 0); // is none
+    third.advance(base::seconds(20));
+    CHECK(unlucky.counted(&StackCounters::nd_out_router_solicitations) == 3);
 }
 
 TEST_CASE("RFC 4861 6.3.4, RFC 4862 5.5.3: an advertised prefix is on link and makes an address, on every CPU")
@@ -390,6 +397,9 @@ TEST_CASE("RFC 4862 5.5.4, RFC 4861 6.3.5, 8.3: kept routes are decided again wh
     t.world.advance(base::seconds(7)); // address and prefix are over
     CHECK(changed());
     t.in(router_advertisement(says)); // and back
+    CHECK(changed());
+    CHECK(!t.has_address(t.autoconfigured("2001:db8:1::"))); // but not before nobody else turns out to have it
+    t.world.advance(base::seconds(3));
     CHECK(changed());
     CHECK(t.has_address(t.autoconfigured("2001:db8:1::")));
     t.in(router_advertisement({.life_s = 100, .prefix = "2001:db8:1::", .valid_s = 0, .preferred_s = 0}));
