@@ -148,8 +148,13 @@ Error change_source(Socket& so, const Wish& w, Membership* known, const Membersh
         with.filter = {false, {w.source}};
         return join(so, nullptr, with);
     }
-    if (known == nullptr || known->filter.exclude == includes) {
+    bool every_source = known != nullptr && known->filter.exclude && known->filter.sources.empty();
+    if (known == nullptr || (known->filter.exclude == includes && !every_source)) {
         return Error::invalid; // the other kind of membership, or none
+    }
+    if (w.change == Change::join_source && every_source) { // as Linux: one that never said which may become the other
+        known->filter = {false, {w.source}};
+        return Error::none;
     }
     if (w.change == Change::join_source || w.change == Change::block) {
         if (known->filter.sources.size() >= sockbuf::filter_sources_max) {
@@ -166,8 +171,21 @@ Error change_source(Socket& so, const Wish& w, Membership* known, const Membersh
     return Error::none;
 }
 
+// As Linux: without a number an IPv6 group is left where it was joined last.
+Membership* joined_anywhere(Socket& so, const Wish& w)
+{
+    bool anywhere = w.change == Change::leave && !w.group.is_v4() && w.interface == 0;
+    auto at = std::find_if(so.groups.rbegin(), so.groups.rend(),
+        [&](const Membership& m) { return anywhere && m.group.on_wire() == w.group.on_wire(); });
+    return at == so.groups.rend() ? nullptr : &*at;
+}
+
 Error apply(Domain& d, Socket& so, const Wish& w)
 {
+    if (Membership* known = joined_anywhere(so, w); known != nullptr) {
+        leave_group(so, *known);
+        return Error::none;
+    }
     Interface* in = group_interface(d, w.group, w.address, w.interface);
     if (in == nullptr) {
         return Error::no_device;
@@ -218,7 +236,7 @@ Error set_interface_v6(Domain& d, Socket& so, const void* value, std::uint32_t s
     if (index < 0 || static_cast<std::size_t>(index) > d.stack.interfaces().size()) {
         return Error::no_device;
     }
-    so.options.multicast_interface = static_cast<std::uint32_t>(index);
+    so.options.multicast_interface6 = static_cast<std::uint32_t>(index);
     return Error::none;
 }
 

@@ -167,7 +167,7 @@ base::Error check_address(Domain& d, const Socket& so, const base::IpAddr& a)
 {
     // ipv6(7): no IPv4 with IPV6_V6ONLY, a zone where the address leaves the link open
     bool foreign = so.family == AF_INET ? !a.is_v4() : so.options.v6_only && a.is_v4();
-    if (foreign || (a.is_link_local_v6() && a.zone() == 0)) {
+    if (foreign || (a.is_link_scoped() && a.zone() == 0)) {
         return base::Error::invalid;
     }
     if (a.is_any() || is_local(d, a)) {

@@ -334,7 +334,7 @@ base::Error get_v6_level(Domain& d, const Socket& so, int name, void* value, std
     case IPV6_MULTICAST_HOPS:
         return write_int(so.options.multicast_hops, value, size);
     case IPV6_MULTICAST_IF:
-        return write_int(static_cast<int>(so.options.multicast_interface), value, size);
+        return write_int(static_cast<int>(so.options.multicast_interface6), value, size);
     case IPV6_TCLASS:
         return write_int(so.options.tos, value, size);
     case IPV6_MTU_DISCOVER:

@@ -114,22 +114,23 @@ struct SocketOptions {
     bool ipv6_recvpktinfo = false;
     bool ipv6_recvhoplimit = false;
     bool ipv6_recvtclass = false;
-    bool recv_error = false;               // IP_RECVERR
-    bool recv_error6 = false;              // IPV6_RECVERR
-    bool transparent_df = false;           // IP_MTU_DISCOVER = PROBE/DO for datagrams
-    bool bind_no_port = false;             // IP_BIND_ADDRESS_NO_PORT
-    bool dont_route = false;               // SO_DONTROUTE; remembered only
-    bool v6_only = false;                  // IPV6_V6ONLY
-    bool multicast_loop = true;            // IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP
-    bool multicast_all = true;             // IP_MULTICAST_ALL
-    bool multicast_all6 = true;            // IPV6_MULTICAST_ALL
-    std::uint8_t mtu_discover = 1;         // IP_MTU_DISCOVER as set: IP_PMTUDISC_WANT
-    std::uint32_t priority = 0;            // SO_PRIORITY; remembered only
-    std::uint32_t mark = 0;                // SO_MARK; remembered only
-    std::uint32_t multicast_v4 = 0;        // IP_MULTICAST_IF: the address that it named
-    std::uint32_t multicast_interface = 0; // index, 0 = by route
-    std::uint32_t sticky_interface = 0;    // IPV6_PKTINFO, index, 0 = by route
-    base::IpAddr sticky_source;            // IPV6_PKTINFO, "::" = the socket's
+    bool recv_error = false;                // IP_RECVERR
+    bool recv_error6 = false;               // IPV6_RECVERR
+    bool transparent_df = false;            // IP_MTU_DISCOVER = PROBE/DO for datagrams
+    bool bind_no_port = false;              // IP_BIND_ADDRESS_NO_PORT
+    bool dont_route = false;                // SO_DONTROUTE; remembered only
+    bool v6_only = false;                   // IPV6_V6ONLY
+    bool multicast_loop = true;             // IP_MULTICAST_LOOP, IPV6_MULTICAST_LOOP
+    bool multicast_all = true;              // IP_MULTICAST_ALL
+    bool multicast_all6 = true;             // IPV6_MULTICAST_ALL
+    std::uint8_t mtu_discover = 1;          // IP_MTU_DISCOVER as set: IP_PMTUDISC_WANT
+    std::uint32_t priority = 0;             // SO_PRIORITY; remembered only
+    std::uint32_t mark = 0;                 // SO_MARK; remembered only
+    std::uint32_t multicast_v4 = 0;         // IP_MULTICAST_IF: the address that it named
+    std::uint32_t multicast_interface = 0;  // IP_MULTICAST_IF: index, 0 = by route
+    std::uint32_t multicast_interface6 = 0; // IPV6_MULTICAST_IF
+    std::uint32_t sticky_interface = 0;     // IPV6_PKTINFO, index, 0 = by route
+    base::IpAddr sticky_source;             // IPV6_PKTINFO, "::" = the socket's
     std::uint16_t linger_s = 0;
     std::uint16_t max_segment = 0;   // TCP_MAXSEG, 0 = from the path
     std::uint8_t ttl = 64;           // IP_TTL: towards IPv4 peers, whatever family the socket is of
@@ -157,6 +158,10 @@ struct SocketOptions {
     std::uint8_t ttl_of_group(const base::IpAddr& group) const
     {
         return group.is_v4() ? multicast_ttl : multicast_hops;
+    }
+    std::uint32_t multicast_interface_to(const base::IpAddr& group) const
+    {
+        return group.is_v4() ? multicast_interface : multicast_interface6;
     }
     bool operator==(const SocketOptions&) const = default;
 };

@@ -214,6 +214,22 @@ TEST_CASE("sources: only those asked for, or all but those refused")
     CHECK(got(*s));
 }
 
+TEST_CASE("a membership that never said which sources may become one of some sources, as on Linux")
+{
+    Members m;
+    auto s = m.member(1);
+    CHECK(change(*s, MCAST_LEAVE_SOURCE_GROUP, group(), ip("10.0.0.9")) == Error::address_not_available);
+    m.send();
+    CHECK(got(*s));
+    REQUIRE(change(*s, MCAST_JOIN_SOURCE_GROUP, group(), ip("10.0.0.9")) == Error::none);
+    m.send();
+    CHECK(!got(*s));
+    CHECK(change(*s, MCAST_BLOCK_SOURCE, group(), ip("10.0.0.9")) == Error::invalid);
+    REQUIRE(change(*s, MCAST_JOIN_SOURCE_GROUP, group(), ip("10.0.0.1")) == Error::none);
+    m.send();
+    CHECK(got(*s));
+}
+
 namespace {
 
 // MCAST_MSFILTER, one piece.
@@ -324,6 +340,27 @@ TEST_CASE("what joining and leaving fail with")
     CHECK(change(*s, MCAST_JOIN_GROUP, group(n)) == Error::no_buffers);
     TestSocket stream(m.p.world, m.p.b, SlotKind::stream);
     CHECK(change(stream, MCAST_JOIN_GROUP, group()) == Error::protocol);
+}
+
+TEST_CASE("an IPv6 group is left where it was joined when no interface is named, IPv4's where the route leads")
+{
+    Members m(2);
+    auto s = m.member(0, false);
+    REQUIRE(change(*s, MCAST_JOIN_GROUP, group(), {}, 2) == Error::none);
+    Error left = change(*s, MCAST_LEAVE_GROUP, group(), {}, 0);
+    CHECK(left == (over_v6() ? Error::none : Error::address_not_available));
+}
+
+TEST_CASE("a bind to a group of interface or link scope says which link")
+{
+    if (!over_v6()) {
+        return;
+    }
+    Members m(2);
+    TestSocket s(m.p.world, m.p.b, SlotKind::datagram);
+    CHECK(s.bind(at("ff02::fb", 7)) == Error::invalid);
+    CHECK(s.bind(at("ff01::fb", 7)) == Error::invalid);
+    CHECK(s.bind({ip("ff02::fb").in_zone(1), 7}) == Error::none);
 }
 
 TEST_CASE("a datagram to a group comes back to members on its own host, unless its sender does not want that")

@@ -59,6 +59,13 @@ def group_membership_errors():
 
 
 @case
+def group_without_its_link():
+    """ipv6(7): the scope id says which."""
+    with socket.socket(FAMILY, socket.SOCK_DGRAM) as s:
+        return [outcome(s.bind, (group, 0)) for group in ("ff02::fb", "ff01::fb")] if SIX else None
+
+
+@case
 def group_comes_back():
     with receiver() as s, udp() as sender:
         send_by(sender)
@@ -146,6 +153,8 @@ def group_sources():
         sender.sendto(b"wanted", to)
         seen += [s.recv(100).decode(), ask(MCAST_LEAVE_SOURCE, stranger), ask(MCAST_LEAVE_SOURCE, stranger),
                  ask(MCAST_LEAVE_SOURCE, HERE), ask(MCAST_LEAVE_SOURCE, HERE), change(s, LEAVE)]
+        seen += [change(s, JOIN), ask(MCAST_JOIN_SOURCE, stranger), ask(MCAST_BLOCK, stranger), change(s, LEAVE)]
+        seen += [change(s, JOIN), ask(MCAST_LEAVE_SOURCE, stranger), change(s, LEAVE)]
         seen += [change(s, JOIN), ask(MCAST_BLOCK, HERE), ask(MCAST_BLOCK, HERE)]
         sender.sendto(b"refused", to)
         seen += [ask(MCAST_UNBLOCK, HERE), ask(MCAST_UNBLOCK, HERE)]
