@@ -163,22 +163,33 @@ void icmp_to_transport(Domain& d, const IcmpError& e)
 void icmp_local_unreachable(Domain& d, const netmsg::Packet& p, std::uint8_t code)
 {
     IcmpError e;
-    e.type = wire::icmp_unreachable;
-    e.code = code;
+    e.type = e.wire_type = wire::icmp_unreachable;
+    e.code = e.wire_code = code;
+    std::uint32_t headers = 0;
     if (auto q = wire::parse_icmp_quote({wire::icmp_unreachable, code, 0, 0}, p.data, p.size)) {
         e.flow.local = {base::IpAddr::v4(q->ip.source), q->source_port};
         e.flow.peer = {base::IpAddr::v4(q->ip.destination), q->destination_port};
         e.protocol = q->ip.protocol;
         e.tcp_seq = q->tcp_seq;
+        headers = q->ip.header_bytes;
     } else if (auto q6 = wire::parse_icmp6_quote({wire::icmp6_unreachable, 0, 0, 0}, p.data, p.size)) {
         std::uint32_t zone = p.netif != nullptr ? p.netif->info().index : 0;
         e.flow.local = {q6->source.in_zone(zone), q6->source_port};
         e.flow.peer = {q6->destination.in_zone(zone), q6->destination_port};
         e.protocol = q6->protocol;
         e.tcp_seq = q6->tcp_seq;
+        e.wire_type = wire::icmp6_unreachable; // as Linux, to error queues: no router said so, this host did
+        e.wire_code = wire::unreachable6_address;
+        headers = q6->header_bytes;
     } else {
         return;
     }
+    e.offender = e.flow.local.addr.on_wire();
+    std::byte payload[sockbuf::datagram_error_payload_max];
+    std::uint32_t at = headers + transport_quote;
+    e.quote = payload;
+    e.quote_bytes = std::min(p.total() - at, sockbuf::datagram_error_payload_max);
+    p.copy_out(at, payload, e.quote_bytes);
     icmp_to_transport(d, e); // its sender owns the flow, and runs here
 }
 

@@ -28,6 +28,16 @@ std::uint16_t next_id(Domain& d, const IpOut& ip)
     return static_cast<std::uint16_t>(counter * cpus + d.id());
 }
 
+// Of a group its members on this host have a copy, of a broadcast every socket (a loopback interface brings it by
+// itself).
+bool comes_back(Domain& d, const Route& route, const IpOut& ip)
+{
+    if (!ip.loop_group || !ip.destination.is_multicast_v4()) {
+        return ip.loop_group && !route.interface->netif->info().loopback;
+    }
+    return groups_admit(d, ip.destination, route.interface->index, ip.source);
+}
+
 base::Error refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason, base::Error error)
 {
     count(reason);
@@ -78,7 +88,7 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     wire::emit_ipv4(p.push(wire::ipv4_header_bytes), h);
     p.l3 = p.data;
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ipv4_header_bytes);
-    if (ip.loop_group && groups_admit(d, ip.destination, route.interface->index, ip.source)) {
+    if (comes_back(d, route, ip)) {
         ipv4_loop(d, route, p);
     }
     if (h.ttl == 0 && !route.interface->netif->info().loopback) { // RFC 1122 3.2.1.7: members here have it

@@ -21,9 +21,7 @@ bool fill(Domain& d, const base::IpAddr& destination, Interface& out, const base
     route.interface = &out;
     route.next_hop = next_hop;
     route.source = ipv6_source(d, out, destination);
-    std::uint32_t mtu = out.netif->info().mtu;
-    std::uint32_t said = d.ipv6->link(out.index).mtu;
-    route.mtu = pmtu_lookup(d, destination, said != 0 ? std::min(mtu, said) : mtu);
+    route.mtu = pmtu_lookup(d, destination, route_device_mtu(d, route));
     route.generation = d.route_generation;
     return !route.source.is_any();
 }

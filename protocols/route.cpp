@@ -49,7 +49,7 @@ bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, R
     if (out.source.is_any()) {
         return false; // no address yet, or none any more
     }
-    out.mtu = pmtu_lookup(d, destination, mtu_from(d, *entry.interface, out.source));
+    out.mtu = pmtu_lookup(d, destination, route_device_mtu(d, out));
     out.generation = d.route_generation;
     return true;
 }
@@ -116,6 +116,20 @@ bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& dest
     }
     kept = fresh;
     return true;
+}
+
+std::uint32_t route_device_mtu(Domain& d, const Route& route)
+{
+    const Interface& out = *route.interface;
+    std::uint32_t mtu = out.netif->info().mtu;
+    if (out.netif->info().loopback) {
+        return mtu;
+    }
+    if (route.next_hop.is_v4()) {
+        return mtu_from(d, out, route.source);
+    }
+    std::uint32_t said = d.ipv6->link(out.index).mtu;
+    return said != 0 ? std::min(mtu, said) : mtu;
 }
 
 std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)

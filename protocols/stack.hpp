@@ -165,7 +165,7 @@ struct IpOut {
     std::uint8_t ttl = 64;
     std::uint8_t tos = 0;
     bool dont_fragment = true;
-    bool loop_group = false;      // members on this host get a copy (IP_MULTICAST_LOOP)
+    bool loop_group = false;      // sockets on this host get a copy: a group's members, of a broadcast all
     std::uint32_t flow_label = 0; // IPv6
 };
 

@@ -66,7 +66,8 @@ constexpr Walk close_walk{close_visit, nullptr, close_done};
 void shutdown_done(Domain&, SocketMsg& m)
 {
     so_publish_end(*m.socket);
-    so_complete(m, base::Error::none);
+    bool connected = m.socket->flow.peer.port != 0;
+    so_complete(m, connected ? base::Error::none : base::Error::not_connected); // udp_usr_shutdown
 }
 
 constexpr Walk shutdown_walk{so_update_visit, nullptr, shutdown_done};
@@ -78,7 +79,7 @@ void so_shutdown(Domain& d, SocketMsg& m)
     Socket& so = *m.socket;
     if (!is_stream(so)) {
         base::Error error = udp_usr_shutdown(d, so, m.value);
-        if (error == base::Error::none && so.rcv_shut) {
+        if (so.rcv_shut) {
             return so_walk(d, m, shutdown_walk);
         }
         return so_complete(m, error);

@@ -136,8 +136,8 @@ void so_connect(Domain& d, SocketMsg& m)
     if (base::Error error = check_peer(d, m); error != base::Error::none) {
         return so_complete(m, error);
     }
-    if (m.address.port == 0) {
-        return so_complete(m, is_stream(so) ? base::Error::address_not_available : base::Error::invalid);
+    if (is_stream(so) && m.address.port == 0) {
+        return so_complete(m, base::Error::address_not_available);
     }
     if (is_stream(so)) {
         so.fast_connect = m.value != 0;

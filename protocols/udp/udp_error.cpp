@@ -95,7 +95,8 @@ void tell(Domain& d, UdpPcb& pcb, const IcmpError& e)
 {
     Socket& so = *pcb.socket;
     count(d.counters.udp_errors_in);
-    if (e.type == wire::icmp_unreachable && e.code == wire::unreachable_needfrag) {
+    bool believes = so.options.mtu_discover < IP_PMTUDISC_INTERFACE; // as Linux: such a socket cannot be deceived
+    if (believes && e.type == wire::icmp_unreachable && e.code == wire::unreachable_needfrag) {
         pmtu_learn(d, e.flow.peer.addr, e.mtu);
     }
     Verdict v = judge(so, e);

@@ -1,5 +1,7 @@
 // What is put into the lanes of a datagram socket, each by one CPU: its ring, and the room in it as far as the reader
 // tells. Owner: the CPU of the lane.
+#include <algorithm>
+
 #include "protocols/socket/socket.hpp"
 #include "protocols/udp/udp_state.hpp"
 
@@ -21,12 +23,17 @@ void UdpLane::look_at_reader()
     }
 }
 
-bool UdpLane::has_room(std::uint64_t stride)
+// As Linux: of what may lie in a lane (SO_RCVBUF) one datagram may be more, where nothing else is.
+bool UdpLane::has_room(std::uint64_t stride, std::uint64_t bound)
 {
-    if (produced + stride - consumed > ring.size()) {
+    auto fits = [&] {
+        std::uint64_t used = produced - consumed;
+        return used + stride <= (used == 0 ? ring.size() : std::min<std::uint64_t>(bound, ring.size()));
+    };
+    if (!fits()) {
         look_at_reader();
     }
-    return produced + stride - consumed <= ring.size();
+    return fits();
 }
 
 // A reader that keeps up finds each datagram in the same lines.
@@ -51,7 +58,7 @@ bool UdpLane::make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride)
     }
     if (ring.valid()) {
         restart_if_empty(stride);
-        if (has_room(stride)) {
+        if (has_room(stride, bytes != 0 ? bytes : ring.size())) {
             return true;
         }
     }

@@ -29,7 +29,8 @@ struct UdpLane {
     std::uint64_t consumed = 0;
     std::uint64_t look_at = 0; // from this offset on the reader's progress is looked at, to begin an empty ring again
 
-    // A ring with room for `stride` bytes at `produced`; made with `bytes` (SO_RCVBUF) if there is none.
+    // A ring with room for `stride` bytes at `produced`, made if there is none; `bytes` (SO_RCVBUF, 0 = the ring's) may
+    // be in it.
     bool make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride);
     void append(std::uint64_t stride) { produced += stride; } // the reader does not see it yet
     void publish();                                           // what was appended, all at once
@@ -37,7 +38,7 @@ struct UdpLane {
 
 private:
     void look_at_reader();
-    bool has_room(std::uint64_t stride);
+    bool has_room(std::uint64_t stride, std::uint64_t bound);
     void restart_if_empty(std::uint64_t stride);
 };
 

@@ -40,6 +40,40 @@ base::Endpoint destination_of(const Socket& so, const sockbuf::DatagramHeader& h
     return to;
 }
 
+// The interface that something names, 0 = the route decides. The zone is a part of the address (RFC 4007 6) and goes
+// before everything; then RFC 3542 6.7, and as Linux an own address of link scope before the socket's options.
+std::uint32_t chosen_interface(
+    const Socket& so, const base::IpAddr& to, std::uint32_t by_datagram, const base::IpAddr& own)
+{
+    const SocketOptions& o = so.options;
+    const std::uint32_t in_order[] = {to.zone(), by_datagram, own.zone(), to.is_v4() ? 0 : o.sticky_interface,
+        to.is_multicast() ? o.multicast_interface_to(to) : 0};
+    const auto* at = std::find_if(std::begin(in_order), std::end(in_order), [](std::uint32_t i) { return i != 0; });
+    return at == std::end(in_order) ? 0 : *at;
+}
+
+// Of a socket that is not bound: to a group the address that IP_MULTICAST_IF named, else what the route has.
+base::IpAddr unbound_source(Domain& d, const Socket& so, const base::IpAddr& to, const Route& route)
+{
+    base::IpAddr named = base::IpAddr::v4(so.options.multicast_v4);
+    bool applies = to.is_multicast_v4() && so.options.multicast_v4 != 0 && is_local(d, named);
+    return applies ? named : route.source;
+}
+
+// Does an address that never leaves this host, or its link, stay there (RFC 1122 3.2.1.3 g, RFC 4291 2.5.3, RFC 4007
+// 9)?
+base::Error check_scope(const base::IpAddr& source, const Route& route)
+{
+    if (route.interface->netif->info().loopback) {
+        return base::Error::none;
+    }
+    if (source.is_loopback()) {
+        return base::Error::invalid; // as Linux
+    }
+    bool other_link = source.zone() != 0 && source.zone() != route.interface->index;
+    return other_link ? base::Error::network_unreachable : base::Error::none;
+}
+
 // The source: what the datagram asks for before what the socket is bound to before what the route has.
 base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Route& route, IpOut& ip)
 {
@@ -55,8 +89,18 @@ base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Ro
     if (bound && !is_local(d, own)) {
         return base::Error::invalid; // it was (RFC 1122 3.2.1.3); as Linux
     }
-    ip.source = !asked.is_any() ? asked : bound ? so.flow.local.addr : route.source;
-    return base::Error::none;
+    ip.source = !asked.is_any() ? asked : bound ? own : unbound_source(d, so, ip.destination, route);
+    return check_scope(ip.source, route);
+}
+
+// Whether there is an interface that the datagram itself names, and on the link that its destination is on.
+base::Error check_asked(Domain& d, const Record& r, const base::IpAddr& to)
+{
+    if (r.h.interface > d.stack.interfaces().size()) {
+        return base::Error::no_device;
+    }
+    bool other_link = r.h.interface != 0 && to.zone() != 0 && r.h.interface != to.zone();
+    return other_link ? base::Error::invalid : base::Error::none; // as Linux
 }
 
 // Where it goes and whether it may.
@@ -68,23 +112,28 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
     if (base::Error error = so_check_family(so, to.addr); error != base::Error::none) {
         return error;
     }
+    if (base::Error error = check_asked(d, r, to.addr); error != base::Error::none) {
+        return error;
+    }
     bool group = to.addr.is_multicast();
     bool v4 = to.addr.is_v4();
-    std::uint32_t chosen = r.h.interface; // RFC 3542 6.7: the order of what names an interface
-    chosen = chosen == 0 && !v4 ? so.options.sticky_interface : chosen;
-    chosen = chosen == 0 && group ? so.options.multicast_interface : chosen;
+    std::uint32_t chosen = chosen_interface(so, to.addr, r.h.interface, so.flow.local.addr);
     if (!route_lookup_by(d, to.addr, chosen, route)) {
         return base::Error::network_unreachable;
     }
-    if (v4 && !group && !so.options.broadcast && ipv4_is_broadcast(d, to.addr.v4())) {
+    bool everyone = v4 && !group && ipv4_is_broadcast(d, to.addr.v4());
+    if (everyone && !so.options.broadcast) {
         return base::Error::access;
+    }
+    if (so.options.mtu_discover >= IP_PMTUDISC_PROBE) {
+        route.mtu = route_device_mtu(d, route); // whatever the path is said to take
     }
     ip.destination = to.addr;
     if (base::Error error = choose_source(d, so, r, route, ip); error != base::Error::none) {
         return error;
     }
     ip.protocol = wire::protocol_udp;
-    ip.loop_group = group && so.options.multicast_loop;
+    ip.loop_group = everyone || (group && so.options.multicast_loop);
     ip.ttl = r.h.ttl != 0 ? r.h.ttl : group ? so.options.ttl_of_group(to.addr) : so.options.ttl_towards(to.addr);
     ip.tos = (r.h.flags & sockbuf::datagram_has_tos) != 0 ? r.h.tos : so.options.tos;
     ip.flow_label = v4 ? 0 : ipv6_flow_label(d, {{ip.source, so.flow.local.port}, to});
@@ -190,7 +239,8 @@ base::Error admit(Domain& d, const Socket& so, const Record& r, Way& way)
     way.headers = ip_header + wire::udp_header_bytes;
     bool cut = is_cut(r.h); // a segment must fit the path; so must what says so itself (IP_PMTUDISC_DO)
     std::uint32_t longest = cut ? r.h.segment : r.h.size;
-    if ((cut || so.options.transparent_df) && longest + way.headers > way.route.mtu) {
+    bool whole = so.options.transparent_df || so.options.mtu_discover == IP_PMTUDISC_INTERFACE;
+    if ((cut || whole) && longest + way.headers > way.route.mtu) {
         queue_too_long(so, way);
         return base::Error::message_size;
     }
@@ -249,15 +299,21 @@ bool read_record(const Socket& so, Record& r)
 base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
 {
     base::assert_on(d.cpu.owner());
+    bool by_route = so.flow.local.addr.is_any() || so.local_by_route;
+    base::IpAddr own = by_route ? base::IpAddr{} : so.flow.local.addr;
     Route route;
-    if (!route_lookup(d, peer.addr, route)) {
+    if (!route_lookup_by(d, peer.addr, chosen_interface(so, peer.addr, 0, own), route)) {
         return base::Error::network_unreachable;
     }
-    so.flow.peer = peer;
-    if (so.flow.local.addr.is_any() || so.local_by_route) {
-        so.flow.local.addr = route.source;
-        so.local_by_route = true;
+    if (by_route) {
+        own = unbound_source(d, so, peer.addr, route);
     }
+    if (base::Error error = check_scope(own, route); error != base::Error::none) {
+        return error;
+    }
+    so.flow.local.addr = own;
+    so.local_by_route = by_route;
+    so.flow.peer = peer.port != 0 ? peer : base::Endpoint{}; // to port 0: as Linux, only the way there is chosen
     return base::Error::none;
 }
 
@@ -320,16 +376,13 @@ base::Error udp_may_send(Domain& d, const Socket& so, const void* question)
 base::Error udp_usr_shutdown(Domain& d, Socket& so, int how)
 {
     base::assert_on(d.cpu.owner());
-    if (so.flow.peer.port == 0) {
-        return base::Error::not_connected;
-    }
     if (how == SHUT_RD || how == SHUT_RDWR) {
         so.rcv_shut = true; // the caller tells every CPU
     }
     if (how == SHUT_WR || how == SHUT_RDWR) {
         so_publish_broken(so);
     }
-    return base::Error::none;
+    return so.flow.peer.port == 0 ? base::Error::not_connected : base::Error::none; // as Linux: it is shut all the same
 }
 
 void udp_usr_close(Domain& d, Socket& so)

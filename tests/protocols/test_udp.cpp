@@ -267,6 +267,46 @@ TEST_CASE("shutdown(SHUT_RD) reaches every CPU's entry before it says where the 
     CHECK(!server.receive(got));
 }
 
+TEST_CASE("shutdown of a datagram socket without a peer is refused, and shuts it all the same, as on Linux")
+{
+    Pair p(1, 4);
+    for (bool bound : {true, false}) {
+        TestSocket s(p.world, p.b, SlotKind::datagram, 1);
+        if (bound) {
+            REQUIRE(s.bind(at("10.0.0.2", 0)) == Error::none);
+        }
+        s.events = 0;
+        CHECK(s.call(netmsg::SocketOp::shutdown, {}, SHUT_RD) == Error::not_connected);
+        CHECK(s.slot.owner.rcv_end.load() != sockbuf::no_offset);
+        CHECK((s.events & protocols::so_readable) != 0);
+        CHECK(s.slot.owner.snd_broken.load() == 0);
+        CHECK(s.call(netmsg::SocketOp::shutdown, {}, SHUT_WR) == Error::not_connected);
+        CHECK(s.slot.owner.snd_broken.load() == 1);
+        REQUIRE(s.close() == Error::none);
+    }
+}
+
+TEST_CASE("connect to port 0 chooses the local address, as on Linux, and leaves a datagram socket without a peer")
+{
+    Pair p;
+    TestSocket s(p.world, p.a, SlotKind::datagram);
+    REQUIRE(s.connect(at("10.0.0.2", 0)) == Error::none);
+    CHECK(s.so.flow.local.addr == ip("10.0.0.1"));
+    CHECK(s.slot.info.local_port != 0);
+    CHECK(base::IpAddr::v6(s.slot.info.local_addr) == ip("10.0.0.1"));
+    CHECK(s.slot.info.state.load() == static_cast<std::uint32_t>(sockbuf::SlotState::open));
+    s.send(pattern(1));
+    CHECK(s.take_error() == EDESTADDRREQ);
+    TestSocket server(p.world, p.b, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    s.send(pattern(1), at("10.0.0.2", 7));
+    Bytes got;
+    CHECK(server.receive(got));
+    REQUIRE(s.connect(at("10.0.0.2", 7)) == Error::none);
+    REQUIRE(s.connect(at("10.0.0.2", 0)) == Error::none); // and the peer that was is gone
+    CHECK(s.so.flow.peer.port == 0);
+}
+
 TEST_CASE("RFC 1122 4.1.3.1: a closed port answers, and a connected socket reads ECONNREFUSED once")
 {
     Pair p(2, 2);
@@ -331,6 +371,19 @@ TEST_CASE("a full receive ring drops and counts, and takes again once read")
         ++left;
     }
     CHECK(left == 4);
+
+    TestSocket small(p.world, p.b, SlotKind::datagram);
+    REQUIRE(small.set(SOL_SOCKET, SO_RCVBUF, 2048) == Error::none); // 4096, and the ring has more
+    REQUIRE(small.bind(at("0.0.0.0", 8)) == Error::none);
+    client.send(pattern(8000), at("10.0.0.2", 8)); // as Linux: one datagram may be more than SO_RCVBUF
+    client.send(pattern(1), at("10.0.0.2", 8));
+    CHECK(small.dropped() == 1);
+    REQUIRE(small.receive(got));
+    CHECK(got == pattern(8000));
+    for (int i = 0; i < 5; ++i) {
+        client.send(pattern(kilobyte()), at("10.0.0.2", 8));
+    }
+    CHECK(small.dropped() == 2);
 }
 
 TEST_CASE("a malformed record breaks its own socket and nothing else")
@@ -375,6 +428,19 @@ TEST_CASE("broadcast needs permission, and reaches every socket of the port")
     REQUIRE(two.receive(got));
     CHECK(got == pattern(5));
     CHECK(p.b.packets_in_use() == 0);
+
+    TestSocket here(p.world, p.a, SlotKind::datagram); // RFC 1122 3.3.6: the sender's own host is on the network too
+    REQUIRE(here.bind(at("0.0.0.0", 7)) == Error::none);
+    for (std::size_t size : {std::size_t{5}, std::size_t{3000}}) {
+        for (const char* everyone : {"10.0.0.255", "255.255.255.255"}) {
+            client.send(pattern(size), at(everyone, 7));
+            REQUIRE(here.receive(got));
+            CHECK(got == pattern(size));
+            CHECK(!here.receive(got));
+            CHECK(one.receive(got));
+        }
+    }
+    CHECK(p.a.packets_in_use() == 0);
 }
 
 TEST_CASE("SO_REUSEPORT: flows spread over the group and each stays with one socket")

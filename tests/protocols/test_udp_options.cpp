@@ -6,6 +6,7 @@
 
 #include <linux/errqueue.h>
 
+#include "protocols/wire/icmp.hpp"
 #include "protocols/wire/udp.hpp"
 #include "tests/protocols/host.hpp"
 
@@ -182,11 +183,31 @@ TEST_CASE("IP_PKTINFO: a datagram chooses its source, which must be an address o
     h.interface = 99;
     t.client.send_raw(h, numbered(3));
     t.client.look();
-    CHECK(t.client.take_error() == ENETUNREACH);
+    CHECK(t.client.take_error() == ENODEV);
     h.interface = static_cast<std::uint16_t>(t.a.eth->index);
     t.client.send_raw(h, numbered(3));
     t.client.look();
     CHECK(t.server.receive(got));
+}
+
+TEST_CASE("RFC 1122 3.2.1.3 (g), RFC 4291 2.5.3: nothing with a loopback address as its source leaves this host")
+{
+    Two t;
+    Bytes got;
+    send_from(t.client, ip("127.0.0.1"), at("10.0.0.2", 7), numbered(3));
+    CHECK(t.client.take_error() == EINVAL);
+    TestSocket inside(t.world, t.a, SlotKind::datagram);
+    REQUIRE(inside.bind(at("127.0.0.1", 9)) == Error::none);
+    inside.send(numbered(3), at("10.0.0.2", 7));
+    CHECK(inside.take_error() == EINVAL);
+    CHECK(inside.connect(at("10.0.0.2", 7)) == Error::invalid);
+    CHECK(!t.server.receive(got));
+    CHECK(t.a.link->sent.empty());
+    TestSocket here(t.world, t.a, SlotKind::datagram);
+    REQUIRE(here.bind(at("10.0.0.1", 9)) == Error::none);
+    REQUIRE(inside.connect(at("10.0.0.1", 9)) == Error::none);
+    inside.send(numbered(3));
+    CHECK(here.receive(got));
 }
 
 TEST_CASE("IPV6_PKTINFO of the socket is for what names no source and no interface itself")
@@ -328,4 +349,75 @@ TEST_CASE("a datagram that may not be cut and is too long tells the error queue 
     CHECK(e.info == 1500);
     CHECK(to == at("10.0.0.2", 7));
     CHECK(quoted.empty());
+}
+
+TEST_CASE("IP_PMTUDISC_PROBE, INTERFACE and OMIT: what the path is said to take bounds nothing")
+{
+    Two t;
+    base::IpAddr peer = ip("10.0.0.2");
+    std::uint32_t learned = over_v6() ? 1300 : 1000;
+    t.a.on(0, [&](protocols::Domain& d) { REQUIRE(protocols::pmtu_learn(d, peer, learned) == learned); });
+    auto sent_as = [&](int mode, std::size_t size) {
+        REQUIRE(t.client.set(IPPROTO_IP, IP_MTU_DISCOVER, mode) == Error::none);
+        t.a.link->sent.clear();
+        t.client.send(numbered(size), at("10.0.0.2", 7));
+        return t.client.take_error();
+    };
+    auto df = [&] { return over_v6() || (t.a.link->sent.back()[20] & 0x40) != 0; };
+    Bytes got;
+    t.client.send(numbered(1), at("10.0.0.2", 7)); // the neighbours meet
+    REQUIRE(t.server.receive(got));
+    CHECK(sent_as(IP_PMTUDISC_DO, 1400) == EMSGSIZE);
+    for (int mode : {IP_PMTUDISC_PROBE, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT}) {
+        CHECK(sent_as(mode, 1400) == 0);
+        REQUIRE(t.a.link->sent.size() == 1);
+        CHECK((over_v6() || df() == (mode == IP_PMTUDISC_PROBE)));
+        REQUIRE(t.server.receive(got));
+        CHECK(got == numbered(1400));
+    }
+    CHECK(sent_as(IP_PMTUDISC_PROBE, 1600) == EMSGSIZE);
+    CHECK(sent_as(IP_PMTUDISC_INTERFACE, 1600) == EMSGSIZE);
+    CHECK(sent_as(IP_PMTUDISC_OMIT, 1600) == 0);
+    CHECK(t.a.link->sent.size() == 2);
+}
+
+TEST_CASE("IP_PMTUDISC_INTERFACE, OMIT: an ICMP error about the socket's datagram teaches nobody a path's MTU")
+{
+    Two t;
+    protocols::IcmpError e;
+    e.flow = {{ip("10.0.0.1"), t.client.so.flow.local.port}, at("10.0.0.2", 7)};
+    e.protocol = protocols::wire::protocol_udp;
+    e.type = protocols::wire::icmp_unreachable;
+    e.code = protocols::wire::unreachable_needfrag;
+    e.mtu = 1300;
+    std::uint32_t mtu = 0;
+    for (int mode : {IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, IP_PMTUDISC_PROBE}) {
+        REQUIRE(t.client.set(IPPROTO_IP, IP_MTU_DISCOVER, mode) == Error::none);
+        t.a.on(0, [&](protocols::Domain& d) {
+            protocols::udp_icmp_error(d, e);
+            mtu = protocols::pmtu_lookup(d, e.flow.peer.addr, 1500);
+        });
+        CHECK(mtu == (mode == IP_PMTUDISC_PROBE ? 1300 : 1500));
+    }
+}
+
+TEST_CASE("IP_RECVERR: that a neighbour does not answer this host says itself, with what was sent")
+{
+    Two t;
+    want_errors(t.client);
+    t.client.send(numbered(20), at("10.0.0.77", 99));
+    t.world.advance(base::seconds(4));
+    CHECK(t.client.take_error() == EHOSTUNREACH);
+    sockbuf::DatagramError e;
+    base::Endpoint to;
+    Bytes quoted;
+    REQUIRE(t.client.receive_error(e, to, quoted));
+    CHECK(to == at("10.0.0.77", 99));
+    CHECK(quoted == numbered(20));
+    CHECK(e.error == EHOSTUNREACH);
+    CHECK(e.origin == (over_v6() ? SO_EE_ORIGIN_ICMP6 : SO_EE_ORIGIN_ICMP));
+    CHECK(e.type == (over_v6() ? 1 : 3));
+    CHECK(e.code == (over_v6() ? 3 : 1));
+    CHECK(base::IpAddr::v6(e.offender) == ip("10.0.0.1"));
+    CHECK(t.a.packets_in_use() == 0);
 }

@@ -2,6 +2,7 @@
 #include "base/endian.hpp"
 #include "drivers/vlan.hpp"
 #include "protocols/ipv6.hpp"
+#include "tests/protocols/frames.hpp"
 #include "tests/protocols/frames6.hpp"
 #include "tests/protocols/host.hpp"
 
@@ -18,14 +19,14 @@ constexpr std::uint16_t id = 7;
 struct Tagged : Pair {
     Tagged()
     {
-        add(a, "10.7.0.1");
-        add(b, "10.7.0.2");
+        add(a, {{ip("10.7.0.1"), 24}, {ip("10.7.0.11"), 24}, {ip("fd07::1"), 64}});
+        add(b, {{ip("10.7.0.2"), 24}, {ip("fd07::2"), 64}});
     }
-    static void add(Host& h, const char* address)
+    static void add(Host& h, const std::vector<protocols::InterfaceAddress>& addresses)
     {
         std::string error;
         auto vlan = std::make_unique<drivers::Vlan>(*h.link, drivers::VlanOptions{"eth0.7", id, 0});
-        REQUIRE(h.stack.add_interface(std::move(vlan), {{ip(address), 24}}, error) != nullptr);
+        REQUIRE(h.stack.add_interface(std::move(vlan), addresses, error) != nullptr);
     }
 };
 
@@ -167,4 +168,115 @@ TEST_CASE("RFC 4861 6.3.6: each interface has its own default routers, and what 
         REQUIRE(protocols::ipv6_route_lookup(d, ip6("2001:db8::1"), r));
         CHECK(r.next_hop == ip6("fe80::99%1"));
     });
+}
+
+TEST_CASE("IP_MULTICAST_IF: a connect to a group goes by it too, and the address that it names is the source")
+{
+    Tagged t;
+    TestSocket member(t.world, t.b, SlotKind::datagram);
+    REQUIRE(member.bind(at("0.0.0.0", 7)) == Error::none);
+    base::Endpoint group = at("239.1.2.3", 7);
+    ip_mreqn join{};
+    join.imr_multiaddr.s_addr = htonl(group.addr.v4());
+    join.imr_ifindex = 3;
+    REQUIRE(member.set(IPPROTO_IP, IP_ADD_MEMBERSHIP, &join, sizeof join) == Error::none);
+    Bytes got;
+    base::Endpoint from;
+    TestSocket tied(t.world, t.a, SlotKind::datagram);
+    ip_mreqn by{};
+    by.imr_ifindex = 3;
+    REQUIRE(tied.set(IPPROTO_IP, IP_MULTICAST_IF, &by, sizeof by) == Error::none);
+    REQUIRE(tied.connect(group) == Error::none);
+    CHECK(tied.so.flow.local.addr == ip("10.7.0.1"));
+    tied.send(Bytes(5));
+    REQUIRE(member.receive(got, &from));
+    CHECK(from.addr == ip("10.7.0.1"));
+
+    in_addr second{htonl(ip("10.7.0.11").v4())};
+    TestSocket loose(t.world, t.a, SlotKind::datagram);
+    REQUIRE(loose.bind(at("0.0.0.0", 0)) == Error::none);
+    REQUIRE(loose.set(IPPROTO_IP, IP_MULTICAST_IF, &second, sizeof second) == Error::none);
+    loose.send(Bytes(5), group);
+    REQUIRE(member.receive(got, &from));
+    CHECK(from.addr == ip("10.7.0.11"));
+    loose.send(Bytes(5), at("10.7.0.2", 7));
+    REQUIRE(member.receive(got, &from));
+    CHECK(from.addr == ip("10.7.0.1")); // it is for groups
+    REQUIRE(loose.connect(group) == Error::none);
+    CHECK(loose.so.flow.local.addr == ip("10.7.0.11"));
+}
+
+TEST_CASE("IP_MULTICAST_IF: it helps where no route leads to groups and the first link has no address")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address = nullptr});
+    Tagged::add(h, {{ip("10.7.0.1"), 24}});
+    TestSocket s(world, h, SlotKind::datagram);
+    CHECK(s.connect(at("239.1.2.3", 7)) == Error::network_unreachable);
+    ip_mreqn by{};
+    by.imr_ifindex = 3;
+    REQUIRE(s.set(IPPROTO_IP, IP_MULTICAST_IF, &by, sizeof by) == Error::none);
+    CHECK(s.connect(at("239.1.2.3", 7)) == Error::none);
+    CHECK(s.so.flow.local.addr == ip("10.7.0.1"));
+}
+
+TEST_CASE("IP_MULTICAST_IF and IPV6_MULTICAST_IF of one socket are two")
+{
+    Tagged t;
+    TestSocket s(t.world, t.a, SlotKind::datagram, 0, 18, AF_INET6);
+    ip_mreqn by{};
+    by.imr_ifindex = 3;
+    REQUIRE(s.set(IPPROTO_IP, IP_MULTICAST_IF, &by, sizeof by) == Error::none);
+    CHECK(s.get(IPPROTO_IPV6, IPV6_MULTICAST_IF) == 0);
+    REQUIRE(s.set(IPPROTO_IPV6, IPV6_MULTICAST_IF, 1) == Error::none);
+    CHECK(s.get(IPPROTO_IPV6, IPV6_MULTICAST_IF) == 1);
+    REQUIRE(s.bind({base::IpAddr{}, 0}) == Error::none);
+    s.send(Bytes(5), at("239.1.2.3", 7));
+    CHECK(is_tagged(t.a.link->sent.back()));
+    s.send(Bytes(5), at("ff15::3", 7));
+    CHECK(!is_tagged(t.a.link->sent.back()));
+}
+
+TEST_CASE("RFC 4007 6, 9: the zone of a destination says the link, whatever else names one; no source leaves its zone")
+{
+    Tagged t;
+    auto zoned = [](const char* text, std::uint32_t zone) { return base::Endpoint{ip(text).in_zone(zone), 7}; };
+    TestSocket s(t.world, t.a, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(s.bind({base::IpAddr{}, 0}) == Error::none);
+    auto left_tagged = [&](const base::Endpoint& to) {
+        t.a.link->sent.clear();
+        s.send(Bytes(5), to);
+        CHECK(s.take_error() == 0);
+        REQUIRE(!t.a.link->sent.empty());
+        return is_tagged(t.a.link->sent.back());
+    };
+    REQUIRE(s.set(IPPROTO_IPV6, IPV6_MULTICAST_IF, 1) == Error::none);
+    CHECK(left_tagged(zoned("ff02::77", 3)));
+    CHECK(!left_tagged(zoned("ff02::77", 0)));
+    in6_pktinfo sticky{};
+    sticky.ipi6_ifindex = 1;
+    REQUIRE(s.set(IPPROTO_IPV6, IPV6_PKTINFO, &sticky, sizeof sticky) == Error::none);
+    CHECK(left_tagged(zoned("fe80::9", 3)));
+
+    sockbuf::DatagramHeader h{};
+    h.size = 3;
+    h.port = 7;
+    h.interface = 1;
+    std::memcpy(h.addr, zoned("fe80::9", 3).addr.bytes(), 16);
+    s.send_raw(h, Bytes(3));
+    s.look();
+    CHECK(s.take_error() == EINVAL);
+
+    base::IpAddr own;
+    t.a.on(0, [&](protocols::Domain& d) { own = protocols::ipv6_link_source(d, *t.a.eth); });
+    REQUIRE(own.zone() == 1);
+    TestSocket bound(t.world, t.a, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(bound.bind({own, 0}) == Error::none);
+    t.a.link->sent.clear();
+    bound.send(Bytes(5), zoned("fe80::9", 3));
+    CHECK(bound.take_error() == ENETUNREACH);
+    CHECK(bound.connect(zoned("fe80::9", 3)) == Error::network_unreachable);
+    CHECK(t.a.link->sent.empty());
+    CHECK(bound.connect(zoned("fe80::9", 1)) == Error::none);
 }
