@@ -35,7 +35,8 @@ struct Plpmtu {
         if (probe != 0) {
             return 0;
         }
-        if (high - low < plpmtu_close_enough) {
+        std::uint32_t top = std::min(high, most); // TCP_MAXSEG may have changed
+        if (top < low + plpmtu_close_enough) {
             if (raise_at == base::Instant{}) {
                 raise_at = now + plpmtu_raise_time;
             }
@@ -43,12 +44,12 @@ struct Plpmtu {
                 return 0;
             }
             raise_at = {};
-            high = std::max(low, most); // the path may have changed
+            top = high = std::max(low, most); // the path may have changed
             if (high - low < plpmtu_close_enough) {
                 return 0;
             }
         }
-        return (low + high) / 2;
+        return (low + top) / 2;
     }
     void sent(std::uint32_t size, Seq from, Seq to)
     {
@@ -56,14 +57,22 @@ struct Plpmtu {
         start = from;
         end = to;
     }
+    // RFC 4821 7.6.4: what was lost beside others, and goes again in segments that pass, says nothing when it is
+    // acknowledged.
+    void sent_again(Seq from, Seq to)
+    {
+        if (from < end && start < to) {
+            probe = 0;
+        }
+    }
     void passed()
     {
-        low = probe;
+        low = std::min(probe, high);
         probe = 0;
     }
     void failed()
     {
-        high = std::max(low, probe - 1);
+        high = std::max(low, std::min(high, probe - 1)); // a router may have said less meanwhile
         probe = 0;
     }
     void limit(std::uint32_t most) // a router's word

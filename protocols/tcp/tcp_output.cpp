@@ -52,7 +52,9 @@ std::uint32_t super_bytes(const Tcb& t)
     std::uint32_t headers = ip_header_bytes(t.flow.peer.addr) + wire::tcp_header_max_bytes;
     // A device would copy one urgent pointer into every segment; and clear CWR in all but the first, as the classic
     // feedback wants it (RFC 9768 3.3.4).
-    if (in_urgent_mode(t) || (t.agreed.ecn == EcnMode::accurate && (t.accecn.ace_flags() & wire::tcp_cwr) != 0)) {
+    // And where routers may fragment, each packet needs an identification that no other has (RFC 6864 4.1).
+    if (in_urgent_mode(t) || may_fragment(t) ||
+        (t.agreed.ecn == EcnMode::accurate && (t.accecn.ace_flags() & wire::tcp_cwr) != 0)) {
         return t.mss;
     }
     if (std::uint64_t rate = pacing_rate(t); rate != 0) {
@@ -107,6 +109,7 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
         s.flags |= wire::tcp_psh;
     }
     t.timing = false; // Karn: its ACK would be ambiguous
+    t.plpmtu.sent_again(start, start + len);
     t.retransmitted += s.len > t.mss ? (s.len + t.mss - 1) / t.mss : 1;
     t.bytes_retransmitted += s.len;
     count(t.domain.tcp->counters.retransmits);

@@ -14,12 +14,14 @@ std::uint32_t headers(const Tcb& t)
     return ip_header_bytes(t.flow.peer.addr) + wire::tcp_header_min_bytes;
 }
 
-// What the peer and the interface let be.
+// What the peer, the interface and TCP_MAXSEG let be.
 std::uint32_t most(const Tcb& t)
 {
     const base::IpAddr& to = t.flow.peer.addr;
     std::uint32_t peer = t.agreed.peer_mss != 0 ? t.agreed.peer_mss : to.is_v4() ? mss_default : mss_default_v6;
-    return std::min(t.route.mtu, peer + headers(t));
+    bool limited = t.so != nullptr && t.so->options.max_segment != 0;
+    std::uint32_t most_mss = limited ? std::min<std::uint32_t>(peer, t.so->options.max_segment) : peer;
+    return std::min(t.route.mtu, std::max(most_mss, mss_floor) + headers(t));
 }
 
 // RFC 8200 5: IPv6 has no path below 1280.

@@ -244,6 +244,37 @@ TEST_CASE("RFC 4821: the search between what passes and what might")
     CHECK(p.low == 88);
 }
 
+TEST_CASE("RFC 8899 4.6: what a router said while a probe was in flight outlasts the probe")
+{
+    base::Instant now = base::Instant{} + base::seconds(5);
+    for (bool arrived : {false, true}) {
+        Plpmtu p;
+        p.begin(1064, 1500);
+        std::uint32_t size = p.next(now, 1500);
+        REQUIRE(size > 1100);
+        p.sent(size, Seq{1}, Seq{2});
+        p.limit(1100);
+        arrived ? p.passed() : p.failed();
+        CHECK(p.low <= 1100);
+        CHECK(p.high == 1100);
+        CHECK(p.next(now, 1500) <= 1100);
+    }
+}
+
+TEST_CASE("RFC 4821 7.6.4: what of a probe goes again makes it inconclusive")
+{
+    Plpmtu p;
+    p.begin(1064, 1500);
+    p.sent(p.next(base::Instant{}, 1500), at(100), at(1200));
+    std::uint32_t probe = p.probe;
+    p.sent_again(at(50), at(100));
+    p.sent_again(at(1200), at(1300));
+    CHECK(p.probe == probe);
+    p.sent_again(at(1100), at(1300));
+    CHECK(p.probe == 0);
+    CHECK((p.low == 1064 && p.high == 1500));
+}
+
 TEST_CASE("the flow table finds everything while it grows and shrinks")
 {
     FlowTable table({1, 2});
