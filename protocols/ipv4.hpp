@@ -62,7 +62,7 @@ bool ipv4_on_link(const Domain& d, const Interface& in, std::uint32_t address);
 // Broadcast address of a network of ours, the limited broadcast, or a group.
 bool ipv4_is_broadcast(const Domain& d, std::uint32_t address);
 // Bytes of IP packet that the route's interface takes, by its device, its lease or its routers; of either family.
-std::uint32_t route_device_mtu(Domain& d, const Route& route);
+std::uint32_t route_device_mtu(const Domain& d, const Route& route);
 // An address of the interface to send from: one on the network of `towards`, else its first; 0.0.0.0 = has none.
 base::IpAddr interface_source(const Domain& d, const Interface& out, const base::IpAddr& towards);
 // With the broadcast address that its prefix gives it (RFC 1122 3.3.6).

@@ -118,7 +118,7 @@ bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& dest
     return true;
 }
 
-std::uint32_t route_device_mtu(Domain& d, const Route& route)
+std::uint32_t route_device_mtu(const Domain& d, const Route& route)
 {
     const Interface& out = *route.interface;
     std::uint32_t mtu = out.netif->info().mtu;

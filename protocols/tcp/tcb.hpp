@@ -121,7 +121,8 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint8_t ttl = 64;                // c: kept for when the socket is gone
     std::uint8_t tos = 0;
     std::uint8_t congestion = 0;                   // index of the algorithm
-    std::uint8_t linger2_s = 60;                   // TCP_LINGER2, kept for when the socket is gone
+    std::int8_t linger2_s = 60;                    // TCP_LINGER2, kept for when the socket is gone
+    std::uint8_t mtu_discover = 1;                 // IP_MTU_DISCOVER, likewise
     std::uint16_t predicted_flags = wire::tcp_ack; // of the next segment, PSH aside; 0: of none (decision 0020)
     bool app_closed = false;                       // nobody will read any more: text that arrives is answered by RST
     bool read_shut = false;                        // shutdown(SHUT_RD)
@@ -150,6 +151,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::Pacer pacer;
     tcp::Undo undo;
     tcp::Plpmtu plpmtu;
+    base::Instant opened_at{};                                // established; before that, made
     base::Instant last_sent{};                                // text
     base::Instant last_received{};                            // a segment that was acceptable, with its ACK
     std::array<base::Instant, tcp::deadline_count> deadlines; // never = not set

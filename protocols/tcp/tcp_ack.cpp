@@ -177,6 +177,9 @@ Verdict close_by_state(Tcb& t, Actions& a)
         t.state.apply(Event::fin_acked);
         if (t.app_closed) {
             std::int32_t linger_s = t.so != nullptr ? t.so->options.linger2_s : t.linger2_s;
+            if (linger_s < 0) {
+                return Verdict::abort; // as Linux: nothing waits for the peer's FIN
+            }
             set_deadline(t, Deadline::fin_wait_2, t.domain.now() + base::seconds(std::max(linger_s, 1)));
         }
     } else if (t.state == State::closing) {

@@ -50,7 +50,7 @@ Error set_congestion(SocketOptions& o, const void* value, std::uint32_t size)
 
 Error set_linger2(SocketOptions& o, int v)
 {
-    o.linger2_s = v < 0 ? 0 : v == 0 ? 60 : std::min(v, 120); // as Linux: at most TCP_FIN_TIMEOUT_MAX
+    o.linger2_s = v < 0 ? -1 : v == 0 ? 60 : std::min(v, 120); // as Linux: at most TCP_FIN_TIMEOUT_MAX
     return Error::none;
 }
 
@@ -125,6 +125,14 @@ Error set_by_name(SocketOptions& o, int name, int v)
     }
 }
 
+// tcp(7): TCP_NODELAY flushes what waits even if TCP_CORK is set; once, and not into a window that is too small.
+void flush_held(Tcb& t)
+{
+    t.push_small = t.so->snd_limit - t.offset_of(t.snd.nxt) <= window_room(t);
+    output(t);
+    t.push_small = false;
+}
+
 // What a changed option makes possible now.
 void act_on(Socket& so, int name)
 {
@@ -134,11 +142,16 @@ void act_on(Socket& so, int name)
     }
     switch (name) {
     case TCP_NODELAY: // held text may go
+        if (so.options.no_delay && !t->snd.fin_sent) {
+            flush_held(*t);
+            break;
+        }
+        [[fallthrough]];
     case TCP_CORK:
         output_soon(*t);
         break;
     case TCP_QUICKACK:
-        t->rcv.interactive = t->rcv.interactive && !so.options.quick_ack;
+        t->rcv.interactive = !so.options.quick_ack; // as Linux: cleared, ACKs wait for an answer to carry them
         if (so.options.quick_ack && t->ack_soon) {
             ack_now(*t);
         }
@@ -166,6 +179,12 @@ std::uint32_t milliseconds(base::Micros d)
     return static_cast<std::uint32_t>(d.count() / 1000);
 }
 
+// Linux counts from the beginning of the connection before there was any.
+std::uint32_t since(const Tcb& t, base::Instant at)
+{
+    return milliseconds(t.domain.now() - (at != base::Instant{} ? at : t.opened_at));
+}
+
 std::uint32_t microseconds(base::Micros d)
 {
     return static_cast<std::uint32_t>(d.count());
@@ -177,7 +196,7 @@ void sent_figures(const Tcb& t, tcp_info& i)
 {
     bool fin_in_flight = t.snd.fin_sent && t.snd.una <= t.snd.fin_seq;
     bool syn_in_flight = !synchronized(t.state);
-    std::uint32_t in_flight = t.flight() - (fin_in_flight || syn_in_flight ? 1U : 0U);
+    std::uint32_t in_flight = t.flight() - (fin_in_flight || (syn_in_flight && t.flight() != 0) ? 1U : 0U);
     std::uint32_t missing = in_flight - std::min(in_flight, t.board.sacked_bytes());
     std::uint32_t fresh = t.data_segments_out - std::min(t.data_segments_out, t.retransmitted);
     std::uint32_t late = std::min(fresh, (missing + t.mss - 1) / t.mss);
@@ -217,8 +236,8 @@ tcp_info info_of(const Socket& so)
     i.tcpi_retrans = (t->board.resent_bytes() + t->mss - 1) / t->mss;
     i.tcpi_reord_seen = t->rack.reordering_seen ? 1 : 0;
     i.tcpi_dsack_dups = t->dsacks;
-    i.tcpi_last_data_sent = milliseconds(now - t->last_sent);
-    i.tcpi_last_data_recv = milliseconds(now - t->rcv.last_text);
+    i.tcpi_last_data_sent = since(*t, t->last_sent);
+    i.tcpi_last_data_recv = since(*t, t->rcv.last_text);
     i.tcpi_last_ack_recv = milliseconds(now - t->last_received);
     i.tcpi_pmtu = t->route.mtu;
     i.tcpi_rtt = microseconds(t->rtt.srtt());
@@ -226,7 +245,7 @@ tcp_info info_of(const Socket& so)
     bool unlimited = t->cc.ssthresh == CongestionState{}.ssthresh; // Linux shows the same number for "none yet"
     i.tcpi_snd_ssthresh = unlimited ? t->cc.ssthresh : t->cc.ssthresh / t->mss;
     i.tcpi_snd_cwnd = t->cc.cwnd / t->mss;
-    i.tcpi_advmss = mss_to_announce(t->route, so.options);
+    i.tcpi_advmss = mss_to_announce(t->domain, t->route, so.options);
     i.tcpi_rcv_space = t->window_open();
     i.tcpi_total_retrans = t->retransmitted;
     i.tcpi_bytes_acked = t->bytes_acked;
@@ -239,7 +258,7 @@ tcp_info info_of(const Socket& so)
         std::uint64_t sent = 0;
         std::uint64_t received = 0;
         joined_bytes(*t, sent, received);
-        i.tcpi_bytes_acked = sent;
+        i.tcpi_bytes_acked = i.tcpi_bytes_sent = sent;
         i.tcpi_bytes_received = received;
     }
     i.tcpi_min_rtt = t->rtt.min() == base::Micros::max() ? ~0U : microseconds(t->rtt.min());
@@ -317,6 +336,7 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
         if (so.tcb != nullptr) {
             so.tcb->ttl = so.options.ttl_towards(so.tcb->flow.peer.addr);
             so.tcb->tos = so.options.tos;
+            so.tcb->mtu_discover = so.options.mtu_discover;
         }
         return base::Error::none;
     }

@@ -1,6 +1,6 @@
 // ICMP errors about our segments (RFC 1122 4.2.3.9, RFC 5927, RFC 1191). An error is believed only when it quotes a
 // sequence number that is in flight (RFC 5927 4.1); hard errors abort a connection only while it opens (RFC 5927 5.2),
-// otherwise they are remembered as soft ones. Owner: the CPU of the flow.
+// otherwise they are remembered as soft ones, or told where IP_RECVERR asks. Owner: the CPU of the flow.
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols {
@@ -37,6 +37,9 @@ base::Error error_of(const IcmpError& e)
 // RFC 1191 6.4: smaller segments from now on, and what was too large goes again at once, without a congestion response.
 void fragmentation_needed(Tcb& t, const IcmpError& e)
 {
+    if (!believes_routers(t)) {
+        return;
+    }
     std::uint32_t mtu = e.mtu != 0 ? e.mtu : t.route.mtu / 2; // a router older than RFC 1191 names none
     if (mtu >= t.route.mtu) {
         return;
@@ -54,6 +57,13 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
         t.timing = t.tlp.in_progress = false;
         output_soon(t);
     }
+}
+
+// tcp(7), error handling: with IP_RECVERR the application hears of it now.
+bool wants_errors(const Tcb& t)
+{
+    bool its_own = t.so != nullptr && !t.app_closed && (t.listener == nullptr || t.fast_passive);
+    return its_own && (t.flow.peer.addr.is_v4() ? t.so->options.recv_error : t.so->options.recv_error6);
 }
 
 } // namespace
@@ -83,6 +93,8 @@ void tcp_icmp_error(Domain& d, const IcmpError& e)
     if (t.state == tcp::State::syn_sent && e.type == tcp::icmp_unreachable) {
         tcp::fastopen_unanswered(t);
         tcp::kill(t, tcp::error_of(e)); // as Linux: a connect hears of it at once
+    } else if (tcp::wants_errors(t)) {
+        so_publish_error(*t.so, tcp::error_of(e));
     } else {
         t.soft_error = tcp::error_of(e);
     }

@@ -149,7 +149,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.rcv.mss_seen = i.mss_seen;
     t.rcv.quick_acks = i.quick_acks;
     t.rcv.interactive = i.interactive;
-    t.rcv.last_text = t.last_received = instant_of(i.last_received_s);
+    t.opened_at = t.rcv.last_text = t.last_received = instant_of(i.last_received_s);
     t.ts.offset = i.ts_offset;
     t.ts.recent = i.ts_recent;
     t.ts.recent_at = instant_of(i.ts_recent_at_s);

@@ -29,7 +29,7 @@ void answer_with_cookie(Domain& d, const Listener& l, const Segment& s, const Ne
     r.header.ack = s.seq + 1;
     r.header.flags = wire::tcp_syn | wire::tcp_ack | ecn_flags_of_syn_ack(said.ecn, ecn, 0);
     r.header.window = first_window(l);
-    r.header.options = syn_options(said, mss_to_announce(route, l.options), cookie.ts_val, s.header.options.ts_val);
+    r.header.options = syn_options(said, mss_to_announce(d, route, l.options), cookie.ts_val, s.header.options.ts_val);
     send_reply(d, r);
     count(state.counters.cookies_sent);
     state.syn_cache.cookies_until = d.now() + cookie_life;

@@ -42,7 +42,7 @@ void established(Tcb& t)
 {
     t.agreed.scale = t.agreed.sack = t.agreed.timestamps = true;
     t.agreed.snd_scale = t.agreed.rcv_scale = default_rcv_scale;
-    t.agreed.peer_mss = mss_to_announce(t.route, t.so->options);
+    t.agreed.peer_mss = mss_to_announce(t.domain, t.route, t.so->options);
     set_mss(t);
     congestion_start(t.algorithm(), t.cc, t.mss);
     t.rtt.sample(round_trip);

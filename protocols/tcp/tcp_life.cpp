@@ -19,6 +19,7 @@ void adopt_tcb(Tcb& t, Socket* so)
     Domain& d = t.domain;
     d.tcp->flows.insert(t);
     d.tcp->all.push_back(t);
+    t.opened_at = d.now();
     t.so = so;
     if (so != nullptr) {
         so->tcb = &t;
@@ -26,6 +27,7 @@ void adopt_tcb(Tcb& t, Socket* so)
         so->flow = t.flow;
         t.ttl = so->options.ttl_towards(t.flow.peer.addr);
         t.tos = so->options.tos;
+        t.mtu_discover = so->options.mtu_discover;
         t.snd.una_offset = so->snd_acked;
         t.rcv.nxt_offset = so->rcv_produced;
     }
@@ -127,7 +129,7 @@ void abort(Tcb& t, base::Error why)
 void release_socket(Tcb& t)
 {
     Socket* so = t.so;
-    t.linger2_s = static_cast<std::uint8_t>(so->options.linger2_s);
+    t.linger2_s = static_cast<std::int8_t>(so->options.linger2_s);
     t.so = nullptr;
     so->tcb = nullptr;
     so->user->socket_detached(*so);
@@ -197,6 +199,7 @@ void connection_opened(Tcb& t)
         begin_sending(t, t.snd.una);
     }
     t.retries = 0;
+    t.opened_at = d.now();
     restart_keepalive(t);
     if (t.so->snd_end != sockbuf::no_offset) {
         t.state.apply(Event::close); // closed during the handshake

@@ -1,5 +1,7 @@
 // What a SYN says: initial sequence number (RFC 6528), timestamp offset (RFC 7323 7.1), window scale, MSS, and what
 // both sides agreed on. Pure but for the keys of the domain.
+#include <netinet/in.h>
+
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -49,11 +51,10 @@ std::uint8_t scale_for(std::uint32_t ring_option_bytes)
     return scale;
 }
 
-// RFC 9293 3.7.1 (MUST-14, MUST-67): from the interface, whatever the path to the peer may be.
-std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o)
+// RFC 9293 3.7.1 (MUST-14, MUST-67): from the link, whatever the path to the peer may be.
+std::uint16_t mss_to_announce(const Domain& d, const Route& r, const SocketOptions& o)
 {
-    std::uint32_t mss =
-        std::min(r.interface->netif->info().mtu, 65535U) - ip_header_bytes(r.source) - wire::tcp_header_min_bytes;
+    std::uint32_t mss = std::min(route_device_mtu(d, r), 65535U) - ip_header_bytes(r.source) - wire::tcp_header_min_bytes;
     if (o.max_segment != 0) {
         mss = std::min<std::uint32_t>(mss, o.max_segment);
     }
@@ -96,6 +97,18 @@ wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32
     o.ts_val = ts_val;
     o.ts_ecr = ts_ecr;
     return o;
+}
+
+// ip(7), as Linux.
+bool may_fragment(const Tcb& t)
+{
+    bool asks = t.mtu_discover != IP_PMTUDISC_DONT && t.mtu_discover < IP_PMTUDISC_INTERFACE;
+    return t.flow.peer.addr.is_v4() && !asks;
+}
+
+bool believes_routers(const Tcb& t)
+{
+    return !may_fragment(t) && t.mtu_discover < IP_PMTUDISC_INTERFACE;
 }
 
 void set_mss(Tcb& t)

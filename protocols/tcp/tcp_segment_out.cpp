@@ -69,6 +69,7 @@ struct Way {
     Route& route; // kept; decided again here when what it was decided by has changed
     std::uint8_t ttl;
     std::uint8_t tos;
+    bool may_fragment = false;
     std::uint32_t ts_offset = 0; // of the connection: a keyed hash of the flow (tcp_negotiate.cpp)
 };
 
@@ -93,6 +94,7 @@ void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet&
     ip.protocol = 6;
     ip.ttl = way.ttl;
     ip.tos = way.tos;
+    ip.dont_fragment = !way.may_fragment;
     ip.flow_label = way.ts_offset >> 12; // RFC 6437 3: one a flow, and says no more than the timestamps do
     count(d.tcp->counters.segments_out);
     ip_output(d, way.route, ip, p); // errors are counted there; a lost segment is TCP's daily bread
@@ -222,7 +224,8 @@ bool send_segment(Tcb& t, const SegmentOut& s)
     std::uint32_t segments = several ? (s.len + t.mss - 1) / t.mss : 1;
     t.segments_out += segments;
     t.data_segments_out += s.len != 0 ? segments : 0;
-    launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0), t.ts.offset}, h, *p);
+    bool fragments = may_fragment(t) && !s.mtu_probe;
+    launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0), fragments, t.ts.offset}, h, *p);
     note_acknowledged(t);
     return true;
 }
@@ -281,8 +284,8 @@ void send_syn(Tcb& t)
     const SocketOptions& o = t.so->options;
     h.flags |= answer ? ecn_flags_of_syn_ack(t.agreed.ecn, t.accecn.handshake, t.retries)
                       : ecn_flags_of_syn(ecn_asked(t.domain, o), t.retries);
-    h.options = syn_options(
-        t.agreed, mss_to_announce(t.route, o), timestamp_now(t.domain.now(), t.ts.offset), answer ? t.ts.recent : 0);
+    h.options = syn_options(t.agreed, mss_to_announce(t.domain, t.route, o), timestamp_now(t.domain.now(), t.ts.offset),
+        answer ? t.ts.recent : 0);
     FastOpenCookie cookie;
     std::uint32_t text = add_fastopen(t, answer, h.options, cookie);
     t.accecn.handshake.no_option |= t.retries != 0;
@@ -295,7 +298,7 @@ void send_syn(Tcb& t)
             ++t.data_segments_out;
             add_text(t, t.so->snd_acked, text, *p);
         }
-        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, t.ts.offset}, h, *p);
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, may_fragment(t), t.ts.offset}, h, *p);
         note_acknowledged(t);
     }
     if (t.retries == 0 && !t.fast_passive) {
@@ -307,7 +310,7 @@ void send_reset(Tcb& t)
 {
     wire::TcpHeader h = header_of(t, t.snd.nxt, wire::tcp_rst | wire::tcp_ack);
     if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
-        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, t.ts.offset}, h, *p);
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, may_fragment(t), t.ts.offset}, h, *p);
         count(t.domain.tcp->counters.resets_out);
     }
 }
@@ -334,7 +337,7 @@ void send_reply(Domain& d, Reply& r)
     r.header.destination_port = r.flow.peer.port;
     if (netmsg::Packet* p = new_packet(d, r.header); p != nullptr) {
         std::uint32_t label_of = r.flow.peer.addr.is_v4() ? 0 : timestamp_offset(*d.tcp, r.flow);
-        launch(d, {r.flow, *r.route, r.ttl, r.tos, label_of}, r.header, *p);
+        launch(d, {r.flow, *r.route, r.ttl, r.tos, false, label_of}, r.header, *p);
     }
 }
 

@@ -51,8 +51,8 @@ void send_syn_ack(SynEntry& e)
     r.header.ack = e.irs + 1;
     r.header.flags = wire::tcp_syn | wire::tcp_ack | ecn_flags_of_syn_ack(e.agreed.ecn, e.ecn, e.retries);
     r.header.window = first_window(e.listener);
-    r.header.options =
-        syn_options(e.agreed, mss_to_announce(e.route, o), timestamp_now(e.domain.now(), e.ts_offset), e.ts_recent);
+    r.header.options = syn_options(
+        e.agreed, mss_to_announce(e.domain, e.route, o), timestamp_now(e.domain.now(), e.ts_offset), e.ts_recent);
     FastOpenCookie cookie;
     if (e.give_cookie) {
         cookie = cookie_for(e.domain, o, e.flow);

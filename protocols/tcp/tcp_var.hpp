@@ -40,13 +40,15 @@ Seq initial_sequence(const TcpState& s, const base::FourTuple& flow, base::Insta
 std::uint32_t timestamp_offset(const TcpState& s, const base::FourTuple& flow);
 std::uint32_t timestamp_now(base::Instant now, std::uint32_t offset);
 std::uint8_t scale_for(std::uint32_t ring_option_bytes);
-std::uint16_t mss_to_announce(const Route& r, const SocketOptions& o);
+std::uint16_t mss_to_announce(const Domain& d, const Route& r, const SocketOptions& o);
 Negotiated offer(const Domain& d, const SocketOptions& o); // what we say in a SYN, or take of a peer's
 Negotiated negotiate(const wire::TcpOptions& theirs, const Negotiated& ours);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
-void set_mss(Tcb& t);   // from the route, the peer's MSS, TCP_MAXSEG and the options in use
-void fit_way(Tcb& t);   // a route that is narrower than the one before makes smaller segments
-void renew_way(Tcb& t); // decides the route again, and fits
+bool may_fragment(const Tcb& t);     // IP_MTU_DISCOVER: no DF
+bool believes_routers(const Tcb& t); // ... what they say of the path's MTU
+void set_mss(Tcb& t);                // from the route, the peer's MSS, TCP_MAXSEG and the options in use
+void fit_way(Tcb& t);                // a route that is narrower than the one before makes smaller segments
+void renew_way(Tcb& t);              // decides the route again, and fits
 
 // ---- loss recovery: tcp_recovery.cpp
 struct AckRound { // one ACK, as recovery sees it

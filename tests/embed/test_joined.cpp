@@ -93,6 +93,7 @@ TEST_CASE("joined: a connection inside the family bypasses TCP, and only if aske
     CHECK(info.tcpi_state == 1);
     CHECK(info.tcpi_bytes_received == 6);
     CHECK(info.tcpi_bytes_acked == 8);
+    CHECK(info.tcpi_bytes_sent == 8);
     CHECK(info.tcpi_snd_mss > 500);
     CHECK(client::sock_outq(e.a.session(), e.a.id()) == 0);
 }
@@ -115,6 +116,32 @@ TEST_CASE("joined: a listener with TCP_DEFER_ACCEPT takes a connection once ther
     REQUIRE(listener.accept(b) == 0);
     CHECK(read_exactly(b, 4) == "text");
     CHECK_FALSE(is_joined(a));
+}
+
+TEST_CASE("TCP_INFO of a connection without text yet, and of one that is over")
+{
+    bool join = GENERATE(false, true);
+    embed::Simulation world{1};
+    Host h(join, 1, &world);
+    world.run_for(base::seconds(7));
+    Ends e = connect(h.stack);
+    world.run_for(base::seconds(1));
+    auto info = [](embed::Socket& s) {
+        tcp_info i{};
+        socklen_t size = sizeof i;
+        REQUIRE(client::sock_getsockopt(s.session(), s.id(), IPPROTO_TCP, TCP_INFO, &i, &size) == 0);
+        return i;
+    };
+    for (embed::Socket* s : {&e.a, &e.b}) { // since it was established, as Linux
+        CHECK(info(*s).tcpi_last_data_sent / 100 == 10);
+        CHECK(info(*s).tcpi_last_data_recv / 100 == 10);
+    }
+    REQUIRE(e.a.send("unread") == 6);
+    e.b.close();
+    world.run_for(base::seconds(1));
+    tcp_info over = info(e.a);
+    CHECK(over.tcpi_state == 7);
+    CHECK(over.tcpi_bytes_sent == (join ? 6 : 0)); // of what TCP carried nothing is left to tell
 }
 
 TEST_CASE("joined: EOF comes after the last byte, each direction by itself")

@@ -1,4 +1,5 @@
 // The DHCP client (RFC 2131, RFC 2132) against a scripted server in virtual time.
+#include "protocols/wire/tcp_wire.hpp"
 #include "tests/protocols/dhcp_link.hpp"
 
 using namespace test;
@@ -273,6 +274,22 @@ TEST_CASE("parameters that make no sense are passed over: MTU, mask, routers, br
     REQUIRE(good.bound());
     CHECK(good.route("192.0.2.1", 1).mtu == 1400);
     CHECK(good.client().lease.own.broadcast == 0x0a050000);
+}
+
+TEST_CASE("RFC 9293 MUST-67: the announced MSS keeps to the lease's MTU")
+{
+    Link t(1);
+    t.offer.mtu = 1400;
+    REQUIRE(t.bound());
+    TestSocket s(t.world, t.h, sockbuf::SlotKind::stream, 0, 18, AF_INET);
+    t.h.link->sent.clear();
+    REQUIRE(s.connect({base::IpAddr::v4(server), 80}) == Error::in_progress);
+    t.inject(arp_frame(mac(1), {wire::arp_reply, mac(server_mac), server, mac(1), given}));
+    REQUIRE(!t.h.link->sent.empty());
+    const Bytes& syn = t.h.link->sent.back();
+    wire::TcpHeader h;
+    REQUIRE(wire::tcp_parse(syn.data() + 34, syn.size() - 34, h));
+    CHECK(h.options.mss == 1360);
 }
 
 TEST_CASE("a clean end gives the lease back")

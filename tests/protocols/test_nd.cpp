@@ -1,6 +1,7 @@
 // Neighbour discovery, address autoconfiguration and multicast listener reports: one host against hand-made frames in
 // virtual time, a case for every rule of RFC 4861, RFC 4862 and RFC 3810 that binds a host.
 #include "protocols/neighbor.hpp"
+#include "protocols/wire/tcp_wire.hpp"
 #include "tests/protocols/nd_link.hpp"
 
 using namespace test;
@@ -293,6 +294,24 @@ TEST_CASE("RFC 4861 6.3.4, RFC 4862 5.5.3: an advertised prefix is on link and m
     s.send(Bytes(1));
     REQUIRE(!t.h.link->sent.empty());
     CHECK(t.h.link->sent.back()[21] == 33); // the hop limit that routers said
+}
+
+TEST_CASE("RFC 9293 MUST-67, RFC 4861 6.3.4: the announced MSS keeps to the MTU that routers said, not to the path's")
+{
+    Link t(automatic);
+    t.in(router_advertisement({.mtu = 1400, .prefix = "2001:db8:1::"}), 0);
+    t.world.advance(base::seconds(3));
+    t.h.on(0, [](protocols::Domain& d) { protocols::pmtu_learn(d, ip6("2001:db8:ffff::1"), 1300); });
+    for (const char* to : {"2001:db8:ffff::1", "2001:db8:ffff::2"}) {
+        TestSocket s(t.world, t.h, SlotKind::stream, 0, 18, AF_INET6);
+        t.h.link->sent.clear();
+        REQUIRE(s.connect(at(to, 80)) == Error::in_progress);
+        REQUIRE(!t.h.link->sent.empty());
+        const Bytes& syn = t.h.link->sent.back();
+        wire::TcpHeader h;
+        REQUIRE(wire::tcp_parse(syn.data() + 54, syn.size() - 54, h));
+        CHECK(h.options.mss == 1340);
+    }
 }
 
 TEST_CASE("RFC 4861 6.3.4, 6.3.5: a lifetime of 0, or its end, takes a router off the list; prefixes time out alike")
