@@ -66,7 +66,11 @@ int sock_shutdown(Session& s, Sock k, int how)
         }
     }
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::shutdown, how);
-    return call_netd(s, *slot, k, r);
+    int rc = call_netd(s, *slot, k, r);
+    if (rc == 0 && state == SlotState::connecting && state_of(*slot) == SlotState::open) {
+        slot->share.status.fetch_and(~status_connect_posted); // it is as new; the next connect is another one
+    }
+    return rc;
 }
 
 void sock_hold(Session& s, Sock k)

@@ -188,6 +188,15 @@ int post_connect(Session& s, SocketSlot& slot, sockbuf::Request& r)
     return error != 0 ? error : -EINPROGRESS;
 }
 
+// Of a connect that was posted and that netd refused. An error of a connection before it nobody hears of any more, as
+// on Linux.
+int refusal(SocketSlot& slot)
+{
+    bool posted = has_status(slot, status_connect_posted);
+    int error = take_error(slot);
+    return posted ? error : 0;
+}
+
 // With Fast Open the SYN may wait for the first text: then connect is over at once, as on Linux.
 int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to, int flags, bool fast)
 {
@@ -203,6 +212,10 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
     default:
         break;
     }
+    if (int error = refusal(slot)) {
+        return -error;
+    }
+    slot.app.snd_end.store(no_offset, std::memory_order_seq_cst); // one said before is not this connection's
     sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect, fast ? 1 : 0);
     set_endpoint(r, to);
     if (!fast && is_nonblocking(slot, flags) && slot.info.local_port == 0 && to.port != 0) {
@@ -216,6 +229,25 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
         return connect_result(s, slot, k);
     }
     return await_connected(s, slot, k);
+}
+
+// connect(2) to AF_UNSPEC.
+int unconnect(Session& s, SocketSlot& slot, Sock k)
+{
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::disconnect, 1);
+    int rc = call_netd(s, slot, k, r);
+    if (rc != 0) {
+        return rc;
+    }
+    tell_success(slot);       // to nobody
+    if (!is_datagram(slot)) { // what was not read is gone
+        SideGuard lock(s, slot.share.rcv_lock);
+        if (lock.error() == 0) {
+            slot.app.rcv_consumed.store(
+                slot.owner.rcv_produced.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
+        }
+    }
+    return 0;
 }
 
 } // namespace
@@ -361,12 +393,7 @@ int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
         return -EINVAL;
     }
     if (addr->sa_family == AF_UNSPEC) {
-        sockbuf::Request r = make_request(*slot, k, sockbuf::Op::disconnect);
-        int rc = call_netd(s, *slot, k, r);
-        if (rc == 0) {
-            tell_success(*slot); // to nobody
-        }
-        return rc;
+        return unconnect(s, *slot, k);
     }
     base::Endpoint to;
     if (int error = parse_sockaddr(addr, len, family_of(*slot), to)) {

@@ -1,10 +1,11 @@
 // Readiness and names: what poll and epoll report (the rules of Linux's tcp_poll and datagram_poll), and the questions
-// that are answered from the slot alone. No lock, no message.
+// that are answered from the slot alone. No lock, no message, but for the name of a socket whose connect is posted.
 #include <sys/epoll.h>
 
 #include <algorithm>
 #include <climits>
 
+#include "client/control.hpp"
 #include "client/datagram_lanes.hpp"
 #include "client/lanes.hpp"
 #include "client/sockaddr.hpp"
@@ -86,6 +87,23 @@ bool is_below_zero(const socklen_t* len)
     return len != nullptr && static_cast<std::int32_t>(*len) < 0;
 }
 
+// Linux has chosen address and port before connect returns. netd has once it has answered anything that was asked after
+// the connect.
+void await_name(Session& s, SocketSlot& slot, Sock k)
+{
+    auto raw = static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
+    if (is_datagram(slot) || raw == SlotState::connecting || state_of(slot) != SlotState::connecting) {
+        return;
+    }
+    int type = 0;
+    ReplyBuffer reply{&type, sizeof type};
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::getsockopt);
+    r.level = SOL_SOCKET;
+    r.name = SO_TYPE;
+    r.size = sizeof type;
+    (void)call_netd(s, slot, k, r, &reply);
+}
+
 } // namespace
 
 std::uint32_t sock_readiness(Session& s, Sock k, std::uint32_t interest)
@@ -114,6 +132,7 @@ int sock_getsockname(Session& s, Sock k, sockaddr* addr, socklen_t* len)
     if (is_below_zero(len)) {
         return -EINVAL;
     }
+    await_name(s, *slot, k);
     static constexpr unsigned char nowhere[16] = {};
     bool bound = state_of(*slot) != SlotState::granted;
     write_sockaddr(

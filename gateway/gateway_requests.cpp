@@ -300,7 +300,8 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
         moved_here(rec);
         c.owner[rec.slot].store(me(), std::memory_order_release);
     }
-    bool listened = rec.lanes != 0 && !rec.so.listening && (rec.closing || m.op == SocketOp::shutdown);
+    bool listened = rec.lanes != 0 && !rec.so.listening &&
+                    (rec.closing || m.op == SocketOp::shutdown || m.op == SocketOp::unconnect);
     if (m.sequence == 0) {
         if (m.op == SocketOp::connect && m.result != 0 && m.result != EINPROGRESS) {
             protocols::so_publish_error(rec.so, static_cast<base::Error>(m.result));

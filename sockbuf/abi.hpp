@@ -184,7 +184,7 @@ enum class Op : std::uint32_t {
     close = 5,      // last holder gone; snd_end is stored; value 1 = abort (RST)
     setsockopt = 6, // level, name, size, data
     getsockopt = 7, // level, name, size; result in reply.data or the process's ReplyArea
-    disconnect = 8, // datagram connect to AF_UNSPEC
+    disconnect = 8, // connect to AF_UNSPEC; value 0: of a stream only when its connect failed
     may_send = 9,   // datagram: data = DatagramQuestion; result = what a send of it would be refused with. Binds a
                     // socket that is not
 };

@@ -88,9 +88,14 @@ void so_shutdown(Domain& d, SocketMsg& m)
         if (m.value == SHUT_WR) {
             return so_complete(m, base::Error::none); // as Linux
         }
-        return so_walk(d, m, unlisten_walk);
+        return so_unlisten(d, m);
     }
     so_complete(m, so.tcb != nullptr ? tcp_usr_shutdown(d, so, m.value) : base::Error::not_connected);
+}
+
+void so_unlisten(Domain& d, SocketMsg& m)
+{
+    so_walk(d, m, unlisten_walk);
 }
 
 void so_close(Domain& d, SocketMsg& m)

@@ -20,6 +20,17 @@ void peer_done(Domain&, SocketMsg& m)
 
 constexpr Walk peer_walk{so_update_visit, nullptr, peer_done};
 
+// A connect that was refused, and has no TCB, leaves nothing of what it chose.
+void complete(SocketMsg& m, base::Error result)
+{
+    Socket& so = *m.socket;
+    bool refused = result != base::Error::none && result != base::Error::in_progress;
+    if (refused && so.tcb == nullptr && !so.listening) {
+        tcp_connect_refused(so);
+    }
+    so_complete(m, result);
+}
+
 // Both ends on this host: the message looks whether they can be joined, on the CPU of the other direction.
 void join_back(lwkt::Message& msg)
 {
@@ -30,7 +41,7 @@ void join_back(lwkt::Message& msg)
         return so_complete(m, base::Error::in_progress); // as an ordinary connect; the state says that it is over
     }
     tcp_join_undo(d, *m.socket);
-    so_complete(m, tcp_connect(d, *m.socket, m.address));
+    complete(m, tcp_connect(d, *m.socket, m.address));
 }
 
 void join_visit(lwkt::Message& msg)
@@ -46,13 +57,13 @@ void start(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
     if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
-        return so_complete(m, base::Error::no_buffers);
+        return complete(m, base::Error::no_buffers);
     }
     if (tcp_join_begin(d, so, m.address)) {
         m.origin = d.id();
         return so_send(d, d.stack.steering().cpu_of({m.address, so.flow.local}), m, join_visit);
     }
-    so_complete(m, tcp_connect(d, so, m.address));
+    complete(m, tcp_connect(d, so, m.address));
 }
 
 void moved(lwkt::Message& msg)
@@ -92,10 +103,11 @@ void connect_stream(Domain& d, SocketMsg& m)
     if (so.tcb != nullptr) {
         return so_complete(m, tcp_connect(d, so, m.address)); // already, or connected
     }
+    so.snd_end = sockbuf::no_offset; // an end that was said before there was a connection is none of this one's
     base::CpuId owner = d.id();
     base::Error error = tcp_connect_owner(d, so, m.address, owner);
     if (error != base::Error::none) {
-        return so_complete(m, error);
+        return complete(m, error);
     }
     if (owner == d.id()) {
         return start(d, m);
@@ -177,8 +189,11 @@ void so_may_send_bound(Domain& d, SocketMsg& m)
 void so_unconnect(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
+    if (is_stream(so) && so.listening) {
+        return m.value != 0 ? so_unlisten(d, m) : so_complete(m, base::Error::not_supported);
+    }
     if (is_stream(so)) {
-        return so_complete(m, tcp_unconnect(d, so));
+        return so_complete(m, tcp_unconnect(d, so, m.value != 0));
     }
     base::Error error = udp_unconnect(d, so);
     if (error != base::Error::none || so.flow.local.port == 0) {

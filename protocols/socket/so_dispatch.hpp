@@ -42,7 +42,9 @@ void tcp_usr_rcvd(Domain& d, Socket& so);                        // rcv_consumed
 void tcp_usr_disconnect(
     Domain& d, Socket& so);                // close(): FIN after snd_end, RST if unread data; ends in socket_detached
 void tcp_usr_abort(Domain& d, Socket& so); // RST now; ends in socket_detached
-base::Error tcp_unconnect(Domain& d, Socket& so); // connect() to AF_UNSPEC: after a connect that failed, as new
+// As new: after a connect that failed, or (`any`: connect() to AF_UNSPEC) whatever became of the connection.
+base::Error tcp_unconnect(Domain& d, Socket& so, bool any);
+void tcp_connect_refused(Socket& so); // what the connect chose is taken back
 base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how);
 base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);
 base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);

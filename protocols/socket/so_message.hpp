@@ -77,6 +77,7 @@ void so_unconnect(Domain& d, SocketMsg& m);
 void so_may_send(Domain& d, SocketMsg& m);
 void so_may_send_bound(Domain& d, SocketMsg& m);
 void so_shutdown(Domain& d, SocketMsg& m);
+void so_unlisten(Domain& d, SocketMsg& m); // a listener, which is as new afterwards
 void so_close(Domain& d, SocketMsg& m);
 base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);
 base::Error so_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);

@@ -71,6 +71,7 @@ void so_publish_broken(Socket& so)
 void so_publish_as_new(Socket& so)
 {
     so.slot->owner.rcv_end.store(sockbuf::no_offset, std::memory_order_seq_cst);
+    so.slot->owner.urgent_mark.store(sockbuf::no_offset, std::memory_order_seq_cst);
     so.slot->owner.snd_broken.store(0, std::memory_order_seq_cst);
     so_publish_state(so, sockbuf::SlotState::open);
 }

@@ -104,13 +104,18 @@ base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer,
     if (!tcp::acceptable_peer(flow.peer) || !route_lookup(d, flow.peer.addr, route)) {
         return base::Error::network_unreachable;
     }
-    if (flow.local.addr.is_any()) {
+    bool by_route = flow.local.addr.is_any();
+    if (by_route) {
         flow.local.addr = route.source;
-        so.local_by_route = true;
+    }
+    // RFC 1122 3.2.1.3 (g): no such address outside of a host
+    if (flow.local.addr.is_loopback() && !route.interface->netif->info().loopback) {
+        return base::Error::invalid;
     }
     if (flow.local.port == 0 && !tcp::choose_port(d, flow)) {
         return base::Error::address_not_available;
     }
+    so.local_by_route |= by_route;
     so.flow.local = flow.local;
     owner = d.stack.steering().cpu_of(flow);
     return base::Error::none;
@@ -169,15 +174,11 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     return base::Error::in_progress;
 }
 
-// As inet_stream_connect: a socket whose connect failed may try again. A connection that was one stays what it is.
-base::Error tcp_unconnect(Domain& d, Socket& so)
+namespace {
+
+// What bind chose stays.
+void forget_ends(Socket& so)
 {
-    base::assert_on(d.cpu.owner());
-    bool fresh = so.tcb == nullptr && !so.listening && so.flow.peer.port == 0;
-    if (!so.connect_failed) {
-        return fresh ? base::Error::none : base::Error::not_supported;
-    }
-    so.connect_failed = false;
     so.flow.peer = {};
     if (!so.bound_port) {
         so.flow.local.port = 0;
@@ -186,8 +187,51 @@ base::Error tcp_unconnect(Domain& d, Socket& so)
         so.flow.local.addr = so.family == AF_INET ? base::IpAddr::any_v4() : base::IpAddr{};
         so.local_by_route = false;
     }
-    so.snd_end = sockbuf::no_offset; // the application has taken its own back
     so_publish_addresses(so);
+}
+
+// Of a connection that is over: none of it is sent on the next one. False: an impossible offset.
+bool drop_published(Socket& so)
+{
+    so.snd_end = sockbuf::no_offset;
+    if (!so_take_send(so)) {
+        return false;
+    }
+    so.snd_end = sockbuf::no_offset; // the application has taken its own back, or does before it connects again
+    so.snd_acked = so.snd_limit;
+    so_publish_acked(so);
+    return true;
+}
+
+} // namespace
+
+void tcp_connect_refused(Socket& so)
+{
+    forget_ends(so);
+    so_publish_state(so, sockbuf::SlotState::open);
+}
+
+// As inet_stream_connect: a socket whose connect failed may try again, and with `any` every other, as tcp_disconnect;
+// but no end of a joined pair: the other end may be in the middle of a write into what would be used anew.
+base::Error tcp_unconnect(Domain& d, Socket& so, bool any)
+{
+    base::assert_on(d.cpu.owner());
+    bool fresh = so.tcb == nullptr && so.flow.peer.port == 0;
+    if (fresh && !so.connect_failed) {
+        return base::Error::none;
+    }
+    bool joined = so.tcb != nullptr && so.tcb->joined != nullptr;
+    if (joined || (!so.connect_failed && !any)) {
+        return base::Error::not_supported;
+    }
+    if (so.tcb != nullptr) {
+        tcp::abort(*so.tcb, base::Error::connection_reset);
+    }
+    if (!drop_published(so)) {
+        return base::Error::invalid;
+    }
+    so.connect_failed = false;
+    forget_ends(so);
     so_publish_as_new(so);
     return base::Error::none;
 }
@@ -245,6 +289,10 @@ base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how)
         tcp::joined_shutdown(*t, how != shut_wr, how != shut_rd);
         return base::Error::none;
     }
+    // RFC 9293 3.10.4: the TCB goes. With Fast Open the application has a connection already, and has sent.
+    if (t->state == tcp::State::syn_sent && !t->fast_active) {
+        return tcp_unconnect(d, so, true);
+    }
     if (how != shut_wr) {
         t->read_shut = true; // later text is still taken, as Linux does; each time the end moves behind it
         so_publish_end(so);
@@ -287,6 +335,10 @@ void tcp_usr_disconnect(Domain& d, Socket& so)
     }
     if (so.snd_end == sockbuf::no_offset) {
         so.snd_end = so.snd_limit; // what was published is sent, then FIN
+    }
+    if (t->state == tcp::State::fin_wait_2 && so.options.linger2_s < 0) {
+        tcp::abort(*t, base::Error::none);
+        return;
     }
     if (t->state == tcp::State::fin_wait_2) {
         tcp::set_deadline(*t, tcp::Deadline::fin_wait_2, d.now() + base::seconds(std::max(so.options.linger2_s, 1)));

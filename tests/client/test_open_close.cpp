@@ -101,6 +101,71 @@ TEST_CASE("connect: refused, unanswered, non-blocking")
     CHECK(sock_connect(w.session(), c, reinterpret_cast<sockaddr*>(&wrong), sizeof wrong) == -EAFNOSUPPORT);
 }
 
+TEST_CASE("connect: one that was posted and then refused is told, and may be tried again")
+{
+    fake::World w;
+    w.listener(80);
+    Sock n = w.open(SOCK_STREAM | SOCK_NONBLOCK);
+    {
+        auto frozen = w.netd.freeze();
+        REQUIRE(w.connect(n, 80) == -EINPROGRESS);
+        CHECK(w.connect(n, 80) == -EALREADY);
+        w.netd.forget_requests();
+        w.netd.slot(n.slot).info.so_error = ENETUNREACH; // as netd tells that it refused it
+        CHECK(w.connect(n, 80) == -ENETUNREACH);
+    }
+    CHECK(w.connect(n, 80) == -EINPROGRESS);
+    while (w.connect(n, 80) == -EALREADY) {
+        std::this_thread::yield();
+    }
+    CHECK(w.connect(n, 80) == -EISCONN);
+}
+
+TEST_CASE("connect: an error that nobody asked for is not the next connect's, nor is an end")
+{
+    fake::World w;
+    w.listener(80);
+    Sock n = w.open(SOCK_STREAM);
+    w.netd.slot(n.slot).info.so_error = ECONNRESET; // what connect() to AF_UNSPEC leaves
+    w.netd.slot(n.slot).app.snd_end = 0;
+    REQUIRE(w.connect(n, 80) == 0);
+    CHECK(w.netd.slot(n.slot).info.so_error == 0);
+    CHECK(w.send(n, "text") == 4);
+}
+
+TEST_CASE("connect to AF_UNSPEC: what was not read is gone")
+{
+    fake::World w;
+    w.listener(80);
+    Sock c = w.open(SOCK_STREAM);
+    REQUIRE(w.connect(c, 80) == 0);
+    {
+        auto frozen = w.netd.freeze();
+        w.netd.deliver(c.slot, "old", 3);
+    }
+    sockaddr nowhere{};
+    nowhere.sa_family = AF_UNSPEC;
+    REQUIRE(sock_connect(w.session(), c, &nowhere, sizeof nowhere) == 0);
+    CHECK(w.receive(c, 1) == failed(ENOTCONN));
+}
+
+TEST_CASE("getsockname: of a connect that netd has not looked at yet, what it will be")
+{
+    fake::World w;
+    w.listener(80);
+    Sock n = w.open(SOCK_STREAM | SOCK_NONBLOCK);
+    std::string name;
+    std::thread asks;
+    {
+        auto frozen = w.netd.freeze();
+        REQUIRE(w.connect(n, 80) == -EINPROGRESS);
+        asks = std::thread([&] { name = name_of(w, n, false); });
+        std::this_thread::sleep_for(std::chrono::milliseconds(20));
+    }
+    asks.join();
+    CHECK(name != base::to_string(test::endpoint("0.0.0.0:0")));
+}
+
 TEST_CASE("accept takes from the lane of its own CPU first, then from the others")
 {
     cpu_set_t allowed;

@@ -133,3 +133,42 @@ TEST_CASE("a socket that wanted space for a connection that was refused and list
     CHECK(w.gw->sockets_held() == 0);
     CHECK(w.gw->ring_bytes_in_use() == 0);
 }
+
+TEST_CASE("a connection that connects to AF_UNSPEC is reset, and its socket connects again with nothing of before")
+{
+    World w(GENERATE(1U, 4U));
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock l = app.socket(0);
+    REQUIRE(app.call(l, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(l, Op::listen, {}, 16) == 0);
+    FakeApp::Sock s = connected(app, 4000);
+    FakeApp::Sock far = app.accept(l);
+    for (unsigned round = 0; round < 6; ++round) {
+        app.send(s, "lost", 4);
+        CHECK(app.call(s, Op::disconnect) == EOPNOTSUPP);
+        REQUIRE(app.call(s, Op::disconnect, {}, 1) == 0);
+        app.settle();
+        CHECK(app.state(s) == SlotState::open);
+        CHECK(app.state(far) == SlotState::closed);
+        CHECK(app.view.slot(s.slot).info.so_error.exchange(0) == ECONNRESET);
+        app.close(far, true);
+        REQUIRE(app.call(s, Op::connect, local(4000)) == EINPROGRESS);
+        app.settle();
+        REQUIRE(app.state(s) == SlotState::connected);
+        far = app.accept(l);
+        REQUIRE(far.slot != 0xffffffff);
+        talk(app, s, far);
+        talk(app, far, s);
+    }
+    FakeApp::Sock unaccepted = connected(app, 4000);
+    REQUIRE(app.call(l, Op::disconnect, {}, 1) == 0); // a listener ends so too
+    app.settle();
+    CHECK(app.state(unaccepted) == SlotState::closed);
+    talk(app, s, far);
+    for (FakeApp::Sock k : {s, far, l, unaccepted}) {
+        app.close(k, true);
+    }
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
+    CHECK(w.gw->ring_bytes_in_use() == 0);
+}

@@ -345,10 +345,14 @@ public:
     int moved = 0;
     int lanes_made = 0;
     bool no_lanes = false; // as when the ring memory is used up
+    bool no_rings = false; // likewise
 
     void socket_event(protocols::Socket&, std::uint32_t e) override { events |= e; }
     bool socket_rings(protocols::Socket& s) override
     {
+        if (no_rings) {
+            return false;
+        }
         memory_.resize(std::size_t{2} << shift_);
         s.snd_ring = sockbuf::RingView(memory_.data(), shift_);
         s.rcv_ring = sockbuf::RingView(memory_.data() + (std::size_t{1} << shift_), shift_);

@@ -91,3 +91,42 @@ TEST_CASE("TCP_DEFER_ACCEPT is what the timeouts of a SYN-ACK take together, as 
         CHECK(s.get(IPPROTO_TCP, TCP_DEFER_ACCEPT) == shown);
     }
 }
+
+TEST_CASE("a connect that is refused leaves nothing of what it chose")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {});
+    TestSocket s(world, h, SlotKind::stream);
+    s.no_rings = true;
+    REQUIRE(s.connect(at("10.0.0.2", 80)) == Error::no_buffers);
+    CHECK(s.so.flow.local.port == 0);
+    CHECK(s.so.flow.local.addr.is_any());
+    s.no_rings = false;
+    REQUIRE(s.bind(at("127.0.0.1", 5000)) == Error::none);
+    s.no_rings = true;
+    REQUIRE(s.connect(at("127.0.0.1", 80)) == Error::no_buffers);
+    CHECK(s.so.flow.local == at("127.0.0.1", 5000)); // bind's choice stays
+    REQUIRE(s.close() == Error::none);
+}
+
+TEST_CASE("a listener that connects to AF_UNSPEC is as new on every CPU, and may listen again")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 3});
+    TestSocket s(world, h, SlotKind::stream, 1);
+    REQUIRE(s.bind(at("0.0.0.0", 80)) == Error::none);
+    REQUIRE(s.call(SocketOp::listen, {}, 16) == Error::none);
+    CHECK(s.call(SocketOp::unconnect, {}, 0) == Error::not_supported); // what only a connect that failed may do
+    CHECK(s.so.listening);
+    REQUIRE(s.call(SocketOp::unconnect, {}, 1) == Error::none);
+    CHECK(!s.so.listening);
+    CHECK(s.slot.info.state == static_cast<std::uint32_t>(sockbuf::SlotState::open));
+    CHECK(s.so.flow.local == at("0.0.0.0", 80));
+    REQUIRE(s.call(SocketOp::listen, {}, 16) == Error::none);
+    REQUIRE(s.close() == Error::none);
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        CHECK(h.domain(cpu).tcp_ports->size() == 0);
+    }
+}

@@ -314,6 +314,9 @@ const std::map<std::string, std::pair<int, int>> option_names{
     {"fastopen", {IPPROTO_TCP, TCP_FASTOPEN}},
     {"keepalive", {SOL_SOCKET, SO_KEEPALIVE}},
     {"rcvbuf", {SOL_SOCKET, SO_RCVBUF}},
+    {"recverr", {IPPROTO_IP, IP_RECVERR}},
+    {"recverr6", {IPPROTO_IPV6, IPV6_RECVERR}},
+    {"mtu_discover", {IPPROTO_IP, IP_MTU_DISCOVER}},
     {"pacing", {SOL_SOCKET, SO_MAX_PACING_RATE}},
 };
 
@@ -338,17 +341,13 @@ void Runner::action(const std::string& verb, std::stringstream& words)
         }
     } else if (verb == "socket") {
         app_ = &host().make();
-    } else if (verb == "close") {
-        host().close(app());
-    } else if (verb == "abort") {
-        host().abort(app());
+    } else if (verb == "close" || verb == "abort" || verb == "unconnect") {
+        verb == "close" ? host().close(app()) : verb == "abort" ? host().abort(app()) : host().unconnect(app());
     } else if (verb == "unlisten") {
         host().close(*listener_);
         listener_ = nullptr;
-    } else if (verb == "refuse") {
-        host().refuse_accept = true;
-    } else if (verb == "accept") {
-        host().refuse_accept = false;
+    } else if (verb == "refuse" || verb == "accept") {
+        host().refuse_accept = verb == "refuse";
     } else if (verb == "linger0") {
         app().so.options.linger = true;
         app().so.options.linger_s = 0;

@@ -17,7 +17,7 @@
 //   +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
 //       we must send exactly this; win, tos and options may be left out
 //   +T connect [fast] | close | abort | write N | more N (MSG_MORE) | oob N (MSG_OOB) | read N | shut rd|wr|rdwr |
-//      set NAME VALUE | listener NAME VALUE | unlisten
+//      set NAME VALUE | listener NAME VALUE | unlisten | unconnect (connect to AF_UNSPEC)
 //   +T icmp TYPE CODE SEQ [mtu N]
 //   +T silence
 //       nothing comes out until then

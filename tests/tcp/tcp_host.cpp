@@ -173,6 +173,11 @@ int Host::close(App& a)
     auto m = message(netmsg::SocketOp::disconnect);
     return control(a, m);
 }
+int Host::unconnect(App& a)
+{
+    auto m = message(netmsg::SocketOp::unconnect, {}, 1);
+    return control(a, m);
+}
 int Host::abort(App& a)
 {
     auto m = message(netmsg::SocketOp::abort);

@@ -66,6 +66,7 @@ public:
     int connect(App& a, const base::Endpoint& to, bool fast = false);
     int bind(App& a, const base::Endpoint& at);
     int close(App& a);
+    int unconnect(App& a); // connect to AF_UNSPEC
     int abort(App& a);
     int shutdown(App& a, int how);
     int set_option(App& a, int level, int name, int value);

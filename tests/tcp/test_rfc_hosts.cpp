@@ -369,3 +369,35 @@ TEST_CASE("RFC 1122 3.2.2: no ICMP error about a broadcast or about another erro
         CHECK(exceeded() == (type == wire::icmp_echo ? 1 : 0));
     }
 }
+
+TEST_CASE("RFC 1122 3.2.1.3: a socket bound to the loopback connects to nobody outside")
+{
+    Tcp t;
+    TestSocket s(t.world, t.h, SlotKind::stream);
+    REQUIRE(s.bind(at("127.0.0.1", 6000)) == Error::none);
+    CHECK(s.connect(at("10.0.0.2", 80)) == Error::invalid);
+    CHECK(t.h.link->sent.empty());
+    CHECK(s.connect(at("127.0.0.1", 80)) == Error::in_progress);
+    TestSocket six(t.world, t.h, SlotKind::stream, 0, 18, AF_INET6);
+    REQUIRE(six.bind(at("::ffff:127.0.0.1", 6001)) == Error::none);
+    CHECK(six.connect(at("::ffff:10.0.0.2", 80)) == Error::invalid);
+    CHECK(t.h.link->sent.empty());
+}
+
+TEST_CASE("ip(7): DF is set unless IP_MTU_DISCOVER says that the path is not asked")
+{
+    for (int discover : {IP_PMTUDISC_WANT, IP_PMTUDISC_DO, IP_PMTUDISC_DONT}) {
+        Tcp t;
+        REQUIRE(t.s.set(IPPROTO_IP, IP_MTU_DISCOVER, discover) == Error::none);
+        t.connect();
+        CHECK(((t.sent_ip(0)[6] & 0x40) != 0) == (discover != IP_PMTUDISC_DONT));
+    }
+    Tcp later;
+    later.establish();
+    REQUIRE(later.s.set(IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT) == Error::none);
+    REQUIRE(later.s.call(SocketOp::shutdown, {}, SHUT_WR) == Error::none);
+    later.s.slot.app.snd_end.store(0);
+    later.s.look();
+    REQUIRE(!later.h.link->sent.empty());
+    CHECK((later.sent_ip(0)[6] & 0x40) == 0);
+}

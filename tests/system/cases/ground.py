@@ -5,6 +5,7 @@ import ctypes
 import errno
 import select
 import socket
+import struct
 import sys
 import time
 
@@ -96,6 +97,18 @@ def nothing_now(s):
     """A receive that must not wait. (With a Python timeout set, Python itself would wait.)"""
     s.settimeout(None)
     return outcome(s.recv, 1, socket.MSG_DONTWAIT)
+
+
+def name_of_error(s):
+    """SO_ERROR, taken."""
+    return errno.errorcode.get(s.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), 0)
+
+
+def connect_to_nothing(s):
+    """connect(2) to AF_UNSPEC, which Python has no words for."""
+    address = struct.pack("H14x", socket.AF_UNSPEC)
+    rc = ctypes.CDLL(None, use_errno=True).connect(s.fileno(), address, len(address))
+    return 0 if rc == 0 else errno.errorcode[ctypes.get_errno()]
 
 
 def receive_all(s):

@@ -4,9 +4,11 @@ import errno
 import select
 import socket
 import struct
+import subprocess
+import sys
 import time
 
-from cases.ground import HERE, case, listener, outcome, pair, polled, tcp, udp
+from cases.ground import HERE, case, connect_to_nothing, listener, name_of_error, outcome, pair, polled, receive_all, soon, tcp, udp
 
 
 @case
@@ -90,6 +92,56 @@ def listener_shut_down_is_as_new():
 def connect_on_listener():
     with listener() as door, listener() as other:
         return outcome(door.connect, other.getsockname())
+
+
+# Another program, so that netd joins nothing: accepts twice, says something each time, and prints what it heard.
+OTHER_END = """
+import errno, socket, sys
+door = socket.socket(socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET)
+door.bind((sys.argv[1], 0))
+door.listen(4)
+print(door.getsockname()[1], flush=True)
+for _ in range(2):
+    s = door.accept()[0]
+    s.sendall(b"hello")
+    heard = []
+    try:
+        while part := s.recv(100):
+            heard.append(part.decode())
+    except OSError as error:
+        heard.append(errno.errorcode[error.errno])
+    print("+".join(heard), flush=True)
+"""
+
+
+@case
+def connect_to_nothing_resets_a_connection():
+    other = subprocess.Popen([sys.executable, "-c", OTHER_END, HERE], stdout=subprocess.PIPE, text=True)
+    try:
+        port = int(other.stdout.readline())
+        with socket.create_connection((HERE, port), 3) as s:
+            s.settimeout(3)
+            s.sendall(b"first")
+            soon(lambda: "POLLIN" in polled(s))
+            time.sleep(0.1)  # it has been read there
+            seen = [connect_to_nothing(s), polled(s), name_of_error(s), outcome(s.recv, 1), outcome(s.send, b"x")]
+            seen += [outcome(s.getpeername), other.stdout.readline().strip()]
+            seen += [outcome(s.connect, (HERE, port)), name_of_error(s)]
+            s.sendall(b"second")
+            s.shutdown(socket.SHUT_WR)
+            return seen + [receive_all(s).decode(), other.stdout.readline().strip()]
+    finally:
+        other.kill()
+        other.wait()
+        other.stdout.close()
+
+
+@case
+def connect_to_nothing_ends_a_listener():
+    with listener() as door, listener() as other:
+        seen = [connect_to_nothing(door), outcome(door.accept), name_of_error(door), polled(door)]
+        door.connect(other.getsockname()[:2])
+        return seen + [connect_to_nothing(tcp())]
 
 
 @case
@@ -182,6 +234,13 @@ def option_round_trips():
             before = outcome(s.getsockopt, level, name)
             values.append([before, outcome(s.setsockopt, level, name, value), outcome(s.getsockopt, level, name)])
     return values
+
+
+@case
+def option_linger2_below_zero():
+    with pair() as (near, _):
+        near.setsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2, -1)
+        return near.getsockopt(socket.IPPROTO_TCP, socket.TCP_LINGER2)
 
 
 @case

@@ -12,7 +12,8 @@ import termios
 import threading
 import time
 
-from cases.ground import LIBC, case, libc, listener, nothing_now, outcome, pair, polled, receive_all, soon, tcp
+from cases.ground import (HERE, LIBC, case, connect_to_nothing, libc, listener, name_of_error, nothing_now, outcome, pair, polled,
+                          receive_all, soon, tcp)
 
 
 def unread(s):
@@ -51,6 +52,46 @@ def shutdown_read_gives_eof():
     with pair() as (near, far):
         near.shutdown(socket.SHUT_RD)
         return [outcome(near.recv, 10), polled(near)]
+
+
+def nobody():
+    """An address of the network at which nobody answers."""
+    return HERE.rsplit(".", 1)[0] + ".253" if "." in HERE else HERE.rsplit(":", 1)[0] + ":fdfd"
+
+
+@case
+def shutdown_ends_a_connect():
+    seen = []
+    for how in (socket.SHUT_RD, socket.SHUT_WR, socket.SHUT_RDWR):
+        with listener() as door, tcp() as s:
+            told = []
+            waits = threading.Thread(target=lambda: told.append(outcome(s.connect, (nobody(), 80))))
+            waits.start()
+            time.sleep(0.3)
+            seen.append(outcome(s.shutdown, how))
+            waits.join(5)
+            seen += [told, polled(s), outcome(s.connect, door.getsockname()[:2])]
+            s.sendall(b"text")
+            seen.append(door.accept()[0].recv(10).decode())
+    return seen
+
+
+@case
+def shutdown_ends_a_connect_that_does_not_wait():
+    with listener() as door, tcp() as s:
+        s.setblocking(False)
+        seen = [outcome(s.connect, (nobody(), 80)), outcome(s.shutdown, socket.SHUT_WR), polled(s)]
+        seen += [outcome(s.connect, door.getsockname()[:2])]
+        soon(lambda: polled(s) == "POLLOUT")
+        return seen + [name_of_error(s), outcome(s.send, b"text"), door.accept()[0].recv(10).decode()]
+
+
+@case
+def connect_to_nothing_ends_a_connect():
+    with tcp() as s:
+        s.setblocking(False)
+        seen = [outcome(s.connect, (nobody(), 80)), connect_to_nothing(s), polled(s), name_of_error(s), polled(s)]
+        return seen + [s.getsockname()[0]]
 
 
 @case
