@@ -2,6 +2,7 @@
 // both sides agreed on. Pure but for the keys of the domain.
 #include <netinet/in.h>
 
+#include "protocols/ipv4.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
