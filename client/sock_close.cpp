@@ -57,7 +57,8 @@ int sock_shutdown(Session& s, Sock k, int how)
     }
     SlotState state = state_of(*slot);
     bool allowed = state == SlotState::connected || state == SlotState::connecting || state == SlotState::listening;
-    if (!allowed) {
+    if (!allowed &&
+        !is_datagram(*slot)) { // of a datagram socket netd says so, and shuts it all the same, as Linux does
         return -ENOTCONN;
     }
     if (how != SHUT_RD && state != SlotState::listening) {

@@ -405,7 +405,7 @@ int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::connect);
     set_endpoint(r, to);
     int rc = call_netd(s, *slot, k, r);
-    return rc != 0 ? rc : datagram_set_asked(s, *slot, true);
+    return rc != 0 ? rc : datagram_set_asked(s, *slot, to.port != 0);
 }
 
 } // namespace client

@@ -13,11 +13,18 @@ namespace {
 
 constexpr std::uint64_t text_share = 8; // one part in so many is kept for text
 constexpr unsigned served_at_once = 64; // of want_rings_, in a roll-up
+// What is asked for bounds what lies in a ring; the largest datagram must fit all the same (address space only).
+constexpr unsigned datagram_shift_min = 17;
 
 unsigned shift_for(std::uint32_t bytes, unsigned fallback)
 {
     unsigned shift = bytes == 0 ? fallback : static_cast<unsigned>(std::bit_width(bytes - 1));
     return std::clamp(shift, RingArena::shift_min, RingArena::shift_max);
+}
+
+unsigned datagram_shift_for(std::uint32_t bytes, unsigned fallback)
+{
+    return bytes == 0 ? shift_for(0, fallback) : std::max(shift_for(bytes, fallback), datagram_shift_min);
 }
 
 // Beyond its head, so that the ring itself has pages.
@@ -41,7 +48,8 @@ bool GatewayCpu::provide_rings(SocketRecord& rec)
         const GatewayOptions& o = shared_.options;
         bool stream = rec.so.kind == sockbuf::SlotKind::stream;
         const protocols::SocketOptions& wanted = rec.so.options;
-        unsigned snd = shift_for(wanted.send_ring_bytes, stream ? o.send_ring_shift : o.datagram_ring_shift);
+        unsigned snd = stream ? shift_for(wanted.send_ring_bytes, o.send_ring_shift)
+                              : datagram_shift_for(wanted.send_ring_bytes, o.datagram_ring_shift);
         rec.snd_shift = static_cast<std::uint8_t>(snd);
         rec.so.snd_ring = {nullptr, snd};
         if (stream) { // a datagram socket has lanes
@@ -122,7 +130,8 @@ sockbuf::RingView GatewayCpu::provide_lane(SocketRecord& rec, std::uint32_t inde
 {
     base::assert_on(cpu_.owner());
     Client& c = *rec.client;
-    unsigned shift = shift_for(bytes, shared_.options.datagram_ring_shift);
+    unsigned fallback = shared_.options.datagram_ring_shift;
+    unsigned shift = index < c.cpus ? datagram_shift_for(bytes, fallback) : shift_for(bytes, fallback);
     auto offset = c.cpu[me()].arena.take(shift);
     if (!offset) {
         hurry();

@@ -1,8 +1,13 @@
 """UDP."""
 
+import ctypes
+import errno
 import os
+import select
 import socket
 import struct
+import threading
+import time
 
 from cases.ground import FAMILY, HERE, case, nothing_now, outcome, polled, soon, tcp, udp
 
@@ -306,3 +311,133 @@ def udp_error_queue_of_two():
         short, _, flags, _ = a.recvmsg(2, 200, socket.MSG_ERRQUEUE)
         return [first.decode(), between, short.decode(), flags & socket.MSG_TRUNC == socket.MSG_TRUNC,
                 a.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR), outcome(a.recvmsg, 1, 200, socket.MSG_ERRQUEUE)]
+
+
+def in_thread(call, *arguments):
+    """The thread, which has had time to begin, and where its outcome will be."""
+    got = []
+    thread = threading.Thread(target=lambda: got.append(outcome(call, *arguments)), daemon=True)
+    thread.start()
+    time.sleep(0.2)
+    return thread, got
+
+
+@case
+def udp_shutdown_without_a_peer():
+    seen = []
+    with udp() as target:
+        for how in (socket.SHUT_RD, socket.SHUT_RDWR):
+            with udp() as s:
+                s.settimeout(None)
+                reader, got = in_thread(s.recv, 10)
+                seen.append(outcome(s.shutdown, how))
+                reader.join(2)
+                seen += [got, polled(s), outcome(s.sendto, b"x", target.getsockname())]
+        with udp() as s:
+            seen += [outcome(s.shutdown, socket.SHUT_WR), polled(s), outcome(s.sendto, b"x", target.getsockname())]
+    return seen
+
+
+@case
+def udp_larger_than_the_buffers():
+    seen = []
+    for option, size, length in ((socket.SO_RCVBUF, 32768, 65507), (socket.SO_RCVBUF, 1, 20000), (socket.SO_SNDBUF, 4096, 40000),
+                                 (socket.SO_SNDBUF, 16384, 40000)):
+        with udp(bound=False) as a, udp(bound=False) as b:
+            for s in (a, b):
+                s.setsockopt(socket.SOL_SOCKET, option, size)
+                s.bind((HERE, 0))
+            for _ in range(2):
+                seen += [outcome(a.sendto, b"x" * length, b.getsockname()), len(b.recv(65536))]
+    return seen
+
+
+@case
+def udp_connect_to_port_zero():
+    """A way to learn one's own address."""
+    with udp(bound=False) as s, udp() as t:
+        seen = [outcome(s.connect, (HERE, 0)), s.getsockname()[0] == HERE, s.getsockname()[1] != 0, outcome(s.getpeername)]
+        seen += [outcome(s.sendto, b"x", t.getsockname()), t.recvfrom(10)[1] == s.getsockname()]
+        s.connect(t.getsockname())
+        return [*seen, s.getpeername() == t.getsockname(), outcome(s.send, b"y"), t.recv(10).decode()]
+
+
+@case
+def udp_writev_of_nothing():
+    """Unlike write of nothing, which sends an empty datagram."""
+    with udp() as a, udp() as b:
+        a.connect(b.getsockname())
+        seen = [os.writev(a.fileno(), [b"", b""]), nothing_now(b)]
+        return [*seen, os.write(a.fileno(), b""), soon(lambda: "POLLIN" in polled(b)), b.recv(10).decode(), nothing_now(b)]
+
+
+def sendto_unspecified(s, to):
+    """sendto with a name of the family AF_UNSPEC, which Python's does not write."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    packed = struct.pack("HH", socket.AF_UNSPEC, socket.htons(to[1]))
+    packed += bytes(4) + socket.inet_pton(FAMILY, to[0]) + bytes(4) if SIX else socket.inet_pton(FAMILY, to[0]) + bytes(8)
+    sent = libc.sendto(s.fileno(), b"x", 1, 0, packed, len(packed))
+    return sent if sent >= 0 else errno.errorcode[ctypes.get_errno()]
+
+
+@case
+def udp_sendto_of_no_family():
+    with udp() as bound, udp() as b:
+        seen = [sendto_unspecified(bound, b.getsockname()), nothing_now(b) if SIX else b.recv(10).decode()]
+        bound.connect(b.getsockname())
+        b.settimeout(3)
+        return [*seen, sendto_unspecified(bound, b.getsockname()), b.recv(10).decode()]
+
+
+@case
+def udp_broadcast_heard_here():
+    if SIX:
+        return "IPv6 has no broadcast"
+    with socket.socket(FAMILY, socket.SOCK_DGRAM) as everywhere, udp() as sender:
+        everywhere.settimeout(2)
+        everywhere.bind(("0.0.0.0", 0))
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        seen = []
+        for everyone in (HERE.rsplit(".", 1)[0] + ".255", "255.255.255.255"):
+            seen += [outcome(sender.sendto, everyone.encode(), (everyone, everywhere.getsockname()[1])), outcome(everywhere.recv, 100)]
+        return [len(seen), seen[0] == len(HERE.rsplit(".", 1)[0]) + 4, HERE.rsplit(".", 1)[0] in seen[1], seen[2:]]
+
+
+def ask_and_wait(wait):
+    """A thread waits on a socket that the first send, by another thread, makes known to have to do with the network at HERE."""
+    with udp() as server, socket.socket(FAMILY, socket.SOCK_DGRAM) as s:
+        thread, got = in_thread(wait, s)
+        s.sendto(b"question", server.getsockname())
+        server.sendto(b"answer", server.recvfrom(100)[1])
+        thread.join(2)
+        return got
+
+
+def wait_in_poll(s):
+    return [polled(s, select.POLLIN, 1500), s.recv(10).decode()]
+
+
+def wait_in_select(s):
+    ready = select.select([s], [], [], 1.5)[0]
+    return [len(ready), s.recv(10).decode() if ready else None]
+
+
+def wait_in_poll_with_another(s):
+    with udp() as other:
+        p = select.poll()
+        for each in (s, other):
+            p.register(each, select.POLLIN)
+        return [len(p.poll(1500)), s.recv(10).decode()]
+
+
+def wait_in_epoll(s):
+    with select.epoll() as e:
+        e.register(s, select.EPOLLIN)
+        return [len(e.poll(1.5)), s.recv(10).decode()]
+
+
+@case
+def udp_waits_while_another_thread_sends_first():
+    return [ask_and_wait(wait) for wait in (lambda s: s.recv(10), lambda s: s.recvfrom(10)[0], lambda s: s.recvmsg(10)[0].decode(),
+                                            lambda s: os.read(s.fileno(), 10), wait_in_poll, wait_in_select,
+                                            wait_in_poll_with_another, wait_in_epoll)]
