@@ -18,11 +18,12 @@ namespace {
 
 int read_destination(SocketSlot& slot, const msghdr& m, sockbuf::DatagramHeader& h)
 {
-    if (m.msg_name == nullptr || m.msg_namelen == 0) {
+    const auto* name = static_cast<const sockaddr*>(m.msg_name);
+    if (names_nobody(name, m.msg_namelen, family_of(slot))) {
         return state_of(slot) == SlotState::connected ? 0 : -EDESTADDRREQ;
     }
     base::Endpoint to;
-    if (int error = parse_sockaddr(static_cast<const sockaddr*>(m.msg_name), m.msg_namelen, family_of(slot), to)) {
+    if (int error = parse_destination(name, m.msg_namelen, family_of(slot), to)) {
         return error;
     }
     if (to.port == 0) {

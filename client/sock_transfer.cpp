@@ -4,6 +4,20 @@
 
 namespace client {
 
+namespace {
+
+// What a call has taken and cannot tell is the next one's, unless there is a newer one.
+void leave_error(Session& s, Sock k, int error)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot != nullptr && error != EAGAIN && error != EINTR && error != EBADF) {
+        int none = 0;
+        slot->info.so_error.compare_exchange_strong(none, error, std::memory_order_seq_cst);
+    }
+}
+
+} // namespace
+
 ssize_t sock_sendmsg(Session& s, Sock k, const msghdr* m, int flags)
 {
     SocketSlot* slot = find_slot(s, k);
@@ -43,6 +57,33 @@ ssize_t sock_recvmsg(Session& s, Sock k, msghdr* m, int flags)
         m->msg_flags = urgent ? MSG_OOB : 0;
     }
     return n;
+}
+
+int sock_recvmmsg(Session& s, Sock k, mmsghdr* messages, unsigned count, int flags, const timespec* timeout)
+{
+    base::Instant end = timeout == nullptr
+                            ? base::never
+                            : s.host->now() + base::Micros{timeout->tv_sec * 1'000'000 + timeout->tv_nsec / 1000};
+    unsigned done = 0;
+    while (done < count) {
+        int each = flags & ~MSG_WAITFORONE;
+        if (done > 0 && (flags & MSG_WAITFORONE) != 0) {
+            each |= MSG_DONTWAIT;
+        }
+        ssize_t n = sock_recvmsg(s, k, &messages[done].msg_hdr, each);
+        if (n < 0 && done == 0) {
+            return static_cast<int>(n);
+        }
+        if (n < 0) {
+            leave_error(s, k, static_cast<int>(-n));
+            break;
+        }
+        messages[done++].msg_len = static_cast<unsigned>(n);
+        if (end != base::never && s.host->now() >= end) {
+            break;
+        }
+    }
+    return static_cast<int>(done);
 }
 
 ssize_t sock_send(

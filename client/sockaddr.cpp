@@ -38,6 +38,23 @@ int parse_sockaddr(const sockaddr* addr, socklen_t len, int family, base::Endpoi
     return 0;
 }
 
+int parse_destination(const sockaddr* addr, socklen_t len, int family, base::Endpoint& out)
+{
+    sockaddr_in in;
+    if (family != AF_INET || addr == nullptr || len < sizeof in || addr->sa_family != AF_UNSPEC) {
+        return parse_sockaddr(addr, len, family, out);
+    }
+    std::memcpy(&in, addr, sizeof in);
+    out = {base::IpAddr::v4(ntohl(in.sin_addr.s_addr)), ntohs(in.sin_port)};
+    return 0;
+}
+
+bool names_nobody(const sockaddr* addr, socklen_t len, int family)
+{
+    return addr == nullptr || len == 0 ||
+           (family == AF_INET6 && len >= sizeof(sa_family_t) && addr->sa_family == AF_UNSPEC);
+}
+
 void write_sockaddr(int family, const unsigned char addr16[16], std::uint16_t port, sockaddr* addr, socklen_t* len)
 {
     if (addr == nullptr || len == nullptr) {

@@ -44,6 +44,8 @@ void sock_hold(Session& s, Sock k);
 ssize_t sock_sendmsg(Session& s, Sock k, const msghdr* m, int flags);
 ssize_t sock_recvmsg(
     Session& s, Sock k, msghdr* m, int flags); // MSG_PEEK, MSG_WAITALL, MSG_TRUNC, MSG_DONTWAIT, MSG_OOB
+// recvmmsg(2): its timeout is looked at after each message only; an error behind the first is the next call's.
+int sock_recvmmsg(Session& s, Sock k, mmsghdr* messages, unsigned count, int flags, const timespec* timeout);
 ssize_t sock_send(
     Session& s, Sock k, const void* data, std::size_t size, int flags, const sockaddr* to, socklen_t to_len);
 ssize_t sock_recv(Session& s, Sock k, void* data, std::size_t size, int flags, sockaddr* from, socklen_t* from_len);

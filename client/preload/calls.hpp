@@ -27,6 +27,13 @@ inline client::Session& session_of_netd()
     return *session_if_attached(); // there is a netd socket, so the process attached
 }
 
+// Whether a call decided for netd what was undecided before; waits for one that is at it. Not in the hot paths.
+inline bool became_netd(const Entry& e)
+{
+    std::lock_guard lock(table_mutex);
+    return e.state.load(std::memory_order_acquire) == EntryState::netd;
+}
+
 enum class Whose { kernel, netd, nobody }; // nobody: refused, errno set
 
 // Decides an undecided socket, or says how it was decided meanwhile.

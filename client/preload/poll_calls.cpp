@@ -29,17 +29,22 @@ bool is_in(int fd, fd_set* set)
     return set != nullptr && FD_ISSET(fd, set);
 }
 
-bool select_needs_us(int count, fd_set* r, fd_set* w, fd_set* x)
+Polls select_polls(int count, fd_set* r, fd_set* w, fd_set* x)
 {
-    for (int fd = 0; fd < count; ++fd) {
+    Polls what = Polls::kernel;
+    for (int fd = 0; fd < count && what != Polls::ours; ++fd) {
         if (peek(fd) != nullptr && (is_in(fd, r) || is_in(fd, w) || is_in(fd, x))) {
             pollfd one{fd, 0, 0};
-            if (needs_us(&one, 1)) {
-                return true;
-            }
+            what = std::max(what, polls_what(&one, 1));
         }
     }
-    return false;
+    return what;
+}
+
+int poll_any(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)
+{
+    return polls_what(fds, count) == Polls::ours ? poll_mixed(fds, count, timeout, mask)
+                                                 : poll_undecided(fds, count, timeout, mask);
 }
 
 int report_in(fd_set* set, const pollfd& p, short events)
@@ -64,7 +69,7 @@ int select_mixed(int count, fd_set* r, fd_set* w, fd_set* x, const timespec* tim
             fds[n++] = {fd, static_cast<short>(events), 0};
         }
     }
-    int rc = poll_mixed(fds, n, timeout, mask);
+    int rc = poll_any(fds, n, timeout, mask);
     if (rc < 0) {
         return rc;
     }
@@ -91,28 +96,29 @@ timespec now_monotonic()
 
 PRELOAD_CALL int poll(pollfd* fds, nfds_t count, int ms)
 {
-    if (!needs_us(fds, count)) {
+    if (polls_what(fds, count) == Polls::kernel) {
         return real.poll(fds, count, ms);
     }
     timespec t;
-    return poll_mixed(fds, count, from_ms(ms, t), nullptr);
+    return poll_any(fds, count, from_ms(ms, t), nullptr);
 }
 
 PRELOAD_CALL int ppoll(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)
 {
-    return needs_us(fds, count) ? poll_mixed(fds, count, timeout, mask) : real.ppoll(fds, count, timeout, mask);
+    return polls_what(fds, count) == Polls::kernel ? real.ppoll(fds, count, timeout, mask)
+                                                   : poll_any(fds, count, timeout, mask);
 }
 
 PRELOAD_CALL int pselect(int count, fd_set* r, fd_set* w, fd_set* x, const timespec* timeout, const sigset_t* mask)
 {
-    return select_needs_us(count, r, w, x) ? select_mixed(count, r, w, x, timeout, mask)
-                                           : real.pselect(count, r, w, x, timeout, mask);
+    return select_polls(count, r, w, x) == Polls::kernel ? real.pselect(count, r, w, x, timeout, mask)
+                                                         : select_mixed(count, r, w, x, timeout, mask);
 }
 
 // select(2), Linux: what is left of the time is stored back.
 PRELOAD_CALL int select(int count, fd_set* r, fd_set* w, fd_set* x, timeval* timeout)
 {
-    if (!select_needs_us(count, r, w, x)) {
+    if (select_polls(count, r, w, x) == Polls::kernel) {
         return real.select(count, r, w, x, timeout);
     }
     if (timeout == nullptr) {

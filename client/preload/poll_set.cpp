@@ -98,12 +98,16 @@ public:
         }
         int n = real.ppoll(kernel_, count, timeout, mask);
         woken = n > 0 && watching_ && kernel_[count_].revents != 0;
+        int ready = 0;
         for (nfds_t i = 0; i < count_ && n >= 0; ++i) {
-            if (netd(i) == nullptr) {
+            if (kernel_[i].revents != 0 && was_decided(i)) {
+                take_over(i);
+            } else if (netd(i) == nullptr) {
                 fds_[i].revents = kernel_[i].revents;
+                ready += kernel_[i].revents != 0;
             }
         }
-        return n - (woken ? 1 : 0);
+        return n < 0 ? n : ready;
     }
     // False: no waiter.
     bool watch()
@@ -142,6 +146,21 @@ private:
         Entry* e = entries_[i];
         return e != nullptr && e->state.load(std::memory_order_acquire) == EntryState::netd ? e : nullptr;
     }
+    // Meanwhile, for netd: then its event told only that.
+    bool was_decided(nfds_t i) const
+    {
+        Entry* e = entries_[i];
+        return e != nullptr && e->state.load(std::memory_order_acquire) != EntryState::epoll && became_netd(*e);
+    }
+    void take_over(nfds_t i)
+    {
+        kernel_[i].fd = -1;
+        kernel_[i].revents = 0;
+        --kernel_count_;
+        if (watching_) {
+            client::sock_watch(*s_, entries_[i]->sock, waiter_.index);
+        }
+    }
     void unwatch()
     {
         for (nfds_t i = 0; watching_ && i < count_; ++i) {
@@ -172,15 +191,37 @@ private:
 
 } // namespace
 
-bool needs_us(const pollfd* fds, nfds_t count)
+Polls polls_what(const pollfd* fds, nfds_t count)
 {
+    Polls what = Polls::kernel;
     for (nfds_t i = 0; i < count; ++i) {
         Entry* e = peek(fds[i].fd);
-        if (e != nullptr && e->state.load(std::memory_order_acquire) != EntryState::undecided) {
-            return session_if_attached() != nullptr;
+        if (e == nullptr) {
+            continue;
+        }
+        if (e->state.load(std::memory_order_acquire) != EntryState::undecided && session_if_attached() != nullptr) {
+            return Polls::ours;
+        }
+        what = Polls::undecided;
+    }
+    return what;
+}
+
+int poll_undecided(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)
+{
+    base::Instant deadline = deadline_of(timeout);
+    int n = real.ppoll(fds, count, timeout, mask);
+    if (n <= 0) {
+        return n;
+    }
+    {
+        std::lock_guard topology(table_mutex); // as became_netd()
+        if (polls_what(fds, count) != Polls::ours) {
+            return n;
         }
     }
-    return false;
+    timespec left = deadline == base::never ? timespec{} : left_until(deadline);
+    return poll_mixed(fds, count, deadline == base::never ? timeout : &left, mask);
 }
 
 int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask)

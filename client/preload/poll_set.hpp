@@ -8,9 +8,12 @@
 
 namespace preload {
 
-// True when a plain poll of the kernel would miss something of ours.
-bool needs_us(const pollfd* fds, nfds_t count);
-// As ppoll(2); only where needs_us().
+// What a poll is about: the kernel's descriptors alone, sockets among them that may yet become netd's, or some of ours.
+enum class Polls { kernel, undecided, ours };
+Polls polls_what(const pollfd* fds, nfds_t count);
+// As ppoll(2); only where something is ours.
 int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
+// As ppoll(2), where nothing was ours when it began.
+int poll_undecided(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_t* mask);
 
 } // namespace preload

@@ -1,6 +1,7 @@
 // From undecided to netd's or the kernel's. The kernel socket that stood in is either kept as it is or replaced, under
 // the same number, by the placeholder, with options, O_NONBLOCK and epoll registrations carried over.
 #include <netinet/in.h>
+#include <sys/single_threaded.h>
 
 #include <cstring>
 
@@ -38,6 +39,16 @@ void replay(client::Session& s, int fd, Entry& e)
     e.options.clear();
 }
 
+// Threads that sleep in a receive or a poll of the kernel's socket would hear nothing any more; a shutdown wakes them,
+// and they look again whose it is (became_netd). Of a stream that is not connected no call waits. A program of one
+// thread has none that sleeps, and perhaps a forked child to which the socket is still the kernel's.
+void wake_sleepers(int fd, const Entry& e)
+{
+    if ((e.type & 0xf) == SOCK_DGRAM && !__libc_single_threaded) {
+        real.shutdown(fd, SHUT_RDWR);
+    }
+}
+
 // table_mutex held. 0 or a negative errno.
 int become_netd(client::Session& s, int fd, Entry& e)
 {
@@ -50,6 +61,7 @@ int become_netd(client::Session& s, int fd, Entry& e)
     e.sock = sock;
     replay(s, fd, e);
     move_to_netd(s, e);
+    wake_sleepers(fd, e);
     for (int each : fds_of(&e)) {
         if (!placeholder_over(each)) {
             int error = -errno;
@@ -97,7 +109,8 @@ Whose settle(int fd, Entry& e, const char* call, const sockaddr* addr, socklen_t
     }
     client::CancelGuard no_cancel; // bind is no cancellation point, and nobody is to meet half of a change
     base::Endpoint at;
-    if (client::parse_sockaddr(addr, len, e.domain, at) != 0) {
+    auto* parse = use == Use::destination ? client::parse_destination : client::parse_sockaddr;
+    if (parse(addr, len, e.domain, at) != 0) {
         return Whose::kernel; // not an address: the kernel's error, and the socket stays undecided
     }
     client::Session* s = session();

@@ -1,8 +1,9 @@
 // Interposed: moving bytes. On a descriptor of the kernel each is one load and one branch more than libc's; no
-// allocation and no lock on either way.
+// allocation and no lock on either way (but for a receive on a socket that nobody has decided yet).
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <vector>
 
 #include "client/preload/calls.hpp"
 #include "client/preload/preload_report.hpp"
@@ -88,6 +89,28 @@ ssize_t netd_sendmsg(const Entry& e, const msghdr* m, int flags)
     return sent(e, client::sock_sendmsg(session_of_netd(), e.sock, m, flags), flags);
 }
 
+// A receive of netd, or of the kernel. One that sleeps on the socket which stands in for an undecided one is woken when
+// another thread's call makes it netd's (settle.cpp), and goes on there; `again` takes back what the kernel wrote.
+template <typename Kernel, typename Again, typename Netd>
+auto receive(const Held& h, Kernel kernel, Again again, Netd netd)
+{
+    if (const Entry* e = h.netd()) {
+        return netd(*e);
+    }
+    const Entry* undecided = h.in(EntryState::undecided);
+    auto n = kernel();
+    if (n < 0 || undecided == nullptr || !became_netd(*undecided)) {
+        return n;
+    }
+    again();
+    return netd(*undecided);
+}
+
+bool are_empty(const iovec* pieces, int count)
+{
+    return std::all_of(pieces, pieces + count, [](const iovec& piece) { return piece.iov_len == 0; });
+}
+
 msghdr of_pieces(const iovec* pieces, int count)
 {
     msghdr m{};
@@ -106,7 +129,7 @@ ssize_t netd_readv(const Entry& e, const iovec* pieces, int count, int flags)
     if (!is_count(count)) {
         return outcome<ssize_t>(-EINVAL);
     }
-    if (std::all_of(pieces, pieces + count, [](const iovec& piece) { return piece.iov_len == 0; })) {
+    if (are_empty(pieces, count)) {
         return 0;
     }
     msghdr m = of_pieces(pieces, count);
@@ -117,6 +140,9 @@ ssize_t netd_writev(const Entry& e, const iovec* pieces, int count, int flags)
 {
     if (!is_count(count)) {
         return outcome<ssize_t>(-EINVAL);
+    }
+    if (are_empty(pieces, count)) {
+        return 0; // unlike write(2), which sends an empty datagram
     }
     msghdr m = of_pieces(pieces, count);
     return netd_sendmsg(e, &m, flags);
@@ -138,11 +164,12 @@ PRELOAD_CALL ssize_t read(int fd, void* data, std::size_t size)
         return real.read(fd, data, size);
     }
     Call h(fd);
-    Entry* e = h.netd();
-    if (e != nullptr && size == 0) {
+    if (h.netd() != nullptr && size == 0) {
         return 0; // not recv(2), which takes a datagram
     }
-    return e == nullptr ? real.read(fd, data, size) : netd_recv(*e, data, size, 0, nullptr, nullptr);
+    auto kernel = [&] { return real.read(fd, data, size); };
+    return receive(
+        h, kernel, [] {}, [&](const Entry& e) { return netd_recv(e, data, size, 0, nullptr, nullptr); });
 }
 
 PRELOAD_CALL ssize_t write(int fd, const void* data, std::size_t size)
@@ -161,8 +188,9 @@ PRELOAD_CALL ssize_t readv(int fd, const iovec* pieces, int count)
         return real.readv(fd, pieces, count);
     }
     Call h(fd);
-    Entry* e = h.netd();
-    return e == nullptr ? real.readv(fd, pieces, count) : netd_readv(*e, pieces, count, 0);
+    auto kernel = [&] { return real.readv(fd, pieces, count); };
+    return receive(
+        h, kernel, [] {}, [&](const Entry& e) { return netd_readv(e, pieces, count, 0); });
 }
 
 PRELOAD_CALL ssize_t writev(int fd, const iovec* pieces, int count)
@@ -211,8 +239,14 @@ PRELOAD_CALL ssize_t recvfrom(int fd, void* data, std::size_t size, int flags, s
         return real.recvfrom(fd, data, size, flags, from, len);
     }
     Call h(fd);
-    Entry* e = h.netd();
-    return e == nullptr ? real.recvfrom(fd, data, size, flags, from, len) : netd_recv(*e, data, size, flags, from, len);
+    socklen_t room = len != nullptr ? *len : 0;
+    auto kernel = [&] { return real.recvfrom(fd, data, size, flags, from, len); };
+    auto again = [&] {
+        if (len != nullptr) {
+            *len = room;
+        }
+    };
+    return receive(h, kernel, again, [&](const Entry& e) { return netd_recv(e, data, size, flags, from, len); });
 }
 
 PRELOAD_CALL ssize_t recv(int fd, void* data, std::size_t size, int flags)
@@ -245,8 +279,13 @@ PRELOAD_CALL ssize_t recvmsg(int fd, msghdr* m, int flags)
         return real.recvmsg(fd, m, flags);
     }
     Call h(fd);
-    Entry* e = h.netd();
-    return e == nullptr ? real.recvmsg(fd, m, flags) : netd_recvmsg(*e, m, flags);
+    msghdr asked{};
+    auto kernel = [&] {
+        asked = *m;
+        return real.recvmsg(fd, m, flags);
+    };
+    return receive(
+        h, kernel, [&] { *m = asked; }, [&](const Entry& e) { return netd_recvmsg(e, m, flags); });
 }
 
 PRELOAD_CALL ssize_t sendmsg(int fd, const msghdr* m, int flags)
@@ -263,37 +302,21 @@ PRELOAD_CALL ssize_t sendmsg(int fd, const msghdr* m, int flags)
     return e == nullptr ? real.sendmsg(fd, m, flags) : netd_sendmsg(*e, m, flags);
 }
 
-// recvmmsg(2): its timeout is looked at after each message only, as in the kernel.
 PRELOAD_CALL int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, timespec* timeout)
 {
     if (peek(fd) == nullptr) [[likely]] {
         return real.recvmmsg(fd, messages, count, flags, timeout);
     }
     Call h(fd);
-    Entry* e = h.netd();
-    if (e == nullptr) {
+    std::vector<mmsghdr> asked;
+    auto kernel = [&] {
+        asked.assign(messages, messages + std::min(count, 1024U)); // more the kernel does not take
         return real.recvmmsg(fd, messages, count, flags, timeout);
-    }
-    client::Session& s = session_of_netd();
-    base::Instant end = timeout == nullptr
-                            ? base::never
-                            : s.host->now() + base::Micros{timeout->tv_sec * 1'000'000 + timeout->tv_nsec / 1000};
-    unsigned done = 0;
-    while (done < count) {
-        int each = flags & ~MSG_WAITFORONE;
-        if (done > 0 && (flags & MSG_WAITFORONE) != 0) {
-            each |= MSG_DONTWAIT;
-        }
-        ssize_t n = client::sock_recvmsg(s, e->sock, &messages[done].msg_hdr, each);
-        if (n < 0) {
-            return done > 0 ? static_cast<int>(done) : static_cast<int>(outcome(n));
-        }
-        messages[done++].msg_len = static_cast<unsigned>(n);
-        if (end != base::never && s.host->now() >= end) {
-            break;
-        }
-    }
-    return static_cast<int>(done);
+    };
+    auto again = [&] { std::copy(asked.begin(), asked.end(), messages); };
+    return receive(h, kernel, again, [&](const Entry& e) {
+        return outcome(client::sock_recvmmsg(session_of_netd(), e.sock, messages, count, flags, timeout));
+    });
 }
 
 PRELOAD_CALL int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags)

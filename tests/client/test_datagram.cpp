@@ -206,6 +206,50 @@ TEST_CASE("an error of an earlier datagram is reported once, to whoever calls ne
     CHECK(send_to(w, k, "x", 0) == -EINVAL);
 }
 
+TEST_CASE("recvmmsg: an error behind the first datagram is the next call's")
+{
+    fake::World w;
+    Sock k = w.bound(SOCK_DGRAM, 63);
+    Sock from = w.open(SOCK_DGRAM);
+    REQUIRE(send_to(w, from, "one", 63) == 3);
+    while (sock_fionread(w.session(), k) == 0) {
+        std::this_thread::yield();
+    }
+    REQUIRE(w.connect(k, 4000) == 0); // nobody there
+    char text[2][10];
+    iovec pieces[2] = {{text[0], 10}, {text[1], 10}};
+    mmsghdr messages[2] = {};
+    for (int i = 0; i < 2; ++i) {
+        messages[i].msg_hdr.msg_iov = &pieces[i];
+        messages[i].msg_hdr.msg_iovlen = 1;
+    }
+    std::thread refused([&] {
+        while (sock_fionread(w.session(), k) != 0) {
+            std::this_thread::yield();
+        }
+        w.send(k, "x");
+    });
+    CHECK(sock_recvmmsg(w.session(), k, messages, 2, 0, nullptr) == 1);
+    refused.join();
+    CHECK(messages[0].msg_len == 3);
+    CHECK(w.receive(k, 1, MSG_DONTWAIT) == failed(ECONNREFUSED));
+    CHECK(sock_recvmmsg(w.session(), k, messages, 2, MSG_DONTWAIT, nullptr) == -EAGAIN);
+}
+
+TEST_CASE("a destination of AF_UNSPEC is an IPv4 socket's AF_INET, and for an IPv6 socket it names nobody")
+{
+    fake::World w;
+    Sock to = w.bound(SOCK_DGRAM, 64);
+    Sock from = w.open(SOCK_DGRAM);
+    fake::Address name = fake::at_port(64);
+    name.get()->sa_family = AF_UNSPEC;
+    auto send = [&] { return sock_send(w.session(), from, "x", 1, 0, name.get(), name.size); };
+    CHECK(send() == (test::over_v6() ? -EDESTADDRREQ : 1));
+    REQUIRE(w.connect(from, 64) == 0);
+    CHECK(send() == 1);
+    CHECK(w.receive(to, 10) == "x");
+}
+
 TEST_CASE("lanes are read in turn, each in its order; what was peeked at comes next, whatever arrives meanwhile")
 {
     fake::World w({.cpus = 3});
