@@ -2,9 +2,13 @@
 // A child that shares our memory until it calls exec (vfork) works on its own descriptors with the parent's table in
 // sight, so every change first asks whose process this is.
 #include <linux/close_range.h>
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
 #include <sched.h>
 
 #include <algorithm>
+#include <climits>
 #include <cstdarg>
 
 #include "client/preload/calls.hpp"
@@ -141,13 +145,35 @@ int set_nonblocking(client::Session& s, const Entry& e, bool on)
     return std::min(flags, 0);
 }
 
-constexpr unsigned long at_mark_request = 0x8905; // SIOCATMARK
-
 int at_mark(client::Session& s, const Entry& e)
 {
     const sockbuf::SocketSlot& slot = s.view.slot(e.sock.slot);
     std::uint64_t mark = slot.owner.urgent_mark.load();
     return mark != sockbuf::no_offset && mark == slot.app.rcv_consumed.load() + 1;
+}
+
+// SIOCOUTQNSD: what netd has not sent once. 0 or a negative errno.
+int not_sent(client::Session& s, const Entry& e)
+{
+    tcp_info info{};
+    socklen_t len = sizeof info;
+    int rc = client::sock_getsockopt(s, e.sock, IPPROTO_TCP, TCP_INFO, &info, &len);
+    return rc != 0 ? -EINVAL : static_cast<int>(std::min<std::uint32_t>(info.tcpi_notsent_bytes, INT_MAX));
+}
+
+// The kernel's interfaces by their IPv4 addresses: any of its IPv4 sockets answers, the placeholder is none.
+int ask_inet_socket(unsigned long request, void* argument)
+{
+    int fd = real.socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) {
+        return -1;
+    }
+    client::CancelGuard no_cancel;
+    int rc = real.ioctl(fd, request, argument);
+    int before = errno;
+    real.close(fd);
+    errno = before;
+    return rc;
 }
 
 int netd_ioctl(int fd, const Entry& e, unsigned long request, void* argument)
@@ -162,9 +188,17 @@ int netd_ioctl(int fd, const Entry& e, unsigned long request, void* argument)
     case TIOCOUTQ: // SIOCOUTQ
         rc = client::sock_outq(s, e.sock);
         break;
-    case at_mark_request:
+    case SIOCATMARK:
         rc = at_mark(s, e);
         break;
+    case SIOCOUTQNSD:
+        rc = not_sent(s, e);
+        break;
+    case SIOCGIFADDR:
+    case SIOCGIFBRDADDR:
+    case SIOCGIFDSTADDR:
+    case SIOCGIFNETMASK:
+        return e.domain == AF_INET ? ask_inet_socket(request, argument) : real.ioctl(fd, request, argument);
     case FIONBIO:
         return outcome(set_nonblocking(s, e, *number != 0));
     case FIOASYNC:
@@ -275,7 +309,7 @@ PRELOAD_CALL int ioctl(int fd, unsigned long request, ...) __THROW
 PRELOAD_CALL int sockatmark(int fd) __THROW
 {
     int at = 0;
-    return ioctl(fd, at_mark_request, &at) < 0 ? -1 : at;
+    return ioctl(fd, SIOCATMARK, &at) < 0 ? -1 : at;
 }
 
 // ---- Older names.

@@ -17,6 +17,7 @@ std::atomic<int> highest{-1};  // written under table_mutex
 void release(Entry* e)
 {
     client::CancelGuard no_cancel; // a lingering close may sleep, in calls that must not throw
+    client::CountedBy nobody(nullptr);
     if (e->state.load(std::memory_order_relaxed) == EntryState::netd) {
         if (client::Session* s = session_if_attached()) {
             client::sock_release(*s, e->sock);

@@ -57,6 +57,7 @@ ssize_t send_file(const Entry& e, int in, off_t& at, std::size_t count)
 ssize_t netd_sendfile(const Entry& e, int in, off_t* offset, std::size_t count)
 {
     client::CancelGuard no_cancel; // libc declares that sendfile does not throw
+    client::CountedBy counted(&e.descriptors);
     off_t at = offset != nullptr ? *offset : lseek(in, 0, SEEK_CUR);
     if (at < 0) {
         return outcome<ssize_t>(offset == nullptr && errno != ESPIPE ? -errno : -EINVAL);

@@ -1,8 +1,11 @@
-"""HTTP: nginx with a master and two workers, python's http.server, wrk and curl, with checksums of what is fetched."""
+"""HTTP: nginx with a master and two workers, python's http.server, Node.js, wrk and curl, with checksums of what is fetched."""
+
+import shutil
+import unittest
 
 from harness import SystemTest, main, workload
 
-NGINX, HTTP = 8080, 8000
+NGINX, HTTP, NODE = 8080, 8000, 8001
 BIG = 64 << 20
 
 
@@ -47,6 +50,17 @@ class Http(SystemTest):
                 self.assertEqual(text, "x" * 612 * 200)
 
         self.each_direction(self.nginx, NGINX, many)
+
+    @unittest.skipUnless(shutil.which("node"), "no Node.js here")
+    def test_node(self):
+        """libuv hands epoll_ctl to the kernel by io_uring where there is one."""
+        script = "require('http').createServer((_, answer) => answer.end('x'.repeat(612))).listen({}, '{}')"
+
+        def many(server, client):
+            text = client.run(["curl", "-sSf", f"http://{server.address}:{NODE}/[1-50]"]).stdout
+            self.assertEqual(text, "x" * 612 * 50)
+
+        self.each_direction(lambda place: ["node", "-e", script.format(NODE, place.address)], NODE, many)
 
     def test_http_server(self):
         self.each_direction(lambda place: workload.http_server(place, HTTP, self.files), HTTP,

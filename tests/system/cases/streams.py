@@ -394,6 +394,16 @@ def fionread():
 
 
 @case
+def other_questions_by_ioctl():
+    with pair() as (near, far):
+        near.sendall(b"12345")
+        soon(lambda: "POLLIN" in polled(far))
+        not_sent = struct.unpack("i", fcntl.ioctl(near.fileno(), 0x894B, b"\0" * 4))[0]  # SIOCOUTQNSD
+        of_interface = struct.pack("16s24x", b"no-such-name")
+        return [not_sent, *(outcome(fcntl.ioctl, near.fileno(), each, of_interface) for each in (0x8915, 0x891B))]
+
+
+@case
 def fcntl_nonblock_and_fionbio():
     with pair() as (near, _):
         near.setblocking(True)
