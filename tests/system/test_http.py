@@ -60,7 +60,11 @@ class Http(SystemTest):
             text = client.run(["curl", "-sSf", f"http://{server.address}:{NODE}/[1-50]"]).stdout
             self.assertEqual(text, "x" * 612 * 50)
 
-        self.each_direction(lambda place: ["node", "-e", script.format(NODE, place.address)], NODE, many)
+        rest = "; const begin = process.cpuUsage(); setTimeout(() => {{ const used = process.cpuUsage(begin);" \
+               " console.log(used.user + used.system); process.exit() }}, 2000)"
+        command = ["env", "UV_USE_IO_URING=1", "node", "-e", (script + rest).format(NODE, self.netd.address)]
+        self.assertLess(int(self.netd.run(command).stdout), 400_000, "microseconds of CPU while nothing happens")
+        self.each_direction(lambda place: ["env", "UV_USE_IO_URING=1", "node", "-e", script.format(NODE, place.address)], NODE, many)
 
     def test_http_server(self):
         self.each_direction(lambda place: workload.http_server(place, HTTP, self.files), HTTP,
