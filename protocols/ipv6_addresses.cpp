@@ -222,6 +222,7 @@ void duplicate_here(Domain& d, const Interface& in, const base::IpAddr& a)
     }
     count(d.counters.nd_duplicates);
     own->duplicate = true;
+    ++d.route_generation;
     ipv6_stop_detection(d, a);
     Ipv6Address old = *own; // making room moves the addresses
     if (old.autoconf && old.attempt + 1 < attempts_max && has_room(d, in.index)) {

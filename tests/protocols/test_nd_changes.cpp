@@ -64,7 +64,7 @@ TEST_CASE("RFC 4862 5.4.3: our own probe that comes back makes no duplicate")
 
 TEST_CASE("RFC 4862 5.4: a CPU that could not be told of a duplicate is told as soon as it can be")
 {
-    Link t({.cpus = 3, .address6 = nullptr, .slaac = true, .duplicate_probes = 1});
+    Link t({.cpus = 3, .address6 = "fd00::1", .slaac = true, .duplicate_probes = 1});
     t.in(router_advertisement({.prefix = "2001:db8:1::"}));
     base::IpAddr own = t.autoconfigured("2001:db8:1::");
     std::vector<netmsg::Packet*> all;
@@ -87,6 +87,15 @@ TEST_CASE("RFC 4862 5.4: a CPU that could not be told of a duplicate is told as 
     t.world.advance(base::seconds(3));
     for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
         CHECK(t.has_address(t.autoconfigured("2001:db8:1::", 0), cpu)); // another one
+    }
+    std::uint32_t known[3];
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        known[cpu] = t.h.domain(cpu).route_generation;
+    }
+    t.h.on(0, [&](protocols::Domain& d) { protocols::ipv6_duplicate(d, *t.h.eth, ip6("fd00::1")); });
+    t.world.settle();
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        CHECK((!t.has_address(ip6("fd00::1"), cpu) && t.h.domain(cpu).route_generation != known[cpu]));
     }
     CHECK(t.h.packets_in_use() == 0);
 }
