@@ -55,7 +55,8 @@ std::uint8_t scale_for(std::uint32_t ring_option_bytes)
 // RFC 9293 3.7.1 (MUST-14, MUST-67): from the link, whatever the path to the peer may be.
 std::uint16_t mss_to_announce(const Domain& d, const Route& r, const SocketOptions& o)
 {
-    std::uint32_t mss = std::min(route_device_mtu(d, r), 65535U) - ip_header_bytes(r.source) - wire::tcp_header_min_bytes;
+    std::uint32_t mss =
+        std::min(route_device_mtu(d, r), 65535U) - ip_header_bytes(r.source) - wire::tcp_header_min_bytes;
     if (o.max_segment != 0) {
         mss = std::min<std::uint32_t>(mss, o.max_segment);
     }
