@@ -30,7 +30,7 @@ inline client::Session& session_of_netd()
 // Whether a call decided for netd what was undecided before; waits for one that is at it. Not in the hot paths.
 inline bool became_netd(const Entry& e)
 {
-    std::lock_guard lock(table_mutex);
+    TableLock lock;
     return e.state.load(std::memory_order_acquire) == EntryState::netd;
 }
 

@@ -227,7 +227,7 @@ int EpollSet::wait_for_kernel(int epfd, epoll_event* out, int max, const timespe
 void EpollSet::expose_members(Exposure& exposure)
 {
     if (has_nested_.load(std::memory_order_acquire)) {
-        std::lock_guard topology(table_mutex);
+        TableLock topology;
         watch_nested(exposure);
     }
 }

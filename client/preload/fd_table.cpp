@@ -11,8 +11,8 @@ constinit Entry* fd_entries[fds_max] = {};
 
 namespace {
 
-Entry* free_entries = nullptr; // table_mutex
-std::atomic<int> highest{-1};  // written under table_mutex
+std::atomic<Entry*> free_entries{nullptr}; // anybody puts; taken under table_mutex, so that none comes back meanwhile
+std::atomic<int> highest{-1};              // written under table_mutex
 
 void release(Entry* e)
 {
@@ -26,9 +26,9 @@ void release(Entry* e)
     delete e->set;
     e->set = nullptr;
     e->options.clear();
-    TableLock lock;
-    e->next_free = free_entries;
-    free_entries = e;
+    e->next_free = free_entries.load(std::memory_order_relaxed);
+    while (!free_entries.compare_exchange_weak(e->next_free, e, std::memory_order_release, std::memory_order_relaxed)) {
+    }
 }
 
 } // namespace
@@ -62,13 +62,14 @@ void unref(Entry* e)
 
 Entry* new_entry(EntryState state)
 {
-    Entry* e = free_entries;
-    if (e != nullptr) {
-        free_entries = e->next_free;
-    } else {
+    Entry* e = free_entries.load(std::memory_order_acquire);
+    while (e != nullptr && !free_entries.compare_exchange_weak(e, e->next_free, std::memory_order_acquire)) {
+    }
+    if (e == nullptr) {
         e = new Entry;
     }
     e->descriptors = 0;
+    e->shared = false;
     e->sock = {};
     e->state.store(state, std::memory_order_relaxed);
     e->refs.store(1, std::memory_order_release);
@@ -120,6 +121,16 @@ void forget_calls_of_others()
     for (int fd = 0; fd <= highest_fd(); ++fd) {
         if (Entry* e = fd_slot(fd).load(std::memory_order_relaxed)) {
             e->refs.store(e->descriptors, std::memory_order_relaxed);
+        }
+    }
+}
+
+void share_undecided()
+{
+    for (int fd = 0; fd <= highest_fd(); ++fd) {
+        Entry* e = fd_slot(fd).load(std::memory_order_relaxed);
+        if (e != nullptr && e->state.load(std::memory_order_relaxed) == EntryState::undecided) {
+            e->shared = true;
         }
     }
 }

@@ -43,9 +43,10 @@ struct Entry {
     std::atomic<std::uint32_t> descriptors{0};            // written under table_mutex
     client::Sock sock;                                    // c once netd
     int domain = 0, type = 0, protocol = 0;               // c
-    std::vector<RecordedOption> options;                  // undecided: to replay, in order; table_mutex
-    Interest* interests = nullptr;                        // memberships in epoll sets; table_mutex
-    EpollSet* set = nullptr;                              // c, of epoll
+    bool shared = false;                 // undecided: a forked process has the kernel's socket too; table_mutex
+    std::vector<RecordedOption> options; // undecided: to replay, in order; table_mutex
+    Interest* interests = nullptr;       // memberships in epoll sets; table_mutex
+    EpollSet* set = nullptr;             // c, of epoll
     Entry* next_free = nullptr;
 };
 
@@ -139,5 +140,7 @@ int highest_fd();                        // upper bound of what was ever install
 std::vector<int> fds_of(const Entry* e); // all its descriptors
 // In a forked child: the other threads' calls are none of its own.
 void forget_calls_of_others();
+// On both sides of a fork.
+void share_undecided();
 
 } // namespace preload

@@ -84,7 +84,7 @@ public:
         exposure_.end();
         for (nfds_t i = 0; i < count_; ++i) {
             if (entries_[i] != nullptr && entries_[i]->set != nullptr) {
-                std::lock_guard topology(table_mutex);
+                TableLock topology;
                 exposure_.add(*entries_[i]);
             }
         }
@@ -215,7 +215,7 @@ int poll_undecided(pollfd* fds, nfds_t count, const timespec* timeout, const sig
         return n;
     }
     {
-        std::lock_guard topology(table_mutex); // as became_netd()
+        TableLock topology; // as became_netd()
         if (polls_what(fds, count) != Polls::ours) {
             return n;
         }

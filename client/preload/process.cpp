@@ -10,6 +10,7 @@
 #include <cstring>
 #include <memory>
 #include <new>
+#include <optional>
 #include <string>
 
 #include "client/admission.hpp"
@@ -79,9 +80,14 @@ void read_environment(Process& p)
 
 // ---- fork(). Not vfork and not posix_spawn, which run no handlers.
 
+// libc lets signals in again before it runs the handlers behind the fork: one that closes would wait for its own
+// thread.
+thread_local std::optional<client::SignalGuard> fork_guard;
+
 void before_fork()
 {
     Process& p = process();
+    fork_guard.emplace();
     table_mutex.lock(); // the order: table, sets, attach
     lock_all_sets();
     p.attach_mutex.lock();
@@ -106,9 +112,11 @@ void after_fork_in_parent()
     if (p.ticket_valid) {
         p.attached.load()->keep(p.ticket);
     }
+    share_undecided();
     p.attach_mutex.unlock();
     unlock_all_sets();
     table_mutex.unlock();
+    fork_guard.reset();
 }
 
 void after_fork_in_child()
@@ -125,9 +133,11 @@ void after_fork_in_child()
         orphan_all_sets();
     }
     forget_calls_of_others();
+    share_undecided();
     p.attach_mutex.unlock();
     unlock_all_sets();
     table_mutex.unlock();
+    fork_guard.reset();
 }
 
 client::Session* attach(Process& p)

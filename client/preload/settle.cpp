@@ -40,11 +40,11 @@ void replay(client::Session& s, int fd, Entry& e)
 }
 
 // Threads that sleep in a receive or a poll of the kernel's socket would hear nothing any more; a shutdown wakes them,
-// and they look again whose it is (became_netd). Of a stream that is not connected no call waits. A program of one
-// thread has none that sleeps, and perhaps a forked child to which the socket is still the kernel's.
+// and they look again whose it is (became_netd). Of a stream that is not connected no call waits. Not where a forked
+// process has the same socket, to which it is still the kernel's; a program of one thread has none that sleeps.
 void wake_sleepers(int fd, const Entry& e)
 {
-    if ((e.type & 0xf) == SOCK_DGRAM && !__libc_single_threaded) {
+    if ((e.type & 0xf) == SOCK_DGRAM && !e.shared && !__libc_single_threaded) {
         real.shutdown(fd, SHUT_RDWR);
     }
 }

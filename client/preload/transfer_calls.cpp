@@ -209,13 +209,14 @@ PRELOAD_CALL ssize_t preadv2(int fd, const iovec* pieces, int count, off_t offse
         return real.preadv2(fd, pieces, count, offset, flags);
     }
     Call h(fd);
-    Entry* e = h.netd();
-    if (e == nullptr) {
-        return real.preadv2(fd, pieces, count, offset, flags);
-    }
-    int how = 0;
-    int error = transfer_flags(offset, flags, how);
-    return error != 0 ? outcome<ssize_t>(error) : netd_readv(*e, pieces, count, how);
+    auto kernel = [&] { return real.preadv2(fd, pieces, count, offset, flags); };
+    return receive(
+        h, kernel, [] {},
+        [&](const Entry& e) {
+            int how = 0;
+            int error = transfer_flags(offset, flags, how);
+            return error != 0 ? outcome<ssize_t>(error) : netd_readv(e, pieces, count, how);
+        });
 }
 
 PRELOAD_CALL ssize_t pwritev2(int fd, const iovec* pieces, int count, off_t offset, int flags)
@@ -321,9 +322,13 @@ PRELOAD_CALL int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, 
 
 PRELOAD_CALL int sendmmsg(int fd, mmsghdr* messages, unsigned count, int flags)
 {
-    bool carries =
-        std::any_of(messages, messages + count, [](const mmsghdr& m) { return carries_netd_socket(&m.msg_hdr); });
-    if (peek(fd) == nullptr && !carries) [[likely]] {
+    bool ours = peek(fd) != nullptr;
+    if (!ours && session_if_attached() == nullptr) [[likely]] {
+        return real.sendmmsg(fd, messages, count, flags);
+    }
+    count = std::min(count, 1024U); // as the kernel
+    auto carries = [](const mmsghdr& m) { return carries_netd_socket(&m.msg_hdr); };
+    if (!ours && (messages == nullptr || std::none_of(messages, messages + count, carries))) {
         return real.sendmmsg(fd, messages, count, flags);
     }
     unsigned done = 0;
