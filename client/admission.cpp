@@ -208,7 +208,8 @@ void Admission::ring(std::uint32_t cpu)
 {
     std::uint64_t one = 1;
     int before = errno;
-    // An eventfd at its limit is rung already, and nobody hears it once netd is gone: no failure matters.
+    // At its limit, where only a program that meddles brings it, it is not heard, which is that family's loss; nor is
+    // it once netd is gone: no failure matters.
     [[maybe_unused]] ssize_t n = real_calls.write(doorbells_[cpu], &one, sizeof one);
     errno = before;
 }

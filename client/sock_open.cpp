@@ -240,7 +240,14 @@ int unconnect(Session& s, SocketSlot& slot, Sock k)
         return rc;
     }
     tell_success(slot);       // to nobody
-    if (!is_datagram(slot)) { // what was not read is gone
+    if (!is_datagram(slot)) { // what was not read is gone, and no writer is in the middle, or begins before a connect
+        {
+            SideGuard writers(s, slot.share.snd_lock);
+            if (writers.error() == 0) {
+                slot.app.snd_end.store(
+                    slot.app.snd_produced.load(std::memory_order_relaxed), std::memory_order_seq_cst);
+            }
+        }
         SideGuard lock(s, slot.share.rcv_lock);
         if (lock.error() == 0) {
             slot.app.rcv_consumed.store(

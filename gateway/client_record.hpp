@@ -2,6 +2,7 @@
 // can scribble over.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cstdint>
 #include <memory>
@@ -146,6 +147,9 @@ struct WaiterRecord {
     std::uint32_t process = 0;          // control thread
     std::uint32_t generation = 0;       // control thread
 };
+
+using WaiterSet = std::array<std::uint64_t, 2>; // a bit a waiter, as in SlotAppLine
+static_assert(sizeof(WaiterSet) * 8 == sockbuf::max_waiters);
 
 // What becomes of a family's sockets: they are closed as exit(2) would (detached), or aborted (poisoned).
 enum class Ending : std::uint8_t { none, close, abort };

@@ -36,23 +36,14 @@ void forget_ready_bits(Client& c, std::uint32_t waiter)
     }
 }
 
-// Sockets that a dead process waited for: whoever gets its waiters' numbers next does not. Whichever CPU owns the
-// socket.
-void forget_waiters(Client& c, std::uint32_t process)
+WaiterSet waiters_of(const Client& c, std::uint32_t process)
 {
-    std::uint64_t its[2] = {0, 0};
+    WaiterSet its{};
     for (std::uint32_t w = 0; w < sockbuf::max_waiters; ++w) {
         bool has = c.waiters[w].kind.load(std::memory_order_relaxed) != 0 && c.waiters[w].process == process;
         its[w / 64] |= std::uint64_t{has ? 1U : 0U} << (w % 64);
     }
-    for (std::uint32_t slot = 0; (its[0] | its[1]) != 0 && slot < c.view().sockets(); ++slot) {
-        auto& waiters = c.view().slot(slot).app.waiters;
-        for (std::uint32_t half = 0; half < 2; ++half) {
-            if ((waiters[half].load(std::memory_order_relaxed) & its[half]) != 0) {
-                waiters[half].fetch_and(~its[half], std::memory_order_seq_cst);
-            }
-        }
-    }
+    return its;
 }
 
 } // namespace
@@ -244,8 +235,11 @@ bool Gateway::process_gone(Client& c, std::uint32_t process)
     // First everything it said, on every CPU; then its absence.
     impl_->on_every_cpu([&](GatewayCpu& g) { g.drain_process(c, process); });
     c.gone.fetch_or(std::uint64_t{1} << process, std::memory_order_relaxed);
-    impl_->on_every_cpu([&](GatewayCpu& g) { g.sweep_process(c, process); });
-    forget_waiters(c, process);
+    const WaiterSet its = waiters_of(c, process);
+    impl_->on_every_cpu([&](GatewayCpu& g) {
+        g.sweep_process(c, process);
+        g.forget_waiters(c, its);
+    });
     for (std::uint32_t w = 0; w < sockbuf::max_waiters; ++w) {
         drop_waiter(c, process, w);
     }
@@ -266,7 +260,9 @@ bool Gateway::add_waiter(
         shared.sleeping.store(0, std::memory_order_relaxed);
         shared.process = process;
         shared.generation.store(++w.generation, std::memory_order_release);
-        forget_ready_bits(c, waiter);
+        if (kind == sockbuf::WaiterKind::set) { // others never use them
+            forget_ready_bits(c, waiter);
+        }
         shared.kind.store(static_cast<std::uint32_t>(kind), std::memory_order_release);
         w.write_fd.store(write_fd, std::memory_order_release);
         w.kind.store(static_cast<std::uint32_t>(kind), std::memory_order_release);

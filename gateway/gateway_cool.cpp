@@ -14,6 +14,7 @@ constexpr std::size_t warm_rings = 64;  // free rings of a size that keep their 
 constexpr unsigned looked_at = 1024;    // free rings in one go
 constexpr unsigned cooled_at_once = 64; // ... and system calls, twice as many
 constexpr base::Micros breath{1000};    // between two goes
+constexpr base::Micros rest{1'000'000}; // before the first: what is taken again by then keeps its pages
 
 } // namespace
 
@@ -31,7 +32,7 @@ void GatewayCpu::give_ring(Client& c, std::uint64_t offset, unsigned shift, bool
         mine.cooling = true;
         to_cool_.push_back(&c);
         if (!cooling_->armed()) {
-            domain().wheel.arm(*cooling_, cpu_.now() + breath);
+            domain().wheel.arm(*cooling_, cpu_.now() + rest);
         }
     }
 }

@@ -62,6 +62,7 @@ public:
     void forget_client(Client& c);
     void drain_process(Client& c, std::uint32_t process);
     void sweep_process(Client& c, std::uint32_t process); // locks, holder bits, sockets nobody holds
+    void forget_waiters(Client& c, const WaiterSet& its);
     void close_all(Client& c, bool abort);
     void close_sleepers(Client& c); // that nobody holds any more
     void report(Client& c, std::vector<SocketReport>& out);

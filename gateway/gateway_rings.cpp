@@ -27,10 +27,10 @@ unsigned datagram_shift_for(std::uint32_t bytes, unsigned fallback)
     return bytes == 0 ? shift_for(0, fallback) : std::max(shift_for(bytes, fallback), datagram_shift_min);
 }
 
-// Beyond its head, so that the ring itself has pages.
+// Perhaps beyond its head, in whose last line a message may begin, so that the ring itself has pages.
 bool touched(std::uint64_t bytes)
 {
-    return bytes > sockbuf::RingView::head_bytes;
+    return bytes > sockbuf::RingView::head_bytes / 4;
 }
 
 } // namespace

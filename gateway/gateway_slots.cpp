@@ -135,7 +135,8 @@ bool GatewayCpu::may_wait(const SocketRecord& listener) const
 void GatewayCpu::release_place(SocketRecord& child) const
 {
     if (child.reserved_at != nullptr) {
-        child.reserved_at->lane_reserved[me()].fetch_sub(1, std::memory_order_relaxed);
+        auto& places = child.reserved_at->lane_reserved[me()]; // this CPU's alone to write
+        places.store(places.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
         child.reserved_at = nullptr;
     }
 }
@@ -165,7 +166,8 @@ SocketRecord* GatewayCpu::accepted(
     }
     rec->from_accept = true;
     rec->reserved_at = &listener;
-    listener.lane_reserved[me()].fetch_add(1, std::memory_order_relaxed);
+    auto& places = listener.lane_reserved[me()];
+    places.store(places.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     rec->so.flow = flow;
     return rec;
 }
@@ -337,6 +339,23 @@ void GatewayCpu::sweep_process(Client& c, std::uint32_t process)
         }
     }
     fill_grants(c);
+}
+
+// Of sockets that a dead process waited for: whoever gets its waiters' numbers next does not. Whichever CPU owns a
+// socket, its home does it; a slot that was never in use may have no page, and gets none here.
+void GatewayCpu::forget_waiters(Client& c, const WaiterSet& its)
+{
+    for (std::uint32_t slot = me(); (its[0] | its[1]) != 0 && slot < c.view().sockets(); slot += c.cpus) {
+        if (c.generations[slot] == 0) {
+            continue;
+        }
+        auto& waiters = c.view().slot(slot).app.waiters;
+        for (std::uint32_t half = 0; half < 2; ++half) {
+            if ((waiters[half].load(std::memory_order_relaxed) & its[half]) != 0) {
+                waiters[half].fetch_and(~its[half], std::memory_order_seq_cst);
+            }
+        }
+    }
 }
 
 void GatewayCpu::release_locks(Client& c, std::uint32_t slot, std::uint32_t process)

@@ -103,7 +103,9 @@ void connect_stream(Domain& d, SocketMsg& m)
     if (so.tcb != nullptr) {
         return so_complete(m, tcp_connect(d, so, m.address)); // already, or connected
     }
-    so.snd_end = sockbuf::no_offset; // an end that was said before there was a connection is none of this one's
+    // What was said before is none of this connection's. What makes no sense meets the next look.
+    (void)tcp_drop_published(so);
+    (void)so_take_consumed(so);
     base::CpuId owner = d.id();
     base::Error error = tcp_connect_owner(d, so, m.address, owner);
     if (error != base::Error::none) {

@@ -45,6 +45,7 @@ void tcp_usr_abort(Domain& d, Socket& so); // RST now; ends in socket_detached
 // As new: after a connect that failed, or (`any`: connect() to AF_UNSPEC) whatever became of the connection.
 base::Error tcp_unconnect(Domain& d, Socket& so, bool any);
 void tcp_connect_refused(Socket& so); // what the connect chose is taken back
+bool tcp_drop_published(Socket& so);  // none of it is sent on the next connection; false: an impossible offset
 base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how);
 base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);
 base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);

@@ -26,7 +26,10 @@ Verdict check_paws(Tcb& t, Segment& s, Actions&)
     if (!s.header.options.has_timestamp) {
         // RFC 7323 3.2: once negotiated, a segment without it is dropped in silence. Not a SYN: a peer that has begun
         // again, and uses none now, learns from the answer to it that we know of a connection (RFC 5961 4).
-        return s.has(wire::tcp_syn) && !answers_crossed_syn(t, s) ? Verdict::next : Verdict::drop;
+        if (!s.has(wire::tcp_syn) || answers_crossed_syn(t, s)) {
+            return Verdict::drop;
+        }
+        return t.fast_passive ? Verdict::next : Verdict::challenge; // its text is none of this connection's
     }
     base::Instant now = t.domain.now();
     auto age = static_cast<std::int32_t>(s.header.options.ts_val - t.ts.recent);

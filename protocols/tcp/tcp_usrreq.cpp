@@ -190,20 +190,21 @@ void forget_ends(Socket& so)
     so_publish_addresses(so);
 }
 
-// Of a connection that is over: none of it is sent on the next one. False: an impossible offset.
-bool drop_published(Socket& so)
+} // namespace
+
+bool tcp_drop_published(Socket& so)
 {
     so.snd_end = sockbuf::no_offset;
     if (!so_take_send(so)) {
         return false;
     }
-    so.snd_end = sockbuf::no_offset; // the application has taken its own back, or does before it connects again
-    so.snd_acked = so.snd_limit;
-    so_publish_acked(so);
+    so.snd_end = sockbuf::no_offset;    // the application has taken its own back, or does before it connects again
+    if (so.snd_acked != so.snd_limit) { // no event for each connect
+        so.snd_acked = so.snd_limit;
+        so_publish_acked(so);
+    }
     return true;
 }
-
-} // namespace
 
 void tcp_connect_refused(Socket& so)
 {
@@ -227,7 +228,7 @@ base::Error tcp_unconnect(Domain& d, Socket& so, bool any)
     if (so.tcb != nullptr) {
         tcp::abort(*so.tcb, base::Error::connection_reset);
     }
-    if (!drop_published(so)) {
+    if (!tcp_drop_published(so)) {
         return base::Error::invalid;
     }
     so.connect_failed = false;
