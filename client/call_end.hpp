@@ -9,9 +9,10 @@
 
 namespace client {
 
-// Of the socket that this thread's call is about; null: nobody counts, or the call must not end so.
+// Of the socket that this thread's call is about; null: nobody counts, or the call must not end so. Not in static TLS:
+// this is in libraries too that are opened late (tests/packetdrill).
 using DescriptorCount = const std::atomic<std::uint32_t>*;
-[[gnu::tls_model("initial-exec")]] inline constinit thread_local DescriptorCount call_descriptors = nullptr;
+inline constinit thread_local DescriptorCount call_descriptors = nullptr;
 
 inline bool call_is_abandoned()
 {
