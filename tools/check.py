@@ -37,7 +37,7 @@ class Check:
     def count(self, name, outcome, log="", lines=LOG_LINES):
         self.counts[outcome] += 1
         if outcome == FAILED:
-            self.failures.append(name)
+            self.failures.append((name, [line.strip()[:160] for line in log.splitlines() if line.strip()][-3:]))
             print(f"\n--- FAILED: {name}, the end of its log:\n{process.tail_of(log, lines)}---", flush=True)
         elif outcome == SKIPPED:
             print(f"skipped: {name}: {process.tail_of(log, 1).strip() or 'no reason given'}", flush=True)
@@ -89,8 +89,8 @@ class Check:
         print("\n=== stages")
         for title, seconds, changed in self.stages:
             print(f"{seconds:7.1f} s  {title}: {changed}")
-        for name in self.failures:
-            print(f"FAILED: {name}")
+        for name, last_lines in self.failures:  # again: a log that is cut to its end still says why
+            print("\n  | ".join([f"FAILED: {name}", *last_lines]))
         print(f"{self.counts[PASSED]} passed, {self.counts[FAILED]} failed, {self.counts[SKIPPED]} skipped")
         return 1 if self.counts[FAILED] else 0
 
