@@ -51,6 +51,9 @@ public:
     void close_all();
 
 private:
+    // Every process of a family and every netctl has one connection; far more than a family's worth is a flood.
+    static constexpr std::uint32_t connections_per_uid = 2048;
+
     enum class Role : std::uint8_t { fresh, process, control };
     struct Connection {
         std::uint64_t id = 0;
@@ -89,6 +92,7 @@ private:
     template <typename Reply>
     Verdict reply(Connection& c, const Reply& r, std::span<const int> fds = {});
     void watch(int fd, std::uint64_t id, std::uint32_t events, bool added = true);
+    static base::Instant now();
     std::string name(const Connection& c) const;
     void complain(const Connection& c, const std::string& what);
     std::size_t families_of(uid_t uid) const;
