@@ -99,19 +99,6 @@ PRELOAD_CALL int epoll_ctl(int epfd, int operation, int fd, epoll_event* event) 
     return rc;
 }
 
-// Libraries (libuv) hand epoll_ctl to the kernel through io_uring, where it meets placeholders: they fall back where
-// there is none. Declared by what it is in registers: how many arguments there are, only the kernel knows.
-extern "C" __attribute__((visibility("default"))) long passed_syscall(
-    long number, long a, long b, long c, long d, long e, long f) noexcept __asm__("syscall");
-long passed_syscall(long number, long a, long b, long c, long d, long e, long f) noexcept
-{
-    if (number == SYS_io_uring_setup) {
-        errno = ENOSYS;
-        return -1;
-    }
-    return real.syscall(number, a, b, c, d, e, f);
-}
-
 PRELOAD_CALL int epoll_wait(int epfd, epoll_event* out, int max, int ms)
 {
     timespec t;
