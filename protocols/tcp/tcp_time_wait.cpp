@@ -1,5 +1,5 @@
-// TIME-WAIT records (RFC 9293 3.6.1, 3.10.7.4; RFC 1337: a RST does not end them; RFC 6191: a newer SYN does). Owner:
-// the domain's CPU.
+// TIME-WAIT records (RFC 9293 3.6.1, 3.10.7.4; a RST with exactly the next number ends them, as on Linux; RFC 6191: a
+// newer SYN does). Owner: the domain's CPU.
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -135,11 +135,26 @@ bool opens_again(Domain& d, TimeWaitRecord& r, const Segment& s)
     return true;
 }
 
+// RFC 9293 3.10.7.4, with the exact number of RFC 5961. RFC 1337 would ignore it, and a peer that comes from the same
+// port with lower numbers, or to a port where nobody listens any more, would hear ACKs that it resets for a minute.
+void reset_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
+{
+    const wire::TcpOptions& o = s.header.options;
+    bool old = r.timestamps && o.has_timestamp && static_cast<std::int32_t>(o.ts_val - r.ts_recent) < 0; // PAWS
+    if (s.seq == r.rcv_nxt && !old) {
+        time_wait_remove(d, r);
+    }
+}
+
 } // namespace
 
 void segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
 {
-    if (s.has(wire::tcp_rst) || (is_new_connection(r, s) && opens_again(d, r, s))) {
+    if (s.has(wire::tcp_rst)) {
+        reset_in_time_wait(d, r, s);
+        return;
+    }
+    if (is_new_connection(r, s) && opens_again(d, r, s)) {
         return;
     }
     if (s.fin && s.seq + s.space() == r.rcv_nxt) { // our last ACK was lost: 2 MSL begin again
