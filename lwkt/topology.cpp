@@ -80,6 +80,9 @@ std::vector<int> usable_cpus()
 std::vector<int> parse_cpu_list(const std::string& text, std::string& error)
 {
     std::vector<int> usable = usable_cpus();
+    if (text == "all") {
+        return usable;
+    }
     std::vector<int> result;
     const char* at = text.data();
     const char* end = at + text.size();

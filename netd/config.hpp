@@ -61,7 +61,7 @@ struct TcpConfig {
 
 struct Config {
     std::string socket; // empty = default_socket_path()
-    std::string cpus;   // empty = every CPU we may use
+    std::string cpus;   // empty = every second CPU we may use
     std::string log_level = "info";
     std::string address_secret; // what stable IPv6 addresses are made from (RFC 7217); empty = /etc/machine-id
     bool join_pairs = true;     // loopback connections inside a family bypass netd

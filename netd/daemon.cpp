@@ -30,12 +30,22 @@ namespace {
 
 constexpr base::Micros farewell = base::seconds(1); // for data and FINs of the last programs to be acknowledged
 
+// The programs need CPUs too: of two hyperthreads, or of two CPUs that follow each other, netd takes one (decision
+// 0034).
+std::vector<int> every_second_cpu()
+{
+    std::vector<int> chosen;
+    std::vector<int> usable = lwkt::usable_cpus();
+    for (std::size_t i = 0; i < usable.size() && chosen.size() < sockbuf::max_cpus; i += 2) {
+        chosen.push_back(usable[i]);
+    }
+    return chosen;
+}
+
 std::vector<int> choose_cpus(const Config& config)
 {
     if (config.cpus.empty()) {
-        std::vector<int> all = lwkt::usable_cpus();
-        all.resize(std::min<std::size_t>(all.size(), sockbuf::max_cpus));
-        return all;
+        return every_second_cpu();
     }
     std::string error;
     std::vector<int> chosen = lwkt::parse_cpu_list(config.cpus, error);
@@ -219,6 +229,10 @@ void Daemon::log_start() const
 {
     spdlog::info("{} protocol thread{} on CPU {}, sleeping in {}", pins_.size(), pins_.size() == 1 ? "" : "s",
         fmt::join(pins_, ","), set_->waiter_name());
+    if (config_.cpus.empty() && lwkt::usable_cpus().size() > pins_.size()) {
+        spdlog::info("every second of {} CPUs, the others are the programs'; --cpus all takes them too",
+            lwkt::usable_cpus().size());
+    }
     if (set_->waiter_name() == "epoll") {
         spdlog::info("io_uring is not to be had here (sysctl kernel.io_uring_disabled, a sandbox, locked memory)");
     }

@@ -137,7 +137,7 @@ def show(options, cleanup):
     paths.ensure_built(quiet=False)
 
     say("starting netd in a namespace whose kernel is the peer")
-    bed = Testbed.up(NAME)
+    bed = Testbed.up(NAME, cpus="")
     if not options.keep:
         cleanup.callback(Testbed.down, NAME)
     say(f"netd serves at {bed.netd_address}, the kernel is {bed.peer_address}")

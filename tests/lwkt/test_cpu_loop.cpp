@@ -452,6 +452,7 @@ TEST_CASE("topology: CPU lists")
     auto first = std::to_string(usable[0]);
     REQUIRE(parse_cpu_list(first, error) == std::vector<int>{usable[0]});
     REQUIRE(parse_cpu_list(first + "-" + first, error) == std::vector<int>{usable[0]});
+    REQUIRE(parse_cpu_list("all", error) == usable);
     REQUIRE(error.empty());
     if (usable.size() > 1) {
         auto second = std::to_string(usable[1]);

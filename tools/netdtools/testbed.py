@@ -113,6 +113,7 @@ class Testbed:
 
     @classmethod
     def up(cls, name="default", cpus=None, driver="tap", config=None):
+        """cpus: a list for netd's --cpus; None: every CPU, which is what tests want; "": what netd takes by itself."""
         paths.ensure_built()
         directory = StateDirectory("testbed", name)
         if driver == "tap":
@@ -127,7 +128,7 @@ class Testbed:
         slot = directory.claim()
         try:
             peer = Namespace.create(f"nd-{name}-peer")
-            bed = cls(directory, {"slot": slot, "peer": peer.describe(), "netd": None, "cpus": cpus or _own_cpus(), "driver": driver})
+            bed = cls(directory, {"slot": slot, "peer": peer.describe(), "netd": None, "cpus": _own_cpus() if cpus is None else cpus, "driver": driver})
             directory.save(bed.state)
             bed._start_netd(text)
             if driver != "loopback":
