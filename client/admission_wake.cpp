@@ -1,7 +1,7 @@
 // Waking another process's waiter without netd in between (joined pairs). Its pipe is opened for the wake and closed
 // again: were it held open, the sleeper would not read end of file when netd dies (decision 0003). What is held is an
-// O_PATH descriptor, which counts neither as reader nor as writer. Raw system calls, so that no cancellation point lies
-// between open and close. Where this cannot be done, netd wakes.
+// O_PATH descriptor, which counts neither as reader nor as writer. System calls by number, so that no cancellation
+// point lies between open and close. Where this cannot be done, netd wakes.
 #include <fcntl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -12,6 +12,7 @@
 
 #include "client/admission.hpp"
 #include "client/admission_packets.hpp"
+#include "client/real_calls.hpp"
 #include "client/signal_guard.hpp"
 
 namespace client {
@@ -43,15 +44,16 @@ bool Admission::write_to(std::uint32_t w)
     char path[32] = "/proc/self/fd/";
     char* end = path + std::strlen(path);
     *std::to_chars(end, path + sizeof path - 1, waker.fd.load(std::memory_order_relaxed)).ptr = '\0';
-    long fd = syscall(SYS_openat, AT_FDCWD, path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    // A reader too: whoever sleeps there may die before the write, which would be a SIGPIPE for this program then.
+    long fd = real_calls.syscall(SYS_openat, AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0) {
         if (errno == ENOENT || errno == EACCES || errno == EPERM) {
             direct_wakes_.store(false, std::memory_order_relaxed);
         }
-        return errno == ENXIO; // nobody reads it any more
+        return false;
     }
-    bool written = syscall(SYS_write, fd, "", 1) == 1;
-    syscall(SYS_close, fd);
+    bool written = real_calls.syscall(SYS_write, fd, "", 1) == 1;
+    real_calls.syscall(SYS_close, fd);
     return written;
 }
 
@@ -79,7 +81,7 @@ bool Admission::fetch_waker(std::uint32_t w)
         waker.fd.store(fds.fds[0], std::memory_order_relaxed);
     } else {
         // In place: another thread may be about to open it by number.
-        syscall(SYS_dup3, fds.fds[0], held, O_CLOEXEC);
+        real_calls.syscall(SYS_dup3, fds.fds[0], held, O_CLOEXEC);
         fds.close_all();
     }
     waker.generation.store(reply.generation + std::uint64_t{1}, std::memory_order_release);

@@ -5,6 +5,7 @@
 
 namespace client {
 
-RealCalls real_calls{&::read, &::write, &::close, &::ppoll, &::fcntl, &::socket, &::connect, &::sendmsg, &::recvmsg};
+RealCalls real_calls{
+    &::read, &::write, &::close, &::ppoll, &::fcntl, &::socket, &::connect, &::sendmsg, &::recvmsg, &::syscall};
 
 } // namespace client

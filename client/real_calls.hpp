@@ -23,6 +23,8 @@ struct RealCalls {
     int (*connect)(int, const sockaddr*, socklen_t);
     ssize_t (*sendmsg)(int, const msghdr*, int);
     ssize_t (*recvmsg)(int, msghdr*, int);
+    long (*syscall)(
+        long, ...); // by number: no cancellation point, and not the interposed one, which guards our descriptors
 };
 
 extern RealCalls real_calls; // written once, before the process has threads

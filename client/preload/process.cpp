@@ -54,7 +54,7 @@ constinit std::atomic<std::uint64_t> own_bits[own_words] = {};
 
 pid_t kernel_pid()
 {
-    return static_cast<pid_t>(syscall(SYS_getpid));
+    return static_cast<pid_t>(real.syscall(SYS_getpid, 0, 0, 0, 0, 0, 0));
 }
 
 void read_environment(Process& p)

@@ -92,7 +92,7 @@ void resolve_real()
     PRELOAD_RESOLVE(ioctl)
 #undef PRELOAD_RESOLVE
     client::real_calls = {real.read, real.write, real.close, real.ppoll, real.fcntl, real.socket, real.connect,
-        real.sendmsg, real.recvmsg};
+        real.sendmsg, real.recvmsg, reinterpret_cast<long (*)(long, ...)>(real.syscall)};
 }
 
 } // namespace preload
