@@ -118,12 +118,18 @@ json address_line(const protocols::Interface& in, const std::string& address, co
     return json{{"interface", in.netif->info().name}, {"index", in.index}, {"address", address}, {"state", state}};
 }
 
+// Of who has no peer yet: in the family of its own address.
+base::Endpoint shown_peer(const base::FourTuple& f)
+{
+    return f.peer.addr.is_any() && f.local.addr.is_v4() ? base::Endpoint{base::IpAddr::any_v4(), f.peer.port} : f.peer;
+}
+
 json socket_line(const gateway::SocketReport& s)
 {
     return json{{"type", s.stream ? "tcp" : "udp"}, {"state", s.state}, {"recv_q", s.recv_queue},
-        {"send_q", s.send_queue}, {"local", base::to_string(s.flow.local)}, {"peer", base::to_string(s.flow.peer)},
-        {"cpu", s.cpu}, {"client", s.client}, {"slot", s.slot}, {"holders", std::popcount(s.holders)},
-        {"closed_by_program", s.app_closed}, {"joined", s.joined}};
+        {"send_q", s.send_queue}, {"local", base::to_string(s.flow.local)},
+        {"peer", base::to_string(shown_peer(s.flow))}, {"cpu", s.cpu}, {"client", s.client}, {"slot", s.slot},
+        {"holders", std::popcount(s.holders)}, {"closed_by_program", s.app_closed}, {"joined", s.joined}};
 }
 
 } // namespace

@@ -22,7 +22,7 @@ struct SynEntry : FlowNode, lwkt::Timer {
     SynEntry(Domain& d, const base::FourTuple& f, Listener& l);
 
     Domain& domain;                // c
-    Listener& listener;            // c
+    Listener* listener;            // o: another of its group takes it over when this one goes
     base::ListLink link;           // o: in SynCache::entries
     Seq iss;                       // c
     Seq irs;                       // c

@@ -79,18 +79,24 @@ bool ListenerTable::any_on_port(std::uint16_t port)
 
 namespace {
 
-// Half-open connections of a listener that goes away: forgotten, and a later ACK finds nobody and is reset (RFC
-// 9293 3.10.4).
-void drop_half_open(Domain& d, const Listener& l)
+// Half-open connections of a listener that goes away and is out of the table: who listens beside it (SO_REUSEPORT)
+// takes them, as Linux does where net.ipv4.tcp_migrate_req is set, so that a server which hands its port to a new
+// process resets nobody. Else they are forgotten, and a later ACK finds nobody and is reset (RFC 9293 3.10.4).
+void hand_over_half_open(Domain& d, const Listener& l)
 {
     auto& entries = d.tcp->syn_cache.entries;
     for (SynEntry* e = entries.front(); e != nullptr;) {
         SynEntry* after = entries.next(*e);
-        if (&e->listener == &l) {
+        Listener* heir = e->listener == &l ? d.tcp->listeners.find(e->flow.local, e->hash) : nullptr;
+        if (heir != nullptr) {
+            e->listener = heir;
+            ++heir->pending;
+        } else if (e->listener == &l) {
             syn_cache_remove(*e);
         }
         e = after;
     }
+    // What has a socket of its listener's program already cannot become another's.
     auto& all = d.tcp->all;
     for (Tcb* t = all.front(); t != nullptr;) {
         Tcb* after = all.next(*t);
@@ -145,8 +151,8 @@ void tcp_unlisten_here(Domain& d, Socket& so)
     if (l == nullptr) {
         return;
     }
-    tcp::drop_half_open(d, *l);
     l->link.unlink();
+    tcp::hand_over_half_open(d, *l);
     d.tcp->listener_slab.destroy(*l);
 }
 

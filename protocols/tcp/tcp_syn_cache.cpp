@@ -6,7 +6,7 @@
 namespace protocols::tcp {
 
 SynEntry::SynEntry(Domain& d, const base::FourTuple& f, Listener& l)
-    : FlowNode(NodeKind::syn, f), lwkt::Timer(syn_cache_timer), domain(d), listener(l)
+    : FlowNode(NodeKind::syn, f), lwkt::Timer(syn_cache_timer), domain(d), listener(&l)
 {
 }
 
@@ -16,7 +16,7 @@ namespace {
 void forget(SynEntry& e)
 {
     e.link.unlink();
-    e.listener.pending -= base::planted(base::Plant::credit_leaked) ? 0 : 1;
+    e.listener->pending -= base::planted(base::Plant::credit_leaked) ? 0 : 1;
     if (!base::planted(base::Plant::half_open_leaked)) {
         e.domain.tcp->syn_cache.slab.destroy(e);
     }
@@ -41,7 +41,7 @@ std::uint16_t first_window(const Listener& l)
 
 void send_syn_ack(SynEntry& e)
 {
-    const SocketOptions& o = e.listener.options;
+    const SocketOptions& o = e.listener->options;
     Reply r;
     r.flow = e.flow;
     r.route = &e.route;
@@ -50,7 +50,7 @@ void send_syn_ack(SynEntry& e)
     r.header.seq = e.iss;
     r.header.ack = e.irs + 1;
     r.header.flags = wire::tcp_syn | wire::tcp_ack | ecn_flags_of_syn_ack(e.agreed.ecn, e.ecn, e.retries);
-    r.header.window = first_window(e.listener);
+    r.header.window = first_window(*e.listener);
     r.header.options = syn_options(
         e.agreed, mss_to_announce(e.domain, e.route, o), timestamp_now(e.domain.now(), e.ts_offset), e.ts_recent);
     FastOpenCookie cookie;
@@ -104,7 +104,7 @@ std::uint32_t seconds_of_timeouts(unsigned timeouts)
 void syn_cache_timer(lwkt::Timer& timer)
 {
     auto& e = static_cast<SynEntry&>(timer);
-    unsigned deferred = timeouts_in(e.listener.options.defer_accept_s);
+    unsigned deferred = timeouts_in(e.listener->options.defer_accept_s);
     ++e.timeouts;
     if (e.timeouts > retries_syn_ack && (!e.acked || e.timeouts > deferred)) {
         syn_cache_remove(e);
@@ -131,12 +131,12 @@ void acknowledge(SynEntry& e)
     Reply r;
     r.flow = e.flow;
     r.route = &e.route;
-    r.ttl = e.listener.options.ttl_towards(e.flow.peer.addr);
-    r.tos = e.listener.options.tos;
+    r.ttl = e.listener->options.ttl_towards(e.flow.peer.addr);
+    r.tos = e.listener->options.tos;
     r.header.seq = e.iss + 1;
     r.header.ack = e.irs + 1;
     r.header.flags = wire::tcp_ack | (e.agreed.ecn == EcnMode::accurate ? AccEcn{}.ace_flags() : 0);
-    r.header.window = static_cast<std::uint16_t>(first_window(e.listener) >> e.agreed.rcv_scale);
+    r.header.window = static_cast<std::uint16_t>(first_window(*e.listener) >> e.agreed.rcv_scale);
     if (e.agreed.timestamps) {
         r.header.options.has_timestamp = true;
         r.header.options.ts_val = timestamp_now(e.domain.now(), e.ts_offset);
@@ -154,7 +154,7 @@ bool paws_rejects(const SynEntry& e, const Segment& s)
 bool waits_for_text(SynEntry& e, const Segment& s)
 {
     bool bare = s.seq + s.space() == e.irs + 1;
-    if (!bare || e.timeouts >= timeouts_in(e.listener.options.defer_accept_s)) {
+    if (!bare || e.timeouts >= timeouts_in(e.listener->options.defer_accept_s)) {
         return false;
     }
     if (!e.acked) {
@@ -171,7 +171,7 @@ bool waits_for_text(SynEntry& e, const Segment& s)
 void promote(SynEntry& e, Segment& s)
 {
     Domain& d = e.domain;
-    Opening o{&e.listener, e.iss, e.irs, e.agreed, e.ecn, e.ts_offset, e.ts_recent, e.route, e.hash};
+    Opening o{e.listener, e.iss, e.irs, e.agreed, e.ecn, e.ts_offset, e.ts_recent, e.route, e.hash};
     base::Instant sent_at = e.acked ? d.now() - e.rtt : e.sent_at;
     unsigned retries = e.retries;
     base::FourTuple flow = e.flow;
@@ -239,7 +239,7 @@ void complete_handshake(Tcb& t, Segment& s)
 
 void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
 {
-    bool in_window = s.seq.in_window(e.irs + 1, first_window(e.listener)) || s.seq == e.irs + 1;
+    bool in_window = s.seq.in_window(e.irs + 1, first_window(*e.listener)) || s.seq == e.irs + 1;
     if (s.has(wire::tcp_rst)) { // RFC 5961 3; back to LISTEN
         if (s.seq == e.irs + 1) {
             count(d.tcp->counters.resets_in);
@@ -251,7 +251,7 @@ void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
     }
     if (s.has(wire::tcp_syn)) {
         if (s.seq == e.irs && !s.has(wire::tcp_ack)) {
-            if (!ecn_syn_again(e.agreed.ecn, e.ecn, ecn_accepted(d, e.listener.options, s), s)) {
+            if (!ecn_syn_again(e.agreed.ecn, e.ecn, ecn_accepted(d, e.listener->options, s), s)) {
                 send_reset_for(d, s);
                 syn_cache_remove(e);
                 return;

@@ -9,10 +9,8 @@
 #include <map>
 #include <sstream>
 
-#include "lwkt/clock.hpp"
 #include "tests/family.hpp"
-#include "tests/tcp/script_wire.hpp"
-#include "tests/tcp/tcp_host.hpp"
+#include "tests/tcp/packet_runner.hpp"
 
 namespace tcp_test {
 
@@ -20,51 +18,7 @@ namespace {
 
 constexpr base::Micros tolerance = base::millis(2); // the wheel's slots, and rounding
 
-struct Failure {
-    std::string what;
-};
-
-// One case being run.
-class Runner {
-public:
-    void line(const std::string& text);
-    void finish();
-
-private:
-    void option(std::stringstream& words);
-    void timed(const std::string& text);
-    void action(const std::string& verb, std::stringstream& words);
-    void expect(std::stringstream& words);
-    void establish(const std::string& rest);
-    void inject(const std::string& text);
-    std::vector<unsigned char> packet(const std::string& text);
-    void must_send(const std::string& text, base::Instant at);
-    void icmp(std::stringstream& words);
-    void counter(const std::string& name, std::uint64_t want);
-
-    Host& host();
-    void settle();
-    void advance_to(base::Instant t);
-    void silent();
-    App& app();
-    void find_accepted();
-    static void nothing_left(std::stringstream& words);
-    [[noreturn]] static void fail(const std::string& what) { throw Failure{what}; }
-
-    std::uint32_t mtu_ = 1500;
-    std::uint32_t tso_ = 0;
-    std::uint32_t gso_ = 0;
-    bool gro_ = false;
-    HostOptions options_;
-    lwkt::VirtualClock clock_;
-    std::unique_ptr<Host> host_;
-    ScriptNetif* netif_ = nullptr;
-    Numbering numbers_{0, 0x7ffffff0U, 0, false, false, {}};
-    base::Instant at_{};                           // script time
-    std::vector<std::vector<unsigned char>> held_; // arrive with the next packet, in one batch
-    App* listener_ = nullptr;
-    App* app_ = nullptr;
-};
+} // namespace
 
 Host& Runner::host()
 {
@@ -120,9 +74,11 @@ App& Runner::app()
 
 void Runner::find_accepted()
 {
-    if (app_ == nullptr && listener_ != nullptr && !listener_->accepted.empty()) {
-        app_ = listener_->accepted.front();
-        listener_->accepted.pop_front();
+    for (auto l = listeners_.begin(); app_ == nullptr && l != listeners_.end(); ++l) {
+        if (!(*l)->accepted.empty()) {
+            app_ = (*l)->accepted.front();
+            (*l)->accepted.pop_front();
+        }
     }
 }
 
@@ -243,9 +199,9 @@ void Runner::must_send(const std::string& text, base::Instant at)
 
 void Runner::establish(const std::string& rest)
 {
-    if (listener_ == nullptr) {
-        listener_ = &host().make();
-        host().listen(*listener_, {test::address("0.0.0.0"), script_local_port});
+    if (listeners_.empty()) {
+        std::stringstream plain;
+        listen(plain);
     }
     std::string options = "mss 1460";
     std::string window = "65535";
@@ -298,7 +254,7 @@ void Runner::icmp(std::stringstream& words)
     settle();
 }
 
-const std::map<std::string, std::pair<int, int>> option_names{
+static const std::map<std::string, std::pair<int, int>> option_names{
     {"nodelay", {IPPROTO_TCP, TCP_NODELAY}},
     {"cork", {IPPROTO_TCP, TCP_CORK}},
     {"quickack", {IPPROTO_TCP, TCP_QUICKACK}},
@@ -344,8 +300,11 @@ void Runner::action(const std::string& verb, std::stringstream& words)
     } else if (verb == "close" || verb == "abort" || verb == "unconnect") {
         verb == "close" ? host().close(app()) : verb == "abort" ? host().abort(app()) : host().unconnect(app());
     } else if (verb == "unlisten") {
-        host().close(*listener_);
-        listener_ = nullptr;
+        if (listeners_.empty()) {
+            fail("nobody listens");
+        }
+        host().close(*listeners_.front());
+        listeners_.erase(listeners_.begin());
     } else if (verb == "refuse" || verb == "accept") {
         host().refuse_accept = verb == "refuse";
     } else if (verb == "linger0") {
@@ -377,12 +336,23 @@ void Runner::action(const std::string& verb, std::stringstream& words)
         if (o == option_names.end()) {
             fail("unknown option " + name);
         }
-        App& of = verb == "set" ? app() : *listener_;
+        if (verb == "listener" && listeners_.empty()) {
+            fail("nobody listens");
+        }
+        App& of = verb == "set" ? app() : *listeners_.back();
         if (int e = host().set_option(of, o->second.first, o->second.second, v); e != 0) {
             fail("setsockopt: errno " + std::to_string(e));
         }
     } else if (verb == "icmp") {
         icmp(words);
+    } else if (verb == "narrow") {
+        std::uint32_t mtu = 0;
+        words >> mtu;
+        mtu += script_ip_bytes() - 20;
+        host().run(0, [&](protocols::Domain& d) {
+            protocols::pmtu_learn(d, script_peer(), mtu);
+            ++d.route_generation;
+        });
     } else if (verb != "silence") {
         fail("unknown action " + verb);
     }
@@ -422,114 +392,25 @@ void Runner::timed(const std::string& text)
     }
 }
 
-void Runner::counter(const std::string& name, std::uint64_t want)
+void Runner::listen(std::stringstream& words)
 {
-    const protocols::TcpCounters& c = host().tcp().counters;
-    const protocols::StackCounters& below = host().tcp().domain.counters;
-    const std::map<std::string, const std::atomic<std::uint64_t>*> names{
-        {"challenge_acks", &c.challenge_acks},
-        {"paws_drops", &c.paws_drops},
-        {"bad_checksum", &c.bad_checksum},
-        {"bad_header", &c.bad_header},
-        {"cookies_sent", &c.cookies_sent},
-        {"cookies_valid", &c.cookies_valid},
-        {"cookies_bad", &c.cookies_bad},
-        {"fast_recoveries", &c.fast_recoveries},
-        {"timeouts", &c.timeouts},
-        {"retransmits", &c.retransmits},
-        {"probes", &c.probes},
-        {"ecn_reductions", &c.ecn_reductions},
-        {"probe_repairs", &c.probe_repairs},
-        {"dsacks", &c.dsacks},
-        {"undos_eifel", &c.undos_eifel},
-        {"undos_dsack", &c.undos_dsack},
-        {"undos_frto", &c.undos_frto},
-        {"icmp_ignored", &c.icmp_ignored},
-        {"accept_refused", &c.accept_refused},
-        {"black_holes", &c.black_holes},
-        {"mtu_probes", &c.mtu_probes},
-        {"fastopen_active", &c.fastopen_active},
-        {"fastopen_active_fail", &c.fastopen_active_fail},
-        {"fastopen_passive", &c.fastopen_passive},
-        {"fastopen_passive_fail", &c.fastopen_passive_fail},
-        {"fastopen_overflow", &c.fastopen_overflow},
-        {"fastopen_requests", &c.fastopen_requests},
-        {"gso.segments", &below.gso_segments},
-        {"gro.segments", &below.gro_segments},
-    };
-    auto n = names.find(name);
-    if (n == names.end()) {
-        fail("unknown counter " + name);
+    std::string beside;
+    int backlog = 128;
+    if (!(words >> backlog)) {
+        backlog = 128;
+        words.clear();
     }
-    if (n->second->load() != want) {
-        fail("counter " + name + " is " + std::to_string(n->second->load()));
+    words >> beside;
+    App& l = host().make();
+    if (beside == "shared") {
+        host().set_option(l, SOL_SOCKET, SO_REUSEPORT, 1);
+    } else if (!beside.empty()) {
+        fail("not understood: " + beside);
     }
-}
-
-void Runner::expect(std::stringstream& words)
-{
-    std::string what;
-    words >> what;
-    settle();
-    if (what == "state") {
-        std::string name;
-        words >> name;
-        const protocols::Tcb* t = app().so.tcb;
-        std::string is = t == nullptr ? "CLOSED" : protocols::tcp::state_name(t->state);
-        if (is != name) {
-            fail("state is " + is);
-        }
-    } else if (what == "error") {
-        int e = 0;
-        words >> e;
-        if (app().error() != e) {
-            fail("error is " + std::to_string(app().error()));
-        }
-    } else if (what == "counter") {
-        std::string name;
-        std::uint64_t v = 0;
-        words >> name >> v;
-        counter(name, v);
-    } else if (what == "readable") {
-        std::uint64_t n = 0;
-        words >> n;
-        if (app().readable() != n) {
-            fail("readable are " + std::to_string(app().readable()));
-        }
-    } else if (what == "cwnd" || what == "ssthresh") { // octets
-        std::uint32_t n = 0;
-        words >> n;
-        const protocols::Tcb* t = app().so.tcb;
-        std::uint32_t is = t == nullptr ? 0 : what == "cwnd" ? t->cc.cwnd : t->cc.ssthresh;
-        if (is != n) {
-            fail(what + " is " + std::to_string(is));
-        }
-    } else if (what == "eof") {
-        if (!app().at_end()) {
-            fail("no end of file");
-        }
-    } else if (what == "detached") {
-        if (!app().detached) {
-            fail("not detached");
-        }
-    } else if (what == "urgent") {
-        std::uint64_t at = 0;
-        words >> at;
-        if (app().slot.owner.urgent_mark.load() != at) {
-            fail("urgent mark is " + std::to_string(app().slot.owner.urgent_mark.load()));
-        }
-    } else if (what == "connections" || what == "accepted" || what == "timewait") {
-        std::size_t n = 0;
-        words >> n;
-        std::size_t is = what == "connections" ? host().connections()
-                         : what == "timewait"  ? host().tcp().time_wait.slab.in_use()
-                                               : listener_->accepted.size();
-        if (is != n) {
-            fail(what + " are " + std::to_string(is));
-        }
-    } else {
-        fail("unknown expectation " + what);
+    if (int e = host().listen(l, {test::address("0.0.0.0"), script_local_port}, backlog); e != 0) {
+        fail("listen: errno " + std::to_string(e));
     }
+    listeners_.push_back(&l);
 }
 
 void Runner::line(const std::string& text)
@@ -544,12 +425,7 @@ void Runner::line(const std::string& text)
     if (verb == "option") {
         option(words);
     } else if (verb == "listen") {
-        int backlog = 128;
-        words >> backlog;
-        listener_ = &host().make();
-        if (int e = host().listen(*listener_, {test::address("0.0.0.0"), script_local_port}, backlog); e != 0) {
-            fail("listen: errno " + std::to_string(e));
-        }
+        listen(words);
     } else if (verb == "establish") {
         std::string rest;
         std::getline(words, rest);
@@ -572,8 +448,6 @@ void Runner::finish()
         }
     }
 }
-
-} // namespace
 
 std::string run_script(const ScriptCase& c)
 {

@@ -8,8 +8,8 @@
 //       before anything else: mtu, ring (log2), cookies, scaling, sack, timestamps, syncache, isn (the peer's), tso,
 //       gso, gro, ecn, congestion, fastopen, mtu_probing, family (4 or 6: the case says numbers of that one; every
 //       other runs over both, tests/family.hpp)
-//   listen [backlog]
-//       the application listens on the local port (8080)
+//   listen [backlog [shared]]
+//       the application listens on the local port (8080); shared: with SO_REUSEPORT, so that it can listen again
 //   establish [win N] [rtt SECONDS] [OPTS]
 //       a passive handshake with the peer's SYN options OPTS (default: mss 1460 only), not compared
 //   +T < FLAGS SEQ:END(LEN) [ack N] [win N] [tos N] [<OPTS>]
@@ -17,8 +17,9 @@
 //   +T > FLAGS SEQ:END(LEN) [ack N] [win N] [<OPTS>]
 //       we must send exactly this; win, tos and options may be left out
 //   +T connect [fast] | close | abort | write N | more N (MSG_MORE) | oob N (MSG_OOB) | read N | shut rd|wr|rdwr |
-//      set NAME VALUE | listener NAME VALUE | unlisten | unconnect (connect to AF_UNSPEC)
+//      set NAME VALUE | listener NAME VALUE | unlisten (who listens longest) | unconnect (connect to AF_UNSPEC)
 //   +T icmp TYPE CODE SEQ [mtu N]
+//   +T narrow N (another connection learns the path MTU to the peer, and routes change, so that ours looks)
 //   +T silence
 //       nothing comes out until then
 //   expect state NAME | error N | counter NAME N | cwnd N | ssthresh N | readable N | eof | detached | gone |

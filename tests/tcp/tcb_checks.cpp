@@ -145,7 +145,7 @@ const char* wrong_with_listeners(protocols::TcpState& tcp)
         seen[std::min(i, std::size(seen) - 1)].pending += 1;
     };
     for (auto* e = tcp.syn_cache.entries.front(); e != nullptr; e = tcp.syn_cache.entries.next(*e)) {
-        add(&e->listener);
+        add(e->listener);
     }
     for (Tcb* t = tcp.all.front(); t != nullptr; t = tcp.all.next(*t)) {
         if (t->listener != nullptr) {
