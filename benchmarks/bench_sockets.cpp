@@ -3,6 +3,10 @@
 //   serve ADDRESS PORT [spin]                      echoes, a thread per connection
 //   pingpong ADDRESS PORT SECONDS BYTES [spin]     prints round trips per second; spin = polls instead of blocking
 //   memcached ADDRESS PORT SECONDS CONNECTIONS     one outstanding get on each; prints requests per second
+//   ask ADDRESS PORT SECONDS CONNECTIONS           the same of 64 bytes, of who echoes
+//   answer ADDRESS PORT                            echoes, one thread with an epoll set
+//   discard ADDRESS PORT                           reads and forgets, a thread per connection
+//   bulk ADDRESS PORT SECONDS                      sends to who discards; prints bytes per second
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -10,6 +14,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
@@ -97,6 +102,14 @@ void receive_all(int fd, char* data, std::size_t size)
     }
 }
 
+void discard(int fd)
+{
+    std::vector<char> buffer(256 * 1024);
+    while (receive(fd, buffer.data(), buffer.size()) > 0) {
+    }
+    close(fd);
+}
+
 void echo(int fd)
 {
     std::vector<char> buffer(65536);
@@ -114,7 +127,7 @@ void echo(int fd)
     close(fd);
 }
 
-int serve(const char* address, const char* port)
+int listening(const char* address, const char* port)
 {
     sockaddr_in name = endpoint(address, port);
     int door = tcp_socket();
@@ -123,13 +136,57 @@ int serve(const char* address, const char* port)
     if (bind(door, reinterpret_cast<sockaddr*>(&name), sizeof name) != 0 || listen(door, 128) != 0) {
         give_up("listen");
     }
+    return door;
+}
+
+int accepted(int door)
+{
+    int fd = accept(door, nullptr, nullptr);
+    int on = 1;
+    if (fd < 0 || setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) != 0) {
+        give_up("accept");
+    }
+    return fd;
+}
+
+int serve(const char* address, const char* port, void (*how)(int))
+{
+    int door = listening(address, port);
     for (;;) {
-        int fd = accept(door, nullptr, nullptr);
-        if (fd < 0) {
-            give_up("accept");
+        std::thread(how, accepted(door)).detach();
+    }
+}
+
+void watch(int poller, int fd)
+{
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.fd = fd;
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0) {
+        give_up("epoll_ctl");
+    }
+}
+
+int answer_all(const char* address, const char* port)
+{
+    int door = listening(address, port);
+    int poller = epoll_create1(EPOLL_CLOEXEC);
+    watch(poller, door);
+    std::vector<char> buffer(65536);
+    std::vector<epoll_event> events(64);
+    for (;;) {
+        int n = epoll_wait(poller, events.data(), static_cast<int>(events.size()), -1);
+        for (int i = 0; i < n; ++i) {
+            int fd = events[static_cast<std::size_t>(i)].data.fd;
+            if (fd == door) {
+                watch(poller, accepted(door));
+                continue;
+            }
+            ssize_t size = recv(fd, buffer.data(), buffer.size(), 0);
+            if (size <= 0 || send(fd, buffer.data(), static_cast<std::size_t>(size), MSG_NOSIGNAL) != size) {
+                close(fd);
+            }
         }
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        std::thread(echo, fd).detach();
     }
 }
 
@@ -159,27 +216,19 @@ int pingpong(const char* address, const char* port, double seconds, std::size_t 
     return 0;
 }
 
-int ask_memcached(const char* address, const char* port, double seconds, int connections)
+// One request outstanding on each connection, until the time is over; every answer is compared. `begin`, if it says
+// something, goes first on each connection and is answered by `begun` bytes.
+int ask(const char* address, const char* port, double seconds, int connections, const std::string& begin,
+    std::size_t begun, const std::string& request, const std::string& answer)
 {
-    const std::string key = "key";
-    const std::string value(64, 'v');
-    const std::string store = "set " + key + " 0 0 64\r\n" + value + "\r\n";
-    const std::string stored = "STORED\r\n";
-    const std::string get = "get " + key + "\r\n";
-    const std::string answer = "VALUE " + key + " 0 64\r\n" + value + "\r\nEND\r\n";
     int poller = epoll_create1(EPOLL_CLOEXEC);
-    std::vector<char> buffer(answer.size());
+    std::vector<char> buffer(std::max(answer.size(), begun));
     for (int i = 0; i < connections; ++i) {
         int fd = connected(address, port);
-        send_all(fd, store.data(), store.size());
-        receive_all(fd, buffer.data(), stored.size());
-        epoll_event event{};
-        event.events = EPOLLIN;
-        event.data.fd = fd;
-        if (epoll_ctl(poller, EPOLL_CTL_ADD, fd, &event) != 0) {
-            give_up("epoll_ctl");
-        }
-        send_all(fd, get.data(), get.size());
+        send_all(fd, begin.data(), begin.size());
+        receive_all(fd, buffer.data(), begun);
+        watch(poller, fd);
+        send_all(fd, request.data(), request.size());
     }
     auto start = Clock::now();
     auto end = start + std::chrono::duration<double>(seconds);
@@ -198,11 +247,43 @@ int ask_memcached(const char* address, const char* port, double seconds, int con
                 errno = EBADMSG;
                 give_up("the answer");
             }
-            send_all(fd, get.data(), get.size());
+            send_all(fd, request.data(), request.size());
             ++requests;
         }
     }
     print_rate(requests, start);
+    return 0;
+}
+
+int ask_memcached(const char* address, const char* port, double seconds, int connections)
+{
+    const std::string value(64, 'v');
+    return ask(address, port, seconds, connections, "set key 0 0 64\r\n" + value + "\r\n", std::strlen("STORED\r\n"),
+        "get key\r\n", "VALUE key 0 64\r\n" + value + "\r\nEND\r\n");
+}
+
+int ask_echo(const char* address, const char* port, double seconds, int connections)
+{
+    const std::string request(64, 'r');
+    return ask(address, port, seconds, connections, "", 0, request, request);
+}
+
+// Bytes a second until the receiver has read the last one and closed.
+int bulk(const char* address, const char* port, double seconds)
+{
+    int fd = connected(address, port);
+    std::vector<char> out(256 * 1024, 'b');
+    auto start = Clock::now();
+    auto end = start + std::chrono::duration<double>(seconds);
+    std::uint64_t bytes = 0;
+    for (; Clock::now() < end; bytes += out.size()) {
+        send_all(fd, out.data(), out.size());
+    }
+    char rest;
+    if (shutdown(fd, SHUT_WR) != 0 || recv(fd, &rest, 1, 0) != 0) {
+        give_up("the end");
+    }
+    print_rate(bytes, start);
     return 0;
 }
 
@@ -214,7 +295,13 @@ int main(int argc, char** argv)
     spin = argc > 4 && std::string(argv[argc - 1]) == "spin";
     argc -= spin ? 1 : 0;
     if (mode == "serve" && argc == 4) {
-        return serve(argv[2], argv[3]);
+        return serve(argv[2], argv[3], echo);
+    }
+    if (mode == "answer" && argc == 4) {
+        return answer_all(argv[2], argv[3]);
+    }
+    if (mode == "discard" && argc == 4) {
+        return serve(argv[2], argv[3], discard);
     }
     if (mode == "pingpong" && argc == 6) {
         return pingpong(argv[2], argv[3], std::atof(argv[4]), static_cast<std::size_t>(std::atoi(argv[5])));
@@ -222,8 +309,15 @@ int main(int argc, char** argv)
     if (mode == "memcached" && argc == 6) {
         return ask_memcached(argv[2], argv[3], std::atof(argv[4]), std::atoi(argv[5]));
     }
+    if (mode == "ask" && argc == 6) {
+        return ask_echo(argv[2], argv[3], std::atof(argv[4]), std::atoi(argv[5]));
+    }
+    if (mode == "bulk" && argc == 5) {
+        return bulk(argv[2], argv[3], std::atof(argv[4]));
+    }
     std::fprintf(stderr,
         "usage: bench-sockets serve ADDRESS PORT [spin] | pingpong ADDRESS PORT SECONDS BYTES [spin] |\n"
-        "       memcached ADDRESS PORT SECONDS CONNECTIONS\n");
+        "       memcached ADDRESS PORT SECONDS CONNECTIONS | ask ADDRESS PORT SECONDS CONNECTIONS |\n"
+        "       answer ADDRESS PORT | discard ADDRESS PORT | bulk ADDRESS PORT SECONDS\n");
     return 2;
 }

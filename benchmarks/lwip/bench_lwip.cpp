@@ -49,7 +49,7 @@ double cpu_seconds()
 template <typename Done>
 double run(Wire& wire, Work& work, double seconds, Done done)
 {
-    std::uint64_t start = wire.tick_ns();
+    std::uint64_t start = tick_ns();
     std::uint64_t now = start;
     std::uint64_t progress = start;
     std::uint64_t seen = wire.counters.packets;
@@ -60,7 +60,7 @@ double run(Wire& wire, Work& work, double seconds, Done done)
                 work.refill();
             }
         }
-        now = wire.tick_ns();
+        now = tick_ns();
         if (wire.counters.packets != seen) {
             seen = wire.counters.packets;
             progress = now;

@@ -276,7 +276,7 @@ bool Wire::pending() const
     return queue_in != queue_out;
 }
 
-std::uint64_t Wire::tick_ns()
+std::uint64_t tick_ns()
 {
     std::uint64_t now = now_ns();
     now_ms = static_cast<std::uint32_t>(now / 1'000'000);

@@ -33,14 +33,14 @@ public:
     // Hands in a batch of what was there at the beginning. False: there was nothing.
     bool turn();
     bool pending() const; // something is on the wire
-    // Reads the clock for lwIP, runs its timers; returns the time.
-    std::uint64_t tick_ns();
 
     WireCounters counters; // any time
     const WireOptions options;
 };
 
 std::uint64_t now_ns();
+// Where lwIP has no thread: reads the clock for it, runs its timers; returns the time.
+std::uint64_t tick_ns();
 
 // How many elements of a pool of lwIP are in use, and their size.
 unsigned pool_used(int pool);

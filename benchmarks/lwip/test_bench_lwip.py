@@ -25,6 +25,35 @@ def worked(*arguments, program):
     return one
 
 
+TUN = """
+ip tuntap add dev lw0 mode tun && ip address add 10.9.2.1/24 dev lw0 && ip link set lw0 up || exit 77
+"$1" lw0 10.9.2.2 7777 $2 & server=$!
+"$3" -c '
+import os, socket, sys
+sent = os.urandom(200000)
+with socket.create_connection(("10.9.2.2", 7777), 10) as s:
+    got = b""
+    for at in range(0, len(sent), 5000):
+        s.sendall(sent[at:at + 5000])
+        while sys.argv[1] != "--discard" and len(got) < at + 5000:
+            got += s.recv(5000)
+    s.shutdown(socket.SHUT_WR)
+    got += s.recv(1)
+assert got == (b"" if sys.argv[1] == "--discard" else sent)
+' "$2"
+result=$?
+kill $server
+exit $result
+"""
+
+
+def tun(mode):
+    """A server of the kernel's, in a namespace of its own; where there can be none, nothing."""
+    command = ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", TUN, "sh", sys.argv[4], mode, sys.executable]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=50)
+    assert done.returncode in (0, 77) or "unshare" in done.stderr, done.stderr
+
+
 def main():
     for workload in ("conn", "rr", "udp"):
         for concurrency in (1, 50):
@@ -50,6 +79,12 @@ def main():
                 one = worked(workload, "--concurrency", concurrency, program=program)
                 assert one["workload"] == workload and one["discipline"] == ("core lock", "messages")[program - 2], one
         worked("bulk", "--no-copy", program=program)
+    # A server on a TUN device.
+    for mode in ("--spin=0", "--spin=50", "--discard"):
+        tun(mode)
+    wrong = subprocess.run([sys.argv[4], "lw0", "nowhere", "1"], capture_output=True, text=True)
+    assert wrong.returncode == 1 and "nowhere is no address" in wrong.stderr, wrong
+    assert run("lw0", program=4).returncode == 64
     for bad in (["none"], ["bulk", "--mss", "1"], ["rr", "--concurrency", "0"]):
         assert run(*bad).returncode == 64, bad
 

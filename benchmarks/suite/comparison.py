@@ -98,6 +98,7 @@ class Comparison:
     def ratio(self, name, sides, command, measure, what):
         found = self.series(name, sides, command, measure)
         by_side = {side.of: {} for side in sides}
+        other = next(of for of in by_side if of != "netd")
         for placement, figures in found.items():
             for side in sides:
                 by_side[side.of][placement if side.name == side.of else f"{placement}, {side.name}"] = figures[side.name]
@@ -105,7 +106,7 @@ class Comparison:
         why = "; ".join(f"{side}: " + ", ".join(f"{placement} {number(statistics.median(values))}"
                                                 for placement, values in placements.items())
                         for side, placements in by_side.items())
-        return ratio_row(name, by_side["netd"][chosen["netd"]], by_side["kernel"][chosen["kernel"]], f"{what}; {why}", best=chosen)
+        return ratio_row(name, by_side["netd"][chosen["netd"]], by_side[other][chosen[other]], f"{what}; {why}", best=chosen)
 
 
 def comparison(bench):
@@ -126,8 +127,16 @@ def comparison(bench):
 
 
 def task(group, name, title, measure, seconds=70, seconds_quick=9):
-    """A task of one row: measure(comparison, name) returns it."""
+    """A task of one row of the goals: measure(comparison, name) returns it."""
+    return Task(group, title, (name,), seconds, seconds_quick, measuring(name, measure))
 
+
+def extra(group, name, title, measure, seconds=40, seconds_quick=6):
+    """The same of a row beside the goals."""
+    return Task(group, title, (), seconds, seconds_quick, measuring(name, measure), name)
+
+
+def measuring(name, measure):
     def run(bench):
         held = comparison(bench)
         try:
@@ -136,4 +145,4 @@ def task(group, name, title, measure, seconds=70, seconds_quick=9):
             died = "" if held.is_alive() else " (netd has ended)"
             raise Unavailable(f"failed{died}: {' / '.join(str(error).split(chr(10))[:2])}") from None
 
-    return Task(group, title, (name,), seconds, seconds_quick, run)
+    return run

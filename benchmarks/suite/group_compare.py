@@ -4,10 +4,13 @@ import pathlib
 import time
 
 from netdtools import workload
+from netdtools.namespace import add_address
 
-from .comparison import PORT, task
+from .comparison import PORT, Side, extra, task
 from .printed import printing
+from .programs import path_of
 from .rows import BY_NAME, rounded, row
+from .stack_run import LWIP_TUN
 
 
 def bulk(held, name, sides, reverse):
@@ -20,6 +23,48 @@ def pingpong(held, name, sides, *how):
                       lambda client, address, port: float(client.run(
                           [held.sockets_program, "pingpong", address, port, held.seconds, 64, *how]).stdout),
                       "round trips/s of 64 B, one at a time")
+
+
+# lwIP over a TUN device ----------------------------------------------------------------------------------------------
+
+def lwip_sides(held):
+    """netd over TAP, with all CPUs and with one thread, and lwIP over TUN devices, which sleeps at once or looks first; all
+    served to the kernel of the testbed's peer."""
+    program = path_of(LWIP_TUN)
+    sides = [side for side in held.over_the_wire if side.of == "netd"]
+    peer = held.bed.peer
+    for number, (name, more) in enumerate({"lwip": [], "lwip, looking 50 us": ["--spin", 50]}.items(), 2):
+        device, network = f"lw{number}", f"10.{held.bed.state['slot']}.{number}"
+        if peer.run(["ip", "link", "show", device], check=False).returncode != 0:
+            peer.run(["ip", "tuntap", "add", "dev", device, "mode", "tun"])
+            add_address(peer, device, f"{network}.1")
+        sides.append(Side(name, LwipPlace(name, peer.prefix, f"{network}.2", [program, device], more), workload.on_peer(held.bed), "lwip"))
+    return sides
+
+
+class LwipPlace(workload.Place):
+    """lwIP is no place for a program, it is the server: what a command says of it is its port and what it does."""
+
+    def __init__(self, name, prefix, address, program, options):
+        super().__init__(name, prefix, address)
+        self.program, self.options = program, options
+
+    def on_cpus(self, cpus):
+        prefix = self.prefix if cpus is None else [*self.prefix, "taskset", "-c", cpus]
+        return LwipPlace(self.name, prefix, self.address, self.program, self.options)
+
+    def argv(self, command):
+        _, mode, _, port = command
+        discards = ["--discard"] if mode == "discard" else []
+        return super().argv([*self.program, self.address, port, *discards, *self.options])
+
+
+def against_lwip(held, name, serves, asks, what):
+    """`serves`, `asks`: modes of bench-sockets; what follows ADDRESS PORT SECONDS of the second."""
+    return held.ratio(name, lwip_sides(held), lambda place, port: [held.sockets_program, serves, place.address, port],
+                      lambda client, address, port: float(client.run(
+                          [held.sockets_program, asks[0], address, port, held.seconds, *asks[1:]]).stdout),
+                      f"{what}; lwIP serves by callbacks in the thread that reads its device, netd a program of its own")
 
 
 # Idle connections ----------------------------------------------------------------------------------------------------
@@ -62,4 +107,10 @@ def tasks():
         printing("compare", "memory of idle connections, and how many there can be", "bench-idle", ("bytes.idle_connection", "conns.max"),
                  230, 5, arguments=idle_seconds),
         printing("compare", "kernel memory of an idle socket", "bench-idle-kernel", ("bytes.idle_kernel",), 15, 4),
+        extra("compare", "ratio.lwip_tap.pingpong", "ping-pong with the kernel, netd : lwIP", lambda held, name: against_lwip(
+            held, name, "serve", ("pingpong", 64), "round trips/s of 64 B, one at a time")),
+        extra("compare", "ratio.lwip_tap.rr", "requests of the kernel, netd : lwIP", lambda held, name: against_lwip(
+            held, name, "answer", ("ask", 32), "requests/s of 64 B, 32 connections")),
+        extra("compare", "ratio.lwip_tap.bulk", "bytes from the kernel, netd : lwIP", lambda held, name: against_lwip(
+            held, name, "discard", ("bulk",), "bytes/s of 1 stream; netd with the device's offloads, which lwIP has none of")),
     ]

@@ -71,7 +71,8 @@ def bare(workload, seconds, concurrency):
 
 LWIP_CALLBACKS = "bench-lwip"
 LWIP_THREADED = {"calls under its lock": "bench-lwip-locking", "calls as messages": "bench-lwip-messages"}
-LWIP_PROGRAMS = (LWIP_CALLBACKS, *LWIP_THREADED.values())
+LWIP_TUN = "bench-lwip-tun"
+LWIP_PROGRAMS = (LWIP_CALLBACKS, *LWIP_THREADED.values(), LWIP_TUN)
 
 
 def fetch_lwip():
