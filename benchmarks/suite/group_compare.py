@@ -7,10 +7,11 @@ from netdtools import workload
 from netdtools.namespace import add_address
 
 from .comparison import PORT, Side, extra, task
-from .printed import printing
-from .programs import path_of
+from .plan import Task
+from .printed import printing, rows_of
+from .programs import lines, path_of
 from .rows import BY_NAME, rounded, row
-from .stack_run import LWIP_TUN
+from .stack_run import LWIP_CALLBACKS, LWIP_TUN
 
 
 def bulk(held, name, sides, reverse):
@@ -89,6 +90,11 @@ def idle_cpu(held, name, count=10000):
         return row(name, BY_NAME[name].unit, fraction, fraction, fraction, 1, f"{count:,} idle connections for {seconds} s")
 
 
+def idle_of_lwip(_bench):
+    """The connection alone, by callbacks: no socket, no program's descriptor, nothing of a ring."""
+    return rows_of(lines(LWIP_CALLBACKS, ("idle", "--concurrency", 10000))), []
+
+
 def idle_seconds(bench):
     """bench-idle holds as many as fit in its time, which is what remains of the task's."""
     return ("--seconds", max(20, min(220, int(bench.deadline - time.monotonic()))))
@@ -107,6 +113,7 @@ def tasks():
         printing("compare", "memory of idle connections, and how many there can be", "bench-idle", ("bytes.idle_connection", "conns.max"),
                  230, 5, arguments=idle_seconds),
         printing("compare", "kernel memory of an idle socket", "bench-idle-kernel", ("bytes.idle_kernel",), 15, 4),
+        Task("compare", "lwIP's memory of an idle connection", (), 3, 3, idle_of_lwip, "bytes.idle_lwip"),
         extra("compare", "ratio.lwip_tap.pingpong", "ping-pong with the kernel, netd : lwIP", lambda held, name: against_lwip(
             held, name, "serve", ("pingpong", 64), "round trips/s of 64 B, one at a time")),
         extra("compare", "ratio.lwip_tap.rr", "requests of the kernel, netd : lwIP", lambda held, name: against_lwip(
