@@ -49,6 +49,9 @@ std::vector<int> choose_cpus(const Config& config)
     }
     std::string error;
     std::vector<int> chosen = lwkt::parse_cpu_list(config.cpus, error);
+    if (config.cpus == "all") {
+        chosen.resize(std::min<std::size_t>(chosen.size(), sockbuf::max_cpus));
+    }
     if (chosen.empty() || chosen.size() > sockbuf::max_cpus) {
         throw StartFailure{fmt::format("--cpus: {}", chosen.empty() ? error : "more than 64 CPUs"), exit_usage};
     }

@@ -131,7 +131,7 @@ def task(group, name, title, measure, seconds=70, seconds_quick=9):
     return Task(group, title, (name,), seconds, seconds_quick, measuring(name, measure))
 
 
-def extra(group, name, title, measure, seconds=20, seconds_quick=6):
+def extra(group, name, title, measure, seconds=20, seconds_quick=12):
     """The same of a row beside the goals."""
     return Task(group, title, (), seconds, seconds_quick, measuring(name, measure), name)
 

@@ -26,7 +26,7 @@ struct Numbered {
     long number;
     long a, b, c, d, e, f;
 
-    bool ours(long fd) const { return fd == static_cast<int>(fd) && peek(static_cast<int>(fd)) != nullptr; }
+    bool ours() const { return peek(fd()) != nullptr; }
     int fd() const { return static_cast<int>(a); }
     template <typename T>
     static T* at(long argument)
@@ -89,12 +89,12 @@ std::optional<long> transfer(const Numbered& n)
     case SYS_recvfrom:
         return ::recvfrom(
             n.fd(), n.at<void>(n.b), size, static_cast<int>(n.d), n.at<sockaddr>(n.e), n.at<socklen_t>(n.f));
-    case SYS_sendmsg:
-        return ::sendmsg(n.fd(), n.at<msghdr>(n.b), static_cast<int>(n.c));
+    case SYS_preadv2: // the offset's upper half, which e is, has nothing to say where registers have 64 bits
+        return ::preadv2(n.fd(), n.at<iovec>(n.b), static_cast<int>(n.c), n.d, static_cast<int>(n.f));
+    case SYS_pwritev2:
+        return ::pwritev2(n.fd(), n.at<iovec>(n.b), static_cast<int>(n.c), n.d, static_cast<int>(n.f));
     case SYS_recvmsg:
         return ::recvmsg(n.fd(), n.at<msghdr>(n.b), static_cast<int>(n.c));
-    case SYS_sendmmsg:
-        return ::sendmmsg(n.fd(), n.at<mmsghdr>(n.b), static_cast<unsigned>(n.c), static_cast<int>(n.d));
     case SYS_recvmmsg:
         return ::recvmmsg(
             n.fd(), n.at<mmsghdr>(n.b), static_cast<unsigned>(n.c), static_cast<int>(n.d), n.at<timespec>(n.e));
@@ -140,8 +140,6 @@ std::optional<long> of_socket(const Numbered& n)
 std::optional<long> of_descriptor(const Numbered& n)
 {
     switch (n.number) {
-    case SYS_close:
-        return ::close(n.fd());
     case SYS_dup:
         return ::dup(n.fd());
     case SYS_fcntl:
@@ -159,8 +157,14 @@ std::optional<long> of_several(const Numbered& n)
     switch (n.number) {
     case SYS_socket:
         return ::socket(n.fd(), static_cast<int>(n.b), static_cast<int>(n.c));
+    case SYS_sendmsg: // sockets of netd may be in the message
+        return ::sendmsg(n.fd(), n.at<msghdr>(n.b), static_cast<int>(n.c));
+    case SYS_sendmmsg:
+        return ::sendmmsg(n.fd(), n.at<mmsghdr>(n.b), static_cast<unsigned>(n.c), static_cast<int>(n.d));
     case SYS_close_range:
         return ::close_range(static_cast<unsigned>(n.a), static_cast<unsigned>(n.b), static_cast<int>(n.c));
+    case SYS_close: // the library's own stay; before there are any, an allocator that begins may close something here
+        return keeps_own() || n.ours() ? std::optional<long>(::close(n.fd())) : std::nullopt;
 #ifdef SYS_dup2
     case SYS_dup2:
         return ::dup2(n.fd(), static_cast<int>(n.b));
@@ -190,12 +194,12 @@ std::optional<long> waiting(const Numbered& n)
     switch (n.number) {
 #ifdef SYS_poll
     case SYS_poll:
-        return ::poll(n.at<pollfd>(n.a), static_cast<nfds_t>(n.b), count);
+        return ::poll(n.at<pollfd>(n.a), static_cast<unsigned>(n.b), count);
 #endif
     case SYS_ppoll: {
         SignalSet mask(n.d, n.e);
         return mask.wrong() ? wrong_size()
-                            : ::ppoll(n.at<pollfd>(n.a), static_cast<nfds_t>(n.b), n.at<timespec>(n.c), mask.get());
+                            : ::ppoll(n.at<pollfd>(n.a), static_cast<unsigned>(n.b), n.at<timespec>(n.c), mask.get());
     }
 #ifdef SYS_select
     case SYS_select:
@@ -233,7 +237,7 @@ std::optional<long> waiting(const Numbered& n)
 std::optional<long> by_name(const Numbered& n)
 {
     NoCancel guard;
-    if (n.ours(n.a)) {
+    if (n.ours()) {
         for (auto* family : {transfer, of_socket, of_descriptor}) {
             if (std::optional<long> result = family(n)) {
                 return result;

@@ -51,6 +51,7 @@ Process& process()
 }
 
 constinit std::atomic<std::uint64_t> own_bits[own_words] = {};
+constinit std::atomic<bool> some_own{false}; // there were
 
 pid_t kernel_pid()
 {
@@ -222,8 +223,14 @@ std::vector<int> own_fds()
     return fds;
 }
 
+bool keeps_own()
+{
+    return some_own.load(std::memory_order_relaxed);
+}
+
 void add_own(int fd)
 {
+    some_own.store(true, std::memory_order_relaxed);
     own_bits[fd / 64].fetch_or(std::uint64_t{1} << (fd % 64), std::memory_order_relaxed);
 }
 

@@ -27,6 +27,7 @@ client::Session* session_if_attached();
 
 // A descriptor of this library, which the program must not close.
 bool is_own(int fd);
+bool keeps_own(); // there were any; no call of the C++ runtime, no memory
 std::vector<int> own_fds();
 void add_own(int fd);
 void drop_own(int fd);

@@ -88,7 +88,8 @@ void hand_over_half_open(Domain& d, const Listener& l)
     for (SynEntry* e = entries.front(); e != nullptr;) {
         SynEntry* after = entries.next(*e);
         Listener* heir = e->listener == &l ? d.tcp->listeners.find(e->flow.local, e->hash) : nullptr;
-        if (heir != nullptr) {
+        // The SYN-ACK has told a window, which is never taken back (RFC 9293 3.8.6).
+        if (heir != nullptr && first_window(*heir) == first_window(l)) {
             e->listener = heir;
             ++heir->pending;
         } else if (e->listener == &l) {

@@ -450,7 +450,7 @@ def run_all(scripts, arguments):
     failed = []
     for number in range(1 + arguments.retries):
         failed = [path for path in scripts if not passes(path, arguments, number)]
-        if not failed or len(failed) > max(1, len(scripts) // 2):
+        if not failed or (number == 0 and len(failed) > max(1, len(scripts) // 2)):
             break
         scripts = failed
     return failed

@@ -38,6 +38,13 @@ TEST_CASE("messages sent and received by number reach netd")
     CHECK(text_of(in, message.msg_len) == "by number");
     CHECK(fake::result(::syscall(SYS_recvmsg, c.b, &message.msg_hdr, MSG_DONTWAIT)) == -EAGAIN);
 
+    iovec back{const_cast<char*>("ba"), 2};
+    REQUIRE(::syscall(SYS_pwritev2, c.b, &back, 1, -1L, -1L, 0) == 2);
+    CHECK(text_of(in, ::syscall(SYS_preadv2, c.a, &room, 1, -1L, -1L, 0)) == "ba");
+    back.iov_base = const_cast<char*>("ck");
+    message.msg_hdr.msg_iov = &back;
+    REQUIRE(::syscall(SYS_sendmsg, c.b, &message.msg_hdr, 0) == 2);
+    CHECK(text_of(in, ::syscall(SYS_recvfrom, c.a, in, sizeof in, 0, nullptr, nullptr)) == "ck");
     REQUIRE(::syscall(SYS_write, c.b, "back", 4) == 4);
     CHECK(text_of(in, ::syscall(SYS_recvfrom, c.a, in, sizeof in, 0, nullptr, nullptr)) == "back");
     CHECK(text_of(in, ::syscall(SYS_recvfrom, c.a, in, sizeof in, MSG_DONTWAIT, nullptr, nullptr)) ==

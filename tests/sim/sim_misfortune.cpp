@@ -77,7 +77,9 @@ void World::pause_cpu()
 {
     CpuRef c = cpus_[random_.below(static_cast<std::uint32_t>(cpus_.size()))];
     std::uint32_t most_us = random_.chance(0.05) ? 300'000 : random_.chance(0.3) ? 20'000 : 300;
-    c.node->cpus[c.id].paused_until = now() + base::Micros{random_.below(most_us)};
+    CpuState& cpu = c.node->cpus[c.id];
+    cpu.paused_since = cpu.paused_until > now() ? cpu.paused_since : now();
+    cpu.paused_until = now() + base::Micros{random_.below(most_us)};
     note("pause", c.node->index, c.id);
 }
 

@@ -68,6 +68,7 @@ struct CpuState {
     bool asleep = false;
     base::Instant until{};        // its next deadline, while it is asleep
     base::Instant paused_until{}; // not scheduled before
+    base::Instant paused_since{}; // then
     std::uint32_t weight = 1;
     unsigned overdue_rounds = 0;
     std::vector<netmsg::Packet*> hoard; // packets withheld from the stack: a shortage

@@ -55,11 +55,17 @@ bool may_be_nameless(const Frame& f)
 
 void LinkWatch::sent(unsigned side, const netmsg::Packet& frame)
 {
+    // What was due while a CPU was paused it does in that order when it goes on: a segment may be due before the end of
+    // its address that came meanwhile.
+    const auto& sender = node[side]->cpus[base::current_cpu];
+    bool goes_on = sender.paused_until != base::Instant{} && world->now() - sender.paused_until < base::millis(1);
+    base::Instant at = goes_on ? sender.paused_since : world->now();
     auto has_address = [&](const base::IpAddr& a) {
         bool had = false;
         for (std::size_t cpu = 0; cpu < node[side]->size() && !had; ++cpu) {
             const protocols::Domain& d = node[side]->stack->domain(static_cast<base::CpuId>(cpu));
-            had = a.is_v4() ? has_v4(d, a.v4()) : has_v6(d, a, interface[side], world->now());
+            had = a.is_v4() ? has_v4(d, a.v4())
+                            : (has_v6(d, a, interface[side], world->now()) || has_v6(d, a, interface[side], at));
         }
         return had;
     };
