@@ -1,7 +1,5 @@
 // Interposed: epoll, and what would go round it. A set without sockets of netd costs one load more than the kernel's
 // own, and a look at the clock where there is a timeout.
-#include <sys/syscall.h>
-
 #include "client/preload/calls.hpp"
 #include "client/preload/epoll_set.hpp"
 

@@ -2,7 +2,6 @@
 // it). What concerns a descriptor of ours goes to the call with a name, everything else to the kernel.
 // Any thread. No cancellation point, as syscall(2) is none.
 #include <poll.h>
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/sendfile.h>
@@ -18,6 +17,7 @@
 #include <fcntl.h>
 
 #include "client/preload/calls.hpp"
+#include "client/signal_guard.hpp"
 
 namespace preload {
 namespace {
@@ -33,17 +33,6 @@ struct Numbered {
     {
         return reinterpret_cast<T*>(argument); // NOLINT(performance-no-int-to-ptr): what the kernel's interface is
     }
-};
-
-class NoCancel {
-public:
-    NoCancel() { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &before_); }
-    ~NoCancel() { pthread_setcancelstate(before_, nullptr); }
-    NoCancel(const NoCancel&) = delete;
-    NoCancel& operator=(const NoCancel&) = delete;
-
-private:
-    int before_ = 0;
 };
 
 // The kernel's signal sets have 8 octets, libc's 128.
@@ -236,7 +225,7 @@ std::optional<long> waiting(const Numbered& n)
 
 std::optional<long> by_name(const Numbered& n)
 {
-    NoCancel guard;
+    client::CancelGuard no_cancel;
     if (n.ours()) {
         for (auto* family : {transfer, of_socket, of_descriptor}) {
             if (std::optional<long> result = family(n)) {

@@ -2,6 +2,7 @@
 // a call begins acts in it or behind it.
 #include <pthread.h>
 #include <sys/sendfile.h>
+#include <sys/syscall.h>
 
 #include <poll.h>
 
@@ -75,6 +76,15 @@ TEST_CASE("calls that may sleep are cancellation points also where they need not
     }
     CHECK(fake::heard(c.b) == "x"); // nothing was taken
     CHECK(fake::heard(c.a, MSG_DONTWAIT) == fake::failed(EAGAIN));
+}
+
+TEST_CASE("a call by number is no cancellation point")
+{
+    fake::Connected c;
+    Outcome o = cancelled_in([&] { ::syscall(SYS_write, c.a, "y", 1); });
+    CHECK(o.returned);
+    CHECK(o.cancelled);
+    CHECK(fake::heard(c.b) == "y");
 }
 
 TEST_CASE("a close that is cancelled has closed nothing")
