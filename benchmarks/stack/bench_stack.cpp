@@ -29,6 +29,8 @@ int main(int argc, char** argv)
         ->check(CLI::IsMember({"mutex", "spin", "queue"}));
     app.add_option("--locks-per-operation", o.plan.locks_per_operation, "striped: 1, or 3 with the buffers' locks")
         ->check(CLI::IsMember({1, 3}));
+    app.add_option("--shards", o.plan.shards, "striped: among how many locks connections are spread")
+        ->check(CLI::Range(1, 64));
     app.add_option("--cpus", o.plan.cpus, "CPUs, one worker and one protocol thread on each")
         ->delimiter(',')
         ->check(CLI::Range(0, CPU_SETSIZE - 1));

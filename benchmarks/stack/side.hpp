@@ -44,6 +44,7 @@ struct Plan {
         "message"; // embed: who serialises the stack, with which lock, and how many an operation takes
     std::string lock = "mutex";
     unsigned locks_per_operation = 1;
+    unsigned shards = 64;         // embed, striped
     std::string waiter = "probe"; // embed: what an idle protocol thread sleeps in
     int stack_cpu = -1;           // lwIP: CPU of its thread; -1 = the first of `cpus`
     bool copy = true;             // lwIP, bulk: copy at both ends, which is what send and recv mean

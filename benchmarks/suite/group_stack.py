@@ -18,6 +18,8 @@ WORKLOADS = ("conn", "rr", "bulk", "udp")
 CONCURRENCY = 256  # two CPUs: enough for batches, few enough for every cache
 CONCURRENCY_UP = 1000  # the goals table says so
 LOCKS = ("mutex", "spin", "queue")
+SHARDS = (64, 16, 8)
+HEAT = 0.3  # seconds of one that finds the best lock
 CURVE = (1, 3, 10, 30, 100, 300, 1000, 3000, 10000)
 
 
@@ -62,41 +64,53 @@ def share(bench, part, parts):
 # Disciplines ---------------------------------------------------------------------------------------------------------
 
 
-def heats(workload, seconds):
-    """Family -> its sides by name; of a family of locks only the best goes on after a first round or two."""
-    def of(**what):
-        return embed(workload, seconds, concurrency=CONCURRENCY, **what)
+def families():
+    """Family -> its variants by name, as arguments of embed(). Of a family only the best goes on after a short heat.
+
+    With 64 shards the two ends of a local connection hardly ever share one, so that each segment visits two; with fewer
+    they do, as messages have it, and threads meet at a lock more often.
+    """
+    def striped(locks):
+        return {f"striped {lock}, {shards} shards" + (f", {locks} locks" if locks > 1 else ""):
+                dict(discipline="striped", lock=lock, locks=locks, shards=shards) for lock in LOCKS for shards in SHARDS}
 
     return {
-        "message": {"message": of()},
-        "inline": {"inline": of(discipline="inline")},
-        "giant": {f"giant {lock}": of(discipline="giant", lock=lock) for lock in LOCKS},
-        "striped": {f"striped {lock}": of(discipline="striped", lock=lock, locks=1) for lock in LOCKS},
-        "striped, 3 locks": {f"striped {lock}, 3 locks": of(discipline="striped", lock=lock, locks=3) for lock in LOCKS},
+        "message": {"message": {}},
+        "inline": {"inline": dict(discipline="inline")},
+        "giant": {f"giant {lock}": dict(discipline="giant", lock=lock) for lock in LOCKS},
+        "striped": striped(1),
+        "striped, 3 locks": striped(3),
     }
 
 
-def tournament(bench, workload, deadline):
-    """Family -> (side, values of its rounds); a family that cannot run here -> the reason."""
+def tournament(bench, workload, deadline, cpus=CPUS_TWO, concurrency=CONCURRENCY, only=None):
+    """Family -> (name, side, values of its rounds); a family that cannot run here -> the reason."""
     entered, reasons = {}, {}
-    for family, sides in heats(workload, measuring(bench)).items():
+    for family, variants in families().items():
+        if only and family not in only:
+            continue
         able = {}
-        for name, side in sides.items():
+        for name, what in variants.items():
             try:
-                side()
-                able[name] = side
+                able[name] = embed(workload, HEAT, cpus, concurrency=concurrency, **what)()
             except Unavailable as error:
                 reasons[family] = str(error)
         if able:
-            name = best({name: [one["value"] for one in side.results] for name, side in able.items()})
-            entered[family] = (name, able[name])
-            able[name].results.clear()
+            name = max(able, key=able.get)
+            entered[family] = (name, embed(workload, measuring(bench), cpus, concurrency=concurrency, **variants[name]))
     found = alternate({family: side for family, (_, side) in entered.items()}, bench.rounds(5), deadline)
     return {family: (*entered[family], found[family]) for family in entered}, reasons
 
 
 VERSUS = {"ratio.message_vs_giant": ("message", "giant"), "ratio.message_vs_striped": ("message", "striped"),
           "ratio.inline_vs_message": ("inline", "message")}
+
+
+def rates(workload, cpus, outcome):
+    """What each family does by itself, and its counters: the table behind the ratios."""
+    for family, (name, side, values) in outcome.items():
+        yield row(f"stack.rate.{workload}.{cpus}.{family.replace(', ', '_').replace(' ', '_')}", side.results[0]["unit"],
+                  *map(rounded, (statistics.median(values), min(values), max(values))), len(values), f"{name}: {side.told()}")
 
 
 def disciplines(bench):
@@ -124,6 +138,8 @@ def disciplines(bench):
             rows.append(absent(name, lacking))
         else:
             rows.append(smallest(found))
+    for workload, outcome in outcomes.items():
+        rows += rates(workload, 2, outcome)
     return rows, discipline_bars(outcomes)
 
 
@@ -155,16 +171,18 @@ def discipline_bars(outcomes):
 
 
 def up(bench):
-    """What messages cost where there is nothing to share: one CPU, 1,000 operations at a time."""
-    found = []
+    """What messages and locks cost where there is nothing to share: one CPU, 1,000 operations at a time."""
+    found, rows = [], []
     workloads = ("conn", "rr", "udp")
     for part, workload in enumerate(workloads):
-        sides = {discipline: embed(workload, measuring(bench), CPUS_ONE, discipline, concurrency=CONCURRENCY_UP)
-                 for discipline in ("message", "inline")}
-        values = alternate(sides, bench.rounds(5), share(bench, part, len(workloads)))
-        why = "; ".join(f"{discipline} {side.told()}" for discipline, side in sides.items())
-        found.append((workload, ratio_row("ratio.message_vs_inline_up", values["message"], values["inline"], why)))
-    return [smallest(found)], []
+        outcome, reasons = tournament(bench, workload, share(bench, part, len(workloads)), CPUS_ONE, CONCURRENCY_UP,
+                                      ("message", "inline") if bench.quick else None)
+        if not {"message", "inline"} <= outcome.keys():
+            raise Unavailable("; ".join(reasons.values()))
+        (_, mine, values), (_, other, others) = outcome["message"], outcome["inline"]
+        found.append((workload, ratio_row("ratio.message_vs_inline_up", values, others, f"message {mine.told()}; inline {other.told()}")))
+        rows += rates(workload, 1, outcome)
+    return [smallest(found), *rows], []
 
 
 COUNTED = ("message", "inline")
@@ -339,7 +357,7 @@ def tasks():
     return [
         Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 75, 10, smp),
         Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 230, 35, disciplines),
-        Task("stack", "messages against inline on 1 CPU", ("ratio.message_vs_inline_up",), 50, 7, up),
+        Task("stack", "messages, inline and locks on 1 CPU", ("ratio.message_vs_inline_up",), 130, 7, up),
         against("ratio.conn_stack", "conn", on_kernel("conn")),
         against_lwip("conn"), against_lwip("rr"), against_lwip("bulk"),
         Task("stack", "inline against lwIP's callbacks", (), 100, 7, callbacks, "ratio.conn_lwip.callbacks"),

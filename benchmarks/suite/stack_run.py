@@ -49,11 +49,12 @@ class Side:
         return rate + (f" ({', '.join(parts)} per operation)" if parts else "")
 
 
-def embed(workload, seconds, cpus=CPUS_TWO, discipline="message", lock=None, locks=None, concurrency=None, extra=(), per_core=False):
+def embed(workload, seconds, cpus=CPUS_TWO, discipline="message", lock=None, locks=None, shards=None, concurrency=None, extra=(), per_core=False):
     arguments = [workload, "--on", "embed", "--cpus", cpus]
     arguments += ["--discipline", discipline] if discipline != "message" else []
     arguments += ["--lock", lock] if lock else []
     arguments += ["--locks-per-operation", locks] if locks else []
+    arguments += ["--shards", shards] if shards else []
     arguments += ["--concurrency", concurrency] if concurrency else []
     return Side("bench-stack", [*arguments, *extra], seconds, per_core=per_core)
 

@@ -281,7 +281,7 @@ class Run(unittest.TestCase):
         cls.folder = pathlib.Path(tempfile.mkdtemp(prefix="netd-suite-"))
         cls.addClassCleanup(shutil.rmtree, cls.folder)
         fakes(cls.folder)
-        cls.result = cls.run_suite("--quick", "micro", "ratio.smp", "ratio.message_vs_g", "ratio.message_vs_s", "ratio.conn_lwip",
+        cls.result = cls.run_suite("--quick", "micro", "ratio.smp", "ratio.message_vs_g", "ratio.message_vs_s", "ratio.message_vs_i", "ratio.conn_lwip",
                                    "ratio.bulk_lwip", "steady", "starve", "scale", "conns.max")
         cls.by_name = {row["name"]: row for row in cls.result["rows"]}
 
@@ -323,6 +323,12 @@ class Run(unittest.TestCase):
         giant = self.by_name["ratio.message_vs_giant"]
         self.assertEqual((giant["value"], giant["workload"]), (rows.rounded(2000 / 4400), "udp"))
         self.assertIn("giant spin", giant["why"])
+
+    def test_what_each_discipline_does_by_itself_and_with_how_many_locks(self):
+        self.assertIn("striped spin, 64 shards", self.by_name["stack.rate.udp.2.striped"]["why"])
+        self.assertIn("3 locks", self.by_name["stack.rate.conn.2.striped_3_locks"]["why"])
+        self.assertEqual(self.by_name["stack.rate.udp.2.giant"]["value"] / self.by_name["stack.rate.udp.2.message"]["value"], 2.2)
+        self.assertEqual(self.by_name["stack.rate.rr.1.inline"]["runs"], 3)
 
     def test_what_came_before_a_failure_counts(self):
         self.assertEqual(self.by_name["ratio.ring64"]["value"], 1.6)
