@@ -54,6 +54,15 @@ def compiler():
         return (output("c++", "--version") or "").partition("\n")[0] or None
 
 
+def guided():
+    """Whether a profile guided the build that is measured (tools/build pgo); None where meson does not say."""
+    try:
+        known = json.loads((paths.build_dir() / "meson-info" / "intro-buildoptions.json").read_text())
+        return next(option["value"] for option in known if option["name"] == "b_pgo") == "use"
+    except (OSError, ValueError, KeyError, StopIteration):
+        return None
+
+
 def congestion_default():
     """What a socket gets here without a route that says otherwise. The suite's own routes all say CUBIC."""
     with socket.socket() as probe:
@@ -83,6 +92,7 @@ def described():
                         if read(path) != "Not affected"},
         "congestion_default": congestion_default(),
         "compiler": compiler(),
+        "guided_by_profile": guided(),
         "commit": commit and commit + (" and changes" if changed else ""),
         "load_before": round(os.getloadavg()[0], 2),
     }

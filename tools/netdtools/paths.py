@@ -24,18 +24,18 @@ def program(name):
     return path
 
 
-def ensure_built(*targets, quiet=True):
-    """Brings build/release up to date; a directory that NETD_BUILD names is taken as it is."""
+def ensure_built(*targets, quiet=True, kind="release"):
+    """Brings build/KIND up to date; a directory that NETD_BUILD names is taken as it is."""
     if os.environ.get("NETD_BUILD"):
         return
-    if not (TOP / "build" / "release" / PROGRAMS["netd"]).exists():
-        print("building build/release first, this takes some minutes", file=sys.stderr, flush=True)
+    if not (TOP / "build" / kind / PROGRAMS["netd"]).exists():
+        print(f"building build/{kind} first, this takes some minutes", file=sys.stderr, flush=True)
         quiet = False
-    command = [TOP / "tools" / "build", "release", *(targets or ["programs"])]
+    command = [TOP / "tools" / "build", kind, *(targets or ["programs"])]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE if quiet else sys.stderr,
                           stderr=subprocess.STDOUT, text=True)
     if done.returncode != 0:
-        raise ToolError((done.stdout or "") + "the build of build/release failed")
+        raise ToolError((done.stdout or "") + f"the build of build/{kind} failed")
 
 
 def state_root():
