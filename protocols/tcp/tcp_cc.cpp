@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::uint32_t cwnd_max = 1U << 30;
 
-constexpr std::array<const CongestionAlgorithm*, 4> algorithms{
-    &cubic_algorithm, &reno_algorithm, &dctcp_algorithm, &bbr_algorithm};
+constexpr std::array<const CongestionAlgorithm*, 5> algorithms{
+    &cubic_algorithm, &reno_algorithm, &dctcp_algorithm, &bbr_algorithm, &westwood_algorithm};
 
 // By how much slow start grows for `acked` octets; ends the first one when HyStart++ says so.
 std::uint32_t slow_start(CongestionState& c, const AckFacts& ack)

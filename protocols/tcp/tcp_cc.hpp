@@ -1,7 +1,7 @@
 // Congestion control: algorithms behind one interface, as pure functions on a CongestionState (no clock, no Tcb).
 // Octets everywhere, CUBIC's curve in segments. Slow start, HyStart++, the initial and the restart window are common
 // (RFC 5681, 9406, 6928, 2861); avoidance and the answer to loss and marks are the algorithm's: tcp_cc_cubic.cpp,
-// tcp_cc_reno.cpp, tcp_cc_dctcp.cpp.
+// tcp_cc_reno.cpp, tcp_cc_dctcp.cpp, tcp_cc_westwood.cpp.
 #pragma once
 
 #include <cstdint>
@@ -33,12 +33,22 @@ struct DctcpState {
     bool open = false;
 };
 
+// Beside CubicState, which grows the window.
+struct WestwoodState {
+    base::Instant since = base::never; // this sample's interval began; never: with the next ACK
+    Seq delivered;                     // then, as octets of the sequence space
+    float fresh = 0;                   // octets per second, filtered once
+    float rate = 0;                    // ... and twice: the estimate; 0 = none
+    std::uint32_t min_rtt_us = 0;      // 0 = none
+};
+
 struct CongestionState {
     std::uint32_t cwnd = 0;
     std::uint32_t ssthresh = 0x7fffffff;
     std::uint32_t mss = 536;
     std::uint32_t acked = 0; // octets acknowledged since cwnd last grew (Reno's avoidance)
     HyStart hystart;
+    WestwoodState westwood;
     union {
         CubicState cubic;
         DctcpState dctcp;
@@ -56,15 +66,18 @@ struct AckFacts {
     bool limited = true;        // cwnd, not the application, bounded what was sent (RFC 9438 5.8, RFC 7661)
     std::uint32_t marked = 0;   // octets of these that met congestion (DCTCP)
     std::uint32_t rtt_us = 0;   // measured by this ACK, 0 = not
+    std::uint32_t min_rtt_us = 0;
+    std::uint32_t sacked = 0; // above `ack`
     Seq ack;
     Seq nxt;
 };
 
 struct CongestionAlgorithm {
     std::string_view name;
-    bool needs_ecn = false; // RFC 8257: ECT on every segment, CE told exactly
-    bool models = false;    // window and rate are a model's, in recovery too (tcp_bbr.hpp): nothing below is asked
-    bool every_ack = false; // `observe` wants also ACKs that find the window unused, not just the first of them
+    bool needs_ecn = false;   // RFC 8257: ECT on every segment, CE told exactly
+    bool models = false;      // window and rate are a model's, in recovery too (tcp_bbr.hpp): nothing below is asked
+    bool every_ack = false;   // `observe` wants also ACKs that find the window unused, not just the first of them
+    bool stays_awake = false; // it knows more of the path than a sleeping connection remembers (idle_connection.hpp)
     void (*start)(CongestionState&) = nullptr;
     // Congestion avoidance: an ACK arrived while cwnd >= ssthresh and the flight had filled cwnd.
     void (*avoid)(CongestionState&, const AckFacts&) = nullptr;
@@ -72,6 +85,8 @@ struct CongestionAlgorithm {
     std::uint32_t (*reduce)(CongestionState&, std::uint32_t flight) = nullptr;
     // ACKs, whatever the window does with them. Null: not wanted.
     void (*observe)(CongestionState&, const AckFacts&) = nullptr;
+    // ACKs of a fast recovery, in which the window is PRR's. Null: not wanted.
+    void (*observe_recovery)(CongestionState&, const AckFacts&) = nullptr;
     // ECE told of a mark, once per window: the new ssthresh, which cwnd follows. Null: as a loss.
     std::uint32_t (*reduce_marked)(CongestionState&) = nullptr;
     void (*after_idle)(CongestionState&) = nullptr;
@@ -81,6 +96,7 @@ extern const CongestionAlgorithm cubic_algorithm;
 extern const CongestionAlgorithm reno_algorithm;
 extern const CongestionAlgorithm dctcp_algorithm;
 extern const CongestionAlgorithm bbr_algorithm;
+extern const CongestionAlgorithm westwood_algorithm;
 
 // TCP_CONGESTION by name: the index for SocketOptions::congestion, -1 if unknown. 0 is CUBIC.
 int congestion_by_name(std::string_view name);

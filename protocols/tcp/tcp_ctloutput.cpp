@@ -190,6 +190,11 @@ std::uint32_t microseconds(base::Micros d)
     return static_cast<std::uint32_t>(d.count());
 }
 
+std::uint32_t least_rtt(const Tcb& t)
+{
+    return t.rtt.min() == base::Micros::max() ? ~0U : microseconds(t.rtt.min());
+}
+
 // What was sent and arrived, in octets and segments. Nothing counts deliveries: of what was sent for the first time all
 // has arrived but what is in flight and not SACKed, whose segments are full ones but for the last.
 void sent_figures(const Tcb& t, tcp_info& i)
@@ -261,7 +266,7 @@ tcp_info info_of(const Socket& so)
         i.tcpi_bytes_acked = i.tcpi_bytes_sent = sent;
         i.tcpi_bytes_received = received;
     }
-    i.tcpi_min_rtt = t->rtt.min() == base::Micros::max() ? ~0U : microseconds(t->rtt.min());
+    i.tcpi_min_rtt = least_rtt(*t);
     i.tcpi_snd_wnd = t->snd.wnd;
     i.tcpi_max_pacing_rate = so.options.max_pacing_rate;
     if (t->bbr != nullptr) {
@@ -272,6 +277,18 @@ tcp_info info_of(const Socket& so)
     std::uint64_t rate = pacing_rate(*t);
     i.tcpi_pacing_rate = rate != 0 ? rate : pacing_unlimited;
     return i;
+}
+
+// TCP_CC_INFO, a union by algorithm: how many of its octets are told.
+std::size_t algorithm_info(const Tcb& t, tcp_cc_info& i)
+{
+    if (&t.algorithm() == &westwood_algorithm) { // as Linux, in the form of another algorithm
+        i.vegas.tcpv_enabled = 1;
+        i.vegas.tcpv_rtt = microseconds(t.rtt.srtt());
+        i.vegas.tcpv_minrtt = least_rtt(t);
+        return sizeof i.vegas;
+    }
+    return model_info(t, i.bbr) ? sizeof i.bbr : 0;
 }
 
 int int_option(const Socket& so, int name, Error& error)
@@ -383,9 +400,9 @@ base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* val
         return base::Error::none;
     }
     if (name == TCP_CC_INFO) {
-        tcp_bbr_info i{};
-        bool known = so.tcb != nullptr && tcp::model_info(*so.tcb, i);
-        tcp::give(&i, known ? sizeof i : 0, value, size);
+        tcp_cc_info i{};
+        std::size_t known = so.tcb != nullptr ? tcp::algorithm_info(*so.tcb, i) : 0;
+        tcp::give(&i, known, value, size);
         return base::Error::none;
     }
     if (name == TCP_CONGESTION) {

@@ -191,6 +191,22 @@ void set_recovery_window(Tcb& t, std::uint32_t octets, bool safe)
     t.cc.cwnd = t.prr.window(octets, t.board.pipe(t.mss), t.cc.ssthresh, t.mss, safe);
 }
 
+AckFacts facts_of(const Tcb& t, const AckRound& r)
+{
+    AckFacts f;
+    f.acked = r.acked;
+    f.srtt = t.rtt.srtt();
+    f.now = t.domain.now();
+    f.after_timeout = t.board.phase == Recovery::timeout;
+    f.rtt_us = r.d.octets != 0 && !r.d.resent ? std::max(r.d.ack.now_us - r.d.newest_sent_us, 1U) : 0;
+    f.marked = r.marked;
+    f.min_rtt_us = r.d.ack.min_rtt_us;
+    f.sacked = t.board.sacked_bytes();
+    f.ack = t.snd.una;
+    f.nxt = t.snd.nxt;
+    return f;
+}
+
 } // namespace
 
 std::uint32_t min_rtt_us(const Tcb& t)
@@ -232,16 +248,8 @@ void grow_window(Tcb& t, const AckRound& r)
         return;
     }
     t.window_unused = !limited;
-    AckFacts f;
+    AckFacts f = facts_of(t, r);
     f.limited = limited;
-    f.acked = r.acked;
-    f.srtt = t.rtt.srtt();
-    f.now = t.domain.now();
-    f.after_timeout = t.board.phase == Recovery::timeout;
-    f.rtt_us = r.d.octets != 0 && !r.d.resent ? std::max(r.d.ack.now_us - r.d.newest_sent_us, 1U) : 0;
-    f.marked = r.marked;
-    f.ack = t.snd.una;
-    f.nxt = t.snd.nxt;
     congestion_on_ack(t.algorithm(), t.cc, f);
 }
 
@@ -273,6 +281,9 @@ void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a)
             grow_window(t, r);
         }
         return;
+    }
+    if (const CongestionAlgorithm& algorithm = t.algorithm(); algorithm.observe_recovery != nullptr) {
+        algorithm.observe_recovery(t.cc, facts_of(t, r));
     }
     std::uint32_t octets = delivered(t, r, duplicates_before);
     if (octets != 0 || lost != 0) {

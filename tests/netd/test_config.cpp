@@ -91,10 +91,9 @@ TEST_CASE("[tcp]: what Linux's sysctls say, or why not")
     CHECK(c->tcp.congestion == 0);
     CHECK(c->tcp.ecn == protocols::Ecn::accept);
     CHECK(c->tcp.fastopen == 1);
-    CHECK(
-        complaint("[tcp]\ncongestion_control = \"vegas\"\n")
-            .starts_with(
-                "f.toml:2: tcp.congestion_control: \"vegas\" is not an algorithm; there are cubic, reno, dctcp, bbr"));
+    CHECK(complaint("[tcp]\ncongestion_control = \"vegas\"\n")
+              .starts_with("f.toml:2: tcp.congestion_control: \"vegas\" is not an algorithm; there are cubic, reno, "
+                           "dctcp, bbr, westwood"));
     CHECK(complaint("[tcp]\ncongestion_control = 1\n") == "f.toml:2: tcp.congestion_control: must be a string");
     CHECK(complaint("[tcp]\necn = 6\n") == "f.toml:2: tcp.ecn: 6 is not between 0 and 5");
     CHECK(

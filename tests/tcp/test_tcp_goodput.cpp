@@ -184,7 +184,7 @@ TEST_CASE("goodput: hundreds of holes at once are repaired one by one, nothing t
 
 TEST_CASE("goodput: every algorithm fills a clean link and repairs loss without timeouts")
 {
-    for (const char* name : {"cubic", "reno", "dctcp", "bbr"}) {
+    for (const char* name : {"cubic", "reno", "dctcp", "bbr", "westwood"}) {
         PairOptions o = path(3);
         o.congestion = static_cast<std::uint8_t>(protocols::tcp::congestion_by_name(name));
         Outcome clean = transfer(o);
