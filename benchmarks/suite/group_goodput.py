@@ -25,7 +25,7 @@ FLOWS = (1, 8, 64)
 QUICK = ((0, 1000, 1), (0.01, 10000, 8), (0.1, 50000, 64), (0.03, 200000, 1))
 REAL = ((0, 10000, 1), (0.01, 10000, 8))
 NAMES = ("goodput.cells_at_least_kernel", "goodput.cells_ahead")
-BBR_NAMES = ("goodput.bbr.cells_at_least_kernel", "goodput.bbr.cells_ahead")
+OTHERS = ("bbr", "westwood")  # algorithms of ours that are counted as well
 FRACTION = "fraction"
 AHEAD = 1.1
 SLOW_MBIT = 20  # cells that carry less spread more, and cost less: more seeds
@@ -159,12 +159,23 @@ def summed_up(names, values, wanted, why):
     return found
 
 
-def bbr_rows(ours, bbr, kernel, wanted):
-    """What our BBR got in the same cells, and against the kernel's CUBIC; no part of the goals."""
-    for cell, results in bbr.items():
-        yield row(f"goodput.bbr.{name_of(cell).removeprefix('goodput.')}", "Mbit/s", rounded(mean(results)), why=f"CUBIC of ours: {mean(ours[cell]):.4g}")
-    ratios = {name_of(cell): mean(results) / mean(kernel[cell]) for cell, results in bbr.items() if cell in kernel}
-    yield from summed_up(BBR_NAMES, ratios, wanted, "BBR of ours, CUBIC of the kernel's")
+def names_of(algorithm):
+    return tuple(name.replace("goodput.", f"goodput.{algorithm}.") for name in NAMES)
+
+
+def other_rows(algorithm, ours, got, kernel, wanted):
+    """What another algorithm of ours got in the same cells, and against the kernel's CUBIC; no part of the goals."""
+    for cell, results in got.items():
+        yield row(f"goodput.{algorithm}.{name_of(cell).removeprefix('goodput.')}", "Mbit/s", rounded(mean(results)),
+                  why=f"CUBIC of ours: {mean(ours[cell]):.4g}")
+    ratios = {name_of(cell): mean(results) / mean(kernel[cell]) for cell, results in got.items() if cell in kernel}
+    yield from summed_up(names_of(algorithm), ratios, wanted, f"{algorithm} of ours, CUBIC of the kernel's")
+
+
+def beside_the_grid(lane, ours, theirs, wanted, seconds):
+    yield from real_rows(lane, ours, seconds)
+    for algorithm in OTHERS:
+        yield from other_rows(algorithm, ours, virtual(wanted, 1, seconds, algorithm), theirs, len(wanted))
 
 
 def real_rows(lane, ours, seconds):
@@ -189,7 +200,7 @@ def grid(bench):
         kernel = Kernel(lanes, seconds, bench.deadline)
         theirs = kernel.run(kernel_plan(ours, 1, 2) if bench.quick else kernel_plan(ours, 2, 6))
         rows = {cell: cell_row(cell, ours[cell], theirs[cell]) for cell in wanted if cell in theirs}
-        beside = [] if bench.quick else [*real_rows(lanes[0], ours, seconds), *bbr_rows(ours, virtual(wanted, 1, seconds, "bbr"), theirs, len(wanted))]
+        beside = [] if bench.quick else list(beside_the_grid(lanes[0], ours, theirs, wanted, seconds))
     except ToolError as error:
         raise Unavailable(str(error).splitlines()[0]) from None
     if not rows:
@@ -199,4 +210,4 @@ def grid(bench):
 
 
 def tasks():
-    return [Task("compare", "goodput through an impaired link", NAMES, 330, 18, grid, "goodput.")]
+    return [Task("compare", "goodput through an impaired link", NAMES, 345, 18, grid, "goodput.")]

@@ -262,15 +262,18 @@ class Goodput(unittest.TestCase):
         self.assertEqual([row["value"] for row in group_goodput.summed_up(group_goodput.NAMES, cells, 3, "")], [rounded(2 / 3), rounded(1 / 3)])
         self.assertEqual([row["value"] for row in group_goodput.summed_up(group_goodput.NAMES, cells, 4, "")], [None, None])
 
-    def test_bbr_is_counted_against_the_kernel(self):
+    def test_other_algorithms_are_counted_against_the_kernel(self):
         cells = [(0, 1000, 1), (0.01, 1000, 1)]
-        ours, bbr, kernel = ({cell: [{"value": value}] for cell, value in zip(cells, values)} for values in ((90, 50), (85, 80), (90, 40)))
-        found = {one["name"]: one for one in group_goodput.bbr_rows(ours, bbr, kernel, 2)}
-        self.assertEqual(found["goodput.bbr.loss1.rtt1.flows1"]["value"], 80)
-        self.assertEqual([found[name]["value"] for name in group_goodput.BBR_NAMES], [0.5, 0.5])
-        part = {one["name"]: one["value"] for one in group_goodput.bbr_rows(ours, bbr, {cells[0]: kernel[cells[0]]}, 2)}
-        self.assertEqual([part[name] for name in group_goodput.BBR_NAMES], [None, None])
-        self.assertIn("behind: loss0.rtt1.flows1 0.944", found[group_goodput.BBR_NAMES[0]]["why"])
+        ours, got, kernel = ({cell: [{"value": value}] for cell, value in zip(cells, values)} for values in ((90, 50), (85, 80), (90, 40)))
+        for algorithm in group_goodput.OTHERS:
+            names = group_goodput.names_of(algorithm)
+            self.assertEqual(names, (f"goodput.{algorithm}.cells_at_least_kernel", f"goodput.{algorithm}.cells_ahead"))
+            found = {one["name"]: one for one in group_goodput.other_rows(algorithm, ours, got, kernel, 2)}
+            self.assertEqual(found[f"goodput.{algorithm}.loss1.rtt1.flows1"]["value"], 80)
+            self.assertEqual([found[name]["value"] for name in names], [0.5, 0.5])
+            self.assertIn("behind: loss0.rtt1.flows1 0.944", found[names[0]]["why"])
+            part = {one["name"]: one["value"] for one in group_goodput.other_rows(algorithm, ours, got, {cells[0]: kernel[cells[0]]}, 2)}
+            self.assertEqual([part[name] for name in names], [None, None])
 
 
 class Run(unittest.TestCase):

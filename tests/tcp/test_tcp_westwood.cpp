@@ -434,6 +434,7 @@ TEST_CASE("westwood beside CUBIC: the shares of decision 0036", "[.figures]")
 {
     for (double queue : {0.1, 0.25, 0.5, 1.0, 2.0}) {
         WARN("queue " << queue << ": westwood beside CUBIC " << say(shares({"westwood", "cubic", queue, 30}, 3))
-                      << "; CUBIC beside CUBIC " << say(shares({"cubic", "cubic", queue, 30}, 3)));
+                      << "; CUBIC beside CUBIC " << say(shares({"cubic", "cubic", queue, 30}, 3))
+                      << "; westwood beside westwood " << say(shares({"westwood", "westwood", queue, 30}, 3)));
     }
 }
