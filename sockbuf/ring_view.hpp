@@ -77,6 +77,39 @@ public:
     }
     void copy_in(std::uint64_t offset, const void* from, std::uint64_t bytes) const
     {
+        if (std::byte* place = one_piece(offset, bytes)) [[likely]] {
+            base::copy_bytes(place, from, bytes);
+        } else {
+            copy_pieces_in(offset, from, bytes);
+        }
+    }
+    void copy_out(std::uint64_t offset, void* to, std::uint64_t bytes) const
+    {
+        if (const std::byte* place = one_piece(offset, bytes)) [[likely]] {
+            base::copy_bytes(to, place, bytes);
+        } else {
+            copy_pieces_out(offset, to, bytes);
+        }
+    }
+
+private:
+    static constexpr std::uint64_t homes_bytes = 256 * 1024;             // 64 pages, each at another line
+    static constexpr std::uint64_t comes_round = std::uint64_t{1} << 32; // of what since_restart() says
+
+    // Where [offset, offset + bytes) lies, unless it is cut; null for no bytes.
+    std::byte* one_piece(std::uint64_t offset, std::uint64_t bytes) const
+    {
+        std::uint32_t since = since_restart(offset);
+        if (since < head_bytes && head_ != nullptr) {
+            return bytes - 1 < head_bytes - since ? head_ + since : nullptr;
+        }
+        std::uint64_t ring = std::uint64_t{1} << shift_;
+        std::uint64_t at = (offset - start_) & (ring - 1);
+        bool meets_head = head_ != nullptr && since + bytes > comes_round;
+        return bytes - 1 < ring - at && !meets_head ? base_ + at : nullptr;
+    }
+    [[gnu::noinline]] void copy_pieces_in(std::uint64_t offset, const void* from, std::uint64_t bytes) const
+    {
         iovec v[pieces_max];
         const auto* source = static_cast<const std::byte*>(from);
         for (unsigned i = 0, n = pieces(offset, bytes, v); i < n; ++i) {
@@ -84,7 +117,7 @@ public:
             source += v[i].iov_len;
         }
     }
-    void copy_out(std::uint64_t offset, void* to, std::uint64_t bytes) const
+    [[gnu::noinline]] void copy_pieces_out(std::uint64_t offset, void* to, std::uint64_t bytes) const
     {
         iovec v[pieces_max];
         auto* target = static_cast<std::byte*>(to);
@@ -93,11 +126,6 @@ public:
             target += v[i].iov_len;
         }
     }
-
-private:
-    static constexpr std::uint64_t homes_bytes = 256 * 1024;             // 64 pages, each at another line
-    static constexpr std::uint64_t comes_round = std::uint64_t{1} << 32; // of what since_restart() says
-
     // The ring's own one or two.
     unsigned ring_pieces(std::uint64_t offset, std::uint64_t bytes, iovec* out) const
     {
