@@ -54,14 +54,14 @@ void write_control(
     }
 }
 
-sockbuf::DatagramHeader header_at(Session& s, const sockbuf::DatagramLane& lane, std::uint64_t at)
+sockbuf::DatagramHeader header_at(const sockbuf::RingView& ring, std::uint64_t at)
 {
     sockbuf::DatagramHeader h;
-    s.view.lane_ring(lane).copy_out(at, &h, sizeof h);
+    ring.copy_out(at, &h, sizeof h);
     return h;
 }
 
-// A record and where it lies in its lane.
+// A record and where it lies in the ring of its lane.
 struct Incoming {
     sockbuf::DatagramHeader h;
     base::IpAddr local;
@@ -69,17 +69,17 @@ struct Incoming {
     std::uint64_t next = 0; // the record behind it
 };
 
-Incoming record_at(Session& s, const sockbuf::DatagramLane& lane, std::uint64_t at)
+Incoming record_at(const sockbuf::RingView& ring, std::uint64_t at)
 {
     Incoming r;
-    r.h = header_at(s, lane, at);
+    r.h = header_at(ring, at);
     r.payload = at + sizeof r.h;
     if (base::IpAddr::v6(r.h.addr).is_v4()) {
         r.local = base::IpAddr::v4(r.h.local_v4);
         r.next = at + sockbuf::datagram_stride(r.h.size);
     } else {
         unsigned char trailer[sockbuf::datagram_local_bytes];
-        s.view.lane_ring(lane).copy_out(r.payload + r.h.size, trailer, sizeof trailer);
+        ring.copy_out(r.payload + r.h.size, trailer, sizeof trailer);
         r.local = base::IpAddr::v6(trailer);
         r.next = at + sockbuf::datagram_stride(r.h.size + sockbuf::datagram_local_bytes);
     }
@@ -97,18 +97,18 @@ bool continues(const Incoming& first, const Incoming& r)
 
 // Further datagrams of the flow behind `first`, whole ones only, which the caller is told the size of. Where the last
 // one ends.
-std::uint64_t coalesce(
-    Session& s, const sockbuf::DatagramLane& lane, const Incoming& first, IovecCursor& into, std::uint64_t& bytes)
+std::uint64_t coalesce(const sockbuf::DatagramLane& lane, const sockbuf::RingView& ring, const Incoming& first,
+    IovecCursor& into, std::uint64_t& bytes)
 {
     constexpr unsigned datagrams_max = 64; // as Linux (UDP_GRO_CNT_MAX)
     std::uint64_t at = first.next;
     std::uint64_t end = lane.produced.load(std::memory_order_seq_cst);
     for (unsigned n = 1; n < datagrams_max && at != end; ++n) {
-        Incoming r = record_at(s, lane, at);
+        Incoming r = record_at(ring, at);
         if (!continues(first, r) || r.h.size > into.left() || bytes + r.h.size > sockbuf::datagram_payload_max) {
             break;
         }
-        into.from_ring(s.view.lane_ring(lane), r.payload, r.h.size);
+        into.from_ring(ring, r.payload, r.h.size);
         bytes += r.h.size;
         at = r.next;
         if (r.h.size < first.h.size) {
@@ -130,14 +130,15 @@ bool take(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags, ssize_t& r
     if (lane == nullptr) {
         return false;
     }
-    Incoming r = record_at(s, *lane, lane->consumed.load(std::memory_order_relaxed));
+    sockbuf::RingView ring = s.view.lane_ring(*lane); // does not begin again before the record is consumed
+    Incoming r = record_at(ring, lane->consumed.load(std::memory_order_relaxed));
     IovecCursor into(m.msg_iov, m.msg_iovlen);
     std::uint64_t n = std::min<std::uint64_t>(into.left(), r.h.size);
-    into.from_ring(s.view.lane_ring(*lane), r.payload, n);
+    into.from_ring(ring, r.payload, n);
     std::uint64_t bytes = r.h.size;
     std::uint64_t next = r.next;
     if (n == r.h.size && n != 0 && slot.share.coalesces.load(std::memory_order_relaxed) != 0) {
-        next = coalesce(s, *lane, r, into, bytes);
+        next = coalesce(*lane, ring, r, into, bytes);
         n = bytes;
     }
     if ((flags & MSG_PEEK) == 0) {
@@ -161,7 +162,7 @@ std::int64_t next_datagram_size(Session& s, SocketSlot& slot, Sock k)
     if (lane == nullptr) {
         return -1;
     }
-    return header_at(s, *lane, lane->consumed.load(std::memory_order_relaxed)).size;
+    return header_at(s.view.lane_ring(*lane), lane->consumed.load(std::memory_order_relaxed)).size;
 }
 
 ssize_t datagram_receive(Session& s, SocketSlot& slot, Sock k, msghdr& m, int flags)

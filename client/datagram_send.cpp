@@ -34,9 +34,9 @@ int read_destination(SocketSlot& slot, const msghdr& m, sockbuf::DatagramHeader&
     return 0;
 }
 
-bool has_space(Session& s, SocketSlot& slot, std::uint64_t stride)
+bool has_space(SocketSlot& slot, std::uint64_t stride)
 {
-    return send_ring(s, slot).size() - queued_bytes(slot) >= stride;
+    return send_ring_bytes(slot) - queued_bytes(slot) >= stride;
 }
 
 // What becomes a record.
@@ -140,7 +140,7 @@ int find_record(Sending& a, std::uint32_t built)
     } else if (!a.prepared) {
         error = prepare(a.slot, a.m, a.data.left(), a.o);
     }
-    if (error == 0 && a.o.stride() > send_ring(a.s, a.slot).size()) {
+    if (error == 0 && a.o.stride() > send_ring_bytes(a.slot)) {
         error = -EMSGSIZE;
     }
     if (error != 0 && built != 0) {
@@ -149,10 +149,11 @@ int find_record(Sending& a, std::uint32_t built)
     return error;
 }
 
-void publish_record(Session& s, SocketSlot& slot, Sock k, const Outgoing& o)
+// The record that lies at snd_produced.
+void publish_record(Session& s, SocketSlot& slot, Sock k, std::uint64_t stride)
 {
     std::uint64_t at = slot.app.snd_produced.load(std::memory_order_relaxed);
-    slot.app.snd_produced.store(at + o.stride(), std::memory_order_seq_cst);
+    slot.app.snd_produced.store(at + stride, std::memory_order_seq_cst);
     mark(s, slot, k);
 }
 
@@ -162,13 +163,14 @@ bool put(Sending& a, int& error)
     SideGuard lock(a.s, a.slot.share.snd_lock);
     std::uint32_t built = built_of(a.slot);
     error = lock.error() != 0 ? lock.error() : find_record(a, built);
-    if (error != 0 || !has_space(a.s, a.slot, a.o.stride())) {
+    std::uint64_t stride = a.o.stride();
+    if (error != 0 || !has_space(a.slot, stride)) {
         return false;
     }
     sockbuf::RingView ring = send_ring(a.s, a.slot);
     std::uint64_t at = a.slot.app.snd_produced.load(std::memory_order_relaxed);
     if (built == 0 && a.slot.owner.snd_acked.load(std::memory_order_acquire) == at) {
-        restart_send_ring(a.slot, ring, at, a.o.stride());
+        restart_send_ring(a.slot, ring, at, stride);
     }
     IovecCursor from = a.data;
     ring.copy_in(at, &a.o.h, sizeof a.o.h);
@@ -183,7 +185,7 @@ bool put(Sending& a, int& error)
     if (built != 0) {
         set_built(a.slot, 0);
     }
-    publish_record(a.s, a.slot, a.k, a.o);
+    publish_record(a.s, a.slot, a.k, stride);
     return true;
 }
 
@@ -223,7 +225,7 @@ int datagram_set_cork(Session& s, SocketSlot& slot, Sock k, bool on)
     Outgoing o;
     resume(s, slot, built - 1, o);
     slot.app.building().store(asked, std::memory_order_relaxed);
-    publish_record(s, slot, k, o);
+    publish_record(s, slot, k, o.stride());
     return 0;
 }
 
@@ -256,7 +258,7 @@ ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int
             return -ENETDOWN;
         }
         auto may_go_on = [&] {
-            return has_space(s, slot, a.o.stride()) || send_over(slot) ||
+            return has_space(slot, a.o.stride()) || send_over(slot) ||
                    slot.info.so_error.load(std::memory_order_relaxed);
         };
         if (is_nonblocking(slot, flags)) {

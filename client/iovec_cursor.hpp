@@ -15,11 +15,19 @@ public:
     // Linux moves at most this much per call (read(2), MAX_RW_COUNT).
     static constexpr std::uint64_t call_max = 0x7ffff000;
 
-    IovecCursor(const iovec* pieces, std::size_t count) : piece_(pieces), end_(pieces + count)
+    IovecCursor(const iovec* pieces, std::size_t count) : next_(pieces), end_(pieces + count)
     {
         for (std::size_t i = 0; i < count && left_ < call_max; ++i) {
             left_ = std::min(call_max, left_ + std::min<std::uint64_t>(pieces[i].iov_len, call_max));
         }
+    }
+    static IovecCursor of_buffer(void* buffer, std::size_t bytes)
+    {
+        IovecCursor c(nullptr, 0);
+        c.at_ = static_cast<std::byte*>(buffer);
+        c.here_ = bytes;
+        c.left_ = std::min<std::uint64_t>(bytes, call_max);
+        return c;
     }
     std::uint64_t left() const { return left_; }
 
@@ -47,24 +55,28 @@ private:
     void each(std::uint64_t bytes, Copy copy)
     {
         left_ -= bytes;
-        while (bytes != 0 && piece_ != end_) {
-            std::uint64_t n = std::min<std::uint64_t>(bytes, piece_->iov_len - done_);
+        for (;;) {
+            std::uint64_t n = std::min(bytes, here_);
             if (n != 0) {
-                copy(static_cast<std::byte*>(piece_->iov_base) + done_, n);
+                copy(at_, n);
+                at_ += n;
+                here_ -= n;
+                bytes -= n;
             }
-            bytes -= n;
-            done_ += n;
-            if (done_ == piece_->iov_len) {
-                ++piece_;
-                done_ = 0;
+            if (bytes == 0 || next_ == end_) {
+                return;
             }
+            at_ = static_cast<std::byte*>(next_->iov_base);
+            here_ = next_->iov_len;
+            ++next_;
         }
     }
 
-    const iovec* piece_;
+    std::byte* at_ = nullptr;
+    std::uint64_t here_ = 0; // bytes from at_ to the end of its piece
+    std::uint64_t left_ = 0; // bytes of this and all other pieces
+    const iovec* next_;
     const iovec* end_;
-    std::uint64_t done_ = 0; // of *piece_
-    std::uint64_t left_ = 0;
 };
 
 } // namespace client

@@ -43,9 +43,14 @@ inline bool has_status(SocketSlot& slot, std::uint32_t bit)
 {
     return (slot.share.status.load(std::memory_order_relaxed) & bit) != 0;
 }
+// As netd says it.
+inline SlotState raw_state_of(SocketSlot& slot)
+{
+    return static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
+}
 inline SlotState state_of(SocketSlot& slot)
 {
-    auto state = static_cast<SlotState>(slot.info.state.load(std::memory_order_seq_cst));
+    SlotState state = raw_state_of(slot);
     bool before_connect = state == SlotState::granted || state == SlotState::open;
     bool under_way = before_connect && has_status(slot, status_connect_posted) &&
                      slot.info.so_error.load(std::memory_order_seq_cst) == 0;
@@ -54,7 +59,7 @@ inline SlotState state_of(SocketSlot& slot)
 // False also between uses: the generation changes only when netd gives the slot out again.
 inline bool is_current(SocketSlot& slot, Sock k)
 {
-    return generation_of(slot) == k.generation && state_of(slot) != SlotState::free;
+    return generation_of(slot) == k.generation && raw_state_of(slot) != SlotState::free;
 }
 
 // Null when the slot was given to somebody else meanwhile: -EBADF.
@@ -92,6 +97,10 @@ inline void restart_send_ring(SocketSlot& slot, sockbuf::RingView& ring, std::ui
 {
     ring.restart(at, bytes);
     slot.app.snd_start.store(ring.start(), std::memory_order_relaxed);
+}
+inline std::uint64_t send_ring_bytes(SocketSlot& slot)
+{
+    return sockbuf::SegmentView::send_ring_bytes(slot);
 }
 inline std::uint32_t send_page(SocketSlot& slot)
 {
@@ -182,12 +191,7 @@ public:
     SideGuard(Session& s, std::atomic<std::uint32_t>& word) : word_(word)
     {
         std::uint32_t holder = sockbuf::side_lock_holder(s.process);
-        sockbuf::SideLockResult r;
-        do {
-            r = sockbuf::side_lock_acquire(word, holder);
-        } while (r == sockbuf::SideLockResult::timed_out && s.host->alive());
-        using enum sockbuf::SideLockResult;
-        error_ = r == taken ? 0 : r == self_held ? -EAGAIN : -ENETDOWN;
+        error_ = sockbuf::side_lock_try(word, holder) ? 0 : contended(s, word, holder);
     }
     ~SideGuard() { release(); }
     SideGuard(const SideGuard&) = delete;
@@ -203,6 +207,17 @@ public:
     }
 
 private:
+    [[gnu::cold, gnu::noinline]] static int contended(
+        Session& s, std::atomic<std::uint32_t>& word, std::uint32_t holder)
+    {
+        sockbuf::SideLockResult r;
+        do {
+            r = sockbuf::side_lock_acquire(word, holder);
+        } while (r == sockbuf::SideLockResult::timed_out && s.host->alive());
+        using enum sockbuf::SideLockResult;
+        return r == taken ? 0 : r == self_held ? -EAGAIN : -ENETDOWN;
+    }
+
     std::atomic<std::uint32_t>& word_;
     int error_;
 };

@@ -18,18 +18,19 @@ namespace {
 constexpr std::uint32_t in_bits = EPOLLIN | EPOLLRDNORM;
 constexpr std::uint32_t out_bits = EPOLLOUT | EPOLLWRNORM;
 
-std::uint32_t writable_bits(Session& s, SocketSlot& slot, std::uint32_t interest)
+// datagram_poll: half of the buffer must be free (sock_writeable).
+bool datagram_writable(SocketSlot& slot)
 {
-    std::uint64_t ring = send_ring(s, slot).size();
-    // datagram_poll: half of the buffer must be free (sock_writeable).
-    auto writable = [&] {
-        std::uint64_t queued = queued_bytes(slot);
-        return is_datagram(slot) ? ring == 0 || queued < ring / 2 : stream_writable(s, slot);
-    };
-    if (writable() || ((interest & out_bits) != 0 && ask_for_space(slot, writable))) {
-        return out_bits;
-    }
-    return 0;
+    std::uint64_t ring = send_ring_bytes(slot);
+    return ring == 0 || queued_bytes(slot) < ring / 2;
+}
+
+// None for who does not ask: no look at what only the answer needs.
+template <typename Writable>
+std::uint32_t writable_bits(SocketSlot& slot, std::uint32_t interest, Writable writable)
+{
+    bool asks = (interest & out_bits) != 0;
+    return asks && (writable() || ask_for_space(slot, writable)) ? out_bits : 0;
 }
 
 std::uint32_t stream_readiness(Session& s, SocketSlot& slot, std::uint32_t interest)
@@ -63,7 +64,7 @@ std::uint32_t stream_readiness(Session& s, SocketSlot& slot, std::uint32_t inter
     if (unread && !urgent_was_read(slot, mark)) {
         events |= EPOLLPRI;
     }
-    return events | (send_ended ? out_bits : writable_bits(s, slot, interest));
+    return events | (send_ended ? out_bits : writable_bits(slot, interest, [&] { return stream_writable(slot); }));
 }
 
 std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, Sock k, std::uint32_t interest)
@@ -79,7 +80,7 @@ std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, Sock k, std::uint
     if (lane_bytes(error_lane(s, k)) != 0) {
         events |= EPOLLERR;
     }
-    return events | writable_bits(s, slot, interest);
+    return events | writable_bits(slot, interest, [&] { return datagram_writable(slot); });
 }
 
 bool is_below_zero(const socklen_t* len)

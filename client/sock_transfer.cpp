@@ -16,24 +16,35 @@ void leave_error(Session& s, Sock k, int error)
     }
 }
 
+ssize_t send_message(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags)
+{
+    if (is_datagram(slot)) {
+        return datagram_send(s, slot, k, m, flags);
+    }
+    if ((flags & MSG_FASTOPEN) != 0) {
+        if (int rc = connect_for_send(s, slot, k, m, flags)) {
+            return rc;
+        }
+    }
+    // An address given for a stream is ignored, as Linux does.
+    return stream_send(s, slot, k, IovecCursor(m.msg_iov, m.msg_iovlen), flags);
+}
+
+ssize_t receive_stream(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags)
+{
+    if ((flags & MSG_ERRQUEUE) != 0) {
+        return -EAGAIN; // a stream's is always empty: nothing of it is ever asked for (SO_TIMESTAMPING)
+    }
+    return (flags & MSG_OOB) != 0 ? stream_receive_urgent(s, slot, into, flags)
+                                  : stream_receive(s, slot, k, into, flags);
+}
+
 } // namespace
 
 ssize_t sock_sendmsg(Session& s, Sock k, const msghdr* m, int flags)
 {
     SocketSlot* slot = find_slot(s, k);
-    if (slot == nullptr) {
-        return -EBADF;
-    }
-    if (is_datagram(*slot)) {
-        return datagram_send(s, *slot, k, *m, flags);
-    }
-    if ((flags & MSG_FASTOPEN) != 0) {
-        if (int rc = connect_for_send(s, *slot, k, *m, flags)) {
-            return rc;
-        }
-    }
-    // An address given for a stream is ignored, as Linux does.
-    return stream_send(s, *slot, k, IovecCursor(m->msg_iov, m->msg_iovlen), flags);
+    return slot != nullptr ? send_message(s, *slot, k, *m, flags) : -EBADF;
 }
 
 ssize_t sock_recvmsg(Session& s, Sock k, msghdr* m, int flags)
@@ -45,16 +56,11 @@ ssize_t sock_recvmsg(Session& s, Sock k, msghdr* m, int flags)
     if (is_datagram(*slot)) {
         return datagram_receive(s, *slot, k, *m, flags);
     }
-    if ((flags & MSG_ERRQUEUE) != 0) {
-        return -EAGAIN; // a stream's is always empty: nothing of it is ever asked for (SO_TIMESTAMPING)
-    }
-    IovecCursor into(m->msg_iov, m->msg_iovlen);
-    bool urgent = (flags & MSG_OOB) != 0;
-    ssize_t n = urgent ? stream_receive_urgent(s, *slot, into, flags) : stream_receive(s, *slot, k, into, flags);
+    ssize_t n = receive_stream(s, *slot, k, IovecCursor(m->msg_iov, m->msg_iovlen), flags);
     if (n >= 0) {
         m->msg_namelen = 0;
         m->msg_controllen = 0;
-        m->msg_flags = urgent ? MSG_OOB : 0;
+        m->msg_flags = flags & MSG_OOB;
     }
     return n;
 }
@@ -89,24 +95,42 @@ int sock_recvmmsg(Session& s, Sock k, mmsghdr* messages, unsigned count, int fla
 ssize_t sock_send(
     Session& s, Sock k, const void* data, std::size_t size, int flags, const sockaddr* to, socklen_t to_len)
 {
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (!is_datagram(*slot) && (flags & MSG_FASTOPEN) == 0) { // needs no message about it
+        return stream_send(s, *slot, k, IovecCursor::of_buffer(const_cast<void*>(data), size), flags);
+    }
     iovec piece{const_cast<void*>(data), size};
     msghdr m{};
     m.msg_name = const_cast<sockaddr*>(to);
     m.msg_namelen = to_len;
     m.msg_iov = &piece;
     m.msg_iovlen = 1;
-    return sock_sendmsg(s, k, &m, flags);
+    return send_message(s, *slot, k, m, flags);
 }
 
 ssize_t sock_recv(Session& s, Sock k, void* data, std::size_t size, int flags, sockaddr* from, socklen_t* from_len)
 {
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr) {
+        return -EBADF;
+    }
+    if (!is_datagram(*slot)) {
+        ssize_t n = receive_stream(s, *slot, k, IovecCursor::of_buffer(data, size), flags);
+        if (n >= 0 && from != nullptr && from_len != nullptr) {
+            *from_len = 0;
+        }
+        return n;
+    }
     iovec piece{data, size};
     msghdr m{};
     m.msg_name = from;
     m.msg_namelen = from_len != nullptr ? *from_len : 0;
     m.msg_iov = &piece;
     m.msg_iovlen = 1;
-    ssize_t n = sock_recvmsg(s, k, &m, flags);
+    ssize_t n = datagram_receive(s, *slot, k, m, flags);
     if (n >= 0 && from != nullptr && from_len != nullptr) {
         *from_len = m.msg_namelen;
     }

@@ -1,6 +1,7 @@
 // Stream reads: copy out of the receive ring under rcv_lock, then free the bytes with one store; netd is told only when
 // a window update is due. EOF and errors are offsets: they show once everything before them is consumed.
 #include <algorithm>
+#include <optional>
 
 #include "client/blocking.hpp"
 #include "client/transfer.hpp"
@@ -87,15 +88,38 @@ int wait_for_data(Session& s, SocketSlot& slot, Sock k, std::uint64_t more, base
     });
 }
 
+// `got` bytes are not enough. 0 = look again, end_of_stream = the read ends with them, or a negative errno. Out of
+// line, or every read would save the registers that this needs. `deadline`: of the whole read, from the first wait on.
+[[gnu::noinline]] int await_more(Session& s, SocketSlot& slot, Sock k, int flags, std::uint64_t got,
+    std::uint64_t target, std::optional<base::Instant>& deadline)
+{
+    if (got != 0) {
+        if (receive_over(slot) || unread_of(slot).at_mark || !s.host->alive()) {
+            return end_of_stream; // the error, if any, is for the next call
+        }
+    } else if (int why = why_empty(s, slot); why != 0) {
+        return why;
+    }
+    if (is_nonblocking(slot, flags)) {
+        return -EAGAIN;
+    }
+    if (!deadline) {
+        deadline = deadline_after(s, slot.share.rcv_timeout_us.load(std::memory_order_relaxed));
+    }
+    int rc = wait_for_data(s, slot, k, target - got, *deadline);
+    if (!is_current(slot, k)) {
+        return -EBADF;
+    }
+    return rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ECONNRESET : rc;
+}
+
 } // namespace
 
 ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags)
 {
     std::uint64_t target = wanted(slot, into.left(), flags);
-    base::Instant deadline = base::never;
-    bool timed = false;
+    std::optional<base::Instant> deadline;
     std::uint64_t got = 0;
-    auto partly = [&got](int error) { return got != 0 ? static_cast<ssize_t>(got) : error; };
     bool nothing_wanted = into.left() == 0;
     for (;;) {
         if (nothing_wanted && unread_of(slot).bytes != 0) {
@@ -103,32 +127,15 @@ ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, i
         }
         Taken t = nothing_wanted ? Taken{} : take(s, slot, k, into, flags, target, got != 0);
         got += t.bytes;
-        if (t.error != 0) {
-            return partly(t.error);
-        }
-        if (got >= target || t.stop || (got != 0 && (flags & MSG_PEEK) != 0)) {
-            return static_cast<ssize_t>(got);
-        }
-        if (got != 0) {
-            if (receive_over(slot) || unread_of(slot).at_mark || !s.host->alive()) {
-                return static_cast<ssize_t>(got); // the error, if any, is for the next call
+        int error = t.error;
+        if (error == 0) {
+            if (got >= target || t.stop || (got != 0 && (flags & MSG_PEEK) != 0)) {
+                return static_cast<ssize_t>(got);
             }
-        } else if (int why = why_empty(s, slot); why != 0) {
-            return why == end_of_stream ? 0 : why;
+            error = await_more(s, slot, k, flags, got, target, deadline);
         }
-        if (is_nonblocking(slot, flags)) {
-            return partly(-EAGAIN);
-        }
-        if (!timed) {
-            timed = true;
-            deadline = deadline_after(s, slot.share.rcv_timeout_us.load(std::memory_order_relaxed));
-        }
-        int rc = wait_for_data(s, slot, k, target - got, deadline);
-        if (!is_current(slot, k)) {
-            return partly(-EBADF);
-        }
-        if (rc != 0) {
-            return partly(rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ECONNRESET : rc);
+        if (error != 0) {
+            return got != 0 || error == end_of_stream ? static_cast<ssize_t>(got) : error;
         }
     }
 }

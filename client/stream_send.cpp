@@ -1,6 +1,7 @@
 // Stream writes: copy into the send ring under snd_lock, publish with one store, mark the socket. Large writes publish
 // piece by piece so that the protocol thread sends the first while the next is copied. The lock is not held asleep.
 #include <algorithm>
+#include <optional>
 
 #include "client/blocking.hpp"
 #include "client/transfer.hpp"
@@ -12,8 +13,8 @@ namespace {
 constexpr std::uint64_t publish_bytes = 64 * 1024;
 constexpr base::Micros answer_patience = base::millis(50);
 
-// 0 = go on; a negative errno as tcp_sendmsg gives it: a pending error first, then EPIPE.
-int sendable(SocketSlot& slot)
+// 0 = go on in `state`; a negative errno as tcp_sendmsg gives it: a pending error first, then EPIPE.
+int sendable(SocketSlot& slot, SlotState& state)
 {
     if (int error = take_error(slot)) {
         return -error;
@@ -21,7 +22,7 @@ int sendable(SocketSlot& slot)
     if (send_over(slot)) {
         return -EPIPE;
     }
-    SlotState state = state_of(slot);
+    state = state_of(slot);
     return state == SlotState::connected || state == SlotState::connecting ? 0 : -EPIPE;
 }
 
@@ -119,7 +120,7 @@ int wait_for_space(Session& s, SocketSlot& slot, Sock k, base::Instant deadline)
                 return false;
             }
             return state != SlotState::connected || send_over(slot) ||
-                   slot.info.so_error.load(std::memory_order_relaxed) != 0 || stream_writable(s, slot);
+                   slot.info.so_error.load(std::memory_order_relaxed) != 0 || stream_writable(slot);
         };
         return may_go_on() || ask_for_space(slot, may_go_on);
     });
@@ -131,21 +132,54 @@ ssize_t partly(ssize_t done, int error)
     return done > 0 ? done : error;
 }
 
+// Not all of it fitted. 0 = look again; a negative errno = it cannot go on. Out of line, or every write would save the
+// registers that this needs. `deadline`: of the whole write, from the first wait on.
+[[gnu::noinline]] int await_room(
+    Session& s, SocketSlot& slot, Sock k, int flags, SlotState state, std::optional<base::Instant>& deadline)
+{
+    if (state == SlotState::connected && send_page(slot) == sockbuf::no_page && s.host->alive()) {
+        int rc = await_ring(s, slot, k);
+        if (!is_current(slot, k)) {
+            return -EBADF;
+        }
+        return rc == -EAGAIN && !is_nonblocking(slot, flags) ? 0 : rc;
+    }
+    if (!s.host->alive()) {
+        return -ECONNRESET;
+    }
+    if (is_nonblocking(slot, flags)) {
+        auto has_space = [&] {
+            return state_of(slot) == SlotState::connected && send_page(slot) != sockbuf::page_wanted &&
+                   queued_bytes(slot) < send_ring_bytes(slot);
+        };
+        return ask_for_space(slot, has_space) ? 0
+                                              : -EAGAIN; // it may come between the copy and the request for an event
+    }
+    if (!deadline) {
+        deadline = deadline_after(s, slot.share.snd_timeout_us.load(std::memory_order_relaxed));
+    }
+    int rc = wait_for_space(s, slot, k, *deadline);
+    if (!is_current(slot, k)) {
+        return -EBADF;
+    }
+    return rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ECONNRESET : rc;
+}
+
 } // namespace
 
 ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags)
 {
-    base::Instant deadline = base::never;
-    bool timed = false;
+    std::optional<base::Instant> deadline;
     ssize_t done = 0;
     for (;;) {
         if (done != 0 && slot.info.so_error.load(std::memory_order_relaxed) != 0) {
             return done; // the error is for the next call
         }
-        if (int error = sendable(slot)) {
+        SlotState state = SlotState::free;
+        if (int error = sendable(slot, state)) {
             return partly(done, error);
         }
-        if (state_of(slot) == SlotState::connected) {
+        if (state == SlotState::connected) {
             ssize_t n = fill(s, slot, k, data, flags);
             if (n < 0) {
                 return partly(done, static_cast<int>(n));
@@ -154,40 +188,9 @@ ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int 
             if (data.left() == 0) {
                 return done;
             }
-            if (send_page(slot) == sockbuf::no_page && s.host->alive()) {
-                int rc = await_ring(s, slot, k);
-                if (!is_current(slot, k)) {
-                    return partly(done, -EBADF);
-                }
-                if (rc == 0 || (rc == -EAGAIN && !is_nonblocking(slot, flags))) {
-                    continue;
-                }
-                return partly(done, rc);
-            }
         }
-        if (!s.host->alive()) {
-            return partly(done, -ECONNRESET);
-        }
-        if (is_nonblocking(slot, flags)) {
-            auto has_space = [&] {
-                return state_of(slot) == SlotState::connected && send_page(slot) != sockbuf::page_wanted &&
-                       queued_bytes(slot) < send_ring(s, slot).size();
-            };
-            if (ask_for_space(slot, has_space)) {
-                continue; // space came between the copy and the request for an event
-            }
-            return partly(done, -EAGAIN);
-        }
-        if (!timed) {
-            timed = true;
-            deadline = deadline_after(s, slot.share.snd_timeout_us.load(std::memory_order_relaxed));
-        }
-        int rc = wait_for_space(s, slot, k, deadline);
-        if (!is_current(slot, k)) {
-            return partly(done, -EBADF);
-        }
-        if (rc != 0) {
-            return partly(done, rc == -ETIMEDOUT ? -EAGAIN : rc == -EPIPE ? -ECONNRESET : rc);
+        if (int error = await_room(s, slot, k, flags, state, deadline)) {
+            return partly(done, error);
         }
     }
 }

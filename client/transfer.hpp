@@ -18,9 +18,9 @@ inline std::uint64_t queued_bytes(SocketSlot& slot)
     return slot.app.snd_produced.load(std::memory_order_seq_cst) - slot.owner.snd_acked.load(std::memory_order_seq_cst);
 }
 // A connection without a ring counts as writable, since a write asks for one; not when netd said that it has none.
-inline bool stream_writable(Session& s, SocketSlot& slot)
+inline bool stream_writable(SocketSlot& slot)
 {
-    return send_page(slot) != sockbuf::page_wanted && stream_writable(send_ring(s, slot).size(), queued_bytes(slot));
+    return send_page(slot) != sockbuf::page_wanted && stream_writable(send_ring_bytes(slot), queued_bytes(slot));
 }
 // Asks netd for an event when the ring has space again, then looks again: true if it has it already.
 template <typename Writable>

@@ -92,6 +92,8 @@ public:
     {
         return ring_at(s.info.rcv_ring, s.info.rcv_shift, s.owner.rcv_start.load(std::memory_order_relaxed));
     }
+    // What send_ring(s).size() is.
+    static std::uint64_t send_ring_bytes(const SocketSlot& s) { return RingView{nullptr, s.info.snd_shift}.size(); }
     RingView lane_ring(const DatagramLane& lane) const // read after its produced
     {
         return ring(lane.ring, lane.shift, lane.start.load(std::memory_order_relaxed));

@@ -32,14 +32,17 @@ void side_lock_after_fork();
 SideLockResult side_lock_contended(std::atomic<std::uint32_t>& word, std::uint32_t holder);
 void side_lock_wake(std::atomic<std::uint32_t>& word, int count);
 
-inline SideLockResult side_lock_acquire(std::atomic<std::uint32_t>& word, std::uint32_t holder)
+// False: somebody holds it, perhaps the calling thread.
+inline bool side_lock_try(std::atomic<std::uint32_t>& word, std::uint32_t holder)
 {
     std::uint32_t free = 0;
     // Sequentially consistent: netd looks at snd_lock after it withdrew a ring (SlotInfo::snd_ring).
-    if (word.compare_exchange_strong(free, holder, std::memory_order_seq_cst, std::memory_order_relaxed)) {
-        return SideLockResult::taken;
-    }
-    return side_lock_contended(word, holder);
+    return word.compare_exchange_strong(free, holder, std::memory_order_seq_cst, std::memory_order_relaxed);
+}
+
+inline SideLockResult side_lock_acquire(std::atomic<std::uint32_t>& word, std::uint32_t holder)
+{
+    return side_lock_try(word, holder) ? SideLockResult::taken : side_lock_contended(word, holder);
 }
 
 inline void side_lock_release(std::atomic<std::uint32_t>& word)
