@@ -13,9 +13,9 @@ namespace embed {
 
 namespace {
 
-// sockaddr storage filled from an Endpoint, or to be filled by a call.
+// Filled from an Endpoint, or to be filled by a call; has room for either family.
 struct Address {
-    Address() { size = sizeof storage; }
+    Address() = default;
     explicit Address(const base::Endpoint& e)
     {
         if (e.addr.is_v4()) {
@@ -25,27 +25,24 @@ struct Address {
             in->sin_addr.s_addr = htonl(e.addr.v4());
             size = sizeof *in;
         } else {
-            auto* in6 = reinterpret_cast<sockaddr_in6*>(&storage);
-            in6->sin6_family = AF_INET6;
-            in6->sin6_port = htons(e.port);
-            std::memcpy(&in6->sin6_addr, e.addr.on_wire().bytes(), 16);
-            in6->sin6_scope_id = e.addr.zone();
-            size = sizeof *in6;
+            storage.sin6_family = AF_INET6;
+            storage.sin6_port = htons(e.port);
+            std::memcpy(&storage.sin6_addr, e.addr.on_wire().bytes(), 16);
+            storage.sin6_scope_id = e.addr.zone();
         }
     }
     sockaddr* get() { return reinterpret_cast<sockaddr*>(&storage); }
     base::Endpoint endpoint() const
     {
-        if (storage.ss_family == AF_INET) {
+        if (storage.sin6_family == AF_INET) {
             const auto* in = reinterpret_cast<const sockaddr_in*>(&storage);
             return {base::IpAddr::v4(ntohl(in->sin_addr.s_addr)), ntohs(in->sin_port)};
         }
-        const auto* in6 = reinterpret_cast<const sockaddr_in6*>(&storage);
-        return {base::IpAddr::v6(&in6->sin6_addr).in_zone(in6->sin6_scope_id), ntohs(in6->sin6_port)};
+        return {base::IpAddr::v6(&storage.sin6_addr).in_zone(storage.sin6_scope_id), ntohs(storage.sin6_port)};
     }
 
-    sockaddr_storage storage{};
-    socklen_t size = 0;
+    sockaddr_in6 storage{};
+    socklen_t size = sizeof storage;
 };
 
 } // namespace
