@@ -15,6 +15,7 @@
 #include "gateway/client_record.hpp"
 #include "gateway/gateway.hpp"
 #include "gateway/poll_set.hpp"
+#include "gateway/record_memory.hpp"
 #include "lwkt/pool.hpp"
 #include "lwkt/port.hpp"
 #include "lwkt/timer_wheel.hpp"
@@ -209,6 +210,7 @@ private:
     std::size_t first_ = 0;               // o: where the next poll starts, so that no family starves the others
     std::vector<EventRef> events_;        // o: sockets with news since the last roll-up
     std::vector<Client*> wakes_;          // o: families with waiters to look at
+    RecordMemory records_;                // o
     std::vector<SocketRecord*> dead_;     // o: freed at the roll-up, when nobody above has them on its stack
     AwakeList awake_;                     // o: streams that may fall asleep; the one looked at longest ago in front
     WantList want_rings_;                 // o: writers wait for memory; first come, first served

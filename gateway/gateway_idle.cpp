@@ -149,7 +149,7 @@ bool GatewayCpu::let_sleep(SocketRecord& rec)
     give_rings(rec);
     forget_idle(rec);
     c.slots[rec.slot].hold(idle);
-    delete &rec;
+    records_.end(rec);
     return true;
 }
 

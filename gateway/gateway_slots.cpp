@@ -1,5 +1,7 @@
 // Slots and records: granting, resetting, freeing, and what happens to them when a process dies. Owner: this CPU's
 // protocol thread; slots go home to CPU slot % cpus.
+#include <cstring>
+
 #include "base/plant.hpp"
 #include "gateway/gateway_cpu.hpp"
 #include "sockbuf/side_lock.hpp"
@@ -20,29 +22,22 @@ void GatewayCpu::reset_slot(Client& c, std::uint32_t slot)
     s.info.owner_cpu.store(c.home(slot), relaxed);
     s.info.kind = 0;
     s.info.family = 0;
-    std::fill(std::begin(s.info.local_addr), std::end(s.info.local_addr), static_cast<unsigned char>(0));
-    std::fill(std::begin(s.info.peer_addr), std::end(s.info.peer_addr), static_cast<unsigned char>(0));
+    std::memset(s.info.local_addr, 0, sizeof s.info.local_addr);
+    std::memset(s.info.peer_addr, 0, sizeof s.info.peer_addr);
     s.info.local_port = s.info.peer_port = 0;
     s.info.snd_shift = s.info.rcv_shift = 0;
     s.info.lane_entries = 0;
-    s.info.snd_ring.store(0, relaxed);
-    s.info.rcv_ring.store(0, relaxed);
-    for (auto* zero : {&s.owner.snd_acked, &s.owner.rcv_produced, &s.owner.lanes, &s.app.snd_produced,
-             &s.app.rcv_consumed, &s.app.waiters[0], &s.app.waiters[1]}) {
-        zero->store(0, relaxed);
-    }
-    for (auto* none : {&s.owner.rcv_end, &s.owner.rcv_ring_at, &s.owner.urgent_mark, &s.app.snd_end}) {
-        none->store(sockbuf::no_offset, relaxed);
-    }
-    for (auto* zero : {&s.owner.snd_broken, &s.owner.armed, &s.owner.accept_ready, &s.app.accept_taken, &s.app.partner,
-             &s.owner.rcv_start, &s.app.snd_start, &s.app.want_space, &s.app.want_level, &s.share.snd_lock,
-             &s.share.rcv_lock, &s.share.ctl_lock, &s.share.status, &s.app.rcv_turn, &s.reply.done}) {
-        zero->store(0, relaxed);
-    }
-    s.share.rcv_timeout_us.store(0, relaxed);
-    s.share.snd_timeout_us.store(0, relaxed);
-    s.share.segment_bytes.store(0, relaxed);
-    s.share.coalesces.store(0, relaxed);
+    auto zero = [](auto&... words) { (words.store(0, std::memory_order_relaxed), ...); };
+    auto none = [](auto&... words) { (words.store(sockbuf::no_offset, std::memory_order_relaxed), ...); };
+    zero(s.info.snd_ring, s.info.rcv_ring);
+    zero(s.owner.snd_acked, s.owner.rcv_produced, s.owner.lanes, s.owner.snd_broken, s.owner.rcv_start,
+        s.owner.accept_ready, s.owner.armed);
+    none(s.owner.rcv_end, s.owner.rcv_ring_at, s.owner.urgent_mark);
+    zero(s.app.snd_produced, s.app.rcv_consumed, s.app.waiters[0], s.app.waiters[1], s.app.want_space, s.app.want_level,
+        s.app.accept_taken, s.app.partner, s.app.snd_start, s.app.rcv_turn);
+    none(s.app.snd_end);
+    zero(s.share.snd_lock, s.share.rcv_lock, s.share.ctl_lock, s.share.status, s.share.rcv_timeout_us,
+        s.share.snd_timeout_us, s.share.segment_bytes, s.share.coalesces, s.reply.done);
     s.share.holders.store(sockbuf::lane_holder, relaxed);
 }
 
@@ -71,7 +66,7 @@ void GatewayCpu::fill_grants(Client& c)
 // The private side of a record.
 SocketRecord* GatewayCpu::new_record(Client& c, std::uint32_t slot, sockbuf::SlotKind kind, std::uint8_t family)
 {
-    auto* rec = new (std::nothrow) SocketRecord; // control path: a socket is made, not a packet moved
+    SocketRecord* rec = records_.make(); // control path: a socket is made, not a packet moved
     if (rec == nullptr) {
         return nullptr;
     }
@@ -297,7 +292,7 @@ void GatewayCpu::record_home_dispatch(lwkt::Message& m)
     GatewayCpu& here = *c.gateway_cpus[base::current_cpu];
     std::uint32_t slot = rec->slot;
     here.slot_home(c, slot);
-    delete rec;
+    here.records_.end(*rec);
     here.queue_event(c, slot);                      // a thread that still sleeps for it finds its socket gone
     c.live.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
 }

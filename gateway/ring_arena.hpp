@@ -152,11 +152,13 @@ private:
     // Whether it was set.
     bool clear(Bits& bits, std::uint64_t offset, unsigned shift) const
     {
-        bool was = test(bits, offset, shift);
-        if (was) {
-            std::uint64_t at = block(offset, shift);
-            bits[at / 64] &= ~(std::uint64_t{1} << (at % 64));
+        std::uint64_t at = block(offset, shift);
+        if (at / 64 >= bits.size()) {
+            return false;
         }
+        std::uint64_t bit = std::uint64_t{1} << (at % 64);
+        bool was = (bits[at / 64] & bit) != 0;
+        bits[at / 64] &= ~bit;
         return was;
     }
 
