@@ -10,16 +10,25 @@
 
 namespace base {
 
-inline void copy_bytes(void* to, const void* from, std::size_t bytes)
+[[gnu::noinline]] inline void copy_in_pieces(void* to, const void* from, std::size_t bytes, std::size_t piece)
 {
-    std::size_t piece = 2048; // glibc's rep_movsb_threshold is 2,112 and more where `rep movsb` is fast at all
-    asm("" : "+r"(piece));    // the compiler must not know it: it would write a `rep movsq` instead of the call
     auto* target = static_cast<std::byte*>(to);
     const auto* source = static_cast<const std::byte*>(from);
     for (; bytes > piece; bytes -= piece, target += piece, source += piece) {
         std::memcpy(target, source, piece);
     }
     std::memcpy(target, source, bytes);
+}
+
+inline void copy_bytes(void* to, const void* from, std::size_t bytes)
+{
+    std::size_t piece = 2048; // glibc's rep_movsb_threshold is 2,112 and more where `rep movsb` is fast at all
+    asm("" : "+r"(piece));    // the compiler must not know it: it would write a `rep movsq` instead of the call
+    if (bytes <= piece) [[likely]] {
+        std::memcpy(to, from, bytes);
+    } else {
+        copy_in_pieces(to, from, bytes, piece);
+    }
 }
 
 } // namespace base

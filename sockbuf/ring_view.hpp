@@ -26,7 +26,8 @@ public:
     // `head`: null for a ring without one.
     RingView(
         std::byte* base, unsigned shift, std::uint32_t start = 0, std::uint32_t home = 0, std::byte* head = nullptr)
-        : base_(base), head_(head), start_(start), home_(home & 0xffffff), shift_(shift & 0xff)
+        : base_(base), head_(head), start_(start), home_lines_(static_cast<std::uint16_t>(home / line)),
+          shift_(static_cast<std::uint8_t>(shift))
     {
     }
     // Where ring number `n` begins again when it is empty.
@@ -45,11 +46,11 @@ public:
     // By the writer, while it is empty: what comes next has this offset, and as many bytes of it are known to come.
     void restart(std::uint64_t offset, std::uint64_t bytes)
     {
-        start_ = static_cast<std::uint32_t>(offset) - home_ - (head_ != nullptr ? place_in_head(bytes) : 0);
+        start_ = static_cast<std::uint32_t>(offset) - home() - (head_ != nullptr ? place_in_head(bytes) : 0);
     }
     std::uint32_t since_restart(std::uint64_t offset) const
     {
-        return static_cast<std::uint32_t>(offset) - start_ - home_;
+        return static_cast<std::uint32_t>(offset) - start_ - home();
     }
 
     // The pieces that hold [offset, offset + bytes); returns how many were written to `out`.
@@ -80,7 +81,7 @@ public:
         if (std::byte* place = one_piece(offset, bytes)) [[likely]] {
             base::copy_bytes(place, from, bytes);
         } else {
-            copy_pieces_in(offset, from, bytes);
+            copy_pieces_in(*this, offset, from, bytes);
         }
     }
     void copy_out(std::uint64_t offset, void* to, std::uint64_t bytes) const
@@ -88,14 +89,17 @@ public:
         if (const std::byte* place = one_piece(offset, bytes)) [[likely]] {
             base::copy_bytes(to, place, bytes);
         } else {
-            copy_pieces_out(offset, to, bytes);
+            copy_pieces_out(*this, offset, to, bytes);
         }
     }
 
 private:
-    static constexpr std::uint64_t homes_bytes = 256 * 1024;             // 64 pages, each at another line
+    static constexpr std::uint32_t line = 64;
+    static constexpr std::uint64_t homes_bytes = 256 * 1024; // 64 pages, each at another line
+    static_assert(homes_bytes / line <= 0x10000);
     static constexpr std::uint64_t comes_round = std::uint64_t{1} << 32; // of what since_restart() says
 
+    std::uint32_t home() const { return home_lines_ * line; }
     // Where [offset, offset + bytes) lies, unless it is cut; null for no bytes.
     std::byte* one_piece(std::uint64_t offset, std::uint64_t bytes) const
     {
@@ -108,20 +112,22 @@ private:
         bool meets_head = head_ != nullptr && since + bytes > comes_round;
         return bytes - 1 < ring - at && !meets_head ? base_ + at : nullptr;
     }
-    [[gnu::noinline]] void copy_pieces_in(std::uint64_t offset, const void* from, std::uint64_t bytes) const
+    // The ring by value: views whose address nobody has live in registers.
+    [[gnu::noinline]] static void copy_pieces_in(
+        RingView ring, std::uint64_t offset, const void* from, std::uint64_t bytes)
     {
         iovec v[pieces_max];
         const auto* source = static_cast<const std::byte*>(from);
-        for (unsigned i = 0, n = pieces(offset, bytes, v); i < n; ++i) {
+        for (unsigned i = 0, n = ring.pieces(offset, bytes, v); i < n; ++i) {
             base::copy_bytes(v[i].iov_base, source, v[i].iov_len);
             source += v[i].iov_len;
         }
     }
-    [[gnu::noinline]] void copy_pieces_out(std::uint64_t offset, void* to, std::uint64_t bytes) const
+    [[gnu::noinline]] static void copy_pieces_out(RingView ring, std::uint64_t offset, void* to, std::uint64_t bytes)
     {
         iovec v[pieces_max];
         auto* target = static_cast<std::byte*>(to);
-        for (unsigned i = 0, n = pieces(offset, bytes, v); i < n; ++i) {
+        for (unsigned i = 0, n = ring.pieces(offset, bytes, v); i < n; ++i) {
             base::copy_bytes(target, v[i].iov_base, v[i].iov_len);
             target += v[i].iov_len;
         }
@@ -142,7 +148,6 @@ private:
     // share a quarter of the sets of a cache.
     std::uint32_t place_in_head(std::uint64_t bytes) const
     {
-        constexpr std::uint32_t line = 64;
         auto number = static_cast<std::uint32_t>(reinterpret_cast<std::uintptr_t>(head_) / head_bytes);
         std::uint32_t other_line = number * line % head_bytes;
         return bytes <= head_bytes - other_line ? other_line : bytes <= head_bytes ? 0 : head_bytes;
@@ -151,8 +156,8 @@ private:
     std::byte* base_ = nullptr;
     std::byte* head_ = nullptr;
     std::uint32_t start_ = 0;
-    std::uint32_t home_ : 24 = 0;
-    std::uint32_t shift_ : 8 = 0;
+    std::uint16_t home_lines_ = 0;
+    std::uint8_t shift_ = 0;
 };
 
 } // namespace sockbuf

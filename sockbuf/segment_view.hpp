@@ -108,7 +108,10 @@ private:
     {
         std::uint64_t offset = std::uint64_t{page.load(std::memory_order_seq_cst)} << page_shift;
         bool has_memory = offset != 0 && offset < layout_.bytes;
-        return shift == 0 ? RingView{} : has_memory ? ring(offset, shift, start) : RingView{nullptr, shift, start};
+        if (has_memory && shift != 0) [[likely]] {
+            return ring(offset, shift, start);
+        }
+        return shift == 0 ? RingView{} : RingView{nullptr, shift, start};
     }
     template <typename T>
     T* at(std::uint64_t offset) const
