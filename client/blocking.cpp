@@ -145,13 +145,21 @@ int Blocker::sleep()
     return rc == -ETIMEDOUT && until != deadline_ ? 0 : rc;
 }
 
+namespace {
+
+bool is_set(const Session& s, std::uint32_t waiter)
+{
+    return s.view.waiter(waiter).kind.load(std::memory_order_relaxed) ==
+           static_cast<std::uint32_t>(sockbuf::WaiterKind::set);
+}
+
+} // namespace
+
 void sock_watch(Session& s, Sock k, std::uint32_t waiter)
 {
     if (SocketSlot* slot = find_slot(s, k)) {
         waiter_word(*slot, waiter).fetch_or(std::uint64_t{1} << (waiter % 64), std::memory_order_seq_cst);
-        bool set = s.view.waiter(waiter).kind.load(std::memory_order_relaxed) ==
-                   static_cast<std::uint32_t>(sockbuf::WaiterKind::set);
-        arm_slot(*slot, set ? sockbuf::armed_set : sockbuf::armed_thread);
+        arm_slot(*slot, is_set(s, waiter) ? sockbuf::armed_set : sockbuf::armed_thread);
     }
 }
 
@@ -162,6 +170,9 @@ void sock_unwatch(Session& s, Sock k, std::uint32_t waiter)
         return;
     }
     waiter_word(*slot, waiter).fetch_and(~(std::uint64_t{1} << (waiter % 64)), std::memory_order_seq_cst);
+    if (is_set(s, waiter)) {
+        return; // no thread's own
+    }
     for (ThreadWaiter& t : this_state.waiters) {
         if (t.watching && t.host_id == s.host->id() && t.handle.index == waiter && t.watched.slot == k.slot) {
             t.watching = false;

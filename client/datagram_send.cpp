@@ -172,9 +172,8 @@ bool put(Sending& a, int& error)
     if (built == 0 && a.slot.owner.snd_acked.load(std::memory_order_acquire) == at) {
         restart_send_ring(a.slot, ring, at, stride);
     }
-    IovecCursor from = a.data;
     ring.copy_in(at, &a.o.h, sizeof a.o.h);
-    from.to_ring(ring, at + sizeof a.o.h + (built == 0 ? 0 : built - 1), a.data.left());
+    a.data.to_ring(ring, at + sizeof a.o.h + (built == 0 ? 0 : built - 1), a.data.left());
     if (a.o.has_source6()) {
         ring.copy_in(at + sizeof a.o.h + a.o.h.size, a.o.source6, sizeof a.o.source6);
     }
@@ -235,8 +234,9 @@ ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int
         return -EOPNOTSUPP;
     }
     Sending a{s, slot, k, m, IovecCursor(m.msg_iov, m.msg_iovlen), (flags & MSG_MORE) != 0};
+    std::uint64_t size = a.data.left();
     a.prepared = built_of(slot) == 0;
-    int error = a.prepared ? prepare(slot, m, a.data.left(), a.o) : 0;
+    int error = a.prepared ? prepare(slot, m, size, a.o) : 0;
     if (error == 0 && a.prepared && !has_asked(slot)) {
         error = sendable(s, slot);
         error = error != 0 ? error : ask(s, slot, k, a.o);
@@ -249,7 +249,7 @@ ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int
     for (;;) {
         error = sendable(s, slot);
         if (error == 0 && put(a, error)) {
-            return static_cast<ssize_t>(a.data.left());
+            return static_cast<ssize_t>(size);
         }
         if (error != 0) {
             return error;

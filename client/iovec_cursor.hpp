@@ -17,8 +17,12 @@ public:
 
     IovecCursor(const iovec* pieces, std::size_t count) : next_(pieces), end_(pieces + count)
     {
-        for (std::size_t i = 0; i < count && left_ < call_max; ++i) {
-            left_ = std::min(call_max, left_ + std::min<std::uint64_t>(pieces[i].iov_len, call_max));
+        if (count != 0) {
+            open_next();
+            left_ = std::min(here_, call_max);
+        }
+        for (const iovec* p = next_; p != end_ && left_ < call_max; ++p) {
+            left_ = std::min(call_max, left_ + std::min<std::uint64_t>(p->iov_len, call_max));
         }
     }
     static IovecCursor of_buffer(void* buffer, std::size_t bytes)
@@ -66,10 +70,14 @@ private:
             if (bytes == 0 || next_ == end_) {
                 return;
             }
-            at_ = static_cast<std::byte*>(next_->iov_base);
-            here_ = next_->iov_len;
-            ++next_;
+            open_next();
         }
+    }
+    void open_next()
+    {
+        at_ = static_cast<std::byte*>(next_->iov_base);
+        here_ = next_->iov_len;
+        ++next_;
     }
 
     std::byte* at_ = nullptr;

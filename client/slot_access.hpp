@@ -143,15 +143,20 @@ inline int take_error(SocketSlot& slot)
     return slot.info.so_error.exchange(0, std::memory_order_seq_cst);
 }
 
+// A mark for CPU `cpu`, and its doorbell where one is due. Out of line, since callers that never mark
+// (`direct` sessions) would prepare for it all the same.
+[[gnu::noinline]] inline void mark_on(Session& s, std::uint32_t cpu, std::uint32_t slot)
+{
+    if (set_mark(s.view, cpu, slot)) {
+        s.look_and_ring(cpu);
+    }
+}
 // "Look at socket k": after the offset it is about was stored sequentially consistent.
 inline void mark(Session& s, SocketSlot& slot, Sock k)
 {
     std::uint32_t cpu = slot.info.owner_cpu.load(std::memory_order_relaxed);
-    if (s.direct && s.host->look(cpu, k.slot)) {
-        return;
-    }
-    if (set_mark(s.view, cpu, k.slot)) {
-        s.look_and_ring(cpu);
+    if (!s.direct || !s.host->look(cpu, k.slot)) {
+        mark_on(s, cpu, k.slot);
     }
 }
 inline std::uint64_t process_bit(const Session& s)

@@ -16,7 +16,8 @@ void leave_error(Session& s, Sock k, int error)
     }
 }
 
-ssize_t send_message(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags)
+// Out of line, or the short form would save the registers that this needs.
+[[gnu::noinline]] ssize_t send_message(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags)
 {
     if (is_datagram(slot)) {
         return datagram_send(s, slot, k, m, flags);

@@ -75,7 +75,11 @@ void write_sockaddr(int family, const unsigned char addr16[16], std::uint16_t po
     in.sin_family = AF_INET;
     in.sin_port = htons(port);
     std::memcpy(&in.sin_addr, addr16 + 12, 4);
-    std::memcpy(addr, &in, std::min<std::size_t>(*len, sizeof in));
+    if (*len >= sizeof in) [[likely]] { // of a known size it is two stores
+        std::memcpy(addr, &in, sizeof in);
+    } else {
+        std::memcpy(addr, &in, *len);
+    }
     *len = sizeof in;
 }
 
