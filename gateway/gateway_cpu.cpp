@@ -9,8 +9,9 @@
 namespace gateway {
 
 GatewayCpu::GatewayCpu(GatewayShared& shared, protocols::SocketUser& user, lwkt::Cpu& cpu)
-    : shared_(shared), user_(user), cpu_(cpu), families_(lwkt::uses_locks(shared.stack.set().discipline())),
-      sweep_(std::make_unique<IdleSweep>(*this)), cooling_(std::make_unique<Cooling>(*this))
+    : shared_(shared), user_(user), cpu_(cpu), domain_(shared.stack.domain(cpu.id())), me_(cpu.id()),
+      families_(lwkt::uses_locks(shared.stack.set().discipline())), sweep_(std::make_unique<IdleSweep>(*this)),
+      cooling_(std::make_unique<Cooling>(*this))
 {
     shared.stack.set().call(cpu.id(), [this](lwkt::Cpu& c) {
         c.add_poller(lwkt::Class::serial, *this);

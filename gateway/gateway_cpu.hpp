@@ -90,8 +90,8 @@ public:
     void look(Client& c, std::uint32_t slot);
 
 private:
-    base::CpuId me() const { return cpu_.id(); }
-    protocols::Domain& domain() const { return shared_.stack.domain(me()); }
+    base::CpuId me() const { return me_; }
+    protocols::Domain& domain() const { return domain_; }
 
     // gateway_marks.cpp
     bool has_news(const Client& c) const;
@@ -205,6 +205,8 @@ private:
     GatewayShared& shared_;               // c
     protocols::SocketUser& user_;         // c
     lwkt::Cpu& cpu_;                      // c
+    protocols::Domain& domain_;           // c: of this CPU
+    const base::CpuId me_;                // c
     ReplyPort reply_port_;                // c
     PollSet families_;                    // o
     std::size_t first_ = 0;               // o: where the next poll starts, so that no family starves the others

@@ -43,12 +43,8 @@ public:
             return std::nullopt;
         }
         auto offset = pop(shift);
-        offset = offset ? offset : cut(shift);
-        offset = offset ? offset : split(shift);
         if (!offset) {
-            join();
-            offset = pop(shift);
-            offset = offset ? offset : split(shift);
+            offset = find(shift);
         }
         if (offset) {
             in_use_ += bytes;
@@ -145,7 +141,7 @@ private:
     {
         std::uint64_t at = block(offset, shift);
         if (at / 64 >= bits.size()) {
-            bits.resize(at / 64 + 1);
+            grow(bits, at / 64 + 1);
         }
         bits[at / 64] |= std::uint64_t{1} << (at % 64);
     }
@@ -160,6 +156,12 @@ private:
         bool was = (bits[at / 64] & bit) != 0;
         bits[at / 64] &= ~bit;
         return was;
+    }
+
+    template <typename T>
+    [[gnu::noinline]] static void grow(std::vector<T>& v, std::size_t size)
+    {
+        v.resize(size);
     }
 
     void push(unsigned shift, std::uint64_t offset)
@@ -183,6 +185,18 @@ private:
             }
         }
         return std::nullopt;
+    }
+    // Where none of its size is free.
+    [[gnu::noinline]] std::optional<std::uint64_t> find(unsigned shift)
+    {
+        auto offset = cut(shift);
+        offset = offset ? offset : split(shift);
+        if (!offset) {
+            join();
+            offset = pop(shift);
+            offset = offset ? offset : split(shift);
+        }
+        return offset;
     }
     // From what was never in use; what lies before it up to its alignment becomes blocks.
     std::optional<std::uint64_t> cut(unsigned shift)
@@ -283,7 +297,7 @@ private:
         auto& users = head_users_[shift - shift_min];
         std::size_t page = head_page(offset, shift) - head_page(begin_, shift);
         if (page >= users.size()) {
-            users.resize(page + 1);
+            grow(users, page + 1);
         }
         return users[page];
     }
