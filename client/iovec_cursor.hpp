@@ -59,6 +59,17 @@ private:
     void each(std::uint64_t bytes, Copy copy)
     {
         left_ -= bytes;
+        if (bytes - 1 < here_) [[likely]] { // all of it in one buffer; not none
+            copy(at_, bytes);
+            at_ += bytes;
+            here_ -= bytes;
+        } else {
+            each_piece(bytes, copy);
+        }
+    }
+    template <typename Copy>
+    [[gnu::noinline]] void each_piece(std::uint64_t bytes, Copy& copy)
+    {
         for (;;) {
             std::uint64_t n = std::min(bytes, here_);
             if (n != 0) {
