@@ -69,7 +69,7 @@ struct Incoming {
     std::uint64_t next = 0; // the record behind it
 };
 
-Incoming record_at(const sockbuf::RingView& ring, std::uint64_t at)
+inline Incoming record_at(const sockbuf::RingView& ring, std::uint64_t at)
 {
     Incoming r;
     r.h = header_at(ring, at);
@@ -97,8 +97,8 @@ bool continues(const Incoming& first, const Incoming& r)
 
 // Further datagrams of the flow behind `first`, whole ones only, which the caller is told the size of. Where the last
 // one ends.
-std::uint64_t coalesce(const sockbuf::DatagramLane& lane, const sockbuf::RingView& ring, const Incoming& first,
-    IovecCursor& into, std::uint64_t& bytes)
+[[gnu::noinline]] std::uint64_t coalesce(const sockbuf::DatagramLane& lane, const sockbuf::RingView& ring,
+    const Incoming& first, IovecCursor& into, std::uint64_t& bytes)
 {
     constexpr unsigned datagrams_max = 64; // as Linux (UDP_GRO_CNT_MAX)
     std::uint64_t at = first.next;
