@@ -61,8 +61,13 @@ void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot, bool anyway)
 {
     ClientCpu& mine = c.cpu[me()];
     auto& app = c.view().slot(slot).app;
+    std::uint64_t waiters[2] = {
+        app.waiters[0].load(std::memory_order_seq_cst), app.waiters[1].load(std::memory_order_seq_cst)};
+    if ((waiters[0] | waiters[1]) == 0) {
+        return; // of a connection that ends or is not accepted yet
+    }
     for (std::uint32_t half = 0; half < 2; ++half) {
-        for (std::uint64_t m = app.waiters[half].load(std::memory_order_seq_cst); m != 0; m &= m - 1) {
+        for (std::uint64_t m = waiters[half]; m != 0; m &= m - 1) {
             std::uint32_t w = half * 64 + static_cast<std::uint32_t>(std::countr_zero(m));
             auto kind = static_cast<sockbuf::WaiterKind>(c.waiters[w].kind.load(std::memory_order_relaxed));
             if (kind == sockbuf::WaiterKind::none) {

@@ -47,6 +47,8 @@ public:
         base::poison(p->record + sizeof p->next, sizeof p->record - sizeof p->next);
     }
 
+    unsigned kept() const { return kept_; }
+
 private:
     union Place {
         Place* next; // of those that are kept
