@@ -124,6 +124,14 @@ bool is_duplicate(const Tcb& t, const Segment& s, const AckRound& r)
     return t.agreed.sack ? r.d.sacked != 0 : s.len == 0 && !s.fin && same_window;
 }
 
+// What output() does where nothing is to be sent: so a request that was acknowledged by its answer asks for no roll-up.
+void rest(Tcb& t)
+{
+    t.cwnd_limited = false;
+    clear_deadline(t, Deadline::probe);
+    clear_deadline(t, Deadline::persist);
+}
+
 // ACK of something new.
 void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
 {
@@ -152,8 +160,12 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
         restart_retransmit(t);
     }
     a.acked = octets != 0;
-    a.output = true;
     a.fin_acked = fin_acked;
+    if (at_rest(t)) {
+        rest(t);
+    } else {
+        a.output = true;
+    }
 }
 
 // What few connections have.
@@ -253,7 +265,7 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
         take_echo(t, r);
     }
     update_window(t, s);
-    if (t.snd.wnd > window_before) {
+    if (t.snd.wnd > window_before && !at_rest(t)) {
         a.output = true;
     }
     return close_by_state(t, a);
@@ -272,7 +284,7 @@ void take_expected_ack(Tcb& t, const Segment& s, Actions& a)
     }
     tell_model_and_lists(t, r);
     update_window(t, s);
-    if (t.snd.wnd > window_before) {
+    if (t.snd.wnd > window_before && !at_rest(t)) {
         a.output = true;
     }
 }

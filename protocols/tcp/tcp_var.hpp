@@ -143,6 +143,12 @@ inline bool in_urgent_mode(const Tcb& t)
 {
     return t.so != nullptr && t.so->snd_urgent > t.snd.una_offset;
 }
+// All that was written has been sent and acknowledged, more may be written, and nothing was lost.
+inline bool at_rest(const Tcb& t)
+{
+    return t.so != nullptr && t.snd.una_offset == t.so->snd_limit && may_send(t.state) &&
+           t.board.phase == Recovery::none && t.bbr == nullptr;
+}
 enum class AckForm : std::uint8_t {
     full,
     plain,     // no SACK blocks: of ACKs alone (RFC 9768 3.2.2.5.1)
