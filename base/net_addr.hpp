@@ -44,6 +44,11 @@ public:
     const unsigned char* bytes() const { return bytes_.data(); }
     // "::" or 0.0.0.0.
     bool is_any() const { return *this == IpAddr{} || *this == any_v4(); }
+    // A group, or unspecified.
+    bool is_no_host() const
+    {
+        return is_v4() ? v4() == 0 || v4() >> 28 == 0xe : is_multicast_v6() || *this == IpAddr{};
+    }
     static IpAddr loopback_v6()
     {
         IpAddr a;

@@ -6,7 +6,7 @@
 
 namespace drivers {
 
-inline void add(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1)
+[[gnu::always_inline]] inline void add(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1)
 {
     counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
 }

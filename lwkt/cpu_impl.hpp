@@ -153,7 +153,7 @@ private:
 };
 
 // Adds to a counter of which the caller is the only writer.
-inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1)
+[[gnu::always_inline]] inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1)
 {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
 }

@@ -59,7 +59,8 @@ struct alignas(128) PoolCore::PerCpu final : Rollup {
         o.rest = free;
         free = &o;
     }
-    bool carve();
+    [[gnu::noinline]] bool carve();
+    [[gnu::noinline]] void keep_for(CpuId of, PerCpu& other, FreeObject& o);
     void take_home(FreeObject& first);
     void rollup() override;
 };
@@ -97,6 +98,19 @@ void PoolCore::PerCpu::take_home(FreeObject& first)
         push_free(*o);
         o = following;
     }
+}
+
+// An object of another CPU's, until the roll-up.
+void PoolCore::PerCpu::keep_for(CpuId of, PerCpu& other, FreeObject& o)
+{
+    Chain& chain = chains[of];
+    if (chain.head == nullptr) {
+        chained.push_back(of);
+    }
+    o.pool = &other;
+    o.rest = chain.head;
+    chain.head = &o;
+    ++chain.count;
 }
 
 void PoolCore::PerCpu::rollup()
@@ -172,15 +186,7 @@ void PoolCore::release(Message& m)
         return;
     }
     INVARIANT(here < cpus_);
-    PerCpu& p = per_cpu_[here];
-    Chain& chain = p.chains[home];
-    if (chain.head == nullptr) {
-        p.chained.push_back(home);
-    }
-    o.pool = &home_pool;
-    o.rest = chain.head;
-    chain.head = &o;
-    ++chain.count;
+    per_cpu_[here].keep_for(home, home_pool, o);
 }
 
 std::size_t PoolCore::in_use(CpuId cpu) const

@@ -58,10 +58,7 @@ void TimerWheel::hang(Timer& t)
 {
     std::uint64_t tick = std::max(tick_of(t.deadline_), tick_);
     std::uint64_t ahead = tick - tick_;
-    unsigned level = 0;
-    while (level + 1 < levels && ahead >= (std::uint64_t{1} << (slot_bits * (level + 1)))) {
-        ++level;
-    }
+    unsigned level = std::min((static_cast<unsigned>(std::bit_width(ahead | 1)) - 1) / slot_bits, levels - 1);
     if (ahead >= (std::uint64_t{1} << (slot_bits * levels))) {
         tick = tick_ + (std::uint64_t{1} << (slot_bits * levels)) - 1; // beyond the wheel: re-hung when it comes up
     }

@@ -71,24 +71,25 @@ Destination classify(const Domain& d, std::uint32_t address)
     return ipv4_is_broadcast(d, address) ? Destination::broadcast : Destination::other;
 }
 
-// Reads and validates the header; counts and frees when there is none.
-std::optional<wire::Ipv4Header> take_header(Domain& d, const Interface& in, netmsg::Packet& p)
+// Reads and validates the header; counts and frees when there is none: false.
+bool take_header(Domain& d, const Interface& in, netmsg::Packet& p, wire::Ipv4Header& h)
 {
     std::uint32_t header = wire::ipv4_header_bytes;
     if (p.pullup(header)) {
         header = (std::to_integer<std::uint32_t>(p.data[0]) & 0xf) * 4;
         (void)p.pullup(std::max(header, wire::ipv4_header_bytes)); // the parser says what is missing
     }
-    wire::Ipv4Fault fault{};
-    auto h = wire::parse_ipv4(
-        p.data, p.size, p.total(), !in.netif->info().loopback || p.csum == netmsg::Csum::unknown, fault);
-    if (!h) {
+    bool check_sum = !in.netif->info().loopback || p.csum == netmsg::Csum::unknown;
+    wire::Ipv4Fault fault = wire::read_ipv4(p.data, p.size, p.total(), check_sum, h);
+    if (fault != wire::Ipv4Fault::none) {
         drop(p, fault_counter(d.counters, fault));
-    } else if (h->source_route) {
-        drop(p, d.counters.ip_in_source_route); // RFC 1122 3.3.5: a host may refuse; it is a way around filters
-        h.reset();
+        return false;
     }
-    return h;
+    if (h.source_route) {
+        drop(p, d.counters.ip_in_source_route); // RFC 1122 3.3.5: a host may refuse; it is a way around filters
+        return false;
+    }
+    return true;
 }
 
 void resume(lwkt::Message& m)
@@ -131,7 +132,7 @@ IpIn describe(const wire::Ipv4Header& h, Interface& in, const netmsg::Packet& p)
 }
 
 // On the owner CPU: to the transport. Data at the IP header.
-void deliver(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
+[[gnu::always_inline]] inline void deliver(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
 {
     p.l3 = p.data;
     p.pull(h.header_bytes);
@@ -153,6 +154,51 @@ void deliver(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header
         icmp_send_unreachable(d, ip, p, wire::unreachable_protocol);
         drop(p, d.counters.ip_in_unknown_protocol);
     }
+}
+
+// A whole datagram of a transport with ports: to the CPU that owns its flow, which mostly is this one.
+[[gnu::always_inline]] inline void steer_flow(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
+{
+    if (h.payload_bytes() < 8 || !p.pullup(h.header_bytes + 8U)) {
+        return drop(p, d.counters.ip_in_short_transport);
+    }
+    const netmsg::Steering& steering = d.stack.steering();
+    const std::byte* at = p.data + h.header_bytes;
+    p.flow_hash = steering.hash_v4(h.source, h.destination, base::load_be16(at), base::load_be16(at + 2));
+    base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
+    if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
+        ipv4_forward(d, owner, p, resume, shed_of(p, h));
+        return;
+    }
+    count(d.counters.steer_local);
+    deliver(d, in, p, h);
+}
+
+// To the CPU that puts the datagrams of the pair together.
+void steer_fragment(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
+{
+    const netmsg::Steering& steering = d.stack.steering();
+    base::IpAddr local = base::IpAddr::v4(h.destination);
+    base::IpAddr peer = base::IpAddr::v4(h.source);
+    p.flow_hash = steering.hash_pair(local, peer);
+    base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
+    if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
+        ipv4_forward(d, owner, p, resume, shed_of(p, h));
+        return;
+    }
+    Fragment f{peer, local, h.id, h.protocol, h.header_bytes, h.fragment_offset, h.payload_bytes(), h.more_fragments};
+    netmsg::Packet* whole = reassemble(d, in, p, f);
+    if (whole != nullptr) {
+        wire::Ipv4Fault fault{};
+        auto header = wire::parse_ipv4(whole->data, whole->size, whole->total(), false, fault);
+        INVARIANT(header.has_value() && !header->fragment());
+        ipv4_steer(d, in, *whole, *header); // again: now the ports are known
+    }
+}
+
+bool has_ports(const wire::Ipv4Header& h)
+{
+    return !h.fragment() && (h.protocol == wire::protocol_tcp || h.protocol == wire::protocol_udp);
 }
 
 } // namespace
@@ -180,14 +226,14 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
 {
     base::assert_on(d.cpu.owner());
     count(d.counters.ip_in);
-    auto h = take_header(d, in, p);
-    if (!h) {
+    wire::Ipv4Header h;
+    if (!take_header(d, in, p, h)) {
         return;
     }
-    if (martian(d, in, *h)) {
+    if (martian(d, in, h)) {
         return drop(p, d.counters.ip_in_martian);
     }
-    Destination to = classify(d, h->destination);
+    Destination to = classify(d, h.destination);
     if (to == Destination::other) {
         return drop(p, d.counters.ip_in_not_ours);
     }
@@ -195,11 +241,14 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
         return drop(p, d.counters.ip_in_link_mismatch); // RFC 1122 3.3.6: a broadcast frame around a unicast datagram
     }
     p.broadcast = to == Destination::broadcast;
-    if (p.total() > h->total_bytes) {
-        p.truncate(h->total_bytes); // Ethernet's padding
+    if (p.total() > h.total_bytes) {
+        p.truncate(h.total_bytes); // Ethernet's padding
     }
     p.hops = 0;
-    ipv4_steer(d, in, p, *h);
+    if (has_ports(h)) { // nearly all there is
+        return steer_flow(d, in, p, h);
+    }
+    ipv4_steer(d, in, p, h);
 }
 
 void ip_loop(Domain& d, const Route& route, const netmsg::Packet& p, lwkt::Message::Dispatch next)
@@ -223,37 +272,12 @@ void ipv4_loop(Domain& d, const Route& route, const netmsg::Packet& p)
 
 void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
 {
-    const netmsg::Steering& steering = d.stack.steering();
-    bool ports = !h.fragment() && (h.protocol == wire::protocol_tcp || h.protocol == wire::protocol_udp);
-    if (ports) {
-        if (h.payload_bytes() < 8 || !p.pullup(h.header_bytes + 8U)) {
-            return drop(p, d.counters.ip_in_short_transport);
-        }
-        const std::byte* at = p.data + h.header_bytes;
-        p.flow_hash = steering.hash_v4(h.source, h.destination, base::load_be16(at), base::load_be16(at + 2));
+    if (has_ports(h)) {
+        steer_flow(d, in, p, h);
     } else if (h.fragment()) {
-        p.flow_hash = steering.hash_pair(base::IpAddr::v4(h.destination), base::IpAddr::v4(h.source));
+        steer_fragment(d, in, p, h);
     } else {
-        return deliver(d, in, p, h); // ICMP and what nobody speaks: any CPU will do
-    }
-    base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
-    if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
-        ipv4_forward(d, owner, p, resume, shed_of(p, h));
-        return;
-    }
-    if (!h.fragment()) {
-        count(d.counters.steer_local);
-        return deliver(d, in, p, h);
-    }
-    base::IpAddr local = base::IpAddr::v4(h.destination);
-    base::IpAddr peer = base::IpAddr::v4(h.source);
-    Fragment f{peer, local, h.id, h.protocol, h.header_bytes, h.fragment_offset, h.payload_bytes(), h.more_fragments};
-    netmsg::Packet* whole = reassemble(d, in, p, f);
-    if (whole != nullptr) {
-        wire::Ipv4Fault fault{};
-        auto header = wire::parse_ipv4(whole->data, whole->size, whole->total(), false, fault);
-        INVARIANT(header.has_value() && !header->fragment());
-        ipv4_steer(d, in, *whole, *header); // again: now the ports are known
+        deliver(d, in, p, h); // ICMP and what nobody speaks: any CPU will do
     }
 }
 

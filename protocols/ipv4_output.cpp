@@ -28,12 +28,12 @@ std::uint16_t next_id(Domain& d, const IpOut& ip)
     return static_cast<std::uint16_t>(counter * cpus + d.id());
 }
 
-// Of a group its members on this host have a copy, of a broadcast every socket (a loopback interface brings it by
-// itself).
+// With loop_group: of a group its members on this host have a copy, of a broadcast every socket (a loopback interface
+// brings it by itself).
 bool comes_back(Domain& d, const Route& route, const IpOut& ip)
 {
-    if (!ip.loop_group || !ip.destination.is_multicast_v4()) {
-        return ip.loop_group && !route.interface->netif->info().loopback;
+    if (!ip.destination.is_multicast_v4()) {
+        return !route.interface->netif->info().loopback;
     }
     return groups_admit(d, ip.destination, route.interface->index, ip.source);
 }
@@ -64,7 +64,7 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     if (!ip.source.is_v4()) {
         return refuse(p, d.counters.ip_out_no_route, base::Error::network_unreachable);
     }
-    if (ip.source.is_loopback() && !route.interface->netif->info().loopback) { // RFC 1122 3.2.1.3 g
+    if (ip.source.v4() >> 24 == 127 && !route.interface->netif->info().loopback) { // RFC 1122 3.2.1.3 g
         return refuse(p, d.counters.ip_out_martian, base::Error::invalid);
     }
     std::uint32_t total = p.total() + wire::ipv4_header_bytes;
@@ -88,7 +88,7 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     wire::emit_ipv4(p.push(wire::ipv4_header_bytes), h);
     p.l3 = p.data;
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ipv4_header_bytes);
-    if (comes_back(d, route, ip)) {
+    if (ip.loop_group && comes_back(d, route, ip)) {
         ipv4_loop(d, route, p);
     }
     if (h.ttl == 0 && !route.interface->netif->info().loopback) { // RFC 1122 3.2.1.7: members here have it
@@ -144,12 +144,10 @@ bool transmit_without_link(Domain& d, const Route& route, netmsg::Packet& p)
     return true;
 }
 
-void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
+namespace {
+
+void to_neighbor(Domain& d, const Route& route, netmsg::Packet& p)
 {
-    count(d.counters.ip_out);
-    if (transmit_without_link(d, route, p)) {
-        return;
-    }
     std::uint32_t next_hop = route.next_hop.v4();
     if (route.next_hop.is_multicast_v4()) {
         link_transmit(*route.interface, wire::multicast_mac(next_hop), wire::ethertype_ipv4, p);
@@ -159,6 +157,16 @@ void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
         link_transmit(*route.interface, *mac, wire::ethertype_ipv4, p);
     } else {
         neighbor_resolve(d, *route.interface, route.next_hop, p);
+    }
+}
+
+} // namespace
+
+void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p)
+{
+    count(d.counters.ip_out);
+    if (!transmit_without_link(d, route, p)) {
+        to_neighbor(d, route, p);
     }
 }
 

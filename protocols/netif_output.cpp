@@ -9,7 +9,7 @@ namespace protocols {
 
 namespace {
 
-void cut(Interface& out, netmsg::Packet& super)
+[[gnu::noinline]] void cut(Interface& out, netmsg::Packet& super)
 {
     Domain& d = out.stack->domain(base::current_cpu);
     netmsg::PacketQueue segments;

@@ -141,7 +141,7 @@ struct alignas(64) StackCounters {
 };
 
 // Adds n; only on the CPU that owns the counter, so no locked instruction is needed.
-inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1)
+[[gnu::always_inline]] inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1)
 {
     counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
 }

@@ -120,9 +120,10 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     std::uint32_t mss = tcp::mss_default; // payload of a full segment, options deducted
     std::uint8_t ttl = 64;                // c: kept for when the socket is gone
     std::uint8_t tos = 0;
-    std::uint8_t congestion = 0;                   // index of the algorithm
-    std::int8_t linger2_s = 60;                    // TCP_LINGER2, kept for when the socket is gone
-    std::uint8_t mtu_discover = 1;                 // IP_MTU_DISCOVER, likewise
+    std::uint16_t pseudo_sum;      // c: wire::pseudo_header_part() of `flow`, which each segment begins with
+    std::uint8_t congestion = 0;   // index of the algorithm
+    std::int8_t linger2_s = 60;    // TCP_LINGER2, kept for when the socket is gone
+    std::uint8_t mtu_discover = 1; // IP_MTU_DISCOVER, likewise
     std::uint16_t predicted_flags = wire::tcp_ack; // of the next segment, PSH aside; 0: of none (decision 0020)
     bool app_closed = false;                       // nobody will read any more: text that arrives is answered by RST
     bool read_shut = false;                        // shutdown(SHUT_RD)

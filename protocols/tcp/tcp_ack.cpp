@@ -168,15 +168,22 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     }
 }
 
+[[gnu::noinline]] void shorten_list(Tcb& t)
+{
+    if (t.board.plain() && t.board.runs() < sent_runs_max / 2) {
+        t.board.come_back();
+        give_back_runs(t);
+    }
+}
+
 // What few connections have.
 void tell_model_and_lists(Tcb& t, const AckRound& r)
 {
     if (t.bbr != nullptr) {
         tell_acked(t, r);
     }
-    if (t.long_runs != nullptr && t.board.plain() && t.board.runs() < sent_runs_max / 2) {
-        t.board.come_back();
-        give_back_runs(t);
+    if (t.long_runs != nullptr) {
+        shorten_list(t);
     }
 }
 

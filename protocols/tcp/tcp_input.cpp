@@ -23,7 +23,7 @@ bool verify(const IpIn& ip, const netmsg::Packet& p)
 bool validate(TcpState& state, const IpIn& ip, netmsg::Packet& p, Segment& s)
 {
     // RFC 9293 3.9.2.3 (MUST-57, MUST-63): nothing that is not unicast both ways
-    bool unicast = !ip.broadcast && !ip.destination.is_multicast() && !ip.source.is_multicast() && !ip.source.is_any();
+    bool unicast = !ip.broadcast && !ip.destination.is_no_host() && !ip.source.is_no_host();
     std::uint32_t linear = std::min<std::uint32_t>(p.total(), wire::tcp_header_max_bytes);
     if (!unicast || !p.pullup(linear) || !wire::tcp_parse(p.data, p.size, s.header)) {
         count(state.counters.bad_header);

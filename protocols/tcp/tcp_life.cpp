@@ -2,11 +2,14 @@
 // record. These are the only places that free a Tcb; a caller must not touch it afterwards. Owner: the Tcb's.
 #include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
+#include "protocols/wire/checksum.hpp"
+#include "protocols/wire/ipv4.hpp"
 
 namespace protocols {
 
 Tcb::Tcb(Domain& d, const base::FourTuple& f)
-    : FlowNode(tcp::NodeKind::tcb, f), lwkt::Timer(tcp::timer_fired), domain(d)
+    : FlowNode(tcp::NodeKind::tcb, f), lwkt::Timer(tcp::timer_fired), domain(d),
+      pseudo_sum(wire::pseudo_header_part(f.local.addr, f.peer.addr, wire::protocol_tcp))
 {
     deadlines.fill(base::never);
 }

@@ -39,8 +39,10 @@ bool waits_for_pace(Tcb& t)
 
 void note_pace(Tcb& t, std::uint32_t len)
 {
-    if (std::uint64_t rate = pacing_rate(t); rate != 0) {
-        t.pacer.sent(len, rate, t.domain.now());
+    if (may_be_paced(t)) {
+        if (std::uint64_t rate = pacing_rate(t); rate != 0) {
+            t.pacer.sent(len, rate, t.domain.now());
+        }
     }
 }
 
@@ -166,7 +168,10 @@ std::uint32_t new_text(Tcb& t, std::uint64_t available, bool fin_follows)
     std::uint32_t by_cwnd = cwnd_room(t);
     auto wanted = static_cast<std::uint32_t>(std::min<std::uint64_t>(available, by_window));
     t.cwnd_limited |= by_cwnd < wanted;
-    std::uint32_t len = std::min({wanted, by_cwnd, super_bytes(t)});
+    std::uint32_t len = std::min(wanted, by_cwnd);
+    if (len > t.mss) { // one segment may always go
+        len = std::min(len, super_bytes(t));
+    }
     bool tail = len == available;
     if (len >= t.mss) {
         std::uint32_t odd = len % t.mss;
@@ -198,7 +203,7 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
         t.timed_end = start + len;
         t.timed_at = now;
     }
-    if (len % t.mss != 0 && t.plpmtu.end != start + len) {
+    if ((len < t.mss ? len : len % t.mss) != 0 && t.plpmtu.end != start + len) {
         t.snd.small_end = start + len;
     }
     t.snd.nxt += len;
@@ -442,24 +447,6 @@ void ack_now(Tcb& t)
 {
     t.ack_now = true;
     link_pending(t);
-}
-
-// RFC 7323 2.3: the header can say no more, however large the ring is (a peer without window scaling, a listener whose
-// SO_RCVBUF was small).
-std::uint64_t window_max(const Tcb& t)
-{
-    return std::min<std::uint64_t>(t.so->rcv_ring.size(), std::uint64_t{window_unscaled_max} << t.agreed.rcv_scale);
-}
-
-std::uint32_t receive_window(const Tcb& t)
-{
-    if (t.so == nullptr || t.so->rcv_ring.size() == 0) {
-        return t.window_open();
-    }
-    std::uint64_t held = t.rcv.nxt_offset - t.so->rcv_consumed;
-    std::uint64_t size = t.so->rcv_ring.size();
-    std::uint64_t room = held < size ? size - held : 0;
-    return static_cast<std::uint32_t>(std::min(room, window_max(t)));
 }
 
 } // namespace tcp

@@ -15,8 +15,13 @@ void place(Tcb& t, const Segment& s)
 {
     std::uint64_t offset = t.rcv.nxt_offset + static_cast<std::uint64_t>(s.seq - t.rcv.nxt);
     INVARIANT(offset + s.len <= t.so->rcv_consumed + t.so->rcv_ring.size());
+    const netmsg::Packet& p = *s.packet;
+    if (s.text_at + s.len <= p.size) {
+        t.so->rcv_ring.copy_in(offset, p.data + s.text_at, s.len);
+        return;
+    }
     iovec pieces[netmsg::packet_pieces_max + 1];
-    unsigned n = s.packet->span(s.text_at, s.len, pieces);
+    unsigned n = p.span(s.text_at, s.len, pieces);
     for (unsigned i = 0; i < n; ++i) {
         t.so->rcv_ring.copy_in(offset, pieces[i].iov_base, pieces[i].iov_len);
         offset += pieces[i].iov_len;
@@ -45,7 +50,7 @@ void advance_to(Tcb& t, Seq end, Actions& a)
 }
 
 // Out of order: remembered, reported at once (RFC 5681 4.2: SHOULD send an immediate duplicate ACK).
-void queue_text(Tcb& t, const Segment& s, Actions& a)
+[[gnu::noinline]] void queue_text(Tcb& t, const Segment& s, Actions& a)
 {
     count(t.domain.tcp->counters.out_of_order);
     a.ack_now = true;
@@ -70,6 +75,20 @@ void queue_text(Tcb& t, const Segment& s, Actions& a)
     t.rcv.text_end_late = s.text_end();
     unsigned blocks = t.rcv.sack_news + (t.duplicate.start != t.duplicate.end ? 1U : 0U);
     a.ack_full |= t.agreed.sack && blocks >= sack_blocks_an_ack;
+}
+
+// What had come before, behind the text that came now.
+[[gnu::noinline]] void take_queued(Tcb& t, Actions& a)
+{
+    t.out_of_order.trim_below(t.rcv.nxt); // a long segment covers several ranges, and ends within one
+    if (!t.out_of_order.empty() && (t.out_of_order[0].start == t.rcv.nxt || base::planted(base::Plant::hole_skipped))) {
+        advance_to(t, t.out_of_order[0].end, a);
+        t.out_of_order.trim_below(t.rcv.nxt);
+    }
+    if (t.long_ranges != nullptr && t.out_of_order.empty()) {
+        t.out_of_order.come_back();
+        give_back_ranges(t);
+    }
 }
 
 void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a)
@@ -136,16 +155,7 @@ Verdict take_text(Tcb& t, Segment& s, Actions& a)
     advance_to(t, s.text_end(), a);
     bool filled_hole = !t.out_of_order.empty();
     if (filled_hole) {
-        t.out_of_order.trim_below(t.rcv.nxt); // a long segment covers several ranges, and ends within one
-        if (!t.out_of_order.empty() &&
-            (t.out_of_order[0].start == t.rcv.nxt || base::planted(base::Plant::hole_skipped))) {
-            advance_to(t, t.out_of_order[0].end, a);
-            t.out_of_order.trim_below(t.rcv.nxt);
-        }
-        if (t.long_ranges != nullptr && t.out_of_order.empty()) {
-            t.out_of_order.come_back();
-            give_back_ranges(t);
-        }
+        take_queued(t, a);
     }
     acknowledge_in_order(t, s, filled_hole, a);
     return Verdict::next;

@@ -234,6 +234,17 @@ bool in_order(const Tcb& t, const AckRound& r)
     return calm(t) && !r.duplicate && r.d.sacked == 0 && r.dsack.start == r.dsack.end && !r.d.resent;
 }
 
+namespace {
+
+[[gnu::noinline]] void tell_algorithm(Tcb& t, const AckRound& r, bool limited)
+{
+    AckFacts f = facts_of(t, r);
+    f.limited = limited;
+    congestion_on_ack(t.algorithm(), t.cc, f);
+}
+
+} // namespace
+
 void grow_window(Tcb& t, const AckRound& r)
 {
     if (t.board.phase == Recovery::fast || t.bbr != nullptr) {
@@ -248,9 +259,7 @@ void grow_window(Tcb& t, const AckRound& r)
         return;
     }
     t.window_unused = !limited;
-    AckFacts f = facts_of(t, r);
-    f.limited = limited;
-    congestion_on_ack(t.algorithm(), t.cc, f);
+    tell_algorithm(t, r, limited);
 }
 
 void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a)

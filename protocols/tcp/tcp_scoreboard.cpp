@@ -53,10 +53,11 @@ bool Scoreboard::many_sacked(std::uint32_t mss) const
 
 void Scoreboard::account(const SentRun& r, std::uint32_t octets, bool in)
 {
-    std::uint32_t& sum = r.fate() == Fate::sacked ? sacked_ : r.fate() == Fate::lost ? lost_ : resent_;
-    if (r.fate() != Fate::flying || r.resent()) {
-        sum += in ? octets : 0U - octets;
+    if (r.flies_once()) {
+        return;
     }
+    std::uint32_t& sum = r.fate() == Fate::sacked ? sacked_ : r.fate() == Fate::lost ? lost_ : resent_;
+    sum += in ? octets : 0U - octets;
 }
 
 void Scoreboard::change(unsigned i, Fate f)
@@ -239,9 +240,8 @@ void Scoreboard::probed(Seq start, std::uint32_t now_us)
     account(at(i), static_cast<std::uint32_t>(at(i).end - start_of(i)), true);
 }
 
-void Scoreboard::deliver(unsigned i, Seq end, std::uint32_t octets, Rack& rack, Delivery& d) const
+void Scoreboard::deliver(const SentRun& r, Seq end, std::uint32_t octets, Rack& rack, Delivery& d) const
 {
-    const SentRun& r = at(i);
     if (r.fate() == Fate::sacked) {
         return; // it was, by an earlier ACK
     }
@@ -261,12 +261,13 @@ void Scoreboard::deliver(unsigned i, Seq end, std::uint32_t octets, Rack& rack, 
 void Scoreboard::acked(Seq ack, Rack& rack, Delivery& d)
 {
     while (count_ != 0 && una_ < ack) {
-        Seq end = base::min(at(0).end, ack);
+        const SentRun& first = runs_[head_];
+        Seq end = base::min(first.end, ack);
         auto octets = static_cast<std::uint32_t>(end - una_);
-        deliver(0, end, octets, rack, d);
-        account(at(0), octets, false);
-        if (end == at(0).end) {
-            sacked_runs_ = static_cast<std::uint16_t>(sacked_runs_ - (at(0).fate() == Fate::sacked));
+        deliver(first, end, octets, rack, d);
+        account(first, octets, false);
+        if (end == first.end) {
+            sacked_runs_ = static_cast<std::uint16_t>(sacked_runs_ - (first.fate() == Fate::sacked));
             head_ = --count_ == 0 ? std::uint16_t{0} : static_cast<std::uint16_t>(place(1));
         }
         una_ = end;
@@ -294,7 +295,7 @@ void Scoreboard::sack(Seq start, Seq end, Rack& rack, Delivery& d)
             split(i, end);
         }
         auto octets = static_cast<std::uint32_t>(at(i).end - start_of(i));
-        deliver(i, at(i).end, octets, rack, d);
+        deliver(at(i), at(i).end, octets, rack, d);
         d.sacked += octets;
         change(i, Fate::sacked);
         merge_with_previous(i + 1);

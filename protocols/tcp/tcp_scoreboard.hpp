@@ -29,6 +29,7 @@ struct SentRun {
     std::uint32_t time_us() const { return word & ~15U; }
     Fate fate() const { return static_cast<Fate>(word & 3U); }
     bool resent() const { return (word & 4U) != 0; }
+    bool flies_once() const { return (word & 7U) == 0; } // Fate::flying, and not sent again
     bool blurred() const { return (word & 8U) != 0; }
     void blur() { word |= 8U; }
     void set(std::uint32_t time_us, Fate f, bool resent)
@@ -128,7 +129,7 @@ private:
     bool merge_with_previous(unsigned i);
     void join_lost();
     bool move_boundary(unsigned i, Seq end, std::uint32_t now_us);
-    void deliver(unsigned i, Seq end, std::uint32_t octets, Rack& rack, Delivery& d) const;
+    void deliver(const SentRun& r, Seq end, std::uint32_t octets, Rack& rack, Delivery& d) const;
 
     Seq una_;
     std::uint32_t sacked_ = 0;

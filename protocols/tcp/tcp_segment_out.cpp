@@ -5,6 +5,7 @@
 #include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 #include "protocols/wire/checksum.hpp"
+#include "protocols/wire/ipv4.hpp"
 
 namespace protocols::tcp {
 
@@ -71,20 +72,19 @@ struct Way {
     std::uint8_t tos;
     bool may_fragment = false;
     std::uint32_t ts_offset = 0; // of the connection: a keyed hash of the flow (tcp_negotiate.cpp)
+    std::uint16_t pseudo_sum;    // pseudo_header_part() of the flow
 };
 
 // Header in front, checksum prepared, on to IP.
-void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet& p)
+[[gnu::always_inline]] inline void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet& p)
 {
     if (way.route.generation != d.route_generation &&
         !route_renew(d, way.flow.local.addr, way.flow.peer.addr, way.route)) {
         count(d.counters.ip_out_no_route); // as lost on the way: the way, or the address, may come back
         return p.free();
     }
-    std::uint32_t bytes = p.size + p.piece_bytes;
-    auto sum = wire::pseudo_header(way.flow.local.addr, way.flow.peer.addr, 6, bytes);
-    wire::tcp_emit(h, p.data);
-    base::store_be16(p.data + wire::tcp_checksum_at, sum.folded());
+    wire::tcp_emit(h, p.data, h.header_bytes);
+    base::store_be16(p.data + wire::tcp_checksum_at, wire::pseudo_header_sum(way.pseudo_sum, p.total()));
     p.csum = netmsg::Csum::partial;
     p.csum_start = 0;
     p.csum_offset = wire::tcp_checksum_at;
@@ -100,14 +100,15 @@ void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet&
     ip_output(d, way.route, ip, p); // errors are counted there; a lost segment is TCP's daily bread
 }
 
-netmsg::Packet* new_packet(Domain& d, const wire::TcpHeader& h)
+netmsg::Packet* new_packet(Domain& d, wire::TcpHeader& h)
 {
     netmsg::Packet* p = d.stack.pool().allocate();
     if (p == nullptr) {
         count(d.tcp->counters.no_packet);
         return nullptr;
     }
-    p->put(wire::tcp_emit_bytes(h));
+    h.header_bytes = static_cast<std::uint8_t>(wire::tcp_emit_bytes(h));
+    p->put(h.header_bytes);
     return p;
 }
 
@@ -120,7 +121,7 @@ void note_acknowledged(Tcb& t)
     clear_deadline(t, Deadline::delayed_ack);
 }
 
-wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint16_t flags)
+[[gnu::always_inline]] inline wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint16_t flags)
 {
     wire::TcpHeader h;
     h.source_port = t.flow.local.port;
@@ -225,7 +226,8 @@ bool send_segment(Tcb& t, const SegmentOut& s)
     t.segments_out += segments;
     t.data_segments_out += s.len != 0 ? segments : 0;
     bool fragments = may_fragment(t) && !s.mtu_probe;
-    launch(t.domain, {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0), fragments, t.ts.offset}, h, *p);
+    launch(t.domain,
+        {t.flow, t.route, t.ttl, tos_of(t, s.new_text && s.len != 0), fragments, t.ts.offset, t.pseudo_sum}, h, *p);
     note_acknowledged(t);
     return true;
 }
@@ -298,7 +300,7 @@ void send_syn(Tcb& t)
             ++t.data_segments_out;
             add_text(t, t.so->snd_acked, text, *p);
         }
-        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, may_fragment(t), t.ts.offset}, h, *p);
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, may_fragment(t), t.ts.offset, t.pseudo_sum}, h, *p);
         note_acknowledged(t);
     }
     if (t.retries == 0 && !t.fast_passive) {
@@ -310,7 +312,7 @@ void send_reset(Tcb& t)
 {
     wire::TcpHeader h = header_of(t, t.snd.nxt, wire::tcp_rst | wire::tcp_ack);
     if (netmsg::Packet* p = new_packet(t.domain, h); p != nullptr) {
-        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, may_fragment(t), t.ts.offset}, h, *p);
+        launch(t.domain, {t.flow, t.route, t.ttl, t.tos, may_fragment(t), t.ts.offset, t.pseudo_sum}, h, *p);
         count(t.domain.tcp->counters.resets_out);
     }
 }
@@ -337,7 +339,8 @@ void send_reply(Domain& d, Reply& r)
     r.header.destination_port = r.flow.peer.port;
     if (netmsg::Packet* p = new_packet(d, r.header); p != nullptr) {
         std::uint32_t label_of = r.flow.peer.addr.is_v4() ? 0 : timestamp_offset(*d.tcp, r.flow);
-        launch(d, {r.flow, *r.route, r.ttl, r.tos, false, label_of}, r.header, *p);
+        std::uint16_t pseudo = wire::pseudo_header_part(r.flow.local.addr, r.flow.peer.addr, wire::protocol_tcp);
+        launch(d, {r.flow, *r.route, r.ttl, r.tos, false, label_of, pseudo}, r.header, *p);
     }
 }
 

@@ -120,13 +120,32 @@ void tell_idle(Tcb& t);
 bool model_info(const Tcb& t, tcp_bbr_info& info);
 
 std::uint64_t pacing_rate(const Tcb& t); // octets per second; 0 = not paced: tcp_output.cpp
+inline bool may_be_paced(const Tcb& t)   // few are
+{
+    return t.bbr != nullptr || (t.so != nullptr && t.so->options.max_pacing_rate != pacing_unlimited);
+}
 
 // ---- output: tcp_output.cpp decides, tcp_segment_out.cpp builds
-void output(Tcb& t);                        // retransmissions, new text, FIN, as far as the windows allow
-void output_soon(Tcb& t);                   // at the roll-up
-void ack_now(Tcb& t);                       // at the roll-up
-std::uint32_t receive_window(const Tcb& t); // what we could offer now
-std::uint64_t window_max(const Tcb& t);     // ... ever
+void output(Tcb& t);      // retransmissions, new text, FIN, as far as the windows allow
+void output_soon(Tcb& t); // at the roll-up
+void ack_now(Tcb& t);     // at the roll-up
+// What we could offer ever. RFC 7323 2.3: the header can say no more, however large the ring is (a peer without window
+// scaling, a listener whose SO_RCVBUF was small).
+inline std::uint64_t window_max(const Tcb& t)
+{
+    return std::min<std::uint64_t>(t.so->rcv_ring.size(), std::uint64_t{window_unscaled_max} << t.agreed.rcv_scale);
+}
+// ... and now.
+inline std::uint32_t receive_window(const Tcb& t)
+{
+    if (t.so == nullptr || t.so->rcv_ring.size() == 0) {
+        return t.window_open();
+    }
+    std::uint64_t held = t.rcv.nxt_offset - t.so->rcv_consumed;
+    std::uint64_t size = t.so->rcv_ring.size();
+    std::uint64_t room = held < size ? size - held : 0;
+    return static_cast<std::uint32_t>(std::min(room, window_max(t)));
+}
 struct SegmentOut {
     Seq seq;
     std::uint16_t flags = 0;

@@ -3,8 +3,9 @@
 
 namespace protocols::wire {
 
-Checksum pseudo_header(
-    const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol, std::uint32_t length)
+namespace {
+
+Checksum without_length(const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol)
 {
     Checksum c;
     if (source.is_v4()) {
@@ -14,9 +15,23 @@ Checksum pseudo_header(
         c.add(source.on_wire().bytes(), 16);
         c.add(destination.on_wire().bytes(), 16);
     }
-    c.add32(length);
     c.add16(protocol);
     return c;
+}
+
+} // namespace
+
+Checksum pseudo_header(
+    const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol, std::uint32_t length)
+{
+    Checksum c = without_length(source, destination, protocol);
+    c.add32(length);
+    return c;
+}
+
+std::uint16_t pseudo_header_part(const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol)
+{
+    return without_length(source, destination, protocol).folded();
 }
 
 std::uint16_t checksum(const void* data, std::size_t size)

@@ -14,6 +14,15 @@ using base::Checksum;
 Checksum pseudo_header(
     const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol, std::uint32_t length);
 
+// The same in two steps: what does not depend on the length, and with it; both folded.
+std::uint16_t pseudo_header_part(const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol);
+inline std::uint16_t pseudo_header_sum(std::uint16_t part, std::uint32_t length)
+{
+    std::uint32_t sum = part + (length >> 16) + (length & 0xffff);
+    sum = (sum & 0xffff) + (sum >> 16);
+    return static_cast<std::uint16_t>(sum + (sum >> 16));
+}
+
 // The checksum of one contiguous piece.
 std::uint16_t checksum(const void* data, std::size_t size);
 

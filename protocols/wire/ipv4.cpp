@@ -48,20 +48,12 @@ void read_fields(const unsigned char* b, Ipv4Header& h)
     h.destination = base::load_be32(b + 16);
 }
 
-// The sum of a few 32-bit words as one of 16 bits.
-std::uint16_t fold(std::uint64_t sum)
-{
-    sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    sum = (sum & 0xffff) + (sum >> 16);
-    return static_cast<std::uint16_t>((sum & 0xffff) + (sum >> 16));
-}
-
 // Of a header without options. RFC 1071 2 (B): the order of the octets does not matter to whether it is right.
 bool plain_sum_is_right(const unsigned char* b)
 {
     std::uint32_t words[ipv4_header_bytes / 4];
     std::memcpy(words, b, sizeof words);
-    return fold(std::uint64_t{words[0]} + words[1] + words[2] + words[3] + words[4]) == 0xffff;
+    return ipv4_fold(std::uint64_t{words[0]} + words[1] + words[2] + words[3] + words[4]) == 0xffff;
 }
 
 bool sum_is_right(const unsigned char* b, std::uint32_t header_bytes)
@@ -89,7 +81,7 @@ Ipv4Fault check_header(const unsigned char* b, std::uint32_t size, Ipv4Header& h
         !scan_options(b + ipv4_header_bytes, b + h.header_bytes, h.source_route)) {
         return Ipv4Fault::options;
     }
-    if (h.header_bytes + h.fragment_offset + h.payload_bytes() > ipv4_packet_max) {
+    if (std::uint32_t{h.total_bytes} + h.fragment_offset > ipv4_packet_max) {
         return Ipv4Fault::fragment; // the reassembled datagram would not fit ("ping of death")
     }
     return Ipv4Fault::none;
@@ -97,22 +89,24 @@ Ipv4Fault check_header(const unsigned char* b, std::uint32_t size, Ipv4Header& h
 
 } // namespace
 
+Ipv4Fault read_ipv4(const void* bytes, std::uint32_t size, std::uint32_t available, bool check_sum, Ipv4Header& h)
+{
+    const auto* b = static_cast<const unsigned char*>(bytes);
+    if (Ipv4Fault fault = check_header(b, size, h); fault != Ipv4Fault::none) {
+        return fault;
+    }
+    if (h.total_bytes > available) {
+        return Ipv4Fault::length;
+    }
+    return !check_sum || sum_is_right(b, h.header_bytes) ? Ipv4Fault::none : Ipv4Fault::checksum;
+}
+
 std::optional<Ipv4Header> parse_ipv4(
     const void* bytes, std::uint32_t size, std::uint32_t available, bool check_sum, Ipv4Fault& fault)
 {
-    const auto* b = static_cast<const unsigned char*>(bytes);
-    std::optional<Ipv4Header> h(std::in_place);
-    fault = check_header(b, size, *h);
-    if (fault == Ipv4Fault::none && h->total_bytes > available) {
-        fault = Ipv4Fault::length;
-    }
-    if (fault == Ipv4Fault::none && check_sum && !sum_is_right(b, h->header_bytes)) {
-        fault = Ipv4Fault::checksum;
-    }
-    if (fault != Ipv4Fault::none) {
-        h.reset();
-    }
-    return h;
+    Ipv4Header h;
+    fault = read_ipv4(bytes, size, available, check_sum, h);
+    return fault == Ipv4Fault::none ? std::optional(h) : std::nullopt;
 }
 
 std::optional<Ipv4Header> parse_ipv4_quote(const void* bytes, std::uint32_t size)
@@ -122,22 +116,6 @@ std::optional<Ipv4Header> parse_ipv4_quote(const void* bytes, std::uint32_t size
         return std::nullopt;
     }
     return h;
-}
-
-void emit_ipv4(void* to, const Ipv4Header& h)
-{
-    auto* b = static_cast<unsigned char*>(to);
-    std::uint32_t fragment =
-        (h.dont_fragment ? 0x4000U : 0U) | (h.more_fragments ? 0x2000U : 0U) | (h.fragment_offset / 8U);
-    std::uint32_t first = 0x45000000U | std::uint32_t{h.tos} << 16 | h.total_bytes;
-    std::uint32_t second = std::uint32_t{h.id} << 16 | fragment;
-    std::uint32_t third = std::uint32_t{h.ttl} << 24 | std::uint32_t{h.protocol} << 16;
-    std::uint32_t sum = fold(std::uint64_t{first} + second + third + h.source + h.destination);
-    base::store_be32(b, first);
-    base::store_be32(b + 4, second);
-    base::store_be32(b + 8, third | (~sum & 0xffff));
-    base::store_be32(b + 12, h.source);
-    base::store_be32(b + 16, h.destination);
 }
 
 } // namespace protocols::wire

@@ -2,8 +2,11 @@
 // whether its addresses make sense here is the input path's business.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <optional>
+
+#include "base/endian.hpp"
 
 namespace protocols::wire {
 
@@ -41,11 +44,37 @@ enum class Ipv4Fault : std::uint8_t { none, truncated, version, length, checksum
 std::optional<Ipv4Header> parse_ipv4(
     const void* bytes, std::uint32_t size, std::uint32_t available, bool check_sum, Ipv4Fault& fault);
 
+// The same; `h` says what it says where nothing is wrong with it.
+Ipv4Fault read_ipv4(const void* bytes, std::uint32_t size, std::uint32_t available, bool check_sum, Ipv4Header& h);
+
 // The quote in an ICMP error (RFC 792): as parse_ipv4, but the payload may be cut off and the checksum is not looked
 // at, for middleboxes rewrite quotes.
 std::optional<Ipv4Header> parse_ipv4_quote(const void* bytes, std::uint32_t size);
 
+// The sum of a few 32-bit words as one of 16 bits.
+inline std::uint16_t ipv4_fold(std::uint64_t sum)
+{
+    auto low = static_cast<std::uint32_t>(sum);
+    std::uint32_t folded = low + static_cast<std::uint32_t>(sum >> 32);
+    folded += folded < low ? 1 : 0;
+    return static_cast<std::uint16_t>((folded + std::rotl(folded, 16)) >> 16); // both halves; their carry comes round
+}
+
 // Writes 20 bytes with their checksum; options are never sent.
-void emit_ipv4(void* to, const Ipv4Header& h);
+inline void emit_ipv4(void* to, const Ipv4Header& h)
+{
+    auto* b = static_cast<unsigned char*>(to);
+    std::uint32_t fragment =
+        (h.dont_fragment ? 0x4000U : 0U) | (h.more_fragments ? 0x2000U : 0U) | (h.fragment_offset / 8U);
+    std::uint32_t first = 0x45000000U | std::uint32_t{h.tos} << 16 | h.total_bytes;
+    std::uint32_t second = std::uint32_t{h.id} << 16 | fragment;
+    std::uint32_t third = std::uint32_t{h.ttl} << 24 | std::uint32_t{h.protocol} << 16;
+    std::uint32_t sum = ipv4_fold(std::uint64_t{first} + second + third + h.source + h.destination);
+    base::store_be32(b, first);
+    base::store_be32(b + 4, second);
+    base::store_be32(b + 8, third | (~sum & 0xffff));
+    base::store_be32(b + 12, h.source);
+    base::store_be32(b + 16, h.destination);
+}
 
 } // namespace protocols::wire

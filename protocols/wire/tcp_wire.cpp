@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <memory>
 
 #include "base/check.hpp"
 #include "base/endian.hpp"
@@ -248,7 +249,7 @@ bool tcp_parse(const void* data, std::size_t size, TcpHeader& out)
     out.flags = base::load_be16(p + 12) & 0x1ff;
     out.window = base::load_be16(p + 14);
     out.urgent = base::load_be16(p + 18);
-    out.options = {};
+    std::construct_at(&out.options); // no copy of what is not initialised
     parse_options(p + tcp_header_min_bytes, header_bytes - tcp_header_min_bytes, out.has(tcp_syn), out.options);
     return true;
 }
@@ -272,6 +273,12 @@ std::uint32_t tcp_emit_bytes(const TcpHeader& h)
 std::uint32_t tcp_emit(const TcpHeader& h, void* to)
 {
     std::uint32_t bytes = tcp_emit_bytes(h);
+    tcp_emit(h, to, bytes);
+    return bytes;
+}
+
+void tcp_emit(const TcpHeader& h, void* to, std::uint32_t bytes)
+{
     INVARIANT(bytes <= tcp_header_max_bytes);
     auto* p = static_cast<unsigned char*>(to);
     base::store_be16(p, h.source_port);
@@ -289,7 +296,6 @@ std::uint32_t tcp_emit(const TcpHeader& h, void* to)
         emit_options(h.options, w);
     }
     INVARIANT(w.bytes() == bytes - tcp_header_min_bytes);
-    return bytes;
 }
 
 } // namespace protocols::wire

@@ -91,5 +91,7 @@ std::uint32_t tcp_emit_bytes(const TcpHeader& h);
 // sackOK, nop, wscale, cookie; else nop, nop, TS and nop, nop, SACK), AccECN padded behind the cookie, or before SACK,
 // the checksum field zero. Returns the bytes written.
 std::uint32_t tcp_emit(const TcpHeader& h, void* to);
+// The same where tcp_emit_bytes() was asked before.
+void tcp_emit(const TcpHeader& h, void* to, std::uint32_t bytes);
 
 } // namespace protocols::wire
