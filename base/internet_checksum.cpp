@@ -76,7 +76,7 @@ std::uint64_t Checksum::sum_words(const unsigned char* p, std::size_t size, unsi
 void Checksum::take(std::uint64_t words, std::size_t size)
 {
     if (odd_) {
-        words = __builtin_bswap16(fold(words));
+        words = __builtin_bswap16(fold_sum(words));
     }
     sum_ = add_carry(sum_, words);
     odd_ ^= (size & 1) != 0;

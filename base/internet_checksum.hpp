@@ -5,12 +5,22 @@
 
 #include <sys/uio.h>
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 
 #include "base/check.hpp"
 
 namespace base {
+
+// A ones-complement sum as one of 16 bits.
+inline std::uint16_t fold_sum(std::uint64_t sum)
+{
+    auto low = static_cast<std::uint32_t>(sum);
+    std::uint32_t half = low + static_cast<std::uint32_t>(sum >> 32);
+    half += half < low ? 1 : 0;
+    return static_cast<std::uint16_t>((half + std::rotl(half, 16)) >> 16); // each half is the other's carry
+}
 
 // A running ones-complement sum. Pieces may have odd lengths: the parity is kept.
 class Checksum {
@@ -26,7 +36,7 @@ public:
     void add32(std::uint32_t value) { add_words(__builtin_bswap32(value)); }
 
     // The folded sum, not complemented: 0xffff when the bytes include a correct checksum. What Csum::partial stores.
-    std::uint16_t folded() const { return __builtin_bswap16(fold(sum_)); }
+    std::uint16_t folded() const { return __builtin_bswap16(fold_sum(sum_)); }
     // The complement: what a checksum field that was zero in the sum gets.
     std::uint16_t finish() const { return static_cast<std::uint16_t>(~folded()); }
     bool correct() const { return folded() == 0xffff; }
@@ -36,14 +46,6 @@ private:
     {
         std::uint64_t sum = a + b;
         return sum + (sum < b ? 1 : 0);
-    }
-    static std::uint16_t fold(std::uint64_t sum)
-    {
-        sum = (sum & 0xffffffff) + (sum >> 32);
-        sum = (sum & 0xffff) + ((sum >> 16) & 0xffff) + (sum >> 32);
-        sum = (sum & 0xffff) + (sum >> 16);
-        sum = (sum & 0xffff) + (sum >> 16);
-        return static_cast<std::uint16_t>(sum);
     }
     template <bool Copy>
     static std::uint64_t sum_words(const unsigned char* p, std::size_t size, unsigned char* to);

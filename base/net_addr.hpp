@@ -43,7 +43,7 @@ public:
     std::uint32_t v4() const { return load_be32(&bytes_[12]); }
     const unsigned char* bytes() const { return bytes_.data(); }
     // "::" or 0.0.0.0.
-    bool is_any() const { return *this == IpAddr{} || *this == any_v4(); }
+    bool is_any() const { return (is_v4() && v4() == 0) || *this == IpAddr{}; }
     // A group, or unspecified.
     bool is_no_host() const
     {
@@ -57,12 +57,15 @@ public:
     }
     bool is_loopback() const { return is_loopback_v4() || *this == loopback_v6(); }
     bool is_multicast_v6() const { return bytes_[0] == 0xff; }
-    bool is_multicast() const { return is_multicast_v4() || is_multicast_v6(); }
+    bool is_multicast() const { return is_multicast_v6() || is_multicast_v4(); }
     bool is_link_local_v6() const { return bytes_[0] == 0xfe && (bytes_[1] & 0xc0) == 0x80; }
     // fe80::/10, and groups of interface or link scope (RFC 4291 2.7) but for those that are made from a prefix, which
     // have no room for a zone (RFC 3306, RFC 4489).
     bool is_link_scoped() const
     {
+        if (bytes_[0] < 0xfe) { // IPv4 too
+            return false;
+        }
         unsigned scope = bytes_[1] & 0x2fU;
         return is_link_local_v6() || (bytes_[0] == 0xff && (scope == 1 || scope == 2));
     }

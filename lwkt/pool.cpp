@@ -182,7 +182,7 @@ void PoolCore::release(Message& m)
     }
     if (here == home || base::planted(base::Plant::free_to_wrong_home)) {
         home_pool.push_free(o);
-        per_cpu_[here].count_in_use(-1);
+        (here == home ? home_pool : per_cpu_[here]).count_in_use(-1);
         return;
     }
     INVARIANT(here < cpus_);

@@ -70,11 +70,8 @@ std::uint32_t super_bytes(const Tcb& t)
 
 // Its length was decided for the kept way. A way that has changed since may take less at once: then in parts, since
 // what must not be a super-segment (super_bytes) was one segment of the larger size.
-bool send_text(Tcb& t, SegmentOut s)
+bool send_by_new_way(Tcb& t, SegmentOut s)
 {
-    if (t.route.generation == t.domain.route_generation || s.mtu_probe) {
-        return send_segment(t, s);
-    }
     renew_way(t);
     for (std::uint32_t most = super_bytes(t); s.len > most;) {
         SegmentOut part = s;
@@ -88,6 +85,12 @@ bool send_text(Tcb& t, SegmentOut s)
         s.len -= most;
     }
     return send_segment(t, s);
+}
+
+bool send_text(Tcb& t, const SegmentOut& s)
+{
+    bool kept = t.route.generation == t.domain.route_generation || s.mtu_probe;
+    return kept ? send_segment(t, s) : send_by_new_way(t, s);
 }
 
 // Sends [start, start + len) of what was sent before, FIN included where it lies.

@@ -11,7 +11,7 @@ namespace {
 constexpr unsigned sack_blocks_an_ack = 3; // with timestamps
 
 // Copies the segment's text into the ring at the absolute offset of its sequence number.
-void place(Tcb& t, const Segment& s)
+[[gnu::always_inline]] inline void place(Tcb& t, const Segment& s)
 {
     std::uint64_t offset = t.rcv.nxt_offset + static_cast<std::uint64_t>(s.seq - t.rcv.nxt);
     INVARIANT(offset + s.len <= t.so->rcv_consumed + t.so->rcv_ring.size());

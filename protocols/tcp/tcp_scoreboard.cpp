@@ -51,11 +51,8 @@ bool Scoreboard::many_sacked(std::uint32_t mss) const
     return sacked_runs_ >= duplicate_threshold || sacked_ > (duplicate_threshold - 1) * mss;
 }
 
-void Scoreboard::account(const SentRun& r, std::uint32_t octets, bool in)
+[[gnu::noinline]] void Scoreboard::account_marked(const SentRun& r, std::uint32_t octets, bool in)
 {
-    if (r.flies_once()) {
-        return;
-    }
     std::uint32_t& sum = r.fate() == Fate::sacked ? sacked_ : r.fate() == Fate::lost ? lost_ : resent_;
     sum += in ? octets : 0U - octets;
 }

@@ -121,7 +121,13 @@ private:
         return p < size ? p : p - size;
     }
     SentRun& run(unsigned i) { return runs_[place(i)]; }
-    void account(const SentRun& r, std::uint32_t octets, bool in);
+    void account(const SentRun& r, std::uint32_t octets, bool in)
+    {
+        if (!r.flies_once()) {
+            account_marked(r, octets, in);
+        }
+    }
+    void account_marked(const SentRun& r, std::uint32_t octets, bool in);
     void change(unsigned i, Fate f);
     void split(unsigned i, Seq at);
     void insert(unsigned i, const SentRun& r);

@@ -15,7 +15,7 @@ constexpr std::uint32_t text_copied_max = 256;
 
 // RFC 9293 3.8.6.2.2: the right edge moves by at least min(ring / 2, MSS) or not at all; it never moves back (MUST-34
 // for the peer). Updates rcv.adv; returns the field.
-std::uint16_t window_to_advertise(Tcb& t, bool syn)
+[[gnu::always_inline]] inline std::uint16_t window_to_advertise(Tcb& t, bool syn)
 {
     std::uint8_t scale = syn ? 0 : t.agreed.rcv_scale; // RFC 7323 2.2: never in a SYN
     std::uint32_t open = t.window_open();

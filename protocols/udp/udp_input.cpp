@@ -34,6 +34,16 @@ struct Arrival {
     const netmsg::Packet& p; // data at the payload
 };
 
+void copy_pieces(
+    const Arrival& a, std::uint32_t offset, std::uint32_t bytes, const sockbuf::RingView& to, std::uint64_t at)
+{
+    iovec pieces[netmsg::packet_pieces_max + 1];
+    for (unsigned i = 0, n = a.p.span(offset, bytes, pieces); i < n; ++i) {
+        to.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
+        at += pieces[i].iov_len;
+    }
+}
+
 // Appends payload [offset, offset + bytes) as a record to the socket's lane here.
 void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, std::uint32_t bytes)
 {
@@ -54,11 +64,12 @@ void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, 
     h.local_v4 = v4 ? ip.destination.v4() : 0;
     lane.ring.copy_in(lane.produced, &h, sizeof h);
     std::uint64_t at = lane.produced + sizeof h;
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    for (unsigned i = 0, n = a.p.span(offset, bytes, pieces); i < n; ++i) {
-        lane.ring.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
-        at += pieces[i].iov_len;
+    if (offset + bytes <= a.p.size) {
+        lane.ring.copy_in(at, a.p.data + offset, bytes);
+    } else {
+        copy_pieces(a, offset, bytes, lane.ring, at);
     }
+    at += bytes;
     if (!v4) {
         lane.ring.copy_in(at, ip.destination.bytes(), sockbuf::datagram_local_bytes);
     }

@@ -180,9 +180,10 @@ base::Error send_packet(
     // IP_PMTUDISC_WANT: what fits the path is sent whole and finds out if it does not; longer is cut by IP.
     bool fits = segment != 0 || bytes + way.headers <= way.route.mtu;
     way.ip.dont_fragment = so.options.transparent_df || (so.options.mtu_discover == IP_PMTUDISC_WANT && fits);
-    wire::Checksum pseudo = wire::pseudo_header(way.ip.source, way.ip.destination, wire::protocol_udp, p->total());
+    std::uint16_t part = wire::pseudo_header_part(way.ip.source, way.ip.destination, wire::protocol_udp);
     auto length = static_cast<std::uint16_t>(p->total());
-    wire::emit_udp(p->data, {so.flow.local.port, way.to.port, length, pseudo.folded()});
+    std::uint16_t pseudo = wire::pseudo_header_sum(part, p->total());
+    wire::emit_udp(p->data, {so.flow.local.port, way.to.port, length, pseudo});
     p->csum = netmsg::Csum::partial;
     p->csum_start = 0;
     p->csum_offset = udp_checksum_offset;

@@ -29,7 +29,7 @@ Checksum pseudo_header(
     return c;
 }
 
-std::uint16_t pseudo_header_part(const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol)
+std::uint16_t pseudo_header_part6(const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol)
 {
     return without_length(source, destination, protocol).folded();
 }

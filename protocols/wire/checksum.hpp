@@ -15,7 +15,13 @@ Checksum pseudo_header(
     const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol, std::uint32_t length);
 
 // The same in two steps: what does not depend on the length, and with it; both folded.
-std::uint16_t pseudo_header_part(const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol);
+std::uint16_t pseudo_header_part6(const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol);
+inline std::uint16_t pseudo_header_part(
+    const base::IpAddr& source, const base::IpAddr& destination, std::uint8_t protocol)
+{
+    return source.is_v4() ? base::fold_sum(std::uint64_t{source.v4()} + destination.v4() + protocol)
+                          : pseudo_header_part6(source, destination, protocol);
+}
 inline std::uint16_t pseudo_header_sum(std::uint16_t part, std::uint32_t length)
 {
     std::uint32_t sum = part + (length >> 16) + (length & 0xffff);

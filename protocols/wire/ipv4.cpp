@@ -53,7 +53,7 @@ bool plain_sum_is_right(const unsigned char* b)
 {
     std::uint32_t words[ipv4_header_bytes / 4];
     std::memcpy(words, b, sizeof words);
-    return ipv4_fold(std::uint64_t{words[0]} + words[1] + words[2] + words[3] + words[4]) == 0xffff;
+    return base::fold_sum(std::uint64_t{words[0]} + words[1] + words[2] + words[3] + words[4]) == 0xffff;
 }
 
 bool sum_is_right(const unsigned char* b, std::uint32_t header_bytes)

@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "base/endian.hpp"
+#include "base/internet_checksum.hpp"
 
 namespace protocols::wire {
 
@@ -51,15 +52,6 @@ Ipv4Fault read_ipv4(const void* bytes, std::uint32_t size, std::uint32_t availab
 // at, for middleboxes rewrite quotes.
 std::optional<Ipv4Header> parse_ipv4_quote(const void* bytes, std::uint32_t size);
 
-// The sum of a few 32-bit words as one of 16 bits.
-inline std::uint16_t ipv4_fold(std::uint64_t sum)
-{
-    auto low = static_cast<std::uint32_t>(sum);
-    std::uint32_t folded = low + static_cast<std::uint32_t>(sum >> 32);
-    folded += folded < low ? 1 : 0;
-    return static_cast<std::uint16_t>((folded + std::rotl(folded, 16)) >> 16); // both halves; their carry comes round
-}
-
 // Writes 20 bytes with their checksum; options are never sent.
 inline void emit_ipv4(void* to, const Ipv4Header& h)
 {
@@ -69,7 +61,7 @@ inline void emit_ipv4(void* to, const Ipv4Header& h)
     std::uint32_t first = 0x45000000U | std::uint32_t{h.tos} << 16 | h.total_bytes;
     std::uint32_t second = std::uint32_t{h.id} << 16 | fragment;
     std::uint32_t third = std::uint32_t{h.ttl} << 24 | std::uint32_t{h.protocol} << 16;
-    std::uint32_t sum = ipv4_fold(std::uint64_t{first} + second + third + h.source + h.destination);
+    std::uint32_t sum = base::fold_sum(std::uint64_t{first} + second + third + h.source + h.destination);
     base::store_be32(b, first);
     base::store_be32(b + 4, second);
     base::store_be32(b + 8, third | (~sum & 0xffff));

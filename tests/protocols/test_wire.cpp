@@ -69,6 +69,28 @@ TEST_CASE("RFC 1624: an incremental update equals a new computation")
     CHECK(wire::checksum_update16(0xdd2f, 0x5555, 0x3285) == 0x0000); // RFC 1624 4
 }
 
+TEST_CASE("a pseudo-header's sum is the same with its length added later, for both families and super-segments")
+{
+    base::Random random(3);
+    for (int i = 0; i < 2000; ++i) {
+        unsigned char bytes[32];
+        for (auto& x : bytes) {
+            x = static_cast<unsigned char>(random.below(3) == 0 ? 0xff : random.next());
+        }
+        bool v4 = i % 2 == 0;
+        auto source = v4 ? base::IpAddr::v4(base::load_be32(bytes)) : base::IpAddr::v6(bytes);
+        auto destination = v4 ? base::IpAddr::v4(base::load_be32(bytes + 16)) : base::IpAddr::v6(bytes + 16);
+        auto length = static_cast<std::uint32_t>(random.below(70000));
+        std::uint16_t part = wire::pseudo_header_part(source, destination, wire::protocol_tcp);
+        REQUIRE(wire::pseudo_header_sum(part, length) ==
+                wire::pseudo_header(source, destination, wire::protocol_tcp, length).folded());
+    }
+    CHECK(base::fold_sum(0) == 0);
+    CHECK(base::fold_sum(0xffffffffffffffff) == 0xffff);
+    CHECK(base::fold_sum(0x1fffe) == 0xffff);
+    CHECK(base::fold_sum(0xffff0000ffff0001) == 1);
+}
+
 TEST_CASE("an IPv4 header is emitted byte by byte as RFC 791 draws it and parses back")
 {
     wire::Ipv4Header h;
