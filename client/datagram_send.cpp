@@ -136,9 +136,12 @@ int find_record(Sending& a, std::uint32_t built)
     int error = 0;
     if (built != 0) {
         resume(a.s, a.slot, built - 1, a.o);
+        a.prepared = false; // should that record be gone when there is room
         error = set_size(a.slot, built - 1 + a.data.left(), a.o);
     } else if (!a.prepared) {
+        a.o = {};
         error = prepare(a.slot, a.m, a.data.left(), a.o);
+        a.prepared = error == 0;
     }
     if (error == 0 && a.o.stride() > send_ring_bytes(a.slot)) {
         error = -EMSGSIZE;

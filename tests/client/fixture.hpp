@@ -4,13 +4,16 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 
+#include <atomic>
 #include <catch2/catch.hpp>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "base/net_addr.hpp"
 #include "client/admission.hpp"
+#include "client/blocking.hpp"
 #include "client/sockaddr.hpp"
 #include "client/socket_calls.hpp"
 #include "tests/client/fake_netd.hpp"
@@ -104,6 +107,59 @@ struct World {
 
     Netd netd;
     std::unique_ptr<client::Admission> admission;
+};
+
+// Until the thread that waits for `k` sleeps.
+inline void until_asleep(World& w, client::Sock k)
+{
+    auto asleep = [&] {
+        for (std::uint32_t i = 0; i < 64; ++i) {
+            bool watches = (w.netd.slot(k.slot).app.waiters[0].load() >> i & 1) != 0;
+            if (watches && w.netd.view().waiter(i).sleeping.load() != 0) {
+                return true;
+            }
+        }
+        return false;
+    };
+    while (!asleep()) {
+        std::this_thread::yield();
+    }
+}
+
+// A call on a thread of its own, made while netd is frozen; the thread has its waiter from before.
+class FrozenCall {
+public:
+    template <typename Call>
+    FrozenCall(World& w, Call call)
+    {
+        std::atomic<bool> prepared{false};
+        thread_ = std::thread([&w, &prepared, this, call] {
+            client::WaiterHandle mine;
+            client::thread_waiter(w.session(), mine);
+            client::give_thread_waiter(w.session(), mine);
+            prepared = true;
+            while (!frozen_) {
+                std::this_thread::yield();
+            }
+            call();
+        });
+        while (!prepared) {
+            std::this_thread::yield();
+        }
+        lock_ = w.netd.freeze();
+        frozen_ = true;
+    }
+    std::thread& thread() { return thread_; }
+    void finish()
+    {
+        lock_.unlock();
+        thread_.join();
+    }
+
+private:
+    std::thread thread_;
+    std::atomic<bool> frozen_{false};
+    std::unique_lock<std::mutex> lock_;
 };
 
 inline std::string failed(int error)

@@ -309,6 +309,38 @@ TEST_CASE("UDP_CORK and MSG_MORE put what several calls send into one datagram")
     CHECK(w.receive(to, 100, MSG_DONTWAIT) == failed(EAGAIN));
 }
 
+TEST_CASE("a send that waits while another thread builds a datagram goes where it was to go, as it was")
+{
+    fake::World w({.ring_shift = 12});
+    Sock here = w.bound(SOCK_DGRAM, 63);
+    Sock there = w.bound(SOCK_DGRAM, 64);
+    Sock from = w.open(SOCK_DGRAM);
+    timeval patience{10, 0};
+    REQUIRE(sock_setsockopt(w.session(), here, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0);
+    REQUIRE(send_to(w, from, "first", 64) == 5);
+    REQUIRE(w.receive(there, 100) == "first");
+    ssize_t waited = 0;
+    fake::FrozenCall call(w, [&] {
+        for (char text : {'a', 'b'}) {
+            send_to(w, from, std::string(1500, text), 64, MSG_DONTWAIT);
+        }
+        waited = send_to(w, from, std::string(2000, 'c'), 63);
+    });
+    fake::until_asleep(w, from);
+    CHECK(send_to(w, from, std::string(900, 'd'), 64, MSG_MORE | MSG_DONTWAIT) == 900);
+    auto& acked = w.netd.slot(from.slot).owner.snd_acked; // room for 'c', not for 'd' and 'c' in one
+    acked.store(acked.load() + sockbuf::datagram_stride(1500));
+    w.netd.wake(from.slot);
+    fake::until_asleep(w, from);
+    CHECK(send_to(w, from, "e", 64, MSG_DONTWAIT) == 1);
+    call.finish();
+    CHECK(waited == 2000);
+    CHECK(w.receive(there, 3000) == std::string(1500, 'a'));
+    CHECK(w.receive(there, 3000) == std::string(1500, 'b'));
+    CHECK(w.receive(there, 3000) == std::string(900, 'd') + "e");
+    CHECK(w.receive(here, 3000) == std::string(2000, 'c'));
+}
+
 TEST_CASE("what grows too long for one datagram is lost, and the socket goes on")
 {
     fake::World w({.ring_shift = 18});

@@ -37,59 +37,6 @@ void install(int flags)
     handled = 0;
 }
 
-// Until the thread that waits for `k` sleeps.
-void until_asleep(fake::World& w, Sock k)
-{
-    auto asleep = [&] {
-        for (std::uint32_t i = 0; i < 64; ++i) {
-            bool watches = (w.netd.slot(k.slot).app.waiters[0].load() >> i & 1) != 0;
-            if (watches && w.netd.view().waiter(i).sleeping.load() != 0) {
-                return true;
-            }
-        }
-        return false;
-    };
-    while (!asleep()) {
-        std::this_thread::yield();
-    }
-}
-
-// A call on a thread of its own, made while netd is frozen; the thread has its waiter from before.
-class FrozenCall {
-public:
-    template <typename Call>
-    FrozenCall(fake::World& w, Call call)
-    {
-        std::atomic<bool> prepared{false};
-        thread_ = std::thread([&w, &prepared, this, call] {
-            WaiterHandle mine;
-            thread_waiter(w.session(), mine);
-            give_thread_waiter(w.session(), mine);
-            prepared = true;
-            while (!frozen_) {
-                std::this_thread::yield();
-            }
-            call();
-        });
-        while (!prepared) {
-            std::this_thread::yield();
-        }
-        lock_ = w.netd.freeze();
-        frozen_ = true;
-    }
-    std::thread& thread() { return thread_; }
-    void finish()
-    {
-        lock_.unlock();
-        thread_.join();
-    }
-
-private:
-    std::thread thread_;
-    std::atomic<bool> frozen_{false};
-    std::unique_lock<std::mutex> lock_;
-};
-
 void interrupt_until(std::thread& t, const std::atomic<bool>& done)
 {
     while (!done) { // again, since the first may come just before the system call
@@ -111,7 +58,7 @@ TEST_CASE("a blocked reader is woken by data, by FIN, and stays registered betwe
         }
     });
     for (const char* text : {"one", "two"}) {
-        until_asleep(w, p.b);
+        fake::until_asleep(w, p.b);
         REQUIRE(w.send(p.a, text) == 3);
         while (sock_outq(w.session(), p.a) != 0) {
             std::this_thread::yield();
@@ -130,7 +77,7 @@ TEST_CASE("a blocked writer is woken by space")
     fake::Pair p = w.pair();
     std::atomic<ssize_t> sent{0};
     std::thread writer([&] { sent = w.send(p.a, std::string(20'000, 'x')); });
-    until_asleep(w, p.a);
+    fake::until_asleep(w, p.a);
     CHECK(w.receive(p.b, 20'000, MSG_WAITALL) == std::string(20'000, 'x'));
     writer.join();
     CHECK(sent == 20'000);
@@ -148,7 +95,7 @@ TEST_CASE("a signal without SA_RESTART interrupts, with it the call goes on")
             got = w.receive(p.b, 10);
             done = true;
         });
-        until_asleep(w, p.b);
+        fake::until_asleep(w, p.b);
     };
     SECTION("EINTR")
     {
@@ -271,7 +218,7 @@ TEST_CASE("after a look that met nothing the reader sleeps, and is woken, interr
         got = w.receive(p.b, 10);
         done = true;
     });
-    until_asleep(w, p.b);
+    fake::until_asleep(w, p.b);
     SECTION("data")
     {
         REQUIRE(w.send(p.a, "data") == 4);
@@ -331,7 +278,7 @@ TEST_CASE("beside the protocol thread of its socket a reader sleeps at once")
         sched_setaffinity(0, sizeof one, &one);
         got = w.receive(p.b, 10);
     });
-    until_asleep(w, p.b);
+    fake::until_asleep(w, p.b);
     REQUIRE(w.send(p.a, "data") == 4);
     reader.join();
     CHECK(got == "data");
@@ -360,7 +307,7 @@ TEST_CASE("netd dies: nobody hangs")
         std::this_thread::yield();
     }
     for (Sock k : {p.a, udp, l, hole}) {
-        until_asleep(w, k);
+        fake::until_asleep(w, k);
     }
     w.netd.die();
     for (auto& t : threads) {
@@ -385,8 +332,8 @@ TEST_CASE("netd dies while a control call waits for it")
     fake::World w;
     Sock k = w.bound(SOCK_STREAM, 85);
     int got = 0;
-    FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
-    until_asleep(w, k);
+    fake::FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
+    fake::until_asleep(w, k);
     std::thread killer([&] { w.netd.die(); });
     // The protocol thread may answer once before it stops; both are right, hanging is not.
     call.finish();
@@ -399,8 +346,8 @@ TEST_CASE("a control call on a socket that another thread closes ends")
     fake::World w;
     Sock k = w.bound(SOCK_STREAM, 87);
     int got = 0;
-    FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
-    until_asleep(w, k);
+    fake::FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
+    fake::until_asleep(w, k);
     w.netd.forget_requests();
     REQUIRE(sock_release(w.session(), k) == 0);
     call.finish();
@@ -413,8 +360,8 @@ TEST_CASE("control calls are not interrupted by signals")
     Sock k = w.bound(SOCK_STREAM, 86);
     install(0);
     int got = 1;
-    FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
-    until_asleep(w, k);
+    fake::FrozenCall call(w, [&] { got = sock_listen(w.session(), k, 1); });
+    fake::until_asleep(w, k);
     pthread_kill(call.thread().native_handle(), SIGUSR1);
     call.finish();
     CHECK(got == 0);
@@ -476,9 +423,9 @@ TEST_CASE("a handler that waits in the middle of a wait does not cost the outer 
     sigaction(SIGUSR2, &action, nullptr);
     std::string got;
     std::thread reader([&] { got = w.receive(outer.b, 10); });
-    until_asleep(w, outer.b);
+    fake::until_asleep(w, outer.b);
     pthread_kill(reader.native_handle(), SIGUSR2);
-    until_asleep(w, inner.b);
+    fake::until_asleep(w, inner.b);
     REQUIRE(w.send(inner.a, "i") == 1);
     while (inner_got == 0) {
         std::this_thread::yield();
@@ -526,12 +473,12 @@ TEST_CASE("the poll layer's use of the thread's waiter and blocking calls get al
         give_thread_waiter(w.session(), mine);
         second = w.receive(p.b, 10); // must register anew
     });
-    until_asleep(w, p.b);
+    fake::until_asleep(w, p.b);
     REQUIRE(w.send(p.a, "1") == 1);
     while (sock_outq(w.session(), p.a) != 0 || w.netd.slot(p.b.slot).app.rcv_consumed.load() != 1) {
         std::this_thread::yield();
     }
-    until_asleep(w, p.b);
+    fake::until_asleep(w, p.b);
     REQUIRE(w.send(p.a, "2") == 1);
     reader.join();
     CHECK(first == "1");
