@@ -31,7 +31,7 @@ public:
     SocketRecord* make()
     {
         Place* p = first_ != nullptr ? pop() : new (std::nothrow) Place;
-        return p != nullptr ? new (p->record) SocketRecord : nullptr;
+        return p != nullptr ? new (static_cast<void*>(p)) SocketRecord : nullptr;
     }
     void end(SocketRecord& rec)
     {
@@ -44,23 +44,25 @@ public:
         p->next = first_;
         first_ = p;
         ++kept_;
-        base::poison(p->record + sizeof p->next, sizeof p->record - sizeof p->next);
+        base::poison(p->before, sizeof p->before);
     }
 
     unsigned kept() const { return kept_; }
 
 private:
-    union Place {
-        Place* next; // of those that are kept
-        alignas(SocketRecord) std::byte record[sizeof(SocketRecord)];
+    // Of those that are kept. The link lies at the end, since a stale reference reads the beginning first.
+    struct alignas(SocketRecord) Place {
+        std::byte before[sizeof(SocketRecord) - sizeof(Place*)];
+        Place* next;
     };
+    static_assert(sizeof(Place) == sizeof(SocketRecord));
 
     Place* pop()
     {
         Place* p = first_;
         first_ = p->next;
         --kept_;
-        base::unpoison(p->record, sizeof p->record);
+        base::unpoison(p->before, sizeof p->before);
         return p;
     }
 

@@ -91,6 +91,7 @@ public:
         } else {
             copy_pieces_out(*this, offset, to, bytes);
         }
+        asm volatile("" : : "r"(to) : "memory"); // what is looked at from here on is the copy, not the ring once more
     }
 
 private:

@@ -127,7 +127,6 @@ bool is_duplicate(const Tcb& t, const Segment& s, const AckRound& r)
 // What output() does where nothing is to be sent: so a request that was acknowledged by its answer asks for no roll-up.
 void rest(Tcb& t)
 {
-    t.cwnd_limited = false;
     clear_deadline(t, Deadline::probe);
     clear_deadline(t, Deadline::persist);
 }

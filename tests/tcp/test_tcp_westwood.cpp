@@ -198,6 +198,15 @@ TEST_CASE("westwood: a loss without a queue leaves what the path holds; the wind
     }
 }
 
+TEST_CASE("westwood: a mark never widens the window, however much is in flight above it")
+{
+    Path p;
+    p.rounds(100, 100 * mss);
+    p.c.cwnd = 60 * mss; // an earlier mark; what is SACKed counts as in flight
+    congestion_on_mark(westwood_algorithm, p.c, 90 * mss);
+    CHECK(p.c.cwnd <= 60 * mss);
+}
+
 TEST_CASE("westwood: a queue is taken off the window, down to what CUBIC leaves")
 {
     Path p;
