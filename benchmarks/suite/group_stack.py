@@ -64,7 +64,7 @@ def share(bench, part, parts):
 # Disciplines ---------------------------------------------------------------------------------------------------------
 
 
-def families():
+def families(shards_tried=SHARDS):
     """Family -> its variants by name, as arguments of embed(). Of a family only the best goes on after a short heat.
 
     With 64 shards the two ends of a local connection hardly ever share one, so that each segment visits two; with fewer
@@ -72,7 +72,7 @@ def families():
     """
     def striped(locks):
         return {f"striped {lock}, {shards} shards" + (f", {locks} locks" if locks > 1 else ""):
-                dict(discipline="striped", lock=lock, locks=locks, shards=shards) for lock in LOCKS for shards in SHARDS}
+                dict(discipline="striped", lock=lock, locks=locks, shards=shards) for lock in LOCKS for shards in shards_tried}
 
     return {
         "message": {"message": {}},
@@ -86,7 +86,7 @@ def families():
 def tournament(bench, workload, deadline, cpus=CPUS_TWO, concurrency=CONCURRENCY, only=None):
     """Family -> (name, side, values of its rounds); a family that cannot run here -> the reason."""
     entered, reasons = {}, {}
-    for family, variants in families().items():
+    for family, variants in (families(SHARDS[1:2]) if bench.quick else families()).items():
         if only and family not in only:
             continue
         able = {}
@@ -356,8 +356,8 @@ def callbacks(bench):
 def tasks():
     return [
         Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 75, 10, smp),
-        Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 230, 35, disciplines),
-        Task("stack", "messages, inline and locks on 1 CPU", ("ratio.message_vs_inline_up",), 130, 7, up),
+        Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 230, 35, disciplines, "stack.rate"),
+        Task("stack", "messages, inline and locks on 1 CPU", ("ratio.message_vs_inline_up",), 130, 7, up, "stack.rate"),
         against("ratio.conn_stack", "conn", on_kernel("conn")),
         against_lwip("conn"), against_lwip("rr"), against_lwip("bulk"),
         Task("stack", "inline against lwIP's callbacks", (), 100, 7, callbacks, "ratio.conn_lwip.callbacks"),

@@ -55,12 +55,8 @@ def compiler():
 
 
 def guided():
-    """Whether a profile guided the build that is measured (tools/build pgo); None where meson does not say."""
-    try:
-        known = json.loads((paths.build_dir() / "meson-info" / "intro-buildoptions.json").read_text())
-        return next(option["value"] for option in known if option["name"] == "b_pgo") == "use"
-    except (OSError, ValueError, KeyError, StopIteration):
-        return None
+    """What a profile was made of, and of which commit, where one guided the build that is measured (tools/build pgo)."""
+    return read(paths.build_dir() / "trained") or False
 
 
 def congestion_default():

@@ -328,7 +328,7 @@ class Run(unittest.TestCase):
         self.assertIn("giant spin", giant["why"])
 
     def test_what_each_discipline_does_by_itself_and_with_how_many_locks(self):
-        self.assertIn("striped spin, 64 shards", self.by_name["stack.rate.udp.2.striped"]["why"])
+        self.assertIn("striped spin, 16 shards", self.by_name["stack.rate.udp.2.striped"]["why"])
         self.assertIn("3 locks", self.by_name["stack.rate.conn.2.striped_3_locks"]["why"])
         self.assertEqual(self.by_name["stack.rate.udp.2.giant"]["value"] / self.by_name["stack.rate.udp.2.message"]["value"], 2.2)
         self.assertEqual(self.by_name["stack.rate.rr.1.inline"]["runs"], 3)
@@ -346,6 +346,12 @@ class Run(unittest.TestCase):
         series = {one["name"]: one for one in self.result["series"]}
         self.assertEqual(series["starve.livelock"]["lines"], [{"name": "livelock.cpus1", "points": [[1000, 1000], [2000, 900]]}])
         self.assertLessEqual({"micro.wheel", "scale.messages", "scale.model_conn", "stack.disciplines"}, set(series))
+
+    def test_one_build_is_measured(self):
+        done = subprocess.run([sys.executable, TOP / "benchmarks" / "run", "--pgo", "micro"], capture_output=True, text=True,
+                              env={**os.environ, "NETD_BUILD": str(self.folder)})
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("NETD_BUILD", done.stderr)
 
     def test_a_discipline_that_is_missing_costs_only_its_rows(self):
         result = self.run_suite("--quick", "ratio.message_vs_g", FAKE_LACKS="giant")
