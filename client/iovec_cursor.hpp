@@ -28,7 +28,7 @@ public:
     static IovecCursor of_buffer(void* buffer, std::size_t bytes)
     {
         IovecCursor c(nullptr, 0);
-        c.at_ = static_cast<std::byte*>(buffer);
+        c.at_ = reinterpret_cast<std::uintptr_t>(buffer);
         c.here_ = bytes;
         c.left_ = std::min<std::uint64_t>(bytes, call_max);
         return c;
@@ -60,7 +60,7 @@ private:
     {
         left_ -= bytes;
         if (bytes - 1 < here_) [[likely]] { // all of it in one buffer; not none
-            copy(at_, bytes);
+            copy(reinterpret_cast<std::byte*>(at_), bytes);
             at_ += bytes;
             here_ -= bytes;
         } else {
@@ -73,7 +73,7 @@ private:
         for (;;) {
             std::uint64_t n = std::min(bytes, here_);
             if (n != 0) {
-                copy(at_, n);
+                copy(reinterpret_cast<std::byte*>(at_), n);
                 at_ += n;
                 here_ -= n;
                 bytes -= n;
@@ -86,12 +86,12 @@ private:
     }
     void open_next()
     {
-        at_ = static_cast<std::byte*>(next_->iov_base);
+        at_ = reinterpret_cast<std::uintptr_t>(next_->iov_base);
         here_ = next_->iov_len;
         ++next_;
     }
 
-    std::byte* at_ = nullptr;
+    std::uintptr_t at_ = 0;  // no pointer: what is skipped may lie at none (MSG_TRUNC)
     std::uint64_t here_ = 0; // bytes from at_ to the end of its piece
     std::uint64_t left_ = 0; // bytes of this and all other pieces
     const iovec* next_;
