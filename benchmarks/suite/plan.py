@@ -18,7 +18,7 @@ from .figures import Unavailable
 from .rows import BY_NAME, GROUPS, absent, judged, shown
 
 # Seconds per group: 44 minutes, and 5 for a quick run.
-BUDGET = {"micro": 215, "stack": 860, "compare": 905, "apps": 390, "starve": 165, "scale": 105}
+BUDGET = {"micro": 195, "stack": 860, "compare": 935, "apps": 390, "starve": 160, "scale": 100}
 BUDGET_QUICK = {"micro": 33, "stack": 116, "compare": 75, "apps": 42, "starve": 23, "scale": 9}
 GRACE, GRACE_QUICK = 30, 12  # after its deadline a task is ended
 STARTED = time.monotonic()
