@@ -2,6 +2,7 @@
 // not: the reassembly queue is only a bounded list of ranges (SACK blocks come from it, RFC 2018). Then the
 // acknowledgment policy (RFC 5681 4.2, RFC 9293 3.8.6.3). Owner: the Tcb's.
 #include "base/plant.hpp"
+#include "protocols/socket/packet_to_ring.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -15,17 +16,7 @@ constexpr unsigned sack_blocks_an_ack = 3; // with timestamps
 {
     std::uint64_t offset = t.rcv.nxt_offset + static_cast<std::uint64_t>(s.seq - t.rcv.nxt);
     INVARIANT(offset + s.len <= t.so->rcv_consumed + t.so->rcv_ring.size());
-    const netmsg::Packet& p = *s.packet;
-    if (s.text_at + s.len <= p.size) {
-        t.so->rcv_ring.copy_in(offset, p.data + s.text_at, s.len);
-        return;
-    }
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    unsigned n = p.span(s.text_at, s.len, pieces);
-    for (unsigned i = 0; i < n; ++i) {
-        t.so->rcv_ring.copy_in(offset, pieces[i].iov_base, pieces[i].iov_len);
-        offset += pieces[i].iov_len;
-    }
+    packet_to_ring(*s.packet, s.text_at, s.len, t.so->rcv_ring, offset);
 }
 
 // Everything was read and nothing lies ahead: the text goes where the last text was, in warm lines. A liar's word is

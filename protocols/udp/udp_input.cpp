@@ -12,6 +12,7 @@
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
+#include "protocols/socket/packet_to_ring.hpp"
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/udp/udp_state.hpp"
 #include "protocols/wire/checksum.hpp"
@@ -34,16 +35,6 @@ struct Arrival {
     const netmsg::Packet& p; // data at the payload
 };
 
-void copy_pieces(
-    const Arrival& a, std::uint32_t offset, std::uint32_t bytes, const sockbuf::RingView& to, std::uint64_t at)
-{
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    for (unsigned i = 0, n = a.p.span(offset, bytes, pieces); i < n; ++i) {
-        to.copy_in(at, pieces[i].iov_base, pieces[i].iov_len);
-        at += pieces[i].iov_len;
-    }
-}
-
 // Appends payload [offset, offset + bytes) as a record to the socket's lane here.
 void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, std::uint32_t bytes)
 {
@@ -64,11 +55,7 @@ void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, 
     h.local_v4 = v4 ? ip.destination.v4() : 0;
     lane.ring.copy_in(lane.produced, &h, sizeof h);
     std::uint64_t at = lane.produced + sizeof h;
-    if (offset + bytes <= a.p.size) {
-        lane.ring.copy_in(at, a.p.data + offset, bytes);
-    } else {
-        copy_pieces(a, offset, bytes, lane.ring, at);
-    }
+    packet_to_ring(a.p, offset, bytes, lane.ring, at);
     at += bytes;
     if (!v4) {
         lane.ring.copy_in(at, ip.destination.bytes(), sockbuf::datagram_local_bytes);

@@ -6,7 +6,7 @@
 #include <netinet/tcp.h>
 
 #include "protocols/tcp/tcp_var.hpp"
-#include "tests/tcp/pair.hpp"
+#include "tests/tcp/bulk_flow.hpp"
 
 using namespace tcp_test;
 using protocols::tcp::Bbr;
@@ -17,37 +17,10 @@ namespace {
 
 constexpr double link_octets_per_s = 12.5e6 * 1448 / 1514; // of text, at 100 Mbit/s
 
-std::uint8_t named(const char* name)
-{
-    return static_cast<std::uint8_t>(protocols::tcp::congestion_by_name(name));
-}
-
 PairOptions path(const char* congestion, base::Micros one_way = base::millis(10))
 {
-    PairOptions o;
-    o.split = true;
-    o.ring_shift = 21;
-    o.congestion = named(congestion);
-    o.weather.delay = one_way;
-    o.weather.rate_bits_per_s = 100'000'000;
-    o.weather.queue_bytes_max = 512U << 10; // two bandwidth-delay products
-    return o;
+    return bottleneck(congestion, 512U << 10, one_way); // a queue of two bandwidth-delay products
 }
-
-struct Flow { // writes and reads as much as goes
-    App& from;
-    App& to;
-    std::uint64_t got = 0;
-    void pump()
-    {
-        static std::vector<unsigned char> bytes(65536);
-        while (from.write(bytes.data(), bytes.size()) != 0) {
-        }
-        while (std::uint64_t n = to.take(bytes.data(), bytes.size())) {
-            got += n;
-        }
-    }
-};
 
 const Bbr& model_of(const App& a)
 {

@@ -7,7 +7,7 @@
 #include <netinet/tcp.h>
 
 #include "protocols/tcp/tcp_var.hpp"
-#include "tests/tcp/pair.hpp"
+#include "tests/tcp/bulk_flow.hpp"
 
 using namespace tcp_test;
 using namespace protocols::tcp;
@@ -70,37 +70,10 @@ struct Path {
     }
 };
 
-std::uint8_t named(const char* name)
-{
-    return static_cast<std::uint8_t>(congestion_by_name(name));
-}
-
 PairOptions path(const char* congestion, double queue_products = 2)
 {
-    PairOptions o;
-    o.split = true;
-    o.ring_shift = 21;
-    o.congestion = named(congestion);
-    o.weather.delay = base::millis(10);
-    o.weather.rate_bits_per_s = 100'000'000;
-    o.weather.queue_bytes_max = static_cast<std::uint32_t>(250'000 * queue_products);
-    return o;
+    return bottleneck(congestion, static_cast<std::uint32_t>(250'000 * queue_products));
 }
-
-struct Flow { // writes and reads as much as goes
-    App& from;
-    App& to;
-    std::uint64_t got = 0;
-    void pump()
-    {
-        static std::vector<unsigned char> bytes(65536);
-        while (from.write(bytes.data(), bytes.size()) != 0) {
-        }
-        while (std::uint64_t n = to.take(bytes.data(), bytes.size())) {
-            got += n;
-        }
-    }
-};
 
 const CongestionState& state_of(const App& a)
 {
