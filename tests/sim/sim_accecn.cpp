@@ -60,7 +60,8 @@ FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to)
 // Of a sender all of whose text is acknowledged: marks on text are counted before it is (RFC 9768 3.2.2.5.1), so it
 // knows all that its peer has counted. Where the field may have come round it may think more, by whole turns (A.2.1:
 // the safest likely case); and less, where an ACK that came alone told of more small segments than as many octets make
-// full ones (A.2.1 reckons in those): by no more than there were small ones.
+// full ones (A.2.1 reckons in those): by no more than there were small ones. Of its marked ACKs (DCTCP's are
+// ECN-capable) it need not have heard: those that tell of them may be lost, or not due yet.
 void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
 {
     const protocols::tcp::AccEcn& e = t.accecn;
@@ -77,7 +78,10 @@ void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
     std::int32_t more = same ? after(e.s_cep, o->accecn.r_cep) : 0;
     auto f = flows_.find(flow_key(t.flow.local, t.flow.peer));
     auto small = static_cast<std::int32_t>(f != flows_.end() ? f->second.small : t.data_segments_out);
-    if (more < -small || more % static_cast<std::int32_t>(ace_values) != 0) {
+    auto bare = static_cast<std::int32_t>(f != flows_.end() ? f->second.bare : 0);
+    constexpr auto turn = static_cast<std::int32_t>(ace_values);
+    std::int32_t whole = more + (turn - more % turn) % turn; // the next multiple
+    if (whole - more > bare || whole < -small) {
         world_.violation(fmt::format(
             "{} has counted {} marks, its peer {}", base::to_string(t.flow.local), e.s_cep, o->accecn.r_cep));
     }
@@ -200,11 +204,16 @@ bool AccurateMarks::taken(const Frame& p, const FlowKey& key, const FlowKey& rev
         ++h->answers;
     }
     Feedback kind = feedback(h);
+    if (p.ecn == ecn_ce && p.text() == 0) {
+        ++flows_[key].bare;
+    }
     if (kind == Feedback::accurate && p.ecn == ecn_ce && !p.tcp.has(wire::tcp_rst)) {
         Flow& f = flows_[key];
         f.arrived += p.segments;
         std::uint32_t end = p.tcp.seq.raw() + p.text();
-        if (p.text() != 0 && (!f.delivered || after(end, f.delivered_end) > 0)) {
+        // A damaged one is dropped, and looks acknowledged where the damage is in its number.
+        bool sound = !world_.config().corrupts();
+        if (sound && p.text() != 0 && (!f.delivered || after(end, f.delivered_end) > 0)) {
             f.marked.push_back({end, p.segments});
         }
     }

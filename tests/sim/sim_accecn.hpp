@@ -49,6 +49,7 @@ private:
         bool delivered = false;
         std::uint32_t delivered_end = 0;
         std::uint32_t arrived = 0; // marked segments
+        std::uint32_t bare = 0;    // marked ones without text, whatever is known of the handshake
         std::vector<Text> marked;
         std::uint32_t acknowledged = 0; // marked segments
         bool known = false;             // sent_end means something

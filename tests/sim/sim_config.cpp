@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "base/random.hpp"
+#include "protocols/tcp/tcp_cc.hpp"
 
 namespace sim {
 
@@ -109,6 +109,15 @@ void draw_accurate_marks(base::Random& r, Config& c)
         Ecn drawn = pick(r, {Ecn::accurate, Ecn::accurate, Ecn::accurate, Ecn::accept_accurate,
                                 Ecn::accept_accurate_ask_classic, n.protocols.ecn});
         n.protocols.ecn = some && c.marks && n.protocols.ecn != Ecn::off ? drawn : n.protocols.ecn;
+    }
+}
+
+void draw_congestion(base::Random& r, Config& c)
+{
+    for (NodeConfig& n : c.nodes) {
+        bool other = r.chance(0.5);
+        std::uint8_t drawn = draw_algorithm(r, n);
+        n.protocols.congestion = other ? drawn : n.protocols.congestion;
     }
 }
 
@@ -221,8 +230,18 @@ Config draw_config(std::uint64_t seed)
     base::Random changes(seed ^ 0x697634);
     c.ipv4_changes = c.families == Families::v6 ? 0.0 : pick(changes, {0.0, 0.001, 0.01});
     draw_accurate_marks(changes, c);
+    base::Random algorithms(seed ^ 0x6363);
+    draw_congestion(algorithms, c);
     make_room_for_posted(c);
     return c;
+}
+
+std::uint8_t draw_algorithm(base::Random& r, const NodeConfig& node)
+{
+    auto drawn =
+        static_cast<std::uint8_t>(r.below(static_cast<std::uint32_t>(protocols::tcp::congestion_names().size())));
+    bool asks = drawn == protocols::tcp::congestion_by_name("dctcp");
+    return asks && node.protocols.ecn == protocols::Ecn::off ? node.protocols.congestion : drawn;
 }
 
 bool Config::corrupts() const
@@ -243,11 +262,11 @@ std::string Config::text() const
     for (const NodeConfig& n : nodes) {
         s += fmt::format(
             "  node: {} cpus, ring slots {}, {} families, {} clients, {} listeners, {}+{} datagram, rings 2^{}/2^{}, "
-            "idle after {} us, joined pairs {}, connections {}, SYN cache {}, ecn {}\n",
+            "idle after {} us, joined pairs {}, connections {}, SYN cache {}, ecn {}, {}\n",
             n.cpus.pin.size(), n.cpus.ring_slots, n.families, n.clients, n.listeners, n.datagram_servers,
             n.datagram_clients, n.gateway.send_ring_shift, n.gateway.receive_ring_shift, n.gateway.idle_after.count(),
             n.gateway.join_pairs, n.protocols.connections_per_cpu, n.protocols.syn_cache_per_cpu,
-            static_cast<unsigned>(n.protocols.ecn));
+            static_cast<unsigned>(n.protocols.ecn), protocols::tcp::congestion_algorithm(n.protocols.congestion).name);
     }
     for (const LinkConfig& l : links) {
         s += fmt::format("  link {}-{}: {}mtu {}, ethernet {}, tso {}, gso {}, gro {}, split {}, csum offload {}",

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/random.hpp"
 #include "drivers/sim_link.hpp"
 #include "gateway/gateway.hpp"
 #include "lwkt/cpu_set.hpp"
@@ -62,5 +63,9 @@ struct Config {
 };
 
 Config draw_config(std::uint64_t seed);
+
+// An index of tcp::congestion_by_name. No DCTCP where ECN is off: it asks for ECN by itself, and the watch of the wires
+// takes that for a fault there.
+std::uint8_t draw_algorithm(base::Random& r, const NodeConfig& node);
 
 } // namespace sim

@@ -2,6 +2,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
+#include "protocols/tcp/tcp_cc.hpp"
 #include "tests/sim/sim_conduit.hpp"
 
 namespace sim {
@@ -39,10 +40,11 @@ void draw_options(App& a, client::Sock k, Connection& c, bool before_connect)
             }
             break;
         case 5: {
-            const char* name = a.random.chance(0.5) ? "reno" : "cubic";
+            std::string_view name =
+                protocols::tcp::congestion_algorithm(draw_algorithm(a.random, a.family.node->config)).name;
             a.control("set congestion control", [&] {
-                return client::sock_setsockopt(a.session(), k, IPPROTO_TCP, TCP_CONGESTION, name,
-                    static_cast<socklen_t>(std::char_traits<char>::length(name)));
+                return client::sock_setsockopt(
+                    a.session(), k, IPPROTO_TCP, TCP_CONGESTION, name.data(), static_cast<socklen_t>(name.size()));
             });
             break;
         }
