@@ -80,8 +80,9 @@ void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
     auto small = static_cast<std::int32_t>(f != flows_.end() ? f->second.small : t.data_segments_out);
     auto bare = static_cast<std::int32_t>(f != flows_.end() ? f->second.bare : 0);
     constexpr auto turn = static_cast<std::int32_t>(ace_values);
-    std::int32_t whole = more + (turn - more % turn) % turn; // the next multiple
-    if (whole - more > bare || whole < -small) {
+    std::int32_t most = more + bare; // had it heard of all marked ACKs
+    std::int32_t whole = most - (most % turn + turn) % turn;
+    if (whole < more || whole < -small) {
         world_.violation(fmt::format(
             "{} has counted {} marks, its peer {}", base::to_string(t.flow.local), e.s_cep, o->accecn.r_cep));
     }
