@@ -8,6 +8,7 @@ inline constexpr int exit_usage = 64;       // EX_USAGE: bad arguments
 inline constexpr int exit_unavailable = 69; // EX_UNAVAILABLE: netd not running, or running already; no TUN device
 inline constexpr int exit_software = 70;    // EX_SOFTWARE: memory, descriptors, what should not happen
 inline constexpr int exit_os = 71;          // EX_OSERR: the system refused (name or socket path in use by others)
+inline constexpr int exit_io = 74;          // EX_IOERR: standard output cannot be written
 inline constexpr int exit_permission = 77;  // EX_NOPERM
 inline constexpr int exit_config = 78;      // EX_CONFIG
 

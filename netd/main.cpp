@@ -16,6 +16,7 @@
 #include "netd/config.hpp"
 #include "netd/daemon.hpp"
 #include "netd/exit_codes.hpp"
+#include "netd/print.hpp"
 
 namespace {
 
@@ -60,14 +61,14 @@ int configure(const netd::Arguments& args, netd::Config& config)
     if (!args.config.empty()) {
         auto loaded = netd::load_config(args.config, error);
         if (!loaded) {
-            fmt::print(stderr, "netd: {}\n", error);
+            netd::print(stderr, fmt::format("netd: {}\n", error));
             return netd::exit_config;
         }
         config = std::move(*loaded);
     }
     if (!args.cpus.empty()) {
         if (lwkt::parse_cpu_list(args.cpus, error).empty()) {
-            fmt::print(stderr, "netd: --cpus: {}\n", error);
+            netd::print(stderr, fmt::format("netd: --cpus: {}\n", error));
             return netd::exit_usage;
         }
         config.cpus = args.cpus;
@@ -93,7 +94,7 @@ int serve(const netd::Config& config)
         daemon.run(signals.get());
         return netd::exit_ok;
     } catch (const netd::StartFailure& f) {
-        fmt::print(stderr, "netd: {}\n", f.text);
+        netd::print(stderr, fmt::format("netd: {}\n", f.text));
         return f.exit_code;
     }
 }
@@ -111,8 +112,8 @@ int main(int argc, char** argv)
         return code;
     }
     if (args.check_config) {
-        fmt::print("{}: good\n", args.config.empty() ? "the default configuration" : args.config);
-        return netd::exit_ok;
+        netd::print(stdout, fmt::format("{}: good\n", args.config.empty() ? "the default configuration" : args.config));
+        return netd::all_written("netd");
     }
     return serve(config);
 }

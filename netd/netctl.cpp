@@ -13,6 +13,7 @@
 #include <nlohmann/json.hpp>
 
 #include "netd/exit_codes.hpp"
+#include "netd/print.hpp"
 #include "netd/seqpacket.hpp"
 #include "sockbuf/admission.hpp"
 #include "sockbuf/socket_path.hpp"
@@ -89,7 +90,7 @@ void print_table(const std::vector<std::vector<std::string>>& rows, const std::v
             line += right[i] ? fmt::format("{:>{}}  ", row[i], width[i]) : fmt::format("{:<{}}  ", row[i], width[i]);
         }
         line.erase(line.find_last_not_of(' ') + 1);
-        fmt::print("{}\n", line);
+        netd::print(stdout, fmt::format("{}\n", line));
     }
 }
 
@@ -101,7 +102,7 @@ std::string text_of(const json& value)
 void show_sockets(std::vector<json> lines, bool as_json)
 {
     if (as_json) {
-        fmt::print("{}\n", json{{"sockets", lines}}.dump(2));
+        netd::print(stdout, fmt::format("{}\n", json{{"sockets", lines}}.dump(2)));
         return;
     }
     static constexpr const char* keys[] = {
@@ -120,7 +121,7 @@ void show_sockets(std::vector<json> lines, bool as_json)
 void show_addresses(const std::vector<json>& lines, bool as_json)
 {
     if (as_json) {
-        fmt::print("{}\n", json{{"addresses", lines}}.dump(2));
+        netd::print(stdout, fmt::format("{}\n", json{{"addresses", lines}}.dump(2)));
         return;
     }
     std::vector<std::vector<std::string>> rows{{"Interface", "Index", "Address", "State"}};
@@ -163,7 +164,7 @@ void show_counters(const std::vector<json>& lines, bool as_json)
                 all[name]["cpus"].push_back(n);
             }
         }
-        fmt::print("{}\n", json{{"counters", all}}.dump(2));
+        netd::print(stdout, fmt::format("{}\n", json{{"counters", all}}.dump(2)));
         return;
     }
     std::vector<std::vector<std::string>> rows{{"Counter", "Total"}};
@@ -211,11 +212,11 @@ int main(int argc, char** argv)
     } catch (const CLI::ParseError& e) {
         return app.exit(e) == 0 ? netd::exit_ok : netd::exit_usage;
     } catch (const Failure& f) {
-        fmt::print(stderr, "netctl: {}\n", f.text);
+        netd::print(stderr, fmt::format("netctl: {}\n", f.text));
         return f.exit_code;
     } catch (const json::exception& e) {
-        fmt::print(stderr, "netctl: netd on {} answers in another language: {}\n", socket, e.what());
+        netd::print(stderr, fmt::format("netctl: netd on {} answers in another language: {}\n", socket, e.what()));
         return netd::exit_software;
     }
-    return netd::exit_ok;
+    return netd::all_written("netctl");
 }

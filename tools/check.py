@@ -51,10 +51,17 @@ class Check:
 
     def build(self, kind, *targets):
         """One build, which counts as one test. True if it worked."""
-        done = subprocess.run([TOP / "tools" / "build", kind, *targets], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, text=True)
-        self.count(f"build of {kind}", FAILED if done.returncode else PASSED, done.stdout, 80)
-        return done.returncode == 0
+        lines = []
+        with subprocess.Popen([TOP / "tools" / "build", kind, *targets], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True) as build:
+            for line in build.stdout:
+                lines.append(line)
+                if sys.stdout.isatty():
+                    print(f"\r\033[K{line.rstrip()[:100]}", end="", flush=True)
+        if sys.stdout.isatty():
+            print("\r\033[K", end="", flush=True)
+        self.count(f"build of {kind}", FAILED if build.returncode else PASSED, "".join(lines), 80)
+        return build.returncode == 0
 
     def test(self, kind, suites, environment=None, multiplier=1):
         """The suites of one build that stands; each test counts."""

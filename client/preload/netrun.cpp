@@ -64,8 +64,10 @@ void check_netd(const std::string& path)
     int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
     if (fd < 0 || connect(fd, reinterpret_cast<sockaddr*>(&addr), sizeof addr) != 0) {
         bool absent = errno == ENOENT || errno == ECONNREFUSED;
-        fail(EX_UNAVAILABLE, absent ? "netd is not running: nobody listens at " + path
-                                    : "cannot reach netd at " + path + ": " + std::strerror(errno));
+        bool refused = errno == EACCES || errno == EPERM;
+        fail(refused ? EX_NOPERM : EX_UNAVAILABLE,
+            absent ? "netd is not running: nobody listens at " + path + " (--socket or $NETD_SOCKET names another)"
+                   : "cannot reach netd at " + path + ": " + std::strerror(errno));
     }
     close(fd);
 }
@@ -120,6 +122,8 @@ int parse(int argc, char** argv, Arguments& a)
     a.command = app.remaining();
     if (!a.command.empty() && a.command.front() == "--") {
         a.command.erase(a.command.begin());
+    } else if (!a.command.empty() && a.command.front().front() == '-') {
+        fail(EX_USAGE, a.command.front() + ": no such option (a program of that name stands behind --)");
     }
     return -1;
 }

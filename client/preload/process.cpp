@@ -141,6 +141,20 @@ void after_fork_in_child()
     fork_guard.reset();
 }
 
+// Of what netd answers, or does instead of an answer.
+const char* why_not_attached(int error)
+{
+    switch (error) {
+    case EPIPE:
+    case ECONNRESET:
+        return "it turned this program away, its log says why ([admission] of its configuration)";
+    case ENOMEM:
+        return "it has no room for another program, its log says of what ([limits] of its configuration)";
+    default:
+        return std::strerror(error);
+    }
+}
+
 client::Session* attach(Process& p)
 {
     std::lock_guard lock(p.attach_mutex);
@@ -155,7 +169,7 @@ client::Session* attach(Process& p)
     }
     if (!p.attach_failed_said) {
         p.attach_failed_said = true;
-        report("cannot attach to netd at %s: %s", p.settings.socket_path, std::strerror(-error));
+        report("cannot attach to netd at %s: %s", p.settings.socket_path, why_not_attached(-error));
     }
     errno = ENETDOWN;
     return nullptr;

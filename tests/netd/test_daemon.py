@@ -316,6 +316,19 @@ class DaemonTest(unittest.TestCase):
         self.wait_for(lambda: held() == before)
         self.assertEqual(daemon.stop(), 0)
 
+    def test_output_that_cannot_be_written_is_said_so(self):
+        daemon = self.start()
+        for argv, code in (([NETCTL, "--socket", daemon.path, "stat"], 74), ([NETCTL, "--socket", daemon.path, "ss"], 74),
+                           ([NETD, "--check-config"], 74)):
+            with open("/dev/full", "w") as full:
+                done = subprocess.run(argv, stdout=full, stderr=subprocess.PIPE, text=True)
+            self.assertEqual(done.returncode, code, argv)
+            self.assertIn("cannot write to standard output", done.stderr)
+        for argv, code in (([NETD, "--config", "/nonexistent/c"], 78), ([NETCTL, "--socket", "/nonexistent/s", "ss"], 69)):
+            with open("/dev/full", "w") as full:
+                self.assertEqual(subprocess.run(argv, stderr=full).returncode, code, argv)
+        self.assertEqual(daemon.stop(), 0)
+
     def test_netctl(self):
         daemon = self.start()
         out = subprocess.run([NETCTL, "--socket", daemon.path, "ss"], capture_output=True, text=True)

@@ -110,6 +110,16 @@ class BadUse(SystemTest):
         path.write_text("text")
         self.assertEqual(self.refused(self.bed.netrun(str(path)), "plain").returncode, 126)
 
+    def test_option_that_netrun_does_not_have(self):
+        done = self.refused(self.bed.netrun("--bogus", *ECHO), "--bogus", "no such option")
+        self.assertEqual(done.returncode, 64)
+        self.assertNotIn("ran", done.stdout)
+
+    def test_environment_of_a_testbed_is_enough_for_netrun(self):
+        tool = paths.TOP / "tools" / "testbed"
+        done = process.run(["sh", "-c", f'eval "$({tool} env --name {self.tag})"; exec $NETRUN echo ran'], check=False)
+        self.assertEqual((done.returncode, done.stdout.strip()), (0, "ran"), done)
+
     def test_no_program(self):
         self.refused(self.bed.netrun())
 

@@ -65,7 +65,8 @@ class StateDirectory:
             if self.path.exists():
                 paths.private_directory(self.path)
                 state = "is already up" if self.load(missing_ok=True) else "has left-overs"
-                raise ToolError(f"{self.kind} '{self.name}' {state} ({self.path}); take it down first")
+                what = "testbed" if self.kind == "testbed" else f"testbed {self.kind}"
+                raise ToolError(f"{self.kind} '{self.name}' {state} ({self.path}); tools/{what} down --name {self.name} removes it")
             taken = set()
             for other in root.glob(f"netd-*-{os.getuid()}-*/slot"):
                 with contextlib.suppress(OSError, ValueError):
