@@ -9,12 +9,12 @@
 
 namespace protocols {
 
-// Ports to look at for one that keeps both ends at home: CPUs squared on average. Then any other will do. With very
-// many CPUs (shards under locks) there hardly is one.
+// Ports to look at for one that keeps both ends at home: CPUs squared on average. Then any other will do. With one CPU
+// each does; with very many (shards under locks) there hardly is one.
 inline std::uint32_t home_port_tries(const Domain& d)
 {
     auto cpus = static_cast<std::uint32_t>(d.stack.cpus());
-    return cpus > 32 ? 0 : std::min(8 * cpus * cpus, 1024U);
+    return cpus == 1 || cpus > 32 ? 0 : std::min(8 * cpus * cpus, 1024U);
 }
 
 // Is the flow as a peer on this host sees it steered to this CPU?

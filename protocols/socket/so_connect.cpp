@@ -53,7 +53,7 @@ void join_visit(lwkt::Message& msg)
 }
 
 // On the owner of the flow: the rings, then SYN.
-void start(Domain& d, SocketMsg& m)
+void start(Domain& d, SocketMsg& m, const ConnectWay* way = nullptr)
 {
     Socket& so = *m.socket;
     if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
@@ -63,7 +63,7 @@ void start(Domain& d, SocketMsg& m)
         m.origin = d.id();
         return so_send(d, d.stack.steering().cpu_of({m.address, so.flow.local}), m, join_visit);
     }
-    complete(m, tcp_connect(d, so, m.address));
+    complete(m, tcp_connect(d, so, m.address, way));
 }
 
 void moved(lwkt::Message& msg)
@@ -107,12 +107,13 @@ void connect_stream(Domain& d, SocketMsg& m)
     (void)tcp_drop_published(so);
     (void)so_take_consumed(so);
     base::CpuId owner = d.id();
-    base::Error error = tcp_connect_owner(d, so, m.address, owner);
+    ConnectWay way;
+    base::Error error = tcp_connect_owner(d, so, m.address, owner, way);
     if (error != base::Error::none) {
         return complete(m, error);
     }
     if (owner == d.id()) {
-        return start(d, m);
+        return start(d, m, &way);
     }
     so.user->socket_leaves(so);
     so.domain = &d.stack.domain(owner);

@@ -6,6 +6,7 @@
 #include "netmsg/socket_msg.hpp"
 #include "protocols/domain.hpp"
 #include "protocols/socket/socket.hpp"
+#include "protocols/stack.hpp"
 
 namespace protocols {
 
@@ -19,8 +20,14 @@ void so_look_rcvd(Domain& d, Socket& so); // rcv_consumed of a stream moved
 
 // ---- The stream protocol's side (protocols/tcp/tcp_usrreq.cpp)
 // -------------------------------------------------------------
-base::Error tcp_connect(
-    Domain& d, Socket& so, const base::Endpoint& peer); // on the owner of the flow; in_progress = started
+// What the owner of a flow has looked up for a connect.
+struct ConnectWay {
+    Route route;
+    std::uint64_t flow_hash = 0;     // in its flow table
+    std::uint32_t steering_hash = 0; // of what comes back
+};
+// On the owner of the flow; in_progress = started. Without `way` it looks by itself.
+base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const ConnectWay* way = nullptr);
 // A connect to a listener of this host may become a joined pair (protocols/tcp/joined_end.hpp): begin on the owner of
 // the flow, accept on the owner of the reverse flow, done or undo back on the first. False = connect in the ordinary
 // way.
@@ -30,8 +37,8 @@ void tcp_join_done(Domain& d, Socket& so);
 void tcp_join_undo(Domain& d, Socket& so);
 void tcp_joined_look(Domain& d, Socket& so); // a mark of a joined socket
 // The CPU that must own a connect from so to peer (chooses the ephemeral port so that the answer is `d` when so is not
-// bound; sets so.flow.local). address_not_available when every port is taken.
-base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner);
+// bound; sets so.flow.local), and the way, if it is `d`. address_not_available when every port is taken.
+base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner, ConnectWay& way);
 // Does a connection or TIME-WAIT record of this CPU use the local port? (bind without SO_REUSEADDR, man 7 socket)
 bool tcp_port_in_use(Domain& d, std::uint16_t port);
 base::Error tcp_listen_here(Domain& d, Socket& so, int backlog); // this CPU's listener entry

@@ -252,12 +252,14 @@ void joined_bytes(const Tcb& t, std::uint64_t& sent, std::uint64_t& received)
 bool tcp_join_begin(Domain& d, Socket& so, const base::Endpoint& peer)
 {
     base::assert_on(d.cpu.owner());
+    bool fresh = so.tcb == nullptr && !so.listening && so.snd_limit == 0 && so.snd_end == sockbuf::no_offset;
+    if (!fresh || !so.user->socket_may_join(so, nullptr) || !is_local(d, peer.addr)) {
+        return false;
+    }
     base::FourTuple flow{so.flow.local, peer};
     Route route;
-    bool fresh = so.tcb == nullptr && !so.listening && so.snd_limit == 0 && so.snd_end == sockbuf::no_offset;
     tcp::FlowNode* held = d.tcp->flows.find(flow);
-    if (!fresh || !so.user->socket_may_join(so, nullptr) || !is_local(d, peer.addr) || !tcp::yields(d, held) ||
-        !route_lookup(d, peer.addr, route)) {
+    if (!tcp::yields(d, held) || !route_lookup(d, peer.addr, route)) {
         return false;
     }
     if (held != nullptr) {

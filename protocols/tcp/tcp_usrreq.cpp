@@ -29,7 +29,7 @@ namespace {
 // A port such that the flow is steered to this CPU and unused here, which decides it: the flow can be nowhere else
 // (rule 1). RFC 6056 3.3.3: a keyed start per destination, moving on. When the peer is this host the port is chosen so
 // that its end is steered here as well if possible: then nothing of the connection crosses CPUs.
-bool choose_port(Domain& d, base::FourTuple& flow)
+bool choose_port(Domain& d, base::FourTuple& flow, ConnectWay& way)
 {
     const StackOptions& o = d.stack.options();
     std::uint32_t range = std::uint32_t{o.ephemeral_high} - o.ephemeral_low + 1U;
@@ -40,19 +40,26 @@ bool choose_port(Domain& d, base::FourTuple& flow)
     std::uint32_t hash = steering.hash(flow);
     for (std::uint32_t i = 0; i < range; ++i) {
         flow.local.port = static_cast<std::uint16_t>(o.ephemeral_low + (start + i) % range);
-        if (steering.cpu_of_hash(hash ^ steering.of_local_port(flow.local.port, flow)) != d.id() ||
-            d.tcp_ports->any_on_port(flow.local.port)) {
+        way.steering_hash = hash ^ steering.of_local_port(flow.local.port, flow);
+        if (steering.cpu_of_hash(way.steering_hash) != d.id() || d.tcp_ports->any_on_port(flow.local.port)) {
             continue;
         }
         if (i < both_ends && !peer_end_at_home(d, flow)) {
             continue;
         }
-        if (yields(d, d.tcp->flows.find(flow))) {
+        way.flow_hash = d.tcp->flows.hash_of(flow);
+        if (yields(d, d.tcp->flows.find(flow, way.flow_hash))) {
             d.tcp->ephemeral_next = static_cast<std::uint16_t>(d.tcp->ephemeral_next + i + 1);
             return true;
         }
     }
     return false;
+}
+
+void name_flow(Domain& d, const base::FourTuple& flow, ConnectWay& way)
+{
+    way.flow_hash = d.tcp->flows.hash_of(flow);
+    way.steering_hash = d.stack.steering().hash(flow);
 }
 
 // There is text, or there will be none: a SYN that waited for it goes.
@@ -96,12 +103,12 @@ void start_connect(Domain& d, Tcb& t)
 
 } // namespace tcp
 
-base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner)
+base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer, base::CpuId& owner, ConnectWay& way)
 {
     base::assert_on(d.cpu.owner());
     base::FourTuple flow{so.flow.local, peer};
-    Route route;
-    if (!tcp::acceptable_peer(flow.peer) || !route_lookup(d, flow.peer.addr, route)) {
+    const Route& route = way.route;
+    if (!tcp::acceptable_peer(flow.peer) || !route_lookup(d, flow.peer.addr, way.route)) {
         return base::Error::network_unreachable;
     }
     bool by_route = flow.local.addr.is_any();
@@ -112,12 +119,14 @@ base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer,
     if (flow.local.addr.is_loopback() && !route.interface->netif->info().loopback) {
         return base::Error::invalid;
     }
-    if (flow.local.port == 0 && !tcp::choose_port(d, flow)) {
+    if (flow.local.port != 0) {
+        tcp::name_flow(d, flow, way);
+    } else if (!tcp::choose_port(d, flow, way)) {
         return base::Error::address_not_available;
     }
     so.local_by_route |= by_route;
     so.flow.local = flow.local;
-    owner = d.stack.steering().cpu_of(flow);
+    owner = d.stack.steering().cpu_of_hash(way.steering_hash);
     return base::Error::none;
 }
 
@@ -126,7 +135,7 @@ bool tcp_port_in_use(Domain& d, std::uint16_t port)
     return d.tcp->flows.uses_of_port(port) != 0;
 }
 
-base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
+base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const ConnectWay* way)
 {
     base::assert_on(d.cpu.owner());
     if (so.listening) {
@@ -139,15 +148,18 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
         return base::Error::not_supported;
     }
     base::FourTuple flow{so.flow.local, peer};
-    Route route;
-    if (!route_lookup(d, flow.peer.addr, route)) {
-        return base::Error::network_unreachable;
+    ConnectWay own;
+    if (way == nullptr) {
+        if (!route_lookup(d, flow.peer.addr, own.route)) {
+            return base::Error::network_unreachable;
+        }
+        tcp::name_flow(d, flow, own);
+        way = &own;
     }
     if (!is_local(d, flow.local.addr)) { // bound to it while it was
         return base::Error::address_not_available;
     }
-    std::uint64_t hash = d.tcp->flows.hash_of(flow);
-    if (tcp::FlowNode* n = d.tcp->flows.find(flow, hash); n != nullptr) {
+    if (tcp::FlowNode* n = d.tcp->flows.find(flow, way->flow_hash); n != nullptr) {
         if (!tcp::yields(d, n)) {
             return base::Error::address_not_available;
         }
@@ -156,12 +168,12 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
         return base::Error::no_buffers;
     }
-    Tcb* t = tcp::make_tcb(d, flow, &so, tcp::NodeKind::tcb, hash);
+    Tcb* t = tcp::make_tcb(d, flow, &so, tcp::NodeKind::tcb, way->flow_hash);
     if (t == nullptr) {
         return base::Error::no_buffers;
     }
-    d.tcp->flows.remember(*t, d.stack.steering().hash(flow)); // its answer comes next
-    t->route = route;
+    d.tcp->flows.remember(*t, way->steering_hash); // its answer comes next
+    t->route = way->route;
     so_publish_addresses(so);
     if (so.fast_connect && tcp::may_open_fast(d, so, flow.peer.addr)) { // as Linux: the SYN goes with the first text
         t->fast_active = t->deferred = true;
