@@ -144,7 +144,7 @@ void FlowLines::remove(FlowNode& n)
     move_some();
 }
 
-void FlowLines::move_some()
+void FlowLines::move_lines()
 {
     for (std::size_t i = 0; i < lines_moved_at_once && !before_.empty(); ++i) {
         Line line = std::exchange(before_[moved_++], Line{});

@@ -70,7 +70,13 @@ private:
     static bool take(Line& line, FlowNode& n);
     const Line& line_of(std::uint64_t hash) const;
     Line& line_of(std::uint64_t hash) { return const_cast<Line&>(std::as_const(*this).line_of(hash)); }
-    void move_some();
+    void move_some()
+    {
+        if (!before_.empty()) {
+            move_lines();
+        }
+    }
+    void move_lines();
 
     Lines now_;             // o
     Lines before_;          // o: the smaller table while its lines move over

@@ -46,24 +46,22 @@ Fit fit(const Listener& l, const base::IpAddr& to)
 Listener* ListenerTable::find(const base::Endpoint& local, std::uint64_t flow_hash)
 {
     Bucket& b = bucket(local.port);
-    for (Fit wanted : {Fit::exact, Fit::of_family, Fit::dual}) { // as compute_score of Linux
-        std::uint64_t chosen_weight = 0;
-        Listener* chosen = nullptr;
-        for (Listener* l = b.front(); l != nullptr; l = b.next(*l)) {
-            if (l->local.port != local.port || fit(*l, local.addr) != wanted) {
-                continue;
-            }
-            std::uint64_t weight = reuse_weight(flow_hash, l->reuse_key);
-            if (chosen == nullptr || weight > chosen_weight) {
-                chosen = l;
-                chosen_weight = weight;
-            }
+    Listener* chosen = nullptr;
+    Fit best = Fit::none; // as compute_score of Linux
+    std::uint64_t chosen_weight = 0;
+    for (Listener* l = b.front(); l != nullptr; l = b.next(*l)) {
+        Fit its = l->local.port == local.port ? fit(*l, local.addr) : Fit::none;
+        if (its == Fit::none || its > best) {
+            continue;
         }
-        if (chosen != nullptr) {
-            return chosen;
+        std::uint64_t weight = reuse_weight(flow_hash, l->reuse_key);
+        if (its < best || weight > chosen_weight) {
+            chosen = l;
+            best = its;
+            chosen_weight = weight;
         }
     }
-    return nullptr;
+    return chosen;
 }
 
 bool ListenerTable::any_on_port(std::uint16_t port)
