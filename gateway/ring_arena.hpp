@@ -4,10 +4,12 @@
 //
 // Blocks are aligned to their size from the range's begin, so each has one buddy. A ring that comes back is a block of
 // its size again and handed out first; only when a take finds nothing else, larger blocks are split, and then the free
-// ones that came back since the last time are joined with their buddies.
+// ones that came back since the last time are joined with their buddies. The last few of a size that came back are at
+// hand: they become free blocks when anybody looks at those.
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cstddef>
 #include <cstdint>
@@ -42,31 +44,31 @@ public:
         if (total_ - in_use_ < bytes + keep) {
             return std::nullopt;
         }
-        auto offset = pop(shift);
-        if (!offset) {
-            offset = find(shift);
-        }
-        if (offset) {
+        if (Size& size = sizes_[shift - shift_min]; size.at_hand != 0) {
             in_use_ += bytes;
-            std::uint8_t& users = head_users(*offset, shift);
-            users = static_cast<std::uint8_t>((users | heads_touched) + 1);
+            return size.last[--size.at_hand];
         }
-        return offset;
+        return take_free(shift);
     }
     // touched: it has pages, which cool() shall name.
     void give(std::uint64_t offset, unsigned shift, bool touched = false)
     {
         INVARIANT(shift >= shift_min && shift <= shift_max);
-        push(shift, offset);
+        Size& size = sizes_[shift - shift_min];
         in_use_ -= std::uint64_t{1} << shift;
-        --head_users(offset, shift);
         if (touched) {
-            set(sizes_[shift - shift_min].touched, offset, shift);
+            set(size.touched, offset, shift);
+        }
+        if (size.at_hand < size.last.size()) {
+            size.last[size.at_hand++] = offset;
+        } else {
+            free(offset, shift);
         }
     }
     // The head of the ring at `offset`, which was taken once, lies in a page of none but this arena's, all free.
     bool heads_unused(std::uint64_t offset, unsigned shift)
     {
+        free_at_hand();
         std::uint64_t first = rings_ + (head_page(offset, shift) * heads_in_page << shift);
         bool mine = first >= begin_ && first + (heads_in_page << shift) <= end_;
         return mine && (head_users(offset, shift) & ~heads_touched) == 0;
@@ -83,6 +85,7 @@ public:
     // is none, or no look is left.
     std::optional<Cool> cool(std::size_t warm, unsigned& looks)
     {
+        free_at_hand();
         for (unsigned shift = shift_min; shift <= shift_max; ++shift) {
             Size& size = sizes_[shift - shift_min];
             for (; cools(shift, warm) && looks != 0; --looks) {
@@ -107,12 +110,16 @@ public:
     bool cools(unsigned shift, std::size_t warm) const
     {
         const Size& size = sizes_[shift - shift_min];
-        return size.cooled + warm < size.free.size();
+        return size.cooled + warm < size.free.size() + size.at_hand;
     }
 
     std::uint64_t in_use() const { return in_use_; }
     std::uint64_t total() const { return total_; }
-    std::size_t free_rings(unsigned shift) const { return sizes_[shift - shift_min].count; }
+    std::size_t free_rings(unsigned shift) const
+    {
+        const Size& size = sizes_[shift - shift_min];
+        return size.count + size.at_hand;
+    }
 
 private:
     static constexpr std::uint64_t heads_in_page = head_page_bytes / sockbuf::RingView::head_bytes;
@@ -123,12 +130,14 @@ private:
     using Bits = std::vector<std::uint64_t>; // by block of a size, counted from the begin
 
     struct Size {
-        std::vector<std::uint64_t> free; // the last one that came back on top; those without their bit are no more
-        Bits blocks;                     // free ones of this size
-        Bits touched;                    // those of this size, free or not, that have pages
-        std::size_t count = 0;           // bits in blocks
-        std::size_t joined = 0;          // so many of `free` have no free buddy, or had none when it came back
-        std::size_t cooled = 0;          // so many of `free` have no pages
+        std::array<std::uint64_t, 32> last{}; // of what came back: users of their heads still
+        std::size_t at_hand = 0;              // so many of `last`
+        std::vector<std::uint64_t> free;      // the last one that came back on top; those without their bit are no more
+        Bits blocks;                          // free ones of this size
+        Bits touched;                         // those of this size, free or not, that have pages
+        std::size_t count = 0;                // bits in blocks
+        std::size_t joined = 0;               // so many of `free` have no free buddy, or had none when it came back
+        std::size_t cooled = 0;               // so many of `free` have no pages
     };
 
     std::uint64_t block(std::uint64_t offset, unsigned shift) const { return (offset - begin_) >> shift; }
@@ -162,6 +171,35 @@ private:
     [[gnu::noinline]] static void grow(std::vector<T>& v, std::size_t size)
     {
         v.resize(size);
+    }
+
+    [[gnu::noinline]] std::optional<std::uint64_t> take_free(unsigned shift)
+    {
+        auto offset = pop(shift);
+        if (!offset) {
+            offset = find(shift);
+        }
+        if (offset) {
+            in_use_ += std::uint64_t{1} << shift;
+            std::uint8_t& users = head_users(*offset, shift);
+            users = static_cast<std::uint8_t>((users | heads_touched) + 1);
+        }
+        return offset;
+    }
+    [[gnu::noinline]] void free(std::uint64_t offset, unsigned shift)
+    {
+        push(shift, offset);
+        --head_users(offset, shift);
+    }
+    void free_at_hand()
+    {
+        for (unsigned shift = shift_min; shift <= shift_max; ++shift) {
+            Size& size = sizes_[shift - shift_min];
+            for (std::size_t i = 0; i < size.at_hand; ++i) {
+                free(size.last[i], shift);
+            }
+            size.at_hand = 0;
+        }
     }
 
     void push(unsigned shift, std::uint64_t offset)
@@ -244,6 +282,7 @@ private:
     // Each block that came back is looked at once, so this costs no more than the gives before it.
     void join()
     {
+        free_at_hand();
         cut_to(end_);
         for (unsigned shift = shift_min; shift < shift_max; ++shift) {
             Size& size = sizes_[shift - shift_min];
