@@ -246,8 +246,15 @@ Verdict count_marks(Tcb& t, Segment& s, Actions& a)
 }
 
 using Step = Verdict (*)(Tcb&, Segment&, Actions&);
-constexpr Step steps[] = {check_paws, check_sequence, check_reset, check_security, check_syn, check_ack, count_marks,
-    check_urgent, take_text, check_fin};
+
+// Until one says otherwise; known when compiled, so that the small ones are no calls.
+template <Step... steps>
+Verdict take_steps(Tcb& t, Segment& s, Actions& a)
+{
+    Verdict v = Verdict::next;
+    (void)(((v = steps(t, s, a)) == Verdict::next) && ...);
+    return v;
+}
 
 // An ACK that answers what carries no text may itself be no better to the peer, which then answers it, and so on for
 // ever (where a forged segment moved both ends' numbers apart): one now and then is enough for a peer that asks.
@@ -394,13 +401,8 @@ void segment_in_connection(Tcb& t, Segment& s)
         return take_expected(t, s);
     }
     Actions a;
-    Verdict v = Verdict::next;
-    for (Step step : steps) {
-        v = step(t, s, a);
-        if (v != Verdict::next) {
-            break;
-        }
-    }
+    Verdict v = take_steps<check_paws, check_sequence, check_reset, check_security, check_syn, check_ack, count_marks,
+        check_urgent, take_text, check_fin>(t, s, a);
     apply_actions(t, s, v, a);
 }
 
