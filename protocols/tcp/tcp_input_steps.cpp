@@ -226,7 +226,7 @@ Verdict check_fin(Tcb& t, Segment& s, Actions& a)
     t.ack_soon = false;
     a.ack_now = true;
     a.eof = true;
-    a.output = true;
+    a.output = a.output || !at_rest(t);
     if (t.state == State::fin_wait_2) {
         a.time_wait = true;
     }

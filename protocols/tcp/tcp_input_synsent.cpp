@@ -65,7 +65,7 @@ void finish_open(Tcb& t, Segment& s)
     s.seq += 1;
     Actions a;
     a.ack_now = !answered || s.len != 0 || s.fin;
-    a.output = true;
+    a.output = !a.ack_now || !at_rest(t); // with the ACK goes what output() does without text
     a.acked = text != 0;
     Verdict v = check_urgent(t, s, a);
     if (v == Verdict::next) {

@@ -162,11 +162,12 @@ inline bool in_urgent_mode(const Tcb& t)
 {
     return t.so != nullptr && t.so->snd_urgent > t.snd.una_offset;
 }
-// All that was written has been sent and acknowledged, more may be written, and nothing was lost.
+// All that was written has been sent and acknowledged, and more may be written, or the FIN with it; nothing was lost.
 inline bool at_rest(const Tcb& t)
 {
-    return t.so != nullptr && t.snd.una_offset == t.so->snd_limit && may_send(t.state) &&
-           t.board.phase == Recovery::none && t.bbr == nullptr;
+    bool all_text = t.so != nullptr && t.snd.una_offset == t.so->snd_limit && may_send(t.state);
+    bool all = t.snd.fin_sent && t.snd.una == t.snd.nxt;
+    return (all_text || all) && t.board.phase == Recovery::none && t.bbr == nullptr;
 }
 enum class AckForm : std::uint8_t {
     full,
