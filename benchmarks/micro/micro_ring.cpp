@@ -1,5 +1,6 @@
 // Rings and queues between two CPUs: ours, boost's two lock-free ones and a queue under a mutex; 8 and 64 bytes, one at
 // a time and in batches of 16.
+#include <algorithm>
 #include <boost/lockfree/queue.hpp>
 #include <boost/lockfree/spsc_queue.hpp>
 #include <memory>
@@ -82,6 +83,42 @@ struct MutexQueue {
     }
 };
 
+// What carries whole batches of a size that the compiler knows, and nothing else: the least, for `bound.ring64`.
+template <typename T>
+struct BareRing {
+    struct alignas(128) Side { // private to it
+        std::uint32_t at = 0;
+        std::uint32_t others_seen = 0;
+    };
+    alignas(128) std::atomic<std::uint32_t> tail{0};
+    alignas(128) std::atomic<std::uint32_t> head{0};
+    Side producer;
+    Side consumer;
+    alignas(128) T slots[ring_slots];
+    std::uint32_t push(const T* blocks, std::uint32_t)
+    {
+        if (producer.at - producer.others_seen == ring_slots) {
+            producer.others_seen = head.load(std::memory_order_acquire);
+            return 0;
+        }
+        std::copy_n(blocks, batch_max, slots + producer.at % ring_slots);
+        producer.at += batch_max;
+        tail.store(producer.at, std::memory_order_release);
+        return batch_max;
+    }
+    std::uint32_t pop(T* out, std::uint32_t)
+    {
+        if (consumer.at == consumer.others_seen) {
+            consumer.others_seen = tail.load(std::memory_order_acquire);
+            return 0;
+        }
+        std::copy_n(slots + consumer.at % ring_slots, batch_max, out);
+        consumer.at += batch_max;
+        head.store(consumer.at, std::memory_order_release);
+        return batch_max;
+    }
+};
+
 // Nanoseconds per block from one CPU to the other.
 template <template <typename> class Ring, std::size_t Bytes>
 double cost(const std::vector<int>& cpus, std::uint64_t count, std::uint32_t batch)
@@ -134,19 +171,30 @@ void compare(const std::vector<int>& cpus, std::uint32_t batch)
     Figure mpmc{.name = "micro.ring.boost_queue" + tail, .why = "boost::lockfree::queue, many to many"};
     Figure mutex{.name = "micro.ring.mutex" + tail, .why = "std::mutex around an array"};
     Figure ratio{.name = "ratio.ring64", .unit = "ratio"};
+    Figure bare{.name = "micro.ring.bare" + tail, .why = "whole batches through an array of 1,024, nothing else"};
+    Figure bound{.name = "bound.ring64", .unit = "ratio"};
+    bool goal = Bytes == 64 && batch == batch_max;
     std::uint64_t fast = quick ? 800'000 : 8'000'000; // a multiple of the batch
     std::uint64_t slow = fast / 20;
     for (Rounds r; r.another();) {
         ours.values.push_back(cost<OurRing, Bytes>(cpus, fast, batch));
         spsc.values.push_back(cost<BoostSpsc, Bytes>(cpus, fast, batch));
         ratio.values.push_back(spsc.values.back() / ours.values.back());
+        if (goal) {
+            bare.values.push_back(cost<BareRing, Bytes>(cpus, fast, batch));
+            bound.values.push_back(spsc.values.back() / bare.values.back());
+        }
         mpmc.values.push_back(cost<BoostQueue, Bytes>(cpus, slow, batch));
         mutex.values.push_back(cost<MutexQueue, Bytes>(cpus, slow, batch));
     }
-    if (Bytes == 64 && batch == 16) {
+    if (goal) {
         ratio.why =
             text("64 B in batches of 16: Ipiq %.1f ns, boost spsc_queue %.1f ns each", ours.median(), spsc.median());
-        ratio.print();
+        bound.why = text("whole batches through an array, nothing else: %.1f ns, boost spsc_queue %.1f ns each",
+            bare.median(), spsc.median());
+        for (const Figure* figure : {&ratio, &bound, &bare}) {
+            figure->print();
+        }
     }
     for (const Figure* figure : {&ours, &spsc, &mpmc, &mutex}) {
         figure->print();
