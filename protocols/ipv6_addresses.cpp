@@ -77,6 +77,7 @@ void add(Domain& d, const Interface& in, Ipv6Address a)
     d.ipv6->addresses.push_back(a);
     ++d.route_generation;
     ipv6_turns_at(d, a.usable_at);
+    ipv6_turns_at(d, a.preferred_until);
     ipv6_turns_at(d, a.valid_until);
 }
 
@@ -127,13 +128,16 @@ void take_on_link(Domain& d, const Interface& in, const wire::NdPrefix& p)
 void refresh(Domain& d, Ipv6Address& a, const wire::NdPrefix& p)
 {
     base::Instant now = d.now();
-    a.preferred_until = until(now, p.preferred_s);
+    base::Instant preferred = until(now, p.preferred_s);
+    d.route_generation += (a.preferred_until > now) != (preferred > now) ? 1 : 0;
+    a.preferred_until = preferred;
     base::Instant wanted = until(now, p.valid_s);
     if (wanted - now > two_hours || wanted > a.valid_until) {
         a.valid_until = wanted;
     } else if (a.valid_until - now > two_hours) {
         a.valid_until = now + two_hours;
     }
+    ipv6_turns_at(d, a.preferred_until);
     ipv6_turns_at(d, a.valid_until);
 }
 

@@ -29,6 +29,7 @@ void on_timer(lwkt::Timer& t)
     for (const Ipv6Address& a : d.ipv6->addresses) {
         if (!a.duplicate) {
             ipv6_turns_at(d, a.usable_at);
+            ipv6_turns_at(d, a.preferred_until); // another is preferred then (RFC 6724 5, rule 3)
             ipv6_turns_at(d, a.valid_until);
         }
     }

@@ -148,6 +148,12 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
 // The same by an interface that a socket chose (IP_PKTINFO, IP_MULTICAST_IF); without a route there, as if the
 // destination were on its link, as Linux does.
 bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out);
+// Whether a kept route is what a look-up would find: nothing that decided it has changed. Default-made, it never is.
+// Its MTU may be another since: what was learned of a path (pmtu_lookup) ends by the clock.
+inline bool route_holds(const Domain& d, const Route& kept)
+{
+    return kept.generation == d.route_generation;
+}
 // Decides a kept route again. False when there is none now, or `source` is no address of ours any more (RFC 1122
 // 3.2.1.3: nothing leaves from it); the route stays what it was, to be tried again.
 bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& destination, Route& kept);

@@ -76,6 +76,7 @@ void udp_update_here(Domain& d, const Socket& so);  // after connect, shutdown o
 void udp_detach_here(Domain& d, Socket& so);
 base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer);
 base::Error udp_unconnect(Domain& d, Socket& so);
+void udp_forget_way(Socket& so);          // something of the socket changes by which its datagrams' way was decided
 void udp_usr_send(Domain& d, Socket& so); // records in the send ring: output
 // What a record would be refused with now; `question` is a sockbuf::DatagramQuestion.
 base::Error udp_may_send(Domain& d, const Socket& so, const void* question);

@@ -365,6 +365,9 @@ base::Error so_set_option(Domain& d, Socket& so, int level, int name, const void
     if (level == IPPROTO_TCP && is_stream(so)) {
         return tcp_set_option(d, so, level, name, value, size);
     }
+    if (!is_stream(so)) {
+        udp_forget_way(so); // whichever it is: none is set often
+    }
     if (level == SOL_SOCKET && name == SO_LINGER) {
         return set_linger(so.options, value, size);
     }

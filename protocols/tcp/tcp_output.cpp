@@ -89,7 +89,7 @@ bool send_by_new_way(Tcb& t, SegmentOut s)
 
 bool send_text(Tcb& t, const SegmentOut& s)
 {
-    bool kept = t.route.generation == t.domain.route_generation || s.mtu_probe;
+    bool kept = route_holds(t.domain, t.route) || s.mtu_probe;
     return kept ? send_segment(t, s) : send_by_new_way(t, s);
 }
 

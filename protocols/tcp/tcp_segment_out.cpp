@@ -78,8 +78,7 @@ struct Way {
 // Header in front, checksum prepared, on to IP.
 [[gnu::always_inline]] inline void launch(Domain& d, const Way& way, const wire::TcpHeader& h, netmsg::Packet& p)
 {
-    if (way.route.generation != d.route_generation &&
-        !route_renew(d, way.flow.local.addr, way.flow.peer.addr, way.route)) {
+    if (!route_holds(d, way.route) && !route_renew(d, way.flow.local.addr, way.flow.peer.addr, way.route)) {
         count(d.counters.ip_out_no_route); // as lost on the way: the way, or the address, may come back
         return p.free();
     }
@@ -188,7 +187,7 @@ void add_accurate_ecn(Tcb& t, const SegmentOut& s, bool several, wire::TcpHeader
 
 bool send_segment(Tcb& t, const SegmentOut& s)
 {
-    if (t.route.generation != t.domain.route_generation) {
+    if (!route_holds(t.domain, t.route)) {
         renew_way(t);
     }
     bool several = s.len > t.mss && !s.mtu_probe; // segments, which the device cuts

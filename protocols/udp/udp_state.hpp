@@ -10,8 +10,8 @@
 #include "base/net_addr.hpp"
 #include "lwkt/timer_wheel.hpp"
 #include "netmsg/packet.hpp"
-#include "protocols/domain.hpp"
 #include "protocols/multicast/source_filter.hpp"
+#include "protocols/stack.hpp"
 #include "sockbuf/abi.hpp"
 #include "sockbuf/ring_view.hpp"
 
@@ -42,6 +42,16 @@ private:
     void restart_if_empty(std::uint64_t stride);
 };
 
+// How a datagram leaves: what its record, the socket and the routes decide.
+struct UdpWay {
+    Route route;
+    IpOut ip;
+    base::Endpoint to;
+    std::uint32_t headers = 0;    // IP and UDP
+    std::uint32_t device_mtu = 0; // whatever the path is said to take
+    std::uint16_t pseudo_sum = 0; // pseudo_header_part() of the addresses
+};
+
 struct UdpPcb : lwkt::Timer {
     UdpPcb(Domain& d, Socket& so);
     void copy_from(const Socket& so);
@@ -65,6 +75,7 @@ struct UdpPcb : lwkt::Timer {
 
     UdpLane lane;
     UdpLane errors; // on the socket's owner only
+    UdpWay way;     // likewise, kept: of what says nothing but its bytes, while its route holds (udp_forget_way)
 };
 
 struct UdpState {

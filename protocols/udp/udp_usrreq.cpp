@@ -104,8 +104,10 @@ base::Error check_asked(Domain& d, const Record& r, const base::IpAddr& to)
 }
 
 // Where it goes and whether it may.
-base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::Endpoint& to, Route& route, IpOut& ip)
+base::Error find_way(Domain& d, const Socket& so, const Record& r, UdpWay& way)
 {
+    way.to = destination_of(so, r.h);
+    const base::Endpoint& to = way.to;
     if (to.port == 0) {
         return base::Error::destination_required;
     }
@@ -117,6 +119,8 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
     }
     bool group = to.addr.is_multicast();
     bool v4 = to.addr.is_v4();
+    Route& route = way.route;
+    IpOut& ip = way.ip;
     std::uint32_t chosen = chosen_interface(so, to.addr, r.h.interface, so.flow.local.addr);
     if (!route_lookup_by(d, to.addr, chosen, route)) {
         return base::Error::network_unreachable;
@@ -124,9 +128,6 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
     bool everyone = v4 && !group && ipv4_is_broadcast(d, to.addr.v4());
     if (everyone && !so.options.broadcast) {
         return base::Error::access;
-    }
-    if (so.options.mtu_discover >= IP_PMTUDISC_PROBE) {
-        route.mtu = route_device_mtu(d, route); // whatever the path is said to take
     }
     ip.destination = to.addr;
     if (base::Error error = choose_source(d, so, r, route, ip); error != base::Error::none) {
@@ -137,7 +138,25 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, const base::E
     ip.ttl = r.h.ttl != 0 ? r.h.ttl : group ? so.options.ttl_of_group(to.addr) : so.options.ttl_towards(to.addr);
     ip.tos = (r.h.flags & sockbuf::datagram_has_tos) != 0 ? r.h.tos : so.options.tos;
     ip.flow_label = v4 ? 0 : ipv6_flow_label(d, {{ip.source, so.flow.local.port}, to});
+    way.headers = (v4 ? wire::ipv4_header_bytes : wire::ipv6_header_bytes) + wire::udp_header_bytes;
+    way.device_mtu = route_device_mtu(d, route);
+    way.pseudo_sum = wire::pseudo_header_part(ip.source, ip.destination, wire::protocol_udp);
     return base::Error::none;
+}
+
+// Whether its way is the socket's: the record has nothing to say about it.
+bool is_plain(const Record& r)
+{
+    bool own_tos = (r.h.flags & sockbuf::datagram_has_tos) != 0;
+    return r.h.port == 0 && r.h.interface == 0 && r.h.ttl == 0 && !own_tos && r.source.is_any();
+}
+
+// What the path takes, as far as the socket believes what is said of it.
+std::uint32_t path_mtu(Domain& d, const Socket& so, const UdpWay& way)
+{
+    bool believes = so.options.mtu_discover < IP_PMTUDISC_PROBE && !way.route.interface->netif->info().loopback;
+    std::uint32_t link = way.route.interface->index;
+    return believes ? pmtu_lookup(d, way.to.addr.in_zone(link), way.device_mtu) : way.device_mtu;
 }
 
 // A packet with the UDP header and `size` bytes of the send ring at offset; null without memory.
@@ -161,16 +180,9 @@ netmsg::Packet* make_datagram(Domain& d, const Socket& so, std::uint64_t offset,
     return p;
 }
 
-struct Way {
-    Route route;
-    IpOut ip;
-    base::Endpoint to;
-    std::uint32_t headers = 0; // IP and UDP
-};
-
 // Payload [offset, offset + bytes) as one packet, which the device cuts every `segment` bytes unless that is 0.
 base::Error send_packet(
-    Domain& d, const Socket& so, Way& way, std::uint64_t offset, std::uint32_t bytes, std::uint16_t segment)
+    Domain& d, const Socket& so, UdpWay& way, std::uint64_t offset, std::uint32_t bytes, std::uint16_t segment)
 {
     netmsg::Packet* p = make_datagram(d, so, offset, bytes);
     if (p == nullptr) {
@@ -180,9 +192,8 @@ base::Error send_packet(
     // IP_PMTUDISC_WANT: what fits the path is sent whole and finds out if it does not; longer is cut by IP.
     bool fits = segment != 0 || bytes + way.headers <= way.route.mtu;
     way.ip.dont_fragment = so.options.transparent_df || (so.options.mtu_discover == IP_PMTUDISC_WANT && fits);
-    std::uint16_t part = wire::pseudo_header_part(way.ip.source, way.ip.destination, wire::protocol_udp);
     auto length = static_cast<std::uint16_t>(p->total());
-    std::uint16_t pseudo = wire::pseudo_header_sum(part, p->total());
+    std::uint16_t pseudo = wire::pseudo_header_sum(way.pseudo_sum, p->total());
     wire::emit_udp(p->data, {so.flow.local.port, way.to.port, length, pseudo});
     p->csum = netmsg::Csum::partial;
     p->csum_start = 0;
@@ -195,7 +206,7 @@ base::Error send_packet(
 }
 
 // udp(7): what is too long for the path and may not be cut tells the error queue how long it may be.
-void queue_too_long(const Socket& so, const Way& way)
+void queue_too_long(const Socket& so, const UdpWay& way)
 {
     if (!(way.to.addr.is_v4() ? so.options.recv_error : so.options.recv_error6)) {
         return;
@@ -208,7 +219,7 @@ void queue_too_long(const Socket& so, const Way& way)
 }
 
 // UDP_SEGMENT (udp(7)): by the device where it can, else here.
-base::Error send_segments(Domain& d, const Socket& so, Way& way, const Record& r)
+base::Error send_segments(Domain& d, const Socket& so, UdpWay& way, const Record& r)
 {
     std::uint16_t segment = r.h.segment;
     const netmsg::NetifInfo& device = way.route.interface->netif->info();
@@ -229,15 +240,16 @@ bool is_cut(const sockbuf::DatagramHeader& h)
     return h.segment != 0 && h.size > h.segment;
 }
 
-// The way of the record, or what it is refused with.
-base::Error admit(Domain& d, const Socket& so, const Record& r, Way& way)
+// The way of the record, unless `way` holds it already, or what it is refused with.
+base::Error admit(Domain& d, const Socket& so, const Record& r, UdpWay& way)
 {
-    way.to = destination_of(so, r.h);
-    if (base::Error error = find_way(d, so, r, way.to, way.route, way.ip); error != base::Error::none) {
-        return error;
+    if (!route_holds(d, way.route)) {
+        if (base::Error error = find_way(d, so, r, way); error != base::Error::none) {
+            way.route = {}; // what was found so far is not to be kept
+            return error;
+        }
     }
-    std::uint32_t ip_header = way.to.addr.is_v4() ? wire::ipv4_header_bytes : wire::ipv6_header_bytes;
-    way.headers = ip_header + wire::udp_header_bytes;
+    way.route.mtu = path_mtu(d, so, way);
     bool cut = is_cut(r.h); // a segment must fit the path; so must what says so itself (IP_PMTUDISC_DO)
     std::uint32_t longest = cut ? r.h.segment : r.h.size;
     bool whole = so.options.transparent_df || so.options.mtu_discover == IP_PMTUDISC_INTERFACE;
@@ -248,13 +260,21 @@ base::Error admit(Domain& d, const Socket& so, const Record& r, Way& way)
     return base::Error::none;
 }
 
-base::Error send_one(Domain& d, const Socket& so, const Record& r)
+base::Error send_by(Domain& d, const Socket& so, const Record& r, UdpWay& way)
 {
-    Way way;
     if (base::Error error = admit(d, so, r, way); error != base::Error::none) {
         return error;
     }
     return is_cut(r.h) ? send_segments(d, so, way, r) : send_packet(d, so, way, r.at, r.h.size, 0);
+}
+
+base::Error send_one(Domain& d, const Socket& so, const Record& r)
+{
+    if (is_plain(r)) {
+        return send_by(d, so, r, so.udp->way);
+    }
+    UdpWay way;
+    return send_by(d, so, r, way);
 }
 
 std::uint32_t segments_of(const sockbuf::DatagramHeader& h)
@@ -297,6 +317,13 @@ bool read_record(const Socket& so, Record& r)
 
 } // namespace
 
+void udp_forget_way(Socket& so)
+{
+    if (so.udp != nullptr) {
+        so.udp->way.route = {};
+    }
+}
+
 base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
 {
     base::assert_on(d.cpu.owner());
@@ -312,6 +339,7 @@ base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     if (base::Error error = check_scope(own, route); error != base::Error::none) {
         return error;
     }
+    udp_forget_way(so);
     so.flow.local.addr = own;
     so.local_by_route = by_route;
     so.flow.peer = peer.port != 0 ? peer : base::Endpoint{}; // to port 0: as Linux, only the way there is chosen
@@ -321,6 +349,7 @@ base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
 base::Error udp_unconnect(Domain& d, Socket& so)
 {
     base::assert_on(d.cpu.owner());
+    udp_forget_way(so);
     so.flow.peer = {};
     if (so.local_by_route) {
         so.flow.local.addr = so.family == AF_INET ? base::IpAddr::any_v4() : base::IpAddr{};
@@ -366,7 +395,7 @@ base::Error udp_may_send(Domain& d, const Socket& so, const void* question)
     Record r;
     r.h = q.header;
     read_source(q.source, r);
-    Way way;
+    UdpWay way;
     base::Error error = so.udp == nullptr ? base::Error::invalid : admit(d, so, r, way);
     if (error != base::Error::none) {
         count(d.counters.udp_out_refused);
