@@ -68,7 +68,7 @@ bool UdpLane::make_room(Socket& so, std::uint32_t bytes, std::uint64_t stride)
 
 void UdpLane::publish()
 {
-    shared->produced.store(produced, std::memory_order_seq_cst);
+    shared->produced.store(produced, std::memory_order_release); // the user's barrier is before the wake
 }
 
 void UdpLane::give_back(Socket& so)
