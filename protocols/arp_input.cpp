@@ -44,13 +44,18 @@ void request(Domain& d, Interface& out, const base::MacAddr& to, std::uint32_t s
     transmit(d, out, to, {wire::arp_request, out.netif->info().mac, source, base::MacAddr{}, target});
 }
 
+// Whoever was asked may answer, wherever routes say it is; who only talks to us is learned of if it is on the link.
 void learn(Domain& d, const Interface& in, const wire::Arp& a, bool for_us)
 {
+    bool on_link = ipv4_on_link(d, in, a.sender_v4);
+    if (!on_link) {
+        count(d.counters.arp_off_link);
+    }
     NeighborNews news;
     news.interface = in.index;
     news.address = base::IpAddr::v4(a.sender_v4);
     news.mac = a.sender_mac;
-    news.create = a.operation == wire::arp_request && for_us;
+    news.create = a.operation == wire::arp_request && for_us && on_link;
     bool changed = neighbor_take(d, news);
     bool answer_to_us = a.operation == wire::arp_reply && for_us; // perhaps to another CPU's question
     if (changed || answer_to_us) {
@@ -84,13 +89,9 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
         if (no_host(d, a.sender_v4)) {
             return count(d.counters.arp_off_link);
         }
-        if (ipv4_on_link(d, in, a.sender_v4)) {
-            learn(d, in, a, for_us);
-        } else {
-            count(d.counters.arp_off_link); // no neighbour of ours, but it has us for one: RFC 826 answers
-        }
+        learn(d, in, a, for_us);
     }
-    if (for_us && a.operation == wire::arp_request) {
+    if (for_us && a.operation == wire::arp_request) { // of a stranger too: it has us for a neighbour
         count(d.counters.arp_out_replies);
         transmit(d, in, a.sender_mac, {wire::arp_reply, in.netif->info().mac, a.target_v4, a.sender_mac, a.sender_v4});
     }

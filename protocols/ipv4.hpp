@@ -57,7 +57,7 @@ struct Ipv4State {
 bool ipv4_is_local(const Domain& d, std::uint32_t address);
 // The interface's own, tentative or not; null = it has no such address.
 const Ipv4Address* ipv4_find_address(const Domain& d, std::uint32_t address, std::uint32_t interface);
-// Whether a network of the interface has the address.
+// Whether a route over the interface leads there without a gateway: of a network of ours, or another (RFC 3442).
 bool ipv4_on_link(const Domain& d, const Interface& in, std::uint32_t address);
 // Broadcast address of a network of ours, the limited broadcast, or a group.
 bool ipv4_is_broadcast(const Domain& d, std::uint32_t address);

@@ -127,9 +127,10 @@ const Ipv4Address* ipv4_find_address(const Domain& d, std::uint32_t address, std
 
 bool ipv4_on_link(const Domain& d, const Interface& in, std::uint32_t address)
 {
-    const auto& all = d.ipv4->addresses;
-    return std::any_of(all.begin(), all.end(),
-        [&](const Ipv4Address& own) { return own.interface == in.index && !own.tentative && own.on_network(address); });
+    const auto& all = d.ipv4->routes;
+    return std::any_of(all.begin(), all.end(), [&](const RouteEntry& r) {
+        return r.interface == &in && r.gateway.is_any() && r.destination.contains(base::IpAddr::v4(address));
+    });
 }
 
 bool ipv4_is_broadcast(const Domain& d, std::uint32_t address)

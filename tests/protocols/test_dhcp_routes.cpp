@@ -50,3 +50,47 @@ TEST_CASE("a lease takes away no route and no address that is not its own")
         }
     }
 }
+
+namespace {
+
+// A datagram to a host beyond the networks, sent from the lease's address.
+void send_beyond(Link& t, TestSocket& s)
+{
+    REQUIRE(s.bind({base::IpAddr::v4(given), 7}) == base::Error::none);
+    s.send(Bytes(10), {base::parse_ip("192.0.2.1").value(), 7});
+    t.world.settle();
+}
+
+} // namespace
+
+TEST_CASE("RFC 3442: a router that only a route of the lease puts on the link is asked, and its answer believed")
+{
+    constexpr std::uint32_t router = 0x0a640001; // 10.100.0.1
+    Link t;
+    t.offer.mask = 0xffffffff;
+    t.offer.routers = {};
+    t.offer.routes = {{{router, 0, 32}, {0, router, 0}}, 2, true};
+    REQUIRE(t.bound());
+    TestSocket s(t.world, t.h, sockbuf::SlotKind::datagram, 1, 18, AF_INET);
+    send_beyond(t, s);
+    t.look();
+    REQUIRE(!t.arp.empty());
+    CHECK(t.arp.back().target_v4 == router);
+    std::size_t before = t.h.link->sent.size();
+    t.inject(arp_frame(mac(1), {wire::arp_reply, mac(0x64), router, mac(1), given}));
+    REQUIRE(t.h.link->sent.size() == before + 1);
+    const Bytes& f = t.h.link->sent.back();
+    CHECK(std::equal(f.begin(), f.begin() + 6, mac(0x64).bytes.begin()));
+    CHECK(base::load_be32(f.data() + 30) == 0xc0000201);
+
+    Link told; // such a router's own question is enough
+    told.offer = t.offer;
+    REQUIRE(told.bound());
+    told.inject(arp_frame(base::MacAddr::broadcast(), {wire::arp_request, mac(0x64), router, {}, given}));
+    before = told.h.link->sent.size();
+    TestSocket other(told.world, told.h, sockbuf::SlotKind::datagram, 1, 18, AF_INET);
+    send_beyond(told, other);
+    REQUIRE(told.h.link->sent.size() == before + 1);
+    CHECK(told.h.link->sent.back()[12] == 8);
+    CHECK(told.h.link->sent.back()[13] == 0);
+}

@@ -139,6 +139,27 @@ TEST_CASE("ARP: what one CPU learns all use, and a silent neighbour is asked aga
     CHECK(t.h.counted(&StackCounters::neighbor_failed) == 1);
 }
 
+TEST_CASE("ARP: who was asked though no route leads there is believed, at any CPU")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 3});
+    TestSocket s(world, h, SlotKind::datagram, 0, 18, AF_INET);
+    REQUIRE(s.bind({base::IpAddr::v4(0x0a000001), 7}) == Error::none);
+    sockbuf::DatagramHeader to{};
+    to.size = 10;
+    to.port = 7;
+    to.interface = 1; // IP_PKTINFO: on this link, whatever routes say
+    std::memcpy(to.addr, base::IpAddr::v4(0xc0000201).bytes(), 16);
+    s.send_raw(to, Bytes(10));
+    s.look();
+    REQUIRE(h.link->sent.size() == 1);
+    h.link->inject(arp_frame(mac(1), {wire::arp_reply, mac(7), 0xc0000201, mac(1), 0x0a000001}), 2);
+    world.settle();
+    REQUIRE(h.link->sent.size() == 2);
+    CHECK(std::equal(h.link->sent[1].begin(), h.link->sent[1].begin() + 6, mac(7).bytes.begin()));
+}
+
 TEST_CASE("ARP: a table full of resolutions refuses, and known neighbours stay")
 {
     Alone t;
