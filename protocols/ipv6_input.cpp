@@ -5,6 +5,7 @@
 #include "base/endian.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/multicast/groups.hpp"
 #include "protocols/reassembly.hpp"
 #include "protocols/wire/nd.hpp"
 #include "protocols/wire/tcp_wire.hpp"
@@ -73,16 +74,14 @@ bool has_solicited_group(Domain& d, const Interface& in, const base::IpAddr& gro
     return false;
 }
 
-// Groups of which nobody told us are taken too, for whoever is bound to the port; of the solicited-node ones
-// (ff02::1:ff and three octets) we know which are ours.
-bool is_ours(Domain& d, const Interface& in, const base::IpAddr& a)
+// RFC 4291 2.8: of groups those that a socket of ours is in, all nodes', and our addresses' own.
+bool is_ours(Domain& d, const Interface& in, const wire::Ipv6Header& h)
 {
-    if (!a.is_multicast_v6()) {
-        return ipv6_is_local(d, a); // weak host model, as Linux
+    const base::IpAddr& to = h.destination;
+    if (!to.is_multicast_v6()) {
+        return ipv6_is_local(d, to); // weak host model, as Linux
     }
-    static constexpr unsigned char solicited[9] = {0, 0, 0, 0, 0, 0, 0, 1, 0xff};
-    bool is_solicited = a.is_link_scoped() && std::memcmp(a.bytes() + 4, solicited, sizeof solicited) == 0;
-    return !is_solicited || has_solicited_group(d, in, a);
+    return groups_admit(d, to, in.index, h.source) || has_solicited_group(d, in, to);
 }
 
 // How a packet came here.
@@ -99,7 +98,7 @@ void resume(lwkt::Message& m)
     INVARIANT(h.has_value()); // it was validated on the CPU of arrival
     enter_zone(*h, in);
     count(d.counters.steer_received);
-    if (!is_ours(d, in, h->destination)) { // the address went meanwhile
+    if (!is_ours(d, in, *h)) { // the address went meanwhile
         return drop(p, d.counters.ip_in_not_ours);
     }
     steer(d, in, p, *h);
@@ -311,7 +310,7 @@ void ipv6_input(Domain& d, Interface& in, netmsg::Packet& p)
     if (strange || martian(d, in, *h)) {
         return drop(p, d.counters.ip_in_martian);
     }
-    if (!is_ours(d, in, h->destination)) {
+    if (!is_ours(d, in, *h)) {
         return drop(p, d.counters.ip_in_not_ours);
     }
     if (p.broadcast && !h->destination.is_multicast_v6()) {

@@ -178,9 +178,11 @@ TEST_CASE("a group's datagram reaches every member, whatever CPUs they are on, a
         CHECK(!got(*quiet));
         REQUIRE(s.close() == Error::none);
     }
+    auto refused = over_v6() ? &StackCounters::ip_in_not_ours : &StackCounters::udp_in_no_member;
+    std::uint64_t before = m.p.b.counted(refused);
     m.send(group(2));
     CHECK(!got(*one));
-    CHECK(m.p.b.counted(&StackCounters::udp_in_no_member) == 1);
+    CHECK(m.p.b.counted(refused) == before + 1);
     REQUIRE(change(*one, MCAST_LEAVE_GROUP, group()) == Error::none);
     m.send();
     CHECK(got(*two));
