@@ -48,7 +48,7 @@ void icmp6_send_error(
     if (!may_answer(ip, p, type, code)) {
         return count(d.counters.icmp_out_suppressed);
     }
-    if (!icmp_within_rate(d, ip.source)) { // RFC 4443 2.4 f
+    if (!icmp_within_rate(d, ip)) { // RFC 4443 2.4 f
         return count(d.counters.icmp_out_limited);
     }
     Route route;

@@ -47,10 +47,13 @@ IcmpState::IcmpState(Domain&)
 {
 }
 
-bool icmp_within_rate(Domain& d, const base::IpAddr& peer)
+bool icmp_within_rate(Domain& d, const IpIn& ip)
 {
+    if (ip.interface->netif->info().loopback) {
+        return true; // as Linux: programs of this host wait for it
+    }
     IcmpState& s = *d.icmp;
-    std::uint64_t slot = base::siphash(d.table_key, peer.bytes(), 16) % icmp_peer_slots;
+    std::uint64_t slot = base::siphash(d.table_key, ip.source.bytes(), 16) % icmp_peer_slots;
     return s.peers[slot].take(d.now()) && s.all.take(d.now());
 }
 
@@ -62,7 +65,7 @@ void icmp_send_error(
         count(d.counters.icmp_out_suppressed);
         return;
     }
-    if (!icmp_within_rate(d, ip.source)) {
+    if (!icmp_within_rate(d, ip)) {
         count(d.counters.icmp_out_limited);
         return;
     }
