@@ -28,7 +28,7 @@ void write_control(
         in_pktinfo info{};
         info.ipi_ifindex = static_cast<int>(h.interface);
         base::store_be32(&info.ipi_addr, h.local_v4);
-        info.ipi_spec_dst = info.ipi_addr;
+        base::store_be32(&info.ipi_spec_dst, sockbuf::answer_v4(h));
         w.add(IPPROTO_IP, IP_PKTINFO, info);
     }
     if (has_status(slot, status_pktinfo6)) {

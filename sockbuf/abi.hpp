@@ -298,19 +298,31 @@ static_assert(sizeof(Waiter) == 192);
 // A record in a datagram ring, 32-byte aligned so that a header never wraps; the payload may. Records follow each
 // other; offsets advance by datagram_stride(size of what follows the header).
 struct DatagramHeader {
-    std::uint16_t size;      // payload bytes
-    std::uint16_t segment;   // send: UDP_SEGMENT: it is cut into datagrams of so many bytes, 0 = it is one
-    std::uint16_t port;      // peer port, host order; send: 0 = the connected peer
-    std::uint8_t tos;        // send: with datagram_has_tos
-    std::uint8_t ttl;        // receive: as received; send: 0 = the socket's
-    unsigned char addr[16];  // peer address; receive: source, send and error: destination
+    std::uint16_t size;     // payload bytes
+    std::uint16_t segment;  // send: UDP_SEGMENT: it is cut into datagrams of so many bytes, 0 = it is one; receive: see
+                            // answer_v4()
+    std::uint16_t port;     // peer port, host order; send: 0 = the connected peer
+    std::uint8_t tos;       // send: with datagram_has_tos
+    std::uint8_t ttl;       // receive: as received; send: 0 = the socket's
+    unsigned char addr[16]; // peer address; receive: source, send and error: destination
     std::uint16_t interface; // receive: index it came in on; send: to leave by, 0 = as the route says
-    std::uint16_t flags;     // send: datagram_has_*
+    std::uint16_t flags;     // send: datagram_has_*; receive: see answer_v4()
     std::uint32_t local_v4;  // our IPv4 address (host order), for IP_PKTINFO; receive: destination; send: source, 0 =
                              // the socket's. Over IPv6 its 16 bytes follow the payload instead; of a datagram sent only
                              // with datagram_has_source
 };
 static_assert(sizeof(DatagramHeader) == 32);
+// Of a datagram received over IPv4: the address to answer from (ipi_spec_dst), which of one to all or to a group is not
+// its destination. Host order; 0 = none. It lies in the two halves that otherwise only a sender uses.
+inline std::uint32_t answer_v4(const DatagramHeader& h)
+{
+    return std::uint32_t{h.segment} << 16 | h.flags;
+}
+inline void set_answer_v4(DatagramHeader& h, std::uint32_t address)
+{
+    h.segment = static_cast<std::uint16_t>(address >> 16);
+    h.flags = static_cast<std::uint16_t>(address);
+}
 inline constexpr std::uint16_t datagram_has_tos = 1;
 inline constexpr std::uint16_t datagram_has_source = 2;
 inline constexpr std::uint32_t datagram_corked = 0x80000000; // of SlotAppLine::building(): UDP_CORK

@@ -35,6 +35,12 @@ struct Arrival {
     const netmsg::Packet& p; // data at the payload
 };
 
+// Who is asked as one of many answers as himself (RFC 1122 4.1.3.5; fib_compute_spec_dst() of Linux).
+std::uint32_t answer_address(const Domain& d, const IpIn& ip)
+{
+    return (ip.broadcast ? interface_source(d, *ip.interface, ip.source) : ip.destination).v4();
+}
+
 // Appends payload [offset, offset + bytes) as a record to the socket's lane here.
 void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, std::uint32_t bytes)
 {
@@ -52,7 +58,10 @@ void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, 
     h.ttl = ip.ttl;
     std::memcpy(h.addr, ip.source.bytes(), 16);
     h.interface = static_cast<std::uint16_t>(ip.interface->index);
-    h.local_v4 = v4 ? ip.destination.v4() : 0;
+    if (v4) {
+        h.local_v4 = ip.destination.v4();
+        sockbuf::set_answer_v4(h, answer_address(d, ip));
+    }
     lane.ring.copy_in(lane.produced, &h, sizeof h);
     std::uint64_t at = lane.produced + sizeof h;
     packet_to_ring(a.p, offset, bytes, lane.ring, at);

@@ -306,6 +306,7 @@ void Netd::pump_datagrams(std::uint32_t s)
         h.ttl = h.ttl != 0 ? h.ttl : 64;
         h.interface = 1;
         h.local_v4 = here.is_v4() ? here.v4() : 0;
+        set_answer_v4(h, here.is_v4() ? here.v4() + 1 : 0); // another one, as for a broadcast
         RingView in = view_.lane_ring(lane);
         in.copy_in(at, &h, sizeof h);
         in.copy_in(at + sizeof h, payload.data(), h.size);

@@ -120,6 +120,7 @@ TEST_CASE("IP_PKTINFO, IP_RECVTTL and IP_RECVTOS come as control messages once a
             in_pktinfo info;
             std::memcpy(&info, CMSG_DATA(c), sizeof info);
             seen += ntohl(info.ipi_addr.s_addr) == 0x7f000001 && info.ipi_ifindex == 1 ? 1 : 0;
+            CHECK(ntohl(info.ipi_spec_dst.s_addr) == 0x7f000002); // what netd says to answer from
         } else if (c->cmsg_type == IP_TTL) {
             int ttl;
             std::memcpy(&ttl, CMSG_DATA(c), sizeof ttl);

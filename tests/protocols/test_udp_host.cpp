@@ -8,6 +8,27 @@ using base::Error;
 using protocols::StackCounters;
 using sockbuf::SlotKind;
 
+namespace {
+
+sockbuf::DatagramHeader header_to(const base::Endpoint& to, std::size_t size)
+{
+    sockbuf::DatagramHeader h{};
+    h.size = static_cast<std::uint16_t>(size);
+    h.port = to.port;
+    std::memcpy(h.addr, to.addr.bytes(), 16);
+    return h;
+}
+
+void join(TestSocket& s, const base::IpAddr& group, std::uint32_t index)
+{
+    sockbuf::GroupRequest r{};
+    std::memcpy(r.group, group.bytes(), 16);
+    r.interface = index;
+    REQUIRE(s.set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, MCAST_JOIN_GROUP, &r, sizeof r) == Error::none);
+}
+
+} // namespace
+
 TEST_CASE("every datagram to a closed port of this host is refused, and none of that uses up what strangers may have")
 {
     World world;
@@ -21,4 +42,34 @@ TEST_CASE("every datagram to a closed port of this host is refused, and none of 
     }
     CHECK(h.counted(&StackCounters::icmp_out_limited) == 0);
     CHECK(h.packets_in_use() == 0);
+}
+
+TEST_CASE("IP_PKTINFO: what was sent to all is answered from the interface's own address")
+{
+    if (over_v6()) {
+        return; // whose groups are no source, and whose datagrams say so
+    }
+    Pair p(1, 2);
+    TestSocket server(p.world, p.b, SlotKind::datagram, 1);
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(server.bind(at("0.0.0.0", 7)) == Error::none);
+    REQUIRE(client.bind(at("0.0.0.0", 0)) == Error::none);
+    REQUIRE(client.set(SOL_SOCKET, SO_BROADCAST, 1) == Error::none);
+    join(server, ip("239.7.7.8"), 1);
+    for (const char* to : {"10.0.0.255", "255.255.255.255", "239.7.7.8", "10.0.0.2"}) {
+        client.send(Bytes(3), at(to, 7));
+        Bytes got;
+        base::Endpoint from;
+        REQUIRE(server.receive(got, &from));
+        CHECK(server.header.local_v4 == ip(to).v4());
+        CHECK(sockbuf::answer_v4(server.header) == ip("10.0.0.2").v4());
+        sockbuf::DatagramHeader answer = header_to(from, 3);
+        answer.interface = server.header.interface;
+        answer.local_v4 = sockbuf::answer_v4(server.header);
+        server.send_raw(answer, Bytes(3));
+        server.look();
+        CHECK(server.take_error() == 0);
+        REQUIRE(client.receive(got, &from));
+        CHECK(from == at("10.0.0.2", 7));
+    }
 }
