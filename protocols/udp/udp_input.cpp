@@ -57,7 +57,9 @@ void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, 
     h.tos = ip.tos;
     h.ttl = ip.ttl;
     std::memcpy(h.addr, ip.source.bytes(), 16);
-    h.interface = static_cast<std::uint16_t>(ip.interface->index);
+    std::uint32_t zone =
+        ip.destination.zone(); // RFC 4007 6: an own address of link scope is on its link, though it loops
+    h.interface = static_cast<std::uint16_t>(zone != 0 ? zone : ip.interface->index);
     if (v4) {
         h.local_v4 = ip.destination.v4();
         sockbuf::set_answer_v4(h, answer_address(d, ip));

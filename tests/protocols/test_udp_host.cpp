@@ -27,6 +27,16 @@ void join(TestSocket& s, const base::IpAddr& group, std::uint32_t index)
     REQUIRE(s.set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, MCAST_JOIN_GROUP, &r, sizeof r) == Error::none);
 }
 
+base::IpAddr link_local(Host& h)
+{
+    for (const auto& a : h.domain().ipv6->addresses) {
+        if (a.addr.is_link_local_v6()) {
+            return a.addr;
+        }
+    }
+    return {};
+}
+
 } // namespace
 
 TEST_CASE("every datagram to a closed port of this host is refused, and none of that uses up what strangers may have")
@@ -42,6 +52,29 @@ TEST_CASE("every datagram to a closed port of this host is refused, and none of 
     }
     CHECK(h.counted(&StackCounters::icmp_out_limited) == 0);
     CHECK(h.packets_in_use() == 0);
+}
+
+TEST_CASE("RFC 4007 6: a datagram to an own address of link scope came in on that link, by which it is answered")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address6 = "fd00::1"});
+    world.advance(base::seconds(3));
+    TestSocket server(world, h, SlotKind::datagram, 0, 18, AF_INET6);
+    TestSocket client(world, h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(server.bind(at("::", 53)) == Error::none);
+    REQUIRE(client.bind(at("::", 0)) == Error::none);
+    client.send(Bytes(3), {link_local(h), 53});
+    Bytes got;
+    base::Endpoint from;
+    REQUIRE(server.receive(got, &from));
+    CHECK(server.header.interface == h.eth->index);
+    sockbuf::DatagramHeader answer = header_to(from, 3);
+    answer.interface = server.header.interface; // the control message, as it was received
+    server.send_raw(answer, Bytes(3));
+    server.look();
+    CHECK(server.take_error() == 0);
+    CHECK(client.receive(got));
 }
 
 TEST_CASE("IP_PKTINFO: what was sent to all is answered from the interface's own address")
