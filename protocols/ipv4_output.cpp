@@ -28,14 +28,13 @@ std::uint16_t next_id(Domain& d, const IpOut& ip)
     return static_cast<std::uint16_t>(counter * cpus + d.id());
 }
 
-// With loop_group: of a group its members on this host have a copy, of a broadcast every socket (a loopback interface
-// brings it by itself).
+// With loop_group: of a group its members on this host have a copy, of a broadcast every socket.
 bool comes_back(Domain& d, const Route& route, const IpOut& ip)
 {
-    if (!ip.destination.is_multicast_v4()) {
-        return !route.interface->netif->info().loopback;
+    if (route.interface->netif->info().loopback) {
+        return false; // it brings everything by itself
     }
-    return groups_admit(d, ip.destination, route.interface->index, ip.source);
+    return !ip.destination.is_multicast_v4() || groups_admit(d, ip.destination, route.interface->index, ip.source);
 }
 
 base::Error refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason, base::Error error)

@@ -125,11 +125,12 @@ base::Error ipv6_output(Domain& d, const Route& route, const IpOut& ip, netmsg::
     wire::emit_ipv6(p.push(wire::ipv6_header_bytes), h);
     p.l3 = p.data;
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ipv6_header_bytes);
-    if (ip.loop_group &&
+    bool loopback = route.interface->netif->info().loopback; // which brings everything back by itself
+    if (ip.loop_group && !loopback &&
         groups_admit(d, ip.destination.in_zone(route.interface->index), route.interface->index, ip.source)) {
         ipv6_loop(d, route, p);
     }
-    if (is_for_host_only(h) && !route.interface->netif->info().loopback) { // members here have it
+    if (is_for_host_only(h) && !loopback) { // members here have it
         return refuse(p, d.counters.ip_out_host_only, base::Error::none);
     }
     if (!fits) {

@@ -19,12 +19,32 @@ sockbuf::DatagramHeader header_to(const base::Endpoint& to, std::size_t size)
     return h;
 }
 
+unsigned received(TestSocket& s)
+{
+    unsigned n = 0;
+    for (Bytes got; s.receive(got); ++n) {
+    }
+    return n;
+}
+
 void join(TestSocket& s, const base::IpAddr& group, std::uint32_t index)
 {
     sockbuf::GroupRequest r{};
     std::memcpy(r.group, group.bytes(), 16);
     r.interface = index;
     REQUIRE(s.set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, MCAST_JOIN_GROUP, &r, sizeof r) == Error::none);
+}
+
+// To a group, and nothing else said about where to.
+void send_by(TestSocket& s, std::uint32_t index)
+{
+    if (over_v6()) {
+        REQUIRE(s.set(IPPROTO_IPV6, IPV6_MULTICAST_IF, static_cast<int>(index)) == Error::none);
+        return;
+    }
+    ip_mreqn by{};
+    by.imr_ifindex = static_cast<int>(index);
+    REQUIRE(s.set(IPPROTO_IP, IP_MULTICAST_IF, &by, sizeof by) == Error::none);
 }
 
 base::IpAddr link_local(Host& h)
@@ -75,6 +95,31 @@ TEST_CASE("RFC 4007 6: a datagram to an own address of link scope came in on tha
     server.look();
     CHECK(server.take_error() == 0);
     CHECK(client.receive(got));
+}
+
+TEST_CASE("a group's datagram by the loopback interface reaches its members there once, as on Linux")
+{
+    constexpr std::uint32_t loopback = 2; // of this host
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address6 = "fd00::1"});
+    bool loops = GENERATE(true, false); // which only says whether what leaves comes back, too
+    for (const char* v6 : {"ff15::7", "ff02::7777", "ff01::7777"}) {
+        base::IpAddr group = base::parse_ip(over_v6() ? v6 : "239.7.7.8").value().in_zone(loopback);
+        TestSocket member(world, h, SlotKind::datagram);
+        TestSocket sender(world, h, SlotKind::datagram);
+        REQUIRE(member.bind(at("0.0.0.0", 7)) == Error::none);
+        REQUIRE(sender.bind(at("0.0.0.0", 0)) == Error::none);
+        join(member, group, loopback);
+        send_by(sender, loopback);
+        REQUIRE(sender.set(over_v6() ? IPPROTO_IPV6 : IPPROTO_IP, over_v6() ? IPV6_MULTICAST_LOOP : IP_MULTICAST_LOOP,
+                    loops ? 1 : 0) == Error::none);
+        sender.send(Bytes(3), {group, 7});
+        CHECK(received(member) == 1);
+        member.close();
+        sender.close();
+    }
+    CHECK(h.packets_in_use() == 0);
 }
 
 TEST_CASE("IP_PKTINFO: what was sent to all is answered from the interface's own address")
