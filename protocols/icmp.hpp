@@ -22,6 +22,7 @@ struct IcmpState {
     explicit IcmpState(Domain& d);
 
     TokenBucket all;
+    TokenBucket paths_told;         // path MTUs of which this CPU tells the others
     std::vector<TokenBucket> peers; // by keyed hash of the peer; peers that collide share
 };
 

@@ -1,6 +1,9 @@
 // Received ICMPv6 (RFC 4443): echo requests are answered on the CPU of arrival, neighbour discovery, MLD and errors go
 // to their files. Transports know errors by ICMPv4's numbers; this is where ICMPv6's become those. Nothing in an error
 // is believed here but its form; TCP and UDP judge it (RFC 5927).
+#include <algorithm>
+#include <optional>
+
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
@@ -53,6 +56,56 @@ void answer_echo(Domain& d, const IpIn& ip, const wire::IcmpHeader& h, netmsg::P
     ip_output(d, route, out, *p);
 }
 
+// RFC 8201 4: the path of an echo reply that was too big, which no transport hears of. Believed if we may have sent
+// it: it is from here, fits what we send there, and does not fit what is said. True: a path MTU went down.
+bool learn_from_reply(Domain& d, const Interface& in, const wire::Icmp6Quote& q)
+{
+    base::IpAddr peer = q.destination.in_zone(in.index);
+    Route route;
+    bool ours = q.icmp_type == wire::icmp6_echo_reply && ipv6_is_local(d, q.source.in_zone(in.index)) &&
+                ipv6_route_lookup(d, peer, route) && !route.interface->netif->info().loopback;
+    if (!ours || q.mtu < wire::ipv6_mtu_min || q.mtu >= q.total_bytes || q.total_bytes > route.mtu) {
+        return false;
+    }
+    (void)pmtu_learn(d, peer, q.mtu);
+    return true;
+}
+
+std::optional<wire::Icmp6Quote> quote_of(const wire::IcmpHeader& h, netmsg::Packet& p)
+{
+    (void)p.pullup(std::min(p.total(), wire::icmp_header_bytes + wire::ipv6_chain_max + 8));
+    return wire::parse_icmp6_quote(h, p.data + wire::icmp_header_bytes, p.size - wire::icmp_header_bytes);
+}
+
+void too_big_dispatch(lwkt::Message& m)
+{
+    Domain& d = forwarded_domain(m);
+    auto& p = static_cast<netmsg::Packet&>(m);
+    auto h = wire::parse_icmp(p.data, p.size);
+    INVARIANT(h.has_value());
+    if (auto q = quote_of(*h, p)) {
+        learn_from_reply(d, received_on(d, p), *q);
+    }
+    p.free();
+}
+
+// Every CPU answers echo, so every CPU hears of it.
+void take_too_big(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
+{
+    auto q = quote_of(h, p);
+    if (!q || q->protocol != wire::protocol_icmp6) {
+        return icmp_take_error(d, h, p);
+    }
+    if (!learn_from_reply(d, received_on(d, p), *q)) {
+        return drop(p, d.counters.icmp_in_bad_quote);
+    }
+    count(d.counters.icmp_in_errors);
+    if (d.icmp->paths_told.take(d.now())) {
+        (void)tell_all_cpus(d, p, too_big_dispatch); // who does not hear of it now will be told by the router
+    }
+    p.free();
+}
+
 // False: nothing that a transport knows.
 bool translate(const wire::IcmpHeader& h, IcmpError& e)
 {
@@ -98,8 +151,8 @@ std::atomic<std::uint64_t>* icmp6_read_error(
     const Interface& in = received_on(d, p);
     bool loops = in.netif->info().loopback; // with its zones
     auto entered = [&](const base::IpAddr& a) { return loops ? a : a.in_zone(in.index); };
-    if (!q || !ipv6_is_local(d, entered(q->source))) {
-        return &d.counters.icmp_in_bad_quote; // not about anything we sent
+    if (!q || q->protocol == wire::protocol_icmp6 || !ipv6_is_local(d, entered(q->source))) {
+        return &d.counters.icmp_in_bad_quote; // not about anything that a transport of ours sent
     }
     e.flow.local = {entered(q->source), q->source_port};
     e.flow.peer = {entered(q->destination), q->destination_port};
@@ -123,8 +176,9 @@ void icmp6_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
         return drop(p, d.counters.icmp_in_bad_checksum);
     }
     switch (h->type) {
-    case wire::icmp6_unreachable:
     case wire::icmp6_too_big:
+        return take_too_big(d, *h, p);
+    case wire::icmp6_unreachable:
     case wire::icmp6_time_exceeded:
     case wire::icmp6_parameter_problem:
         return icmp_take_error(d, *h, p);

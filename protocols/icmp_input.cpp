@@ -172,7 +172,8 @@ void icmp_local_unreachable(Domain& d, const netmsg::Packet& p, std::uint8_t cod
         e.protocol = q->ip.protocol;
         e.tcp_seq = q->tcp_seq;
         headers = q->ip.header_bytes;
-    } else if (auto q6 = wire::parse_icmp6_quote({wire::icmp6_unreachable, 0, 0, 0}, p.data, p.size)) {
+    } else if (auto q6 = wire::parse_icmp6_quote({wire::icmp6_unreachable, 0, 0, 0}, p.data, p.size);
+               q6 && q6->protocol != wire::protocol_icmp6) {
         std::uint32_t zone = p.netif != nullptr ? p.netif->info().index : 0;
         e.flow.local = {q6->source.in_zone(zone), q6->source_port};
         e.flow.peer = {q6->destination.in_zone(zone), q6->destination_port};

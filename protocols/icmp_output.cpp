@@ -43,7 +43,7 @@ void put_quote(netmsg::Packet& error, const netmsg::Packet& p)
 } // namespace
 
 IcmpState::IcmpState(Domain&)
-    : all(icmp_errors_per_second, icmp_errors_burst), peers(icmp_peer_slots, TokenBucket(1, 6))
+    : all(icmp_errors_per_second, icmp_errors_burst), paths_told(100, 20), peers(icmp_peer_slots, TokenBucket(1, 6))
 {
 }
 

@@ -35,19 +35,20 @@ inline bool icmp6_is_error(std::uint8_t type)
     return type < 128;
 }
 
-// What an error quotes of a TCP or UDP packet of ours. Addresses without zones.
+// What an error quotes of a TCP, UDP or ICMPv6 packet of ours. Addresses without zones.
 struct Icmp6Quote {
     base::IpAddr source;
     base::IpAddr destination;
     std::uint8_t protocol = 0;
-    std::uint16_t source_port = 0;
+    std::uint8_t icmp_type = 0;
+    std::uint16_t source_port = 0; // of TCP and UDP
     std::uint16_t destination_port = 0;
     std::uint32_t tcp_seq = 0;
     std::uint32_t mtu = 0;          // too_big: the next hop's
     std::uint32_t header_bytes = 0; // in front of the transport header
+    std::uint32_t total_bytes = 0;  // of the quoted packet, as it was
 };
-// `bytes`: after the 8 bytes. Nothing unless it quotes the first fragment of a TCP or UDP datagram with its first 8
-// bytes.
+// `bytes`: after the 8 bytes. Nothing unless it quotes the first fragment of such a datagram with its first 8 bytes.
 std::optional<Icmp6Quote> parse_icmp6_quote(const IcmpHeader& h, const void* bytes, std::uint32_t size);
 
 } // namespace protocols::wire

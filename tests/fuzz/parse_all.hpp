@@ -77,7 +77,8 @@ inline bool parse_icmp6_message(const unsigned char* at, std::uint32_t size)
         return true;
     }
     auto quote = wire::parse_icmp6_quote(*icmp, at + 8, size - 8);
-    return !quote || quote->protocol == wire::protocol_tcp || quote->protocol == wire::protocol_udp;
+    return !quote || quote->protocol == wire::protocol_tcp || quote->protocol == wire::protocol_udp ||
+           quote->protocol == wire::protocol_icmp6;
 }
 
 inline bool parse_v6(const unsigned char* at, std::uint32_t size)

@@ -32,6 +32,19 @@ Bytes with_strange_option(Ip6Fields f)
     return ip6_frame(f, udp6_datagram(f, 1, 2, Bytes(8)));
 }
 
+Bytes echo_request(std::size_t bytes)
+{
+    return icmp6_frame({}, wire::icmp6_echo, 0, 1, Bytes(bytes, 5));
+}
+
+// What a router says about a packet of ours (an Ethernet frame) that it could not send on.
+Bytes too_big(const Bytes& ours, std::uint32_t mtu)
+{
+    Ip6Fields f;
+    f.source = ip6("2001:db8::1"); // somewhere on the way
+    return icmp6_frame(f, wire::icmp6_too_big, 0, mtu, slice(ours, 14, std::min<std::size_t>(ours.size() - 14, 1232)));
+}
+
 } // namespace
 
 TEST_CASE("RFC 4291 2.8: a group that nobody here has joined is answered by nobody, not even about errors")
@@ -51,4 +64,34 @@ TEST_CASE("RFC 4291 2.8: a group that nobody here has joined is answered by nobo
     REQUIRE(member.set(IPPROTO_IPV6, IPV6_JOIN_GROUP, &m, sizeof m) == Error::none);
     t.world.advance(base::seconds(5)); // the reports
     CHECK(answers(t, icmp6_frame(to_group("ff0e::abcd"), wire::icmp6_echo, 0, 1, Bytes(8))) == 1);
+}
+
+TEST_CASE("RFC 8201 4: packet too big about an echo reply of ours lowers its path's MTU, on every CPU")
+{
+    Link t({.cpus = 3, .address6 = "fd00::1"});
+    t.in(solicit("fd00::1"));
+    t.h.link->sent.clear();
+    t.in(echo_request(1400));
+    REQUIRE(t.h.link->sent.size() == 1);
+    const Bytes reply = t.h.link->sent[0];
+    Bytes foreign = reply;
+    foreign[14 + 8 + 15] = 77; // not from here
+    Bytes request = reply;
+    request[54] = wire::icmp6_echo; // which we never send
+    Bytes longer = reply;
+    base::store_be16(longer.data() + 14 + 4, 5000); // than the link takes
+    for (const Bytes& lie : {foreign, request, longer, slice(reply, 0, 60)}) {
+        t.in(too_big(lie, 1280), 1);
+    }
+    t.in(too_big(reply, 1448), 1); // it fits
+    t.in(too_big(reply, 1279), 1);
+    CHECK(t.h.counted(&StackCounters::pmtu_learned) == 0);
+    t.in(too_big(reply, 1280), 1);
+    for (base::CpuId cpu = 0; cpu < 3; ++cpu) {
+        t.h.link->sent.clear();
+        t.in(echo_request(1400), cpu);
+        REQUIRE(t.h.link->sent.size() == 2);
+        CHECK(t.h.link->sent[0].size() <= 14 + 1280);
+    }
+    CHECK(t.h.packets_in_use() == 0);
 }
