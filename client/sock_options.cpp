@@ -118,6 +118,16 @@ bool first_int(const void* value, socklen_t len, int& out)
     return true;
 }
 
+// As first_int(), or at IPPROTO_IP one byte, which Linux takes as well.
+bool first_number(int level, const void* value, socklen_t len, int& out)
+{
+    if (level == IPPROTO_IP && len >= 1 && len < sizeof out) {
+        out = *static_cast<const unsigned char*>(value);
+        return true;
+    }
+    return first_int(value, len, out);
+}
+
 // True when the option is answered here, with the result in `rc`.
 bool get_locally(Session& s, SocketSlot& slot, int level, int name, void* value, socklen_t* len, int& rc)
 {
@@ -177,7 +187,7 @@ bool set_locally(Session& s, SocketSlot& slot, Sock k, int level, int name, cons
 {
     int number = 0;
     if (std::uint32_t bit = local_flag(slot, level, name)) {
-        rc = first_int(value, len, number) ? 0 : -EINVAL;
+        rc = first_number(level, value, len, number) ? 0 : -EINVAL;
         if (rc == 0) {
             set_status(slot, bit, number != 0);
         }

@@ -98,6 +98,22 @@ TEST_CASE("other options are netd's: kept there, cut to the caller's size, refus
     CHECK(get_int(w, k, SOL_SOCKET, SO_KEEPALIVE) == 1);
 }
 
+TEST_CASE("ip(7): an option of IP that the client keeps may be one byte, of IPv6 not")
+{
+    fake::World w;
+    Sock k = w.open(SOCK_DGRAM);
+    for (int name : {IP_PKTINFO, IP_RECVTTL, IP_RECVTOS}) {
+        for (bool on : {true, false}) {
+            CHECK(sock_setsockopt(w.session(), k, IPPROTO_IP, name, on ? "\1" : "", 1) == 0);
+            CHECK(get_int(w, k, IPPROTO_IP, name) == (on ? 1 : 0));
+        }
+        CHECK(sock_setsockopt(w.session(), k, IPPROTO_IP, name, "", 0) == -EINVAL);
+    }
+    if (test::over_v6()) {
+        CHECK(sock_setsockopt(w.session(), k, IPPROTO_IPV6, IPV6_RECVPKTINFO, "\1", 1) == -EINVAL);
+    }
+}
+
 TEST_CASE("status flags: only what fcntl may change")
 {
     fake::World w;
