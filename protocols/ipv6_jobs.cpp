@@ -17,10 +17,10 @@ namespace protocols {
 
 namespace {
 
-constexpr unsigned router_solicitations_max = 3;                   // RFC 4861 10
-constexpr base::Micros router_solicitation_gap = base::seconds(4); // RFC 4861 10
-constexpr std::uint32_t first_delay_us = 1'000'000;                // RFC 4861 10: MAX_RTR_SOLICITATION_DELAY
-constexpr unsigned reports_to_join = 2;                            // RFC 3810 9.1: the robustness variable
+constexpr base::Micros router_solicitation_gap = base::seconds(4);        // RFC 7559 2: IRT,
+constexpr base::Micros router_solicitation_gap_max = base::seconds(3600); // MRT
+constexpr std::uint32_t first_delay_us = 1'000'000;                       // RFC 4861 10: MAX_RTR_SOLICITATION_DELAY
+constexpr unsigned reports_to_join = 2;                                   // RFC 3810 9.1: the robustness variable
 constexpr std::uint8_t nd_hop_limit = 255;
 
 constexpr base::Micros tell_again = base::millis(100);
@@ -36,6 +36,7 @@ struct Ipv6State::Job : lwkt::Timer {
     std::uint32_t interface;
     base::IpAddr address; // detect, tell
     unsigned step = 0;
+    base::Micros wait{}; // solicit: before the next
 };
 
 namespace {
@@ -67,6 +68,15 @@ void solicit_routers(Domain& d, Interface& out)
     nd_send(d, out, source, wire::all_routers(), nullptr, m);
 }
 
+// RFC 7559 2 (RFC 8415 15): twice as long as before, up to an hour, and a tenth more or less, for ever.
+base::Micros next_wait(Domain& d, base::Micros before)
+{
+    base::Micros wait =
+        before.count() == 0 ? router_solicitation_gap : std::min(2 * before, router_solicitation_gap_max);
+    auto tenth = static_cast<std::uint32_t>(wait.count() / 10);
+    return wait - wait / 10 + base::Micros{d.random.below(2 * tenth)};
+}
+
 // When to go on; nothing: it is done.
 std::optional<base::Micros> run(Domain& d, Job& j)
 {
@@ -89,7 +99,7 @@ std::optional<base::Micros> run(Domain& d, Job& j)
             return std::nullopt;
         }
         solicit_routers(d, out);
-        return j.step < router_solicitations_max ? std::optional{router_solicitation_gap} : std::nullopt;
+        return j.wait = next_wait(d, j.wait);
     case Kind::tell:
         return ipv6_tell_duplicate(d, out, j.address) ? std::nullopt : std::optional{tell_again};
     }

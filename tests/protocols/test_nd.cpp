@@ -247,13 +247,24 @@ TEST_CASE("RFC 7217: a duplicate gets another address of its own prefix where on
     CHECK(t.autoconfigured("2001:db8:3::") == other);
 }
 
-TEST_CASE("RFC 4861 6.3.7: three solicitations for routers, four seconds apart, until one answers")
+TEST_CASE(
+    "RFC 4861 6.3.7, RFC 7559 2: routers are solicited four seconds apart at first, then ever less, until one answers")
 {
     World world;
     std::unique_ptr<Host> slot;
     Host& h = world.add(slot, automatic);
     world.advance(base::seconds(20));
     CHECK(h.counted(&StackCounters::nd_out_router_solicitations) == 3);
+    world.advance(base::seconds(20));
+    CHECK(h.counted(&StackCounters::nd_out_router_solicitations) == 4);
+    world.advance(base::seconds(7 * 3600)); // in an hour ten, then one an hour
+    CHECK(h.counted(&StackCounters::nd_out_router_solicitations) >= 15);
+    CHECK(h.counted(&StackCounters::nd_out_router_solicitations) <= 18);
+    h.link->inject(router_advertisement({}), 0); // late, and heard
+    world.advance(base::seconds(5));
+    std::uint64_t asked = h.counted(&StackCounters::nd_out_router_solicitations);
+    world.advance(base::seconds(3 * 3600));
+    CHECK(h.counted(&StackCounters::nd_out_router_solicitations) == asked);
     World other;
     std::unique_ptr<Host> slot2;
     Host& lucky = other.add(slot2, automatic);
