@@ -113,7 +113,7 @@ void append_all(Domain& d, const IpIn& ip, const base::FourTuple& flow, const ne
     }
     auto& list = d.udp->table[flow.local.port % UdpState::buckets];
     for (UdpPcb* pcb = list.front(); pcb != nullptr; pcb = list.next(*pcb)) {
-        if (udp_matches(*pcb, flow, true) && (!group || joined(*pcb, ip))) {
+        if (udp_matches(*pcb, flow) && (!group || joined(*pcb, ip))) {
             append(d, *pcb, ip, flow.peer.port, p);
             found = true;
         }

@@ -18,7 +18,7 @@ UdpState::PcbList& bucket(Domain& d, std::uint16_t port)
 // own before one of both. 0 = not at all.
 unsigned score(const UdpPcb& pcb, const base::FourTuple& flow)
 {
-    if (!udp_matches(pcb, flow, false)) {
+    if (!udp_matches(pcb, flow)) {
         return 0;
     }
     bool both = pcb.flow.local.addr == base::IpAddr{} && flow.local.addr.is_v4();
@@ -60,7 +60,6 @@ void UdpPcb::copy_from(const Socket& so)
     reuse_port = so.options.reuse_port;
     v6_only = so.options.v6_only;
     reuse_key = so.reuse_key;
-    local_by_route = so.local_by_route;
     rcv_shut = so.rcv_shut;
     lane_bytes = so.options.receive_ring_bytes;
     groups = so.groups;
@@ -81,14 +80,12 @@ UdpState::~UdpState()
     }
 }
 
-bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow, bool broadcast)
+bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow)
 {
     if (pcb.flow.local.port != flow.local.port || (pcb.flow.peer.port != 0 && !(pcb.flow.peer == flow.peer))) {
         return false;
     }
-    // A connected socket's address came from its route; it still takes what is sent to all.
-    return pcb.flow.local.addr == flow.local.addr ||
-           wildcard_takes(pcb.flow.local.addr, pcb.v6_only, flow.local.addr) || (broadcast && pcb.local_by_route);
+    return pcb.flow.local.addr == flow.local.addr || wildcard_takes(pcb.flow.local.addr, pcb.v6_only, flow.local.addr);
 }
 
 UdpPcb* udp_lookup(Domain& d, const base::FourTuple& flow, std::uint32_t hash)

@@ -66,8 +66,7 @@ struct UdpPcb : lwkt::Timer {
     bool reuse_port = false;
     bool v6_only = false;
     std::uint64_t reuse_key = 0;
-    bool local_by_route = false; // connect, not bind, chose the local address
-    bool rcv_shut = false;       // shutdown(SHUT_RD)
+    bool rcv_shut = false; // shutdown(SHUT_RD)
     std::vector<Membership> groups;
     bool multicast_all = true; // of the family's groups: also what others have joined
     bool multicast_all6 = true;
@@ -90,8 +89,9 @@ struct UdpState {
 
 // The entry for a datagram from peer to local; `hash` chooses among sockets that share the port by SO_REUSEPORT.
 UdpPcb* udp_lookup(Domain& d, const base::FourTuple& flow, std::uint32_t hash);
-// Whether an entry takes a datagram to `local` (address may be a broadcast or group) from `peer`.
-bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow, bool broadcast);
+// Whether an entry takes a datagram to `local` from `peer`. As Linux: to an address that connect chose, what is sent to
+// all or to a group does not go.
+bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow);
 
 // An entry of the error queue for a datagram to `to`, on the socket's owner (udp_error.cpp).
 void udp_queue_error(UdpPcb& pcb, const base::Endpoint& to, const sockbuf::DatagramError& error,

@@ -151,3 +151,24 @@ TEST_CASE("IP_PKTINFO: what was sent to all is answered from the interface's own
         CHECK(from == at("10.0.0.2", 7));
     }
 }
+
+TEST_CASE("a connected socket that was not bound takes its peer's datagrams to its address only, as on Linux")
+{
+    Pair p;
+    TestSocket peer(p.world, p.a, SlotKind::datagram);
+    TestSocket connected(p.world, p.b, SlotKind::datagram);
+    REQUIRE(peer.bind(at("10.0.0.1", 9)) == Error::none);
+    REQUIRE(peer.set(SOL_SOCKET, SO_BROADCAST, 1) == Error::none);
+    REQUIRE(connected.connect(at("10.0.0.1", 9)) == Error::none);
+    base::IpAddr group = base::parse_ip(over_v6() ? "ff15::7" : "239.7.7.8").value();
+    join(connected, group, 1);
+    std::uint16_t port = connected.so.flow.local.port;
+    peer.send(Bytes(3), {group, port});
+    CHECK(received(connected) == 0);
+    if (!over_v6()) {
+        peer.send(Bytes(3), at("10.0.0.255", port));
+        CHECK(received(connected) == 0);
+    }
+    peer.send(Bytes(3), at("10.0.0.2", port));
+    CHECK(received(connected) == 1);
+}
