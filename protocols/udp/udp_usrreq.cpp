@@ -30,16 +30,6 @@ struct Record {
     std::uint64_t stride = 0;
 };
 
-base::Endpoint destination_of(const Socket& so, const sockbuf::DatagramHeader& h)
-{
-    if (h.port == 0) {
-        return so.flow.peer;
-    }
-    base::Endpoint to{base::IpAddr::v6(h.addr), h.port};
-    to.addr = so_destination(so, to.addr);
-    return to;
-}
-
 // The interface that something names, 0 = the route decides. The zone is a part of the address (RFC 4007 6) and goes
 // before everything; then RFC 3542 6.7, and as Linux an own address of link scope before the socket's options.
 std::uint32_t chosen_interface(
@@ -50,6 +40,36 @@ std::uint32_t chosen_interface(
         to.is_multicast() ? o.multicast_interface_to(to) : 0};
     const auto* at = std::find_if(std::begin(in_order), std::end(in_order), [](std::uint32_t i) { return i != 0; });
     return at == std::end(in_order) ? 0 : *at;
+}
+
+// The only one that leads to others; 0 = there are several.
+std::uint32_t only_link(const Stack& s)
+{
+    std::uint32_t found = 0;
+    for (const auto& interface : s.interfaces()) {
+        if (interface->netif->info().loopback) {
+            continue;
+        }
+        if (found != 0) {
+            return 0;
+        }
+        found = interface->index;
+    }
+    return found;
+}
+
+base::Endpoint destination_of(const Domain& d, const Socket& so, const sockbuf::DatagramHeader& h)
+{
+    if (h.port == 0) {
+        return so.flow.peer;
+    }
+    base::Endpoint to{base::IpAddr::v6(h.addr), h.port};
+    to.addr = so_destination(so, to.addr);
+    if (to.addr.is_link_local_v6() && to.addr.zone() == 0) { // as Linux, where there is nothing to choose
+        std::uint32_t chosen = chosen_interface(so, to.addr, h.interface, so.flow.local.addr);
+        to.addr = to.addr.in_zone(chosen != 0 ? chosen : only_link(d.stack));
+    }
+    return to;
 }
 
 // Of a socket that is not bound: to a group the address that IP_MULTICAST_IF named, else what the route has.
@@ -106,7 +126,7 @@ base::Error check_asked(Domain& d, const Record& r, const base::IpAddr& to)
 // Where it goes and whether it may.
 base::Error find_way(Domain& d, const Socket& so, const Record& r, UdpWay& way)
 {
-    way.to = destination_of(so, r.h);
+    way.to = destination_of(d, so, r.h);
     const base::Endpoint& to = way.to;
     if (to.port == 0) {
         return base::Error::destination_required;

@@ -172,3 +172,23 @@ TEST_CASE("a connected socket that was not bound takes its peer's datagrams to i
     peer.send(Bytes(3), at("10.0.0.2", port));
     CHECK(received(connected) == 1);
 }
+
+TEST_CASE("sendto an address of link scope without a scope: the interface that anything else names, or the only link")
+{
+    Pair p;
+    p.world.advance(base::seconds(3));
+    TestSocket server(p.world, p.b, SlotKind::datagram, 0, 18, AF_INET6);
+    TestSocket client(p.world, p.a, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(server.bind(at("::", 7)) == Error::none);
+    REQUIRE(client.bind(at("::", 0)) == Error::none);
+    base::Endpoint to{link_local(p.b).on_wire(), 7};
+    client.send(Bytes(3), to);
+    CHECK(received(server) == 1);
+    sockbuf::DatagramHeader h = header_to(to, 3);
+    h.interface = 1; // IPV6_PKTINFO
+    client.send_raw(h, Bytes(3));
+    client.look();
+    CHECK(received(server) == 1);
+    CHECK(client.take_error() == 0);
+    CHECK(client.connect(to) == Error::invalid); // ipv6(7)
+}
