@@ -296,9 +296,12 @@ netmsg::Packet* reassemble(Domain& d, Interface& in, netmsg::Packet& p, const Fr
     if (r->poisoned) {
         return refuse(p, d.counters.frag_refused);
     }
-    if (s.fragments >= reassembly_fragments_max || s.fragment_bytes + f.bytes > reassembly_bytes_max ||
-        r->count >= reassembly_per_datagram_max) {
+    if (s.fragments >= reassembly_fragments_max || s.fragment_bytes + f.bytes > reassembly_bytes_max) {
         return refuse(p, d.counters.frag_limit);
+    }
+    if (r->count >= reassembly_per_datagram_max) { // it will never be whole
+        condemn(d, *r, d.counters.frag_limit);
+        return refuse(p, d.counters.frag_refused);
     }
     p.l3 = p.data;
     p.pull(f.header_bytes);
