@@ -18,7 +18,7 @@ namespace protocols {
 // Limits of reassembly on one CPU. A fragment holds a packet, so fragments_max is a term of the packet pool's sum.
 inline constexpr unsigned reassembly_datagrams_max = 64;
 inline constexpr unsigned reassembly_fragments_max = 1024;
-inline constexpr unsigned reassembly_per_datagram_max = 128; // 64 KiB at an MTU of 576 (RFC 791 3.1) and less
+inline constexpr unsigned reassembly_per_datagram_max = 128; // 64 KiB at an MTU of 536 and more
 inline constexpr std::uint32_t reassembly_bytes_max = 1U << 20;
 inline constexpr base::Micros reassembly_lifetime_v4 = base::seconds(30); // as Linux (ipfrag_time)
 inline constexpr base::Micros reassembly_lifetime_v6 = base::seconds(60); // RFC 8200 4.5

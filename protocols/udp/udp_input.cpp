@@ -57,8 +57,7 @@ void append_one(Domain& d, UdpPcb& pcb, const Arrival& a, std::uint32_t offset, 
     h.tos = ip.tos;
     h.ttl = ip.ttl;
     std::memcpy(h.addr, ip.source.bytes(), 16);
-    std::uint32_t zone =
-        ip.destination.zone(); // RFC 4007 6: an own address of link scope is on its link, though it loops
+    std::uint32_t zone = ip.destination.zone(); // of an own address of link scope: it looped, but is on that link
     h.interface = static_cast<std::uint16_t>(zone != 0 ? zone : ip.interface->index);
     if (v4) {
         h.local_v4 = ip.destination.v4();
