@@ -5,22 +5,20 @@
 
 namespace client {
 
-// One waiter of this thread in one session. Plain data: it outlives the thread_local destructors.
-struct ThreadWaiter {
-    std::uint64_t host_id = 0; // 0 = unused
-    WaiterHandle handle;
-    Sock watched; // whose waiters word has our bit, when `watching`
-    bool watching = false;
-    bool busy = false; // a wait of this thread uses it
-};
-
 namespace {
 
-constexpr std::size_t waiters_max = 8; // sessions and nested waits of one thread
-constexpr base::Micros nap{500};       // without a waiter
+// This thread's hold on a waiter of one session. Plain data: it outlives the thread_local destructors.
+struct Hold {
+    std::uint64_t host_id = 0; // 0 = unused
+    std::uint64_t number = 0;
+    std::uint32_t waiter = 0;
+};
+
+constexpr std::size_t holds_max = 8; // sessions and nested waits of one thread
+constexpr base::Micros nap{500};     // without a waiter
 
 struct ThreadState {
-    std::array<ThreadWaiter, waiters_max> waiters;
+    std::array<Hold, holds_max> holds;
     bool ended = false; // the thread's destructors ran: no new waiters
 };
 constinit thread_local ThreadState this_state;
@@ -29,10 +27,10 @@ struct ThreadEnd {
     ~ThreadEnd()
     {
         this_state.ended = true;
-        for (ThreadWaiter& t : this_state.waiters) {
-            if (t.host_id != 0) {
-                drop_waiter_of(t.host_id, t.handle);
-                t.host_id = 0;
+        for (Hold& h : this_state.holds) {
+            if (h.host_id != 0) {
+                end_hold(h.host_id, h.waiter, h.number);
+                h = {};
             }
         }
     }
@@ -40,73 +38,109 @@ struct ThreadEnd {
 };
 thread_local ThreadEnd at_thread_end;
 
+std::uint64_t new_number()
+{
+    static std::atomic<std::uint64_t> last{0};
+    return last.fetch_add(2, std::memory_order_relaxed) + 2;
+}
+
 std::atomic<std::uint64_t>& waiter_word(SocketSlot& slot, std::uint32_t waiter)
 {
     return slot.app.waiters[waiter / 64];
 }
 
-// This thread's waiter in `s` that is not busy; null when there is none to be had.
-ThreadWaiter* find_waiter(Session& s)
+// What this thread waited with last and nobody took meanwhile, in use from now on; null: nothing.
+HeldWaiter* own_waiter(Session& s)
 {
-    ThreadState& state = this_state;
-    ThreadWaiter* unused = nullptr;
-    for (ThreadWaiter& t : state.waiters) {
-        if (t.host_id == s.host->id() && !t.busy) {
-            return &t;
+    for (Hold& h : this_state.holds) {
+        if (h.host_id != s.host->id()) {
+            continue;
         }
-        if (t.host_id == 0 && unused == nullptr) {
-            unused = &t;
+        HeldWaiter& w = s.host->held(h.waiter);
+        std::uint64_t now = h.number;
+        if (w.hold.compare_exchange_strong(now, h.number | HeldWaiter::in_use, std::memory_order_acq_rel)) {
+            return &w;
+        }
+        if (now != (h.number | HeldWaiter::in_use)) { // else a wait that this one interrupted has it
+            h = {};
         }
     }
-    if (unused == nullptr || state.ended) {
+    return nullptr;
+}
+
+// One that some thread of this process keeps from a wait that is over.
+HeldWaiter* take_idle(Session& s, std::uint64_t number)
+{
+    for (std::uint32_t i = 0; i < sockbuf::max_waiters; ++i) {
+        HeldWaiter& w = s.host->held(i);
+        std::uint64_t now = w.hold.load(std::memory_order_relaxed);
+        bool idle = now != 0 && (now & HeldWaiter::in_use) == 0;
+        if (idle && w.hold.compare_exchange_strong(now, number | HeldWaiter::in_use, std::memory_order_acq_rel)) {
+            if (w.watching) { // a wake for that which is under way is a spurious one of ours
+                sock_unwatch(s, w.watched, i);
+            }
+            return &w;
+        }
+    }
+    return nullptr;
+}
+
+HeldWaiter* new_waiter(Session& s, std::uint64_t number)
+{
+    WaiterHandle handle;
+    int error = s.host->make_waiter(sockbuf::WaiterKind::thread, handle);
+    if (error != 0) {
+        return error == -ENOSPC ? take_idle(s, number) : nullptr;
+    }
+    HeldWaiter& w = s.host->held(handle.index);
+    w.handle = handle;
+    w.watching = false;
+    w.hold.store(number | HeldWaiter::in_use, std::memory_order_release);
+    return &w;
+}
+
+// Holds on waiters of a Host that is gone (a closed session, the parent before fork) make room.
+Hold* place_for_hold()
+{
+    for (Hold& h : this_state.holds) {
+        if (h.host_id == 0 || !host_exists(h.host_id)) {
+            h = {};
+            return &h;
+        }
+    }
+    return nullptr;
+}
+
+// In use from now on; null when there is none to be had.
+HeldWaiter* take_waiter(Session& s)
+{
+    if (HeldWaiter* own = own_waiter(s)) {
+        return own;
+    }
+    Hold* place = this_state.ended ? nullptr : place_for_hold();
+    if (place == nullptr) {
         return nullptr;
     }
     at_thread_end.touched = true; // constructs it, so that its destructor runs
-    WaiterHandle handle;
-    if (s.host->make_waiter(sockbuf::WaiterKind::thread, handle) != 0) {
-        return nullptr;
+    std::uint64_t number = new_number();
+    HeldWaiter* w = new_waiter(s, number);
+    if (w != nullptr) {
+        *place = {s.host->id(), number, w->handle.index};
     }
-    *unused = ThreadWaiter{};
-    unused->handle = handle;
-    unused->host_id = s.host->id();
-    return unused;
+    return w;
 }
 
-void watch_only(Session& s, ThreadWaiter& t, Sock k)
+void watch_only(Session& s, HeldWaiter& w, Sock k)
 {
-    if (t.watching && t.watched.slot == k.slot && t.watched.generation == k.generation) {
+    if (w.watching && w.watched.slot == k.slot && w.watched.generation == k.generation) {
         return;
     }
-    if (t.watching) {
-        sock_unwatch(s, t.watched, t.handle.index);
+    if (w.watching) {
+        sock_unwatch(s, w.watched, w.handle.index);
     }
-    sock_watch(s, k, t.handle.index);
-    t.watched = k;
-    t.watching = true;
-}
-
-// Waiters remembered for a Host that is gone (a closed session, the parent before fork) make room.
-void forget_stale(Session& s)
-{
-    for (ThreadWaiter& t : this_state.waiters) {
-        if (t.host_id != 0 && t.host_id != s.host->id() && !host_exists(t.host_id)) {
-            t = ThreadWaiter{};
-        }
-    }
-}
-
-// As find_waiter; it is busy from now on.
-ThreadWaiter* take_waiter(Session& s)
-{
-    ThreadWaiter* t = find_waiter(s);
-    if (t == nullptr) {
-        forget_stale(s);
-        t = find_waiter(s);
-    }
-    if (t != nullptr) {
-        t->busy = true;
-    }
-    return t;
+    sock_watch(s, k, w.handle.index);
+    w.watched = k;
+    w.watching = true;
 }
 
 } // namespace
@@ -121,7 +155,7 @@ Blocker::~Blocker()
     if (waiter_ != nullptr) {
         // A wake that is on its way stays in the pipe: one spurious wake-up later is cheaper than draining now.
         s_.view.waiter(waiter_->handle.index).sleeping.store(0, std::memory_order_relaxed);
-        waiter_->busy = false;
+        give_thread_waiter(s_, waiter_->handle);
     }
 }
 
@@ -173,29 +207,41 @@ void sock_unwatch(Session& s, Sock k, std::uint32_t waiter)
     if (is_set(s, waiter)) {
         return; // no thread's own
     }
-    for (ThreadWaiter& t : this_state.waiters) {
-        if (t.watching && t.host_id == s.host->id() && t.handle.index == waiter && t.watched.slot == k.slot) {
-            t.watching = false;
-        }
+    HeldWaiter& w = s.host->held(waiter);
+    if (w.watching && w.watched.slot == k.slot) {
+        w.watching = false;
     }
 }
 
 int thread_waiter(Session& s, WaiterHandle& out)
 {
-    ThreadWaiter* t = take_waiter(s);
-    if (t == nullptr) {
+    HeldWaiter* w = take_waiter(s);
+    if (w == nullptr) {
         return s.host->alive() ? -ENOSPC : -EPIPE;
     }
-    out = t->handle;
+    out = w->handle;
     return 0;
 }
 
+// Of a child that was forked in the middle of the wait it is not any more: the Host's id is new.
 void give_thread_waiter(Session& s, const WaiterHandle& w)
 {
-    for (ThreadWaiter& t : this_state.waiters) {
-        if (t.host_id == s.host->id() && t.handle.index == w.index) {
-            t.busy = false;
+    for (const Hold& h : this_state.holds) {
+        if (h.host_id == s.host->id() && h.waiter == w.index) {
+            s.host->held(h.waiter).hold.store(h.number, std::memory_order_release);
         }
+    }
+}
+
+int make_set_waiter(Session& s, WaiterHandle& out)
+{
+    for (;;) {
+        int error = s.host->make_waiter(sockbuf::WaiterKind::set, out);
+        HeldWaiter* idle = error == -ENOSPC ? take_idle(s, new_number()) : nullptr;
+        if (idle == nullptr) {
+            return error;
+        }
+        give_up(*s.host, *idle);
     }
 }
 

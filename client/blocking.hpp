@@ -2,8 +2,9 @@
 // Internal to client/.
 //
 // The thread's waiter stays registered with the last socket it slept for, so a thread that serves one connection pays
-// no read-modify-write of the slot per call; netd finds the waiter awake and does nothing. A wait that interrupts
-// another of the same thread (a signal handler) gets a waiter of its own, so the outer one loses nothing.
+// no read-modify-write of the slot per call; netd finds the waiter awake and does nothing. Where all are in use, one
+// that is only kept so is taken. A wait that interrupts another of the same thread (a signal handler) gets a waiter of
+// its own, so the outer one loses nothing.
 #pragma once
 
 #include "client/call_end.hpp"
@@ -11,8 +12,6 @@
 #include "client/slot_access.hpp"
 
 namespace client {
-
-struct ThreadWaiter;
 
 class Blocker {
 public:
@@ -30,7 +29,7 @@ private:
     Session& s_;
     Sock sock_;
     base::Instant deadline_;
-    ThreadWaiter* waiter_; // null: none to be had, sleep in short naps
+    HeldWaiter* waiter_; // null: none to be had, sleep in short naps
 };
 
 // The protocol thread that serves the socket needs the CPU that we would look on, and there waking us costs it no more

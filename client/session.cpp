@@ -71,6 +71,10 @@ void Host::renew_after_fork()
     new (&r.mutex) std::mutex;
     id_ = ++r.last_id;
     users_ = 0;
+    for (HeldWaiter& w : held_) {
+        w.hold.store(0, std::memory_order_relaxed);
+        w.watching = false;
+    }
 }
 
 std::vector<std::uint16_t> cpus_near(const sockbuf::SegmentHeader& header)
@@ -92,7 +96,16 @@ bool host_exists(std::uint64_t host_id)
     return r.find(host_id) != nullptr;
 }
 
-void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w)
+// Nobody's before netd hears of it, which may give it out at once.
+void give_up(Host& host, HeldWaiter& w)
+{
+    WaiterHandle handle = w.handle;
+    w.watching = false;
+    w.hold.store(0, std::memory_order_release);
+    host.drop_waiter(handle);
+}
+
+void end_hold(std::uint64_t host_id, std::uint32_t waiter, std::uint64_t hold)
 {
     Registry& r = registry();
     std::unique_lock lock(r.mutex);
@@ -103,7 +116,12 @@ void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w)
     // Without the mutex: it may have to wait for a CPU whose thread is about to make or end a Host.
     ++host->users_;
     lock.unlock();
-    host->drop_waiter(w);
+    HeldWaiter& w = host->held(waiter);
+    std::uint64_t now = hold;
+    if (w.hold.compare_exchange_strong(now, hold | HeldWaiter::in_use, std::memory_order_acq_rel) ||
+        now == (hold | HeldWaiter::in_use)) {
+        give_up(*host, w);
+    }
     lock.lock();
     --host->users_;
 }

@@ -19,6 +19,21 @@ struct WaiterHandle {
     int fd = -1;             // read end of its pipe; -1 where the Host needs none
 };
 
+struct Sock {
+    std::uint32_t slot = 0;
+    std::uint32_t generation = 0;
+};
+
+// A waiter with which a thread of this process waits, or waited last: between waits another may take it (blocking.cpp).
+struct alignas(64) HeldWaiter {
+    static constexpr std::uint64_t in_use = 1;
+    std::atomic<std::uint64_t> hold{0}; // an even number, once a hold, | in_use during a wait; 0 = no waiter
+    // Of whoever made `hold` one in use:
+    WaiterHandle handle;
+    Sock watched; // whose waiters word has our bit, when `watching`
+    bool watching = false;
+};
+
 // What differs between the places where the calls run. Every member may be called from any application thread.
 class Host {
 public:
@@ -28,6 +43,7 @@ public:
     Host& operator=(const Host&) = delete;
     // Unique in the process, never reused; new in a forked child. Threads that remember something of a Host key it so.
     std::uint64_t id() const { return id_; }
+    HeldWaiter& held(std::uint32_t waiter) { return held_[waiter]; }
     // Rings CPU `cpu` (its sleep word was seen set).
     virtual void ring(std::uint32_t cpu) = 0;
     // A new waiter; 0 or a negative errno (-ENOSPC: all in use; callers then wait by short timed sleeps).
@@ -69,14 +85,17 @@ protected:
     void renew_after_fork();
 
 private:
-    friend void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w);
+    friend void end_hold(std::uint64_t host_id, std::uint32_t waiter, std::uint64_t hold);
     std::uint64_t id_;        // c
     std::uint32_t users_ = 0; // under the registry's mutex: threads that give a waiter back
+    HeldWaiter held_[sockbuf::max_waiters];
 };
 
 bool host_exists(std::uint64_t host_id);
-// Runs `drop_waiter` on the host of this id if there still is one.
-void drop_waiter_of(std::uint64_t host_id, const WaiterHandle& w);
+// Its holder gives the waiter back to netd.
+void give_up(Host& host, HeldWaiter& w);
+// The same for a thread that ends, if its waiter is still its own and there still is a host of this id.
+void end_hold(std::uint64_t host_id, std::uint32_t waiter, std::uint64_t hold);
 
 inline constexpr std::uint16_t no_cpu_near = 0xffff;
 // Session::near of a segment.

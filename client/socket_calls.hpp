@@ -18,11 +18,6 @@
 
 namespace client {
 
-struct Sock {
-    std::uint32_t slot = 0;
-    std::uint32_t generation = 0;
-};
-
 // type: SOCK_STREAM or SOCK_DGRAM, | SOCK_NONBLOCK. Takes a granted slot; no round trip when one is in the lane.
 int sock_socket(Session& s, int domain, int type, int protocol, Sock& out);
 int sock_bind(Session& s, Sock k, const sockaddr* addr, socklen_t len);
@@ -72,10 +67,12 @@ void sock_unwatch(Session& s, Sock k, std::uint32_t waiter);
 // look.
 void sock_arm(Session& s, Sock k);
 
-// A waiter of the calling thread's own, made on first use and kept until the thread ends. No other wait of this thread
-// has it until it is given back: one that was interrupted by a signal, whose handler waits too, loses nothing.
+// A waiter of the calling thread's own until it is given back: a wait that was interrupted by a signal, whose handler
+// waits too, loses nothing. The next wait of the thread has it again, unless all are in use and another took it.
 int thread_waiter(Session& s, WaiterHandle& out);
 void give_thread_waiter(Session& s, const WaiterHandle& w);
+// As Host::make_waiter, of a set: where all are in use, one that a thread of this process kept is given up for it.
+int make_set_waiter(Session& s, WaiterHandle& out);
 // Announces that the holder of `w` is about to sleep; look at all conditions again afterwards, then Host::sleep. The
 // epoll layer sleeps in epoll_wait on the waiter's descriptor instead.
 void arm_waiter(Session& s, const WaiterHandle& w);

@@ -13,7 +13,7 @@ int Events::open(Stack& stack)
 {
     INVARIANT(session_ == nullptr);
     client::Session& session = stack.session();
-    if (int error = session.host->make_waiter(sockbuf::WaiterKind::set, waiter_)) {
+    if (int error = client::make_set_waiter(session, waiter_)) {
         return error;
     }
     session_ = &session;

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "client/preload/preload_report.hpp"
 #include "client/preload/process.hpp"
 #include "client/preload/real.hpp"
 #include "client/ready_bits.hpp"
@@ -60,11 +61,10 @@ EpollSet::~EpollSet()
     if (waiter_.fd >= 0) {
         session_->host->drop_waiter(waiter_);
     }
-    for (int fd : {own_epfd_, kick_}) {
-        if (fd >= 0) {
-            drop_own(fd);
-            real.close(fd);
-        }
+    drop_kick();
+    if (own_epfd_ >= 0) {
+        drop_own(own_epfd_);
+        real.close(own_epfd_);
     }
 }
 
@@ -77,7 +77,45 @@ int EpollSet::register_tag(int fd, std::uint64_t tag)
     return real.epoll_ctl(own_epfd_, EPOLL_CTL_ADD, fd, &event) == 0 ? 0 : -errno;
 }
 
-// The waiter and the kick of a set that gets its first socket of netd (or lives on in a forked child).
+int EpollSet::make_kick()
+{
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    kick_ = fd < 0 ? -1 : keep_own(fd);
+    int rc = kick_ < 0 ? -errno : register_tag(kick_, kick_tag());
+    if (rc != 0) {
+        drop_kick();
+    }
+    return rc;
+}
+
+void EpollSet::drop_kick()
+{
+    if (kick_ >= 0) {
+        drop_own(kick_);
+        real.close(kick_);
+        kick_ = -1;
+    }
+}
+
+int EpollSet::make_waiter()
+{
+    if (int error = client::make_set_waiter(*session_, waiter_)) {
+        waiter_ = {};
+        if (static std::atomic<bool> said{false}; error == -ENOSPC && !said.exchange(true)) {
+            report("an epoll set fails: all that may wait at a time do");
+        }
+        return error == -EPIPE ? 0 : error; // netd is gone: the sockets report that without a waiter
+    }
+    int error = register_tag(waiter_.fd, pipe_tag());
+    if (error != 0) {
+        session_->host->drop_waiter(waiter_);
+        waiter_ = {};
+    }
+    return error;
+}
+
+// The waiter and the kick of a set that gets its first socket of netd (or lives on in a forked child). Without them no
+// event would ever be heard of, so whoever needs them fails.
 int EpollSet::prepare(client::Session& s)
 {
     if (waiter_.fd >= 0) {
@@ -85,17 +123,10 @@ int EpollSet::prepare(client::Session& s)
     }
     session_ = &s;
     by_slot_.resize(s.view.sockets());
-    if (kick_ < 0) {
-        int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-        kick_ = fd < 0 ? -1 : keep_own(fd);
-        int rc = kick_ < 0 ? -errno : register_tag(kick_, kick_tag());
-        if (rc != 0) {
-            return rc;
-        }
-    }
-    if (int error = s.host->make_waiter(sockbuf::WaiterKind::set, waiter_)) {
-        waiter_.fd = -1;
-        return error == -EPIPE ? 0 : error; // netd is gone: the sockets report that without a waiter
+    int rc = kick_ < 0 ? make_kick() : 0;
+    rc = rc != 0 ? rc : make_waiter();
+    if (rc != 0 || waiter_.fd < 0) {
+        return rc;
     }
     for (Interest* i : all_) {
         if (i->kind == Member::netd) {
@@ -103,7 +134,7 @@ int EpollSet::prepare(client::Session& s)
             queue(*i);
         }
     }
-    return register_tag(waiter_.fd, pipe_tag());
+    return 0;
 }
 
 Interest& EpollSet::link(int fd, Entry& e, Member kind, const epoll_event& event)
@@ -208,16 +239,18 @@ int EpollSet::remove(int epfd, int fd, Entry& e)
     return 0;
 }
 
-int EpollSet::move_to_netd(client::Session& s, Interest& i)
+int EpollSet::expect_netd(client::Session& s)
+{
+    std::lock_guard lock(mutex_);
+    return prepare(s);
+}
+
+void EpollSet::move_to_netd(Interest& i)
 {
     std::lock_guard lock(mutex_);
     real.epoll_ctl(own_epfd_, EPOLL_CTL_DEL, i.fd, nullptr);
     kernel_removed();
-    if (int error = prepare(s)) {
-        return error;
-    }
     start_watching(i);
-    return 0;
 }
 
 void EpollSet::leave(Interest& i)
@@ -308,6 +341,12 @@ void EpollSet::take_bits()
     });
 }
 
+// In a forked child.
+int EpollSet::revive()
+{
+    return waiter_.fd < 0 && session_ != nullptr && session_->host->alive() ? prepare(*session_) : 0;
+}
+
 // netd's end, once.
 void EpollSet::see_end()
 {
@@ -328,11 +367,11 @@ void EpollSet::see_end()
 int EpollSet::collect(epoll_event* out, int max)
 {
     std::lock_guard lock(mutex_);
+    if (int error = revive()) {
+        return error;
+    }
     bool kicked = kicked_;
     unkick();
-    if (waiter_.fd < 0 && session_->host->alive()) {
-        prepare(*session_); // after fork; the failure shows as sockets that are only looked at when asked
-    }
     take_bits();
     see_end();
     int found = 0;
@@ -380,10 +419,19 @@ void leave_all_sets(Entry& e)
     }
 }
 
-void move_to_netd(client::Session& s, Entry& e)
+int expect_netd(client::Session& s, Entry& e)
+{
+    int error = 0;
+    for (Interest* i = e.interests; i != nullptr && error == 0; i = i->entry_next) {
+        error = i->set->expect_netd(s);
+    }
+    return error;
+}
+
+void move_to_netd(Entry& e)
 {
     for (Interest* i = e.interests; i != nullptr; i = i->entry_next) {
-        i->set->move_to_netd(s, *i);
+        i->set->move_to_netd(*i);
     }
 }
 

@@ -57,9 +57,10 @@ public:
     int add(int epfd, client::Session* s, int fd, Entry& e, const epoll_event& event);
     int modify(int epfd, int fd, Entry& e, const epoll_event& event);
     int remove(int epfd, int fd, Entry& e);
-    // Registrations of an undecided entry move here from E when it becomes netd's, before the descriptor changes hands.
-    // On failure it stays in E and its events are lost with the kernel socket.
-    int move_to_netd(client::Session& s, Interest& i);
+    // Registrations of an undecided entry move here from E when it becomes netd's, before the descriptor changes hands;
+    // after expect_netd, which may fail.
+    int expect_netd(client::Session& s);
+    void move_to_netd(Interest& i);
     void leave(Interest& i);
 
     bool has_netd() const { return members_.load(std::memory_order_acquire) != 0; }
@@ -83,6 +84,10 @@ public:
 
 private:
     int prepare(client::Session& s);
+    int make_kick();
+    void drop_kick();
+    int make_waiter();
+    int revive();
     int register_tag(int fd, std::uint64_t tag);
     std::uint64_t pipe_tag() const { return reinterpret_cast<std::uintptr_t>(&waiter_); }
     std::uint64_t kick_tag() const { return reinterpret_cast<std::uintptr_t>(&kick_); }
@@ -95,7 +100,7 @@ private:
     bool bits_pending() const;
     void expose_members(Exposure& exposure);
     void look_and_show();
-    int collect(epoll_event* out, int max);
+    int collect(epoll_event* out, int max); // how many, or a negative errno: nobody would be woken
     bool any_ready();
     void arm();
     void disarm();
@@ -150,7 +155,8 @@ private:
 
 // All with table_mutex held.
 void leave_all_sets(Entry& e);
-void move_to_netd(client::Session& s, Entry& e);
+int expect_netd(client::Session& s, Entry& e);
+void move_to_netd(Entry& e);
 void lock_all_sets();
 void unlock_all_sets();
 void orphan_all_sets();

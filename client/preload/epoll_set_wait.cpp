@@ -125,7 +125,7 @@ int EpollSet::sleep(
     Exposure exposure;
     expose_members(exposure);
     int found = collect(out, max);
-    int error = 0;
+    int error = std::max(-found, 0);
     bool slept = found == 0;
     if (slept) {
         found = real.epoll_pwait2(epfd, out, max, left, mask);
@@ -140,7 +140,7 @@ int EpollSet::sleep(
         }
     }
     if (error == 0 && slept && found < max) { // else a level-triggered member would be reported twice
-        int ours = collect(out + found, max - found);
+        int ours = std::max(collect(out + found, max - found), 0);
         found += ours;
         if (ours == 0) {
             looking.unpaid();
@@ -173,6 +173,10 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
         bool kernel = kernel_fds_.load(std::memory_order_relaxed) > 0;
         int room = kernel && ++turns_ >= kernel_every ? max - 1 : max;
         int found = room > 0 ? collect(out, room) : 0;
+        if (found < 0) {
+            errno = -found;
+            return -1;
+        }
         if (found > 0 || poll || room == 0) {
             int n = kernel && found < max ? kernel_now(epfd, out + found, max - found, mask) : 0;
             if (found > 0 || n != 0 || (poll && room > 0)) {
@@ -265,6 +269,7 @@ void EpollSet::unwatch()
 
 void EpollSet::look_and_show()
 {
+    revive(); // a failure is for the set's own call to tell
     drain_pipe();
     arm();
     if (any_ready()) {

@@ -55,12 +55,15 @@ int become_netd(client::Session& s, int fd, Entry& e)
     int flags = real.fcntl(fd, F_GETFL);
     int nonblocking = flags >= 0 && (flags & O_NONBLOCK) != 0 ? SOCK_NONBLOCK : 0;
     client::Sock sock;
+    if (expect_netd(s, e) != 0) {
+        return -ENOBUFS; // a socket that connects, and of which no event is ever told, is the worse end
+    }
     if (int error = client::sock_socket(s, e.domain, (e.type & 0xf) | nonblocking, e.protocol, sock)) {
         return error;
     }
     e.sock = sock;
     replay(s, fd, e);
-    move_to_netd(s, e);
+    move_to_netd(e);
     wake_sleepers(fd, e);
     for (int each : fds_of(&e)) {
         if (!placeholder_over(each)) {

@@ -403,6 +403,43 @@ TEST_CASE("a thread that ends gives its waiter back")
     CHECK(w.netd.waiters_given() == 6);
 }
 
+TEST_CASE("a waiter that a thread kept from an earlier wait goes to who needs one")
+{
+    fake::World w({.waiters = 2});
+    fake::Pair p = w.pair(); // the main thread has one
+    WaiterHandle of_main;
+    REQUIRE(thread_waiter(w.session(), of_main) == 0);
+    std::string first, second;
+    std::atomic<bool> again{false};
+    std::thread reader([&] {
+        first = w.receive(p.b, 4); // and the reader the other, registered with p.b
+        while (!again) {
+            std::this_thread::yield();
+        }
+        second = w.receive(p.b, 5);
+    });
+    fake::until_asleep(w, p.b);
+    REQUIRE(w.send(p.a, "once") == 4);
+    WaiterHandle mine;
+    while (thread_waiter(w.session(), mine) == -ENOSPC) { // until its wait is over
+        std::this_thread::yield();
+    }
+    CHECK(mine.index != of_main.index);
+    CHECK((w.netd.slot(p.b.slot).app.waiters[0].load() >> mine.index & 1) == 0);
+    WaiterHandle none;
+    CHECK(make_set_waiter(w.session(), none) == -ENOSPC); // both are in use
+    give_thread_waiter(w.session(), mine);
+    REQUIRE(make_set_waiter(w.session(), mine) == 0);
+    again = true;
+    REQUIRE(w.send(p.a, "again") == 5);
+    reader.join();
+    CHECK(first == "once");
+    CHECK(second == "again");
+    w.session().host->drop_waiter(mine);
+    WaiterHandle back;
+    CHECK(make_set_waiter(w.session(), back) == 0); // the reader's end took nothing that was not its own
+}
+
 #if !defined(UNDER_TSAN)
 TEST_CASE("a handler that waits in the middle of a wait does not cost the outer one its wake-up")
 {

@@ -35,6 +35,55 @@ struct Connected {
     int a, b;
 };
 
+// For as long as it stands loopback is netd's: undecided sockets become so.
+class LoopbackOfNetd {
+public:
+    LoopbackOfNetd() : header_(const_cast<sockbuf::SegmentHeader&>(attached().view.layout()))
+    {
+        base::Prefix p = *base::parse_prefix(test::over_v6() ? "::1/128" : "127.0.0.0/8");
+        sockbuf::AnnouncedPrefix& to = header_.prefixes[0];
+        std::memcpy(to.addr, p.addr.bytes(), 16);
+        to.length = p.length;
+        to.is_local = 1;
+        header_.prefix_count = 1;
+    }
+    ~LoopbackOfNetd() { header_.prefix_count = 0; }
+    LoopbackOfNetd(const LoopbackOfNetd&) = delete;
+    LoopbackOfNetd& operator=(const LoopbackOfNetd&) = delete;
+
+private:
+    sockbuf::SegmentHeader& header_;
+};
+
+// For as long as it stands all waiters of netd are in use, the calling thread's too.
+class AllWaiters {
+public:
+    AllWaiters()
+    {
+        client::WaiterHandle w;
+        while (client::thread_waiter(attached(), w) == 0) {
+            own_.push_back(w);
+        }
+        while (attached().host->make_waiter(sockbuf::WaiterKind::thread, w) == 0) {
+            made_.push_back(w);
+        }
+    }
+    ~AllWaiters()
+    {
+        for (const client::WaiterHandle& w : made_) {
+            attached().host->drop_waiter(w);
+        }
+        for (const client::WaiterHandle& w : own_) {
+            client::give_thread_waiter(attached(), w);
+        }
+    }
+    AllWaiters(const AllWaiters&) = delete;
+    AllWaiters& operator=(const AllWaiters&) = delete;
+
+private:
+    std::vector<client::WaiterHandle> own_, made_;
+};
+
 inline std::string heard(int fd, int flags = 0)
 {
     char bytes[256];

@@ -3,7 +3,9 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <bit>
 #include <memory>
+#include <string>
 #include <thread>
 #include <vector>
 
@@ -331,6 +333,136 @@ TEST_CASE("a forked child has a set of its own")
         _exit(good ? 0 : 1);
     }
     fake::say(p.a, "child");
+    int status = -1;
+    REQUIRE(waitpid(child, &status, 0) == child);
+    CHECK(status == 0);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+namespace {
+
+// Threads each of which has waited once, and none of which waits any more.
+class Rested {
+public:
+    explicit Rested(std::size_t count)
+    {
+        fake::FdPair p = fake::make_pair();
+        std::atomic<std::size_t> over{0};
+        for (std::size_t i = 0; i < count; ++i) {
+            threads_.emplace_back([&, k = p.b] {
+                char c;
+                client::sock_recv(fake::attached(), k, &c, 1, 0, nullptr, nullptr);
+                ++over;
+                while (!end_) {
+                    std::this_thread::yield();
+                }
+            });
+        }
+        auto waits = [&] {
+            auto& waiters = fake::the_netd().slot(p.b.slot).app.waiters;
+            return static_cast<std::size_t>(std::popcount(waiters[0].load()) + std::popcount(waiters[1].load()));
+        };
+        while (waits() < count) {
+            std::this_thread::yield();
+        }
+        fake::say(p.a, std::string(count, 'x').c_str());
+        while (over < count) {
+            std::this_thread::yield();
+        }
+        fake::close_fd(p.fd_a);
+        fake::close_fd(p.fd_b);
+    }
+    ~Rested()
+    {
+        end_ = true;
+        for (std::thread& t : threads_) {
+            t.join();
+        }
+    }
+
+private:
+    std::atomic<bool> end_{false};
+    std::vector<std::thread> threads_;
+};
+
+// For as long as it stands all waiters of netd are in use but `left`.
+class AllWaiters {
+public:
+    explicit AllWaiters(std::size_t left)
+    {
+        client::WaiterHandle w;
+        REQUIRE(client::thread_waiter(fake::attached(), w) == 0); // the calling thread has its own
+        client::give_thread_waiter(fake::attached(), w);
+        while (fake::attached().host->make_waiter(sockbuf::WaiterKind::thread, w) == 0) {
+            taken_.push_back(w);
+        }
+        for (; left > 0; --left) {
+            drop();
+        }
+    }
+    ~AllWaiters()
+    {
+        while (!taken_.empty()) {
+            drop();
+        }
+    }
+    void drop()
+    {
+        fake::attached().host->drop_waiter(taken_.back());
+        taken_.pop_back();
+    }
+
+private:
+    std::vector<client::WaiterHandle> taken_;
+};
+
+} // namespace
+
+TEST_CASE("threads that waited once leave a set its waiter")
+{
+    fake::FdPair p = fake::make_pair();
+    AllWaiters all(8);
+    Rested threads(8);
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    fake::say(p.a, "news");
+    epoll_event out[4];
+    CHECK(set.sleep(out, 4) == 1);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("a set without a waiter is refused, and fit again once there is one")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    AllWaiters all(0);
+    client::WaiterHandle mine;
+    REQUIRE(client::thread_waiter(fake::attached(), mine) == 0);
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == -ENOSPC);
+    client::give_thread_waiter(fake::attached(), mine);
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    fake::say(p.a, "news");
+    epoll_event out[4];
+    CHECK(set.sleep(out, 4) == 1);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("a forked child for whose set there is no waiter hears so")
+{
+    fake::FdPair p = fake::make_pair();
+    Set set;
+    REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
+    AllWaiters all(0);
+    pid_t child = fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+        epoll_event out[4];
+        bool good = set.set.wait(set.fd, out, 4, &patience, nullptr) == -1 && errno == ENOSPC;
+        _exit(good ? 0 : 1);
+    }
     int status = -1;
     REQUIRE(waitpid(child, &status, 0) == child);
     CHECK(status == 0);
