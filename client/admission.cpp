@@ -90,11 +90,7 @@ void Admission::look_for(base::Micros at_least)
 Admission::~Admission()
 {
     retire();
-    for (const Pipe& p : pipes_) {
-        if (p.fd != 0) {
-            real_calls.close(p.fd);
-        }
-    }
+    close_waiters();
     for (const Waker& w : wakers_) {
         if (w.fd != 0) {
             real_calls.close(w.fd);
@@ -150,11 +146,11 @@ void Admission::keep(ForkTicket& ticket)
     ticket.fd = -1;
 }
 
-void Admission::close_thread_waiters()
+void Admission::close_waiters()
 {
-    for (Pipe& p : pipes_) {
-        if (p.fd != 0 && p.kind == sockbuf::WaiterKind::thread) {
-            real_calls.close(p.fd.exchange(0));
+    for (std::atomic<int>& pipe : pipes_) {
+        if (pipe != 0) {
+            real_calls.close(pipe.exchange(0));
         }
     }
 }
@@ -166,8 +162,8 @@ void Admission::adopt(ForkTicket& ticket)
     mutex_.unlock();
     renew_after_fork();
     sockbuf::side_lock_after_fork();
-    close_thread_waiters(); // they are the parent's
-    real_calls.close(fd_);  // ours would hide the parent's death
+    close_waiters();       // they are the parent's
+    real_calls.close(fd_); // ours would hide the parent's death
     fd_ = ticket.fd;
     ticket.fd = -1;
     session_.process = ticket.process;
@@ -176,7 +172,7 @@ void Admission::adopt(ForkTicket& ticket)
 void Admission::disown()
 {
     renew_after_fork();
-    close_thread_waiters();
+    close_waiters();
     alive_.store(false);
     real_calls.close(fd_);
     fd_ = -1;
@@ -186,7 +182,7 @@ bool Admission::owns(int fd) const
 {
     return fd > 0 &&
            (fd == fd_.load() || std::find(doorbells_.begin(), doorbells_.end(), fd) != doorbells_.end() ||
-               std::any_of(std::begin(pipes_), std::end(pipes_), [fd](const Pipe& p) { return p.fd == fd; }) ||
+               std::find(std::begin(pipes_), std::end(pipes_), fd) != std::end(pipes_) ||
                std::any_of(std::begin(wakers_), std::end(wakers_), [fd](const Waker& w) { return w.fd == fd; }));
 }
 
@@ -194,9 +190,7 @@ std::vector<int> Admission::own_fds() const
 {
     std::vector<int> fds = doorbells_;
     fds.push_back(fd_.load());
-    for (const Pipe& p : pipes_) {
-        fds.push_back(p.fd);
-    }
+    fds.insert(fds.end(), std::begin(pipes_), std::end(pipes_));
     for (const Waker& w : wakers_) {
         fds.push_back(w.fd);
     }
@@ -236,8 +230,7 @@ int Admission::make_waiter(sockbuf::WaiterKind kind, WaiterHandle& out)
         return rc;
     }
     out = {reply.waiter, fds.fds[0]};
-    pipes_[out.index].kind = kind;
-    pipes_[out.index].fd = out.fd;
+    pipes_[out.index] = out.fd;
     return 0;
 }
 
@@ -245,10 +238,10 @@ void Admission::drop_waiter(const WaiterHandle& w)
 {
     SignalGuard no_handlers;
     std::lock_guard lock(mutex_);
-    if (w.fd <= 0 || w.index >= sockbuf::max_waiters || pipes_[w.index].fd != w.fd) {
+    if (w.fd <= 0 || w.index >= sockbuf::max_waiters || pipes_[w.index] != w.fd) {
         return; // adopt() closed it
     }
-    pipes_[w.index].fd = 0;
+    pipes_[w.index] = 0;
     real_calls.close(w.fd);
     if (alive()) {
         send_hello(fd_, sockbuf::Hello::drop_waiter, static_cast<std::int32_t>(w.index));

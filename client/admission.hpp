@@ -55,11 +55,6 @@ public:
     bool alive() override { return alive_.load(std::memory_order_relaxed); }
 
 private:
-    // A waiter of this process, at its index. Under mutex_ but for reading fd.
-    struct Pipe {
-        std::atomic<int> fd{0}; // 0 = none: never one of ours
-        sockbuf::WaiterKind kind = sockbuf::WaiterKind::none;
-    };
     // The way to another's waiter: its pipe, opened for each wake. Written under mutex_; fd never changes once set.
     struct Waker {
         std::atomic<int> fd{0};
@@ -69,12 +64,12 @@ private:
     bool fetch_waker(std::uint32_t w);
     bool write_to(std::uint32_t w);
     int map(const sockbuf::AttachReply& reply, int segment_fd, int page_fd);
-    void close_thread_waiters();
+    void close_waiters();
 
-    std::mutex mutex_;           // round trips, pipes_
-    std::atomic<int> fd_;        // the admission connection
-    std::vector<int> doorbells_; // c: eventfd of CPU i
-    Pipe pipes_[sockbuf::max_waiters];
+    std::mutex mutex_;                                  // round trips, pipes_
+    std::atomic<int> fd_;                               // the admission connection
+    std::vector<int> doorbells_;                        // c: eventfd of CPU i
+    std::atomic<int> pipes_[sockbuf::max_waiters] = {}; // of this process's waiters; 0 = none: never one of ours
     Waker wakers_[sockbuf::max_waiters];
     std::atomic<bool> direct_wakes_{true}; // false: /proc is not to be had here
     std::atomic<int> waking_{0};           // threads with another's pipe open

@@ -288,9 +288,10 @@ void EpollSet::kernel_removed()
 
 void EpollSet::orphan()
 {
-    // The descriptors stay open: their registrations in E, which parent and child share, are the parent's.
-    waiter_ = {};
-    kick_ = -1;
+    // What is registered in E, which parent and child share, is the parent's, and ends with it if nobody else has it
+    // open.
+    waiter_ = {}; // closed by the session
+    drop_kick();
     kicked_ = armed_ = false;
     if (calls_under_way == 0) { // else one of them may be this thread's; too many cost a wake-up now and then
         sleepers_ = watchers_ = 0;

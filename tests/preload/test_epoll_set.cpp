@@ -9,6 +9,8 @@
 #include <thread>
 #include <vector>
 
+#include "client/preload/real.hpp"
+#include "client/slot_access.hpp"
 #include "tests/preload/epoll_fixture.hpp"
 
 using namespace preload;
@@ -336,6 +338,47 @@ TEST_CASE("a forked child has a set of its own")
     int status = -1;
     REQUIRE(waitpid(child, &status, 0) == child);
     CHECK(status == 0);
+    fake::close_fd(p.fd_a);
+    fake::close_fd(p.fd_b);
+}
+
+TEST_CASE("a set outlives the process that filled it")
+{
+    fake::FdPair p = fake::make_pair();
+    int told[2];
+    REQUIRE(::pipe(told) == 0);
+    pid_t maker = fork();
+    REQUIRE(maker >= 0);
+    if (maker == 0) {
+        Set set;
+        set.add(p.fd_b, EPOLLIN);
+        set.now(p.fd_b);
+        std::uint64_t bit = client::process_bit(fake::attached());
+        pid_t me = getpid();
+        if (fork() != 0) {
+            _exit(0);
+        }
+        while (getppid() == me || (fake::the_netd().slot(p.b.slot).share.holders.load() & bit) != 0) {
+            std::this_thread::yield();
+        }
+        set.now(p.fd_b); // asks netd for a waiter: by its answer it has seen all of its maker's end
+        epoll_event out[4];
+        char quiet = real.epoll_pwait(set.fd, out, 4, 0, nullptr) == 0 ? 'q' : '!';
+        [[maybe_unused]] ssize_t n = ::write(told[1], &quiet, 1);
+        char heard = set.set.wait(set.fd, out, 4, &patience, nullptr) == 1 ? 'h' : '!';
+        n = ::write(told[1], &heard, 1);
+        _exit(0);
+    }
+    ::close(told[1]);
+    REQUIRE(waitpid(maker, nullptr, 0) == maker);
+    char quiet = 0;
+    REQUIRE(::read(told[0], &quiet, 1) == 1);
+    CHECK(quiet == 'q');
+    fake::say(p.a, "news");
+    char heard = 0;
+    REQUIRE(::read(told[0], &heard, 1) == 1);
+    CHECK(heard == 'h');
+    ::close(told[0]);
     fake::close_fd(p.fd_a);
     fake::close_fd(p.fd_b);
 }
