@@ -241,7 +241,9 @@ int poll_mixed(pollfd* fds, nfds_t count, const timespec* timeout, const sigset_
         int ready = polled.ask_netd();
         if (ready > 0 || once) {
             polled.expose_sets();
-            int n = polled.has_kernel() ? polled.ask_kernel(&at_once, mask, woken) : 0;
+            const sigset_t* lets_in = ready == 0 ? mask : nullptr; // signals end the call where nothing is ready
+            bool ask = polled.has_kernel() || lets_in != nullptr;
+            int n = ask ? polled.ask_kernel(&at_once, lets_in, woken) : 0;
             return n < 0 ? n : ready + n;
         }
         int others = 0;

@@ -107,6 +107,45 @@ TEST_CASE("poll and select: times that are none")
     CHECK(::select(c.b + 1, &set, nullptr, nullptr, &carries) == 1);
 }
 
+TEST_CASE("ppoll and pselect without a wait let in what their mask does")
+{
+    static std::atomic<int> handled;
+    struct sigaction action {
+    }, before{};
+    action.sa_handler = [](int) { ++handled; };
+    sigaction(SIGUSR1, &action, &before);
+    sigset_t blocked, all_in;
+    sigemptyset(&blocked);
+    sigaddset(&blocked, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &blocked, &all_in);
+    Connected c;
+    timespec at_once{0, 0};
+    pollfd one{c.b, POLLIN, 0};
+    fd_set set;
+    FD_ZERO(&set);
+    FD_SET(c.b, &set);
+    handled = 0;
+    ::raise(SIGUSR1);
+    CHECK(result(::ppoll(&one, 1, &at_once, nullptr)) == 0);
+    CHECK(handled == 0);
+    CHECK(result(::ppoll(&one, 1, &at_once, &all_in)) == -EINTR);
+    CHECK(handled == 1);
+    ::raise(SIGUSR1);
+    CHECK(result(::pselect(c.b + 1, &set, nullptr, nullptr, &at_once, &all_in)) == -EINTR);
+    CHECK(handled == 2);
+    ::raise(SIGUSR1);
+    int pipes[2];
+    REQUIRE(::pipe(pipes) == 0);
+    pollfd two[2] = {{c.b, POLLIN | POLLOUT, 0}, {pipes[0], POLLIN, 0}};
+    CHECK(result(::ppoll(two, 2, &at_once, &all_in)) == 1); // as the kernel: what is ready comes first
+    CHECK(handled == 2);
+    pthread_sigmask(SIG_SETMASK, &all_in, nullptr);
+    CHECK(handled == 3);
+    sigaction(SIGUSR1, &before, nullptr);
+    ::close(pipes[0]);
+    ::close(pipes[1]);
+}
+
 TEST_CASE("stdio: a write that was interrupted goes on")
 {
     Interrupting guard;
