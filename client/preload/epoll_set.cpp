@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
 #include "client/preload/preload_report.hpp"
 #include "client/preload/process.hpp"
@@ -33,6 +34,26 @@ Interest* find(const EpollSet* set, int fd, const Entry& e)
         }
     }
     return nullptr;
+}
+
+// Whether E would report fd again: it leaves a one-shot registration that fired no events (proc_pid_fdinfo(5)), and
+// tells so nowhere else.
+bool is_armed(int epfd, int fd)
+{
+    char line[256];
+    std::snprintf(line, sizeof line, "/proc/self/fdinfo/%d", epfd);
+    FILE* info = std::fopen(line, "re");
+    bool armed = info == nullptr;
+    while (!armed && std::fgets(line, sizeof line, info) != nullptr) {
+        int target;
+        unsigned events;
+        armed =
+            std::sscanf(line, "tfd: %d events: %x", &target, &events) == 2 && target == fd && (events & EPOLLERR) != 0;
+    }
+    if (info != nullptr) {
+        std::fclose(info);
+    }
+    return armed;
 }
 
 Member kind_of(const Entry& e)
@@ -248,6 +269,7 @@ int EpollSet::expect_netd(client::Session& s)
 void EpollSet::move_to_netd(Interest& i)
 {
     std::lock_guard lock(mutex_);
+    i.enabled = (i.events & EPOLLONESHOT) == 0 || is_armed(own_epfd_, i.fd);
     real.epoll_ctl(own_epfd_, EPOLL_CTL_DEL, i.fd, nullptr);
     kernel_removed();
     start_watching(i);

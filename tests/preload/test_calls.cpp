@@ -467,3 +467,35 @@ TEST_CASE("a socket in a set that could hear nothing of it stays undecided, and 
         ::close(fd);
     }
 }
+
+TEST_CASE("a one-shot that fired while the socket was undecided has fired")
+{
+    fake::LoopbackOfNetd here;
+    int listener = ::socket(test::family(), SOCK_STREAM, 0);
+    fake::Address at = fake::at_port(0);
+    REQUIRE(::bind(listener, at.get(), at.size) == 0);
+    REQUIRE(::listen(listener, 8) == 0);
+    REQUIRE(::getsockname(listener, at.get(), &at.size) == 0);
+    int set = ::epoll_create1(0);
+    int client = ::socket(test::family(), SOCK_STREAM, 0);
+    epoll_event event{EPOLLIN | EPOLLONESHOT, {}};
+    REQUIRE(::epoll_ctl(set, EPOLL_CTL_ADD, client, &event) == 0);
+    bool fires = GENERATE(true, false);
+    if (fires) {
+        epoll_event out;
+        REQUIRE(::epoll_wait(set, &out, 1, 0) == 1); // HUP: not connected
+    }
+    REQUIRE(::connect(client, at.get(), at.size) == 0);
+    int peer = ::accept(listener, nullptr, nullptr);
+    REQUIRE(::send(peer, "x", 1, 0) == 1);
+    pollfd readable{client, POLLIN, 0};
+    REQUIRE(::poll(&readable, 1, 5000) == 1);
+    epoll_event out;
+    CHECK(::epoll_wait(set, &out, 1, 0) == (fires ? 0 : 1));
+    CHECK(::epoll_wait(set, &out, 1, 0) == 0);
+    REQUIRE(::epoll_ctl(set, EPOLL_CTL_MOD, client, &event) == 0);
+    CHECK(::epoll_wait(set, &out, 1, 0) == 1);
+    for (int fd : {peer, client, set, listener}) {
+        ::close(fd);
+    }
+}
