@@ -160,8 +160,14 @@ private:
     // gateway_join.cpp
     void finish_joined(Client& c, const SocketRecord& rec, std::uint32_t process);
     // gateway_wake.cpp
-    void queue_event(Client& c, std::uint32_t slot, bool anyway = false);
-    void collect_waiters(Client& c, std::uint32_t slot, bool anyway);
+    // Which of a socket's waiters an event is for.
+    enum class For : std::uint8_t {
+        threads,  // an answer: epoll sets see no edge of the socket
+        everyone, // epoll sets get their ready bit too
+        sleepers, // and those that seem awake may sleep: who took their `sleeping` died before it woke them
+    };
+    void queue_event(Client& c, std::uint32_t slot, For whom = For::everyone);
+    void collect_waiters(Client& c, std::uint32_t slot, For whom);
     void tell_waiters();
     void wake_client(Client& c);
     void fault(Client& c) { c.faults.fetch_add(1, std::memory_order_relaxed); }
@@ -174,7 +180,7 @@ private:
     struct EventRef {
         Client* client;
         std::uint32_t slot;
-        bool anyway; // a waiter that seems awake may sleep: who took its `sleeping` died before it woke it
+        For whom;
     };
 
     class IdleSweep final : public lwkt::Timer {

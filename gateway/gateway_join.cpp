@@ -41,7 +41,7 @@ void GatewayCpu::finish_joined(Client& c, const SocketRecord& rec, std::uint32_t
         other.owner.snd_acked.store(own.app.rcv_consumed.load(std::memory_order_seq_cst), std::memory_order_seq_cst);
     }
     queue_event(c, rec.slot);
-    queue_event(c, rec.partner - 1, true);
+    queue_event(c, rec.partner - 1, For::sleepers);
 }
 
 } // namespace gateway

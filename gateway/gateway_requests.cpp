@@ -309,6 +309,9 @@ void GatewayCpu::replied(netmsg::SocketMsg& m)
     } else {
         bool has_value = m.op == SocketOp::get_option && m.result == 0;
         answer(c, rec.slot, m.sequence, m.result, m.option, has_value ? m.size : 0, m.process);
+        if (m.op == SocketOp::connect || m.op == SocketOp::unconnect || m.op == SocketOp::shutdown) {
+            queue_event(c, rec.slot); // may have changed what epoll reports; of Linux too it is an edge
+        }
     }
     if (listened) {
         close_unaccepted(rec);
@@ -361,7 +364,7 @@ void GatewayCpu::answer(Client& c, std::uint32_t slot, std::uint32_t sequence, s
         std::memcpy(size <= sockbuf::reply_inline_bytes ? s.reply.data : c.view().reply_area(process).data, data, size);
     }
     s.reply.done.store(sequence, std::memory_order_release);
-    queue_event(c, slot);
+    queue_event(c, slot, For::threads);
 }
 
 } // namespace gateway

@@ -4,6 +4,7 @@
 // offsets.
 #include <unistd.h>
 
+#include <algorithm>
 #include <bit>
 
 #include "base/plant.hpp"
@@ -18,10 +19,12 @@ void GatewayCpu::event(SocketRecord& rec)
 }
 
 // Several events of one socket in a row are one; more duplicates cost a second look at the same waiters' words.
-void GatewayCpu::queue_event(Client& c, std::uint32_t slot, bool anyway)
+void GatewayCpu::queue_event(Client& c, std::uint32_t slot, For whom)
 {
-    if (anyway || events_.empty() || events_.back().client != &c || events_.back().slot != slot) {
-        events_.push_back({&c, slot, anyway});
+    if (events_.empty() || events_.back().client != &c || events_.back().slot != slot) {
+        events_.push_back({&c, slot, whom});
+    } else {
+        events_.back().whom = std::max(events_.back().whom, whom);
     }
 }
 
@@ -48,7 +51,7 @@ void GatewayCpu::tell_waiters()
     }
     fence_.exchange(1, std::memory_order_seq_cst);
     for (const EventRef& e : events_) {
-        collect_waiters(*e.client, e.slot, e.anyway);
+        collect_waiters(*e.client, e.slot, e.whom);
     }
     events_.clear();
     for (Client* c : wakes_) {
@@ -57,7 +60,7 @@ void GatewayCpu::tell_waiters()
     wakes_.clear();
 }
 
-void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot, bool anyway)
+void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot, For whom)
 {
     ClientCpu& mine = c.cpu[me()];
     auto& app = c.view().slot(slot).app;
@@ -70,14 +73,15 @@ void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot, bool anyway)
         for (std::uint64_t m = waiters[half]; m != 0; m &= m - 1) {
             std::uint32_t w = half * 64 + static_cast<std::uint32_t>(std::countr_zero(m));
             auto kind = static_cast<sockbuf::WaiterKind>(c.waiters[w].kind.load(std::memory_order_relaxed));
-            if (kind == sockbuf::WaiterKind::none) {
+            bool is_set = kind == sockbuf::WaiterKind::set;
+            if (kind == sockbuf::WaiterKind::none || (is_set && whom == For::threads)) {
                 continue;
             }
-            if (kind == sockbuf::WaiterKind::set) {
+            if (is_set) {
                 sockbuf::set_ready(c.view(), w, slot);
             }
             mine.wake[half] |= std::uint64_t{1} << (w % 64);
-            mine.wake_anyway[half] |= std::uint64_t{anyway ? 1U : 0U} << (w % 64);
+            mine.wake_anyway[half] |= std::uint64_t{whom == For::sleepers ? 1U : 0U} << (w % 64);
         }
     }
     if (!mine.wake_queued && (mine.wake[0] | mine.wake[1]) != 0) {

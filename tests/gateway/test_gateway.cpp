@@ -221,6 +221,36 @@ TEST_CASE("who gets the waiter of a dead process is not woken for sockets that t
     close_all(app, p);
 }
 
+TEST_CASE("the answer to an option call wakes who waits for it, and is no event of the socket for an epoll set")
+{
+    World w(2, 1, GENERATE(false, true));
+    std::vector<std::uint32_t> woken;
+    w.gw->set_wake([&woken](std::uint32_t, std::uint32_t waiter) { woken.push_back(waiter); });
+    FakeApp app(w.set, w.clock, *w.gw);
+    Pair p = make_pair(app, 4000, 0);
+    std::uint32_t set = 0;
+    std::uint32_t thread = 0;
+    REQUIRE(w.gw->add_waiter(*app.client, 0, sockbuf::WaiterKind::set, -1, set));
+    REQUIRE(w.gw->add_waiter(*app.client, 0, sockbuf::WaiterKind::thread, -1, thread));
+    app.view.slot(p.server.slot).app.waiters[0].store(std::uint64_t{1} << set | std::uint64_t{1} << thread);
+    auto call = [&](Op op, std::int32_t value) {
+        app.view.waiter(set).sleeping.store(1);
+        app.view.waiter(thread).sleeping.store(1);
+        app.view.waiter(set).summary[p.server.slot / 4096].store(0);
+        app.view.waiter_bits(set)[p.server.slot / 64].store(0);
+        woken.clear();
+        CHECK(app.call(p.server, op, {}, value) >= 0); // answered
+        return app.view.waiter_bits(set)[p.server.slot / 64].load() != 0;
+    };
+    for (Op op : {Op::getsockopt, Op::setsockopt}) {
+        CHECK_FALSE(call(op, 0));
+        CHECK(woken == std::vector{thread});
+    }
+    CHECK(call(Op::shutdown, 1)); // as inet_shutdown of Linux, which wakes whoever polls
+    CHECK(woken.size() == 2);
+    close_all(app, p);
+}
+
 // What the dying process had done of a write to its partner, in the order in which it does it.
 enum class Step { locked, copied, published, delivered, disarmed, taken };
 

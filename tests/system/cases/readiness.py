@@ -39,6 +39,31 @@ def epoll_edge():
 
 
 @case
+def epoll_edge_and_option_calls():
+    """The answer to an option call is no edge: who asks at each event is not told for ever."""
+    with pair() as (near, far), select.epoll() as e:
+        e.register(far, select.EPOLLIN | select.EPOLLOUT | select.EPOLLET)
+        near.sendall(b"a")
+        soon(lambda: "POLLIN" in polled(far))
+        seen = [epoll_seen(e)]
+        for ask in (lambda: far.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104),
+                    lambda: far.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)):
+            for _ in range(3):
+                ask()
+                seen.append(epoll_seen(e, 0.02))
+        return seen
+
+
+@case
+def epoll_edge_of_a_shutdown():
+    with pair() as (near, _), select.epoll() as e:
+        e.register(near, select.EPOLLOUT | select.EPOLLET)
+        first = epoll_seen(e)
+        near.shutdown(socket.SHUT_WR)
+        return [first, epoll_seen(e)]
+
+
+@case
 def epoll_oneshot():
     with pair() as (near, far), select.epoll() as e:
         e.register(far, select.EPOLLIN | select.EPOLLONESHOT)
