@@ -61,6 +61,9 @@ int why_empty(Session& s, SocketSlot& slot)
         if (u.bytes != 0 && u.from < end) {
             return 0; // data came before the end, after we looked
         }
+        if (slot.owner.fin_came().load(std::memory_order_seq_cst) != 0) {
+            return end_of_stream; // SOCK_DONE: an error that came behind the FIN is for SO_ERROR and writers
+        }
         int error = take_error(slot);
         return error != 0 ? -error : end_of_stream;
     }

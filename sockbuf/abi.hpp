@@ -80,6 +80,9 @@ struct alignas(64) SlotOwnerLine {
     std::atomic<std::uint32_t> rcv_start;    // o: of the receive ring; read after rcv_produced
     std::atomic<std::uint32_t> accept_ready; // o: listener: entries ever pushed to its lanes (sum), for readiness
     std::atomic<std::uint32_t> armed;        // u: joined: armed_thread | armed_set, whom the other end must look for
+
+    // Of a connection, which accepts nothing; stored before rcv_end.
+    std::atomic<std::uint32_t>& fin_came() { return accept_ready; } // o: 1 = rcv_end is where the peer's FIN was
 };
 static_assert(sizeof(SlotOwnerLine) == 64);
 

@@ -56,6 +56,12 @@ void so_publish_end(Socket& so)
     so.user->socket_event(so, so_readable);
 }
 
+void so_publish_fin(Socket& so)
+{
+    so.slot->owner.fin_came().store(1, std::memory_order_seq_cst);
+    so_publish_end(so);
+}
+
 void so_publish_error(Socket& so, base::Error error)
 {
     so.slot->info.so_error.store(base::to_errno(error), std::memory_order_seq_cst);
@@ -73,6 +79,7 @@ void so_publish_as_new(Socket& so)
     so.slot->owner.rcv_end.store(sockbuf::no_offset, std::memory_order_seq_cst);
     so.slot->owner.urgent_mark.store(sockbuf::no_offset, std::memory_order_seq_cst);
     so.slot->owner.snd_broken.store(0, std::memory_order_seq_cst);
+    so.slot->owner.fin_came().store(0, std::memory_order_seq_cst);
     so_publish_state(so, sockbuf::SlotState::open);
 }
 

@@ -298,7 +298,9 @@ void publish(Tcb& t, const Actions& a)
         so_publish_received(*t.so);
     }
     bool early = base::planted(base::Plant::end_before_last_byte) && t.rcv.fin_known;
-    if (a.eof || (a.received && t.read_shut) || early) {
+    if (a.eof) {
+        so_publish_fin(*t.so);
+    } else if ((a.received && t.read_shut) || early) {
         so_publish_end(*t.so);
     }
 }

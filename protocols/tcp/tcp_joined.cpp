@@ -104,7 +104,7 @@ void take_fin(Tcb& t)
         over(t, base::Error::none);
     } else if (!t.app_closed) {
         publish_received(t);
-        so_publish_end(*t.so);
+        so_publish_fin(*t.so);
     }
 }
 

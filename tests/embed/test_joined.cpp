@@ -246,6 +246,55 @@ TEST_CASE("joined: writing to an end that has closed brings EPIPE, as its RST wo
     CHECK((e.b.readiness(EPOLLIN | EPOLLOUT) & EPOLLHUP) != 0);
 }
 
+int error_of(embed::Socket& s)
+{
+    int error = 0;
+    socklen_t size = sizeof error;
+    REQUIRE(client::sock_getsockopt(s.session(), s.id(), SOL_SOCKET, SO_ERROR, &error, &size) == 0);
+    return error;
+}
+
+// tcp_recvmsg of Linux looks at SOCK_DONE before it looks for an error.
+TEST_CASE("joined: a reset behind a FIN is the writer's to hear: the reader gets what came, then the end")
+{
+    bool join = GENERATE(false, true);
+    bool end_was_read = GENERATE(false, true);
+    embed::Simulation world{5};
+    Host h(join, 2, &world);
+    Ends e = connect(h.stack);
+    REQUIRE(e.a.send("answer") == 6);
+    e.a.close();
+    world.run_for(base::millis(1));
+    CHECK(read_exactly(e.b, 3) == "ans");
+    if (end_was_read) {
+        CHECK(read_exactly(e.b, 3) == "wer");
+        CHECK(receive(e.b) == 0);
+    }
+    CHECK(e.b.send("next question", MSG_NOSIGNAL) == 13);
+    world.run_for(base::millis(1));
+    if (!end_was_read) {
+        CHECK(read_exactly(e.b, 3) == "wer");
+    }
+    CHECK(receive(e.b) == 0);
+    CHECK(error_of(e.b) == EPIPE); // the reader left it
+    CHECK(receive(e.b) == 0);
+}
+
+TEST_CASE("joined: a reset behind an end that the reader made itself is an error")
+{
+    bool join = GENERATE(false, true);
+    embed::Simulation world{5};
+    Host h(join, 2, &world);
+    Ends e = connect(h.stack);
+    REQUIRE(e.b.shutdown(SHUT_RD) == 0);
+    REQUIRE(e.b.send("never read") == 10);
+    world.run_for(base::millis(1));
+    e.a.close(); // RST, as it has not read everything
+    world.run_for(base::millis(1));
+    CHECK(receive(e.b) == -ECONNRESET);
+    CHECK(receive(e.b) == 0);
+}
+
 TEST_CASE("joined: a listener that closes resets what nobody accepted")
 {
     bool join = GENERATE(false, true);

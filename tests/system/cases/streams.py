@@ -122,6 +122,35 @@ def write_to_closed_peer():
 
 
 @case
+def reset_behind_the_end():
+    """As a server that keeps a connection alive and closes it while the next request is on its way."""
+    seen = []
+    for end_was_read in (False, True):
+        with pair() as (near, far):
+            far.sendall(b"answer")
+            far.close()
+            soon(lambda: "POLLRDHUP" in polled(near))
+            if end_was_read:
+                seen.append([near.recv(10).decode(), near.recv(10).decode()])
+            near.send(b"question")
+            soon(lambda: "POLLERR" in polled(near))
+            seen.append([outcome(lambda: near.recv(10).decode()) for _ in range(2)])
+            seen.append([polled(near), name_of_error(near), outcome(lambda: near.recv(10).decode())])
+    return seen
+
+
+@case
+def reset_behind_an_end_of_ones_own():
+    with pair() as (near, far):
+        near.shutdown(socket.SHUT_RD)
+        near.sendall(b"never read")
+        soon(lambda: "POLLIN" in polled(far))
+        far.close()
+        soon(lambda: "POLLERR" in polled(near))
+        return [outcome(lambda: near.recv(10).decode()) for _ in range(2)]
+
+
+@case
 def close_with_unread_data_resets():
     with pair() as (near, far):
         near.sendall(b"never read")
