@@ -137,6 +137,9 @@ ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, i
             }
             error = await_more(s, slot, k, flags, got, target, deadline);
         }
+        if (error < 0 && error != -EBADF && (flags & MSG_PEEK) != 0) { // as tcp_recvmsg: what is there, if it is less
+            got = take(s, slot, k, into, flags, 1, false).bytes;
+        }
         if (error != 0) {
             return got != 0 || error == end_of_stream ? static_cast<ssize_t>(got) : error;
         }

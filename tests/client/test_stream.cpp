@@ -159,6 +159,25 @@ TEST_CASE("peek leaves bytes in place; WAITALL waits for all; DONTWAIT waits for
     CHECK(w.receive(p.b, 0) == failed(EAGAIN));
 }
 
+TEST_CASE("a peek that may not wait, or no longer, gives what is there")
+{
+    fake::World w;
+    fake::Pair p = w.pair();
+    CHECK(w.receive(p.b, 10, MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT) == failed(EAGAIN));
+    REQUIRE(w.send(p.a, "abc") == 3);
+    while (sock_fionread(w.session(), p.b) != 3) {
+        std::this_thread::yield();
+    }
+    CHECK(w.receive(p.b, 10, MSG_PEEK | MSG_WAITALL | MSG_DONTWAIT) == "abc");
+    timeval time{0, 20'000};
+    REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVTIMEO, &time, sizeof time) == 0);
+    CHECK(w.receive(p.b, 10, MSG_PEEK | MSG_WAITALL) == "abc");
+    int low = 5;
+    REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_RCVLOWAT, &low, sizeof low) == 0);
+    CHECK(w.receive(p.b, 10, MSG_PEEK | MSG_DONTWAIT) == "abc");
+    CHECK(w.receive(p.b, 10, MSG_DONTWAIT) == "abc");
+}
+
 TEST_CASE("a read of no bytes says what one of a byte would, and takes nothing")
 {
     fake::World w;
