@@ -204,15 +204,15 @@ void GatewayCpu::set_backlog(SocketRecord& listener, std::uint32_t connections)
     listener.credits->reset(connections, [&](std::uint32_t cpu) { return waiting_in(listener, cpu); });
 }
 
-// The accept lanes exist before any CPU can complete a connection. The listen() of a listener only changes the backlog,
-// within the lanes that are there. What a socket was before (a connection that failed, a listener that was shut down)
-// leaves nothing to a new one.
+// The accept lanes exist before any CPU can complete a connection. The listen() of a listener only changes the backlog:
+// each lane has room for the longest, which is address space until connections wait there. What a socket was before (a
+// connection that failed, a listener that was shut down) leaves nothing to a new one.
 bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
 {
     // One more than asked for, as Linux.
     std::uint32_t wanted = std::min(protocols::listen_backlog(backlog) + 1, protocols::listen_backlog_max);
     if (rec.so.listening) {
-        set_backlog(rec, std::min(wanted, rec.lane_entries));
+        set_backlog(rec, wanted);
         return true;
     }
     if (rec.so.kind != sockbuf::SlotKind::stream || rec.so.tcb != nullptr) {
@@ -220,7 +220,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     }
     leaves(rec);
     Client& c = *rec.client;
-    std::uint32_t entries = std::bit_ceil(std::max(wanted, 16U));
+    constexpr std::uint32_t entries = protocols::listen_backlog_max;
     std::uint64_t bytes = sockbuf::lane_stride(entries) * c.cpus;
     unsigned shift = std::max<unsigned>(RingArena::shift_min, static_cast<unsigned>(std::bit_width(bytes - 1)));
     auto offset = shift <= RingArena::shift_max ? c.cpu[me()].arena.take(shift) : std::nullopt;

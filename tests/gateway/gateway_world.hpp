@@ -3,10 +3,12 @@
 
 #include <catch2/catch.hpp>
 
+#include <bit>
 #include <memory>
 #include <string>
 
 #include "drivers/loopback.hpp"
+#include "protocols/socket/socket.hpp"
 #include "tests/family.hpp"
 #include "tests/gateway/fake_app.hpp"
 
@@ -56,6 +58,12 @@ struct World {
 inline base::Endpoint local(std::uint16_t port)
 {
     return {test::address("127.0.0.1"), port};
+}
+
+// Bytes of address space.
+inline std::uint64_t lanes_of_a_listener(std::uint32_t cpus)
+{
+    return std::bit_ceil(cpus * sockbuf::lane_stride(protocols::listen_backlog_max));
 }
 
 // Listens on `port`, connects to it, accepts; all three sockets.

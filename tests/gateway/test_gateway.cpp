@@ -251,6 +251,37 @@ TEST_CASE("the answer to an option call wakes who waits for it, and is no event 
     close_all(app, p);
 }
 
+TEST_CASE("the backlog of a listener may be raised")
+{
+    auto cpus = GENERATE(1U, 2U);
+    World w(cpus, 1, GENERATE(false, true));
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 1) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 100) == 0);
+    std::vector<FakeApp::Sock> all;
+    for (std::uint32_t i = 0; i < 100; ++i) {
+        all.push_back(app.socket(i % cpus));
+        REQUIRE(app.call(all.back(), Op::connect, local(4000)) == EINPROGRESS);
+    }
+    app.settle();
+    std::size_t accepted = 0;
+    for (auto k = app.accept(listener); k.slot != 0xffffffff; k = app.accept(listener)) {
+        all.push_back(k);
+        ++accepted;
+    }
+    CHECK(accepted == 100);
+    for (auto k : all) {
+        app.close(k);
+        app.settle();
+    }
+    app.close(listener);
+    app.settle();
+    REQUIRE(w.gw->sockets_held() == 0);
+    REQUIRE(w.gw->ring_bytes_in_use() == 0);
+}
+
 // What the dying process had done of a write to its partner, in the order in which it does it.
 enum class Step { locked, copied, published, delivered, disarmed, taken };
 
@@ -364,7 +395,7 @@ TEST_CASE("a family that goes while its connections sleep closes them as any oth
     auto server = app.accept(listener);
     REQUIRE(server.slot != 0xffffffff);
     app.settle(10'000'000);
-    REQUIRE(w.gw->ring_bytes_in_use() == 4096);
+    REQUIRE(w.gw->ring_bytes_in_use() == lanes_of_a_listener(2));
     REQUIRE(w.gw->process_gone(*victim.client, 0));
     w.gw->detach(*victim.client);
     app.settle();

@@ -155,7 +155,6 @@ TEST_CASE("connections that are not complete yet have their places in the accept
     complete(w, app, listener, children);
     app.settle();
     CHECK(waiting(app, listener) == children.size());
-    CHECK(app.view.slot(listener.slot).info.lane_entries == 16);
     CHECK(half_open(w, app, listener, 1).empty());
     for (std::size_t i = 0; i < children.size(); ++i) {
         auto k = app.accept(listener);
@@ -182,10 +181,11 @@ TEST_CASE("a lane whose index a family moved back is not written beyond its end:
     REQUIRE(late.size() == 3);
     auto& slot = app.view.slot(listener.slot);
     auto& lane = app.view.accept_lane(app.view.lanes_of(slot), slot.info.lane_entries, 0);
-    lane.consumed.store(2);
+    std::uint32_t entries = slot.info.lane_entries;
+    lane.consumed.store(2 + 16 - entries);
     complete(w, app, listener, late);
     app.settle();
-    CHECK(waiting(app, listener) == 16);
+    CHECK(waiting(app, listener) == entries);
     CHECK(w.gw->sockets_held() == 1 + 16 + 2);
     lane.consumed.store(lane.produced.load() - 2);
     for (int i = 0; i < 2; ++i) {
