@@ -1,11 +1,13 @@
 // Interposed: moving bytes. On a descriptor of the kernel each is one load and one branch more than libc's; no
 // allocation and no lock on either way (but for a receive on a socket that nobody has decided yet).
 #include <algorithm>
+#include <climits>
 #include <csignal>
 #include <cstring>
 #include <vector>
 
 #include "client/preload/calls.hpp"
+#include "client/preload/deadline.hpp"
 #include "client/preload/preload_report.hpp"
 
 using namespace preload;
@@ -68,10 +70,30 @@ ssize_t netd_recv(const Entry& e, void* data, std::size_t size, int flags, socka
 
 constexpr std::size_t pieces_max = 1024; // UIO_MAXIOV
 
+bool is_length(std::size_t bytes)
+{
+    return bytes <= SSIZE_MAX;
+}
+
+// 0 or the errno of a list of pieces.
+int wrong_with(const msghdr& m)
+{
+    if (m.msg_iovlen > pieces_max) {
+        return -EMSGSIZE;
+    }
+    std::size_t sum = 0;
+    for (const iovec* piece = m.msg_iov; piece != m.msg_iov + m.msg_iovlen; ++piece) {
+        if (!is_length(piece->iov_len) || !is_length(sum += piece->iov_len)) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 ssize_t netd_recvmsg(const Entry& e, msghdr* m, int flags)
 {
-    if (m->msg_iovlen > pieces_max) {
-        return outcome<ssize_t>(-EMSGSIZE);
+    if (int error = wrong_with(*m)) {
+        return outcome<ssize_t>(error);
     }
     return outcome(client::sock_recvmsg(session_of_netd(), e.sock, m, flags));
 }
@@ -83,8 +105,8 @@ ssize_t netd_send(const Entry& e, const void* data, std::size_t size, int flags,
 
 ssize_t netd_sendmsg(const Entry& e, const msghdr* m, int flags)
 {
-    if (m->msg_iovlen > pieces_max) {
-        return outcome<ssize_t>(-EMSGSIZE);
+    if (int error = wrong_with(*m)) {
+        return outcome<ssize_t>(error);
     }
     return sent(e, client::sock_sendmsg(session_of_netd(), e.sock, m, flags), flags);
 }
@@ -167,6 +189,9 @@ PRELOAD_CALL ssize_t read(int fd, void* data, std::size_t size)
     if (h.netd() != nullptr && size == 0) {
         return 0; // not recv(2), which takes a datagram
     }
+    if (!is_length(size)) {
+        return outcome<ssize_t>(-EFAULT); // no buffer is as long
+    }
     auto kernel = [&] { return real.read(fd, data, size); };
     return receive(
         h, kernel, [] {}, [&](const Entry& e) { return netd_recv(e, data, size, 0, nullptr, nullptr); });
@@ -179,7 +204,10 @@ PRELOAD_CALL ssize_t write(int fd, const void* data, std::size_t size)
     }
     Call h(fd);
     Entry* e = h.netd();
-    return e == nullptr ? real.write(fd, data, size) : netd_send(*e, data, size, 0, nullptr, 0);
+    if (e == nullptr) {
+        return real.write(fd, data, size);
+    }
+    return is_length(size) ? netd_send(*e, data, size, 0, nullptr, 0) : outcome<ssize_t>(-EFAULT);
 }
 
 PRELOAD_CALL ssize_t readv(int fd, const iovec* pieces, int count)
@@ -316,6 +344,9 @@ PRELOAD_CALL int recvmmsg(int fd, mmsghdr* messages, unsigned count, int flags, 
     };
     auto again = [&] { std::copy(asked.begin(), asked.end(), messages); };
     return receive(h, kernel, again, [&](const Entry& e) {
+        if (!is_time(timeout)) {
+            return outcome(-EINVAL);
+        }
         return outcome(client::sock_recvmmsg(session_of_netd(), e.sock, messages, count, flags, timeout));
     });
 }
