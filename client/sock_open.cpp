@@ -155,8 +155,8 @@ int connect_result(Session& s, SocketSlot& slot, Sock k)
     return error != 0 ? -error : -ECONNABORTED;
 }
 
-// As inet_stream_connect: waits up to SO_SNDTIMEO, then the connect goes on behind our back.
-int await_connected(Session& s, SocketSlot& slot, Sock k)
+// As inet_stream_connect: waits up to SO_SNDTIMEO, then the connect goes on behind our back, of which `goes_on` tells.
+int await_connected(Session& s, SocketSlot& slot, Sock k, int goes_on)
 {
     base::Instant deadline = deadline_after(s, slot.share.snd_timeout_us.load(std::memory_order_relaxed));
     int rc = wait_for(s, slot, k, deadline, [&] { return state_of(slot) != SlotState::connecting; });
@@ -170,7 +170,8 @@ int await_connected(Session& s, SocketSlot& slot, Sock k)
         slot.share.status.fetch_or(status_connect_posted);
         return rc;
     }
-    return connect_result(s, slot, k);
+    rc = connect_result(s, slot, k);
+    return rc == -EINPROGRESS ? goes_on : rc;
 }
 
 // A non-blocking connect of a socket that is not bound does not wait for netd's look at it: what can still be refused
@@ -206,7 +207,7 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
     case SlotState::listening:
         return -EISCONN;
     case SlotState::connecting:
-        return is_nonblocking(slot, flags) ? -EALREADY : await_connected(s, slot, k);
+        return is_nonblocking(slot, flags) ? -EALREADY : await_connected(s, slot, k, -EALREADY);
     case SlotState::closed:
         return tell_failure(s, slot, k, !tell_success(slot));
     default:
@@ -228,7 +229,7 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
     if (is_nonblocking(slot, flags)) {
         return connect_result(s, slot, k);
     }
-    return await_connected(s, slot, k);
+    return await_connected(s, slot, k, -EINPROGRESS);
 }
 
 // connect(2) to AF_UNSPEC.
@@ -352,6 +353,9 @@ int sock_accept_now(Session& s, Sock k, sockaddr* addr, socklen_t* len, int flag
     SocketSlot* slot = find_slot(s, k);
     if (slot == nullptr) {
         return -EBADF;
+    }
+    if (addr != nullptr && is_below_zero(len)) {
+        return -EINVAL;
     }
     int rc = may_accept(*slot) ? take_accepted(s, *slot, k, out) : 0; // there may be hundreds of lanes
     if (rc != 1) {

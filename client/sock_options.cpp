@@ -217,6 +217,9 @@ bool set_locally(Session& s, SocketSlot& slot, Sock k, int level, int name, cons
             slot.app.want_level.store(number < 0 ? INT32_MAX : static_cast<std::uint32_t>(std::max(number, 1)));
         }
         return true;
+    case SO_BINDTODEVICE: // to none: what every socket is
+        rc = 0;
+        return len == 0 || *static_cast<const char*>(value) == '\0';
     case SO_ERROR:
     case SO_TYPE:
     case SO_DOMAIN:

@@ -83,11 +83,6 @@ std::uint32_t datagram_readiness(Session& s, SocketSlot& slot, Sock k, std::uint
     return events | writable_bits(slot, interest, [&] { return datagram_writable(slot); });
 }
 
-bool is_below_zero(const socklen_t* len)
-{
-    return len != nullptr && static_cast<std::int32_t>(*len) < 0;
-}
-
 // Linux has chosen address and port before connect returns. netd has once it has answered anything that was asked after
 // the connect.
 void await_name(Session& s, SocketSlot& slot, Sock k)
@@ -178,6 +173,9 @@ int sock_outq(Session& s, Sock k)
     SocketSlot* slot = find_slot(s, k);
     if (slot == nullptr) {
         return -EBADF;
+    }
+    if (state_of(*slot) == SlotState::listening) {
+        return -EINVAL;
     }
     if (slot->app.partner.load(std::memory_order_relaxed) != 0) {
         return 0; // it is in the other end's receive buffer already

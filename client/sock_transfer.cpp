@@ -16,6 +16,25 @@ void leave_error(Session& s, Sock k, int error)
     }
 }
 
+// sock_cmsg_send of Linux, for a stream: 0 or -EINVAL. What passes descriptors is not looked at; times of sending are
+// nothing of netd's.
+int check_control(const msghdr& m)
+{
+    if (m.msg_controllen == 0) {
+        return 0;
+    }
+    auto* all = const_cast<msghdr*>(&m);
+    const auto* end = static_cast<const std::byte*>(m.msg_control) + m.msg_controllen;
+    for (cmsghdr* c = CMSG_FIRSTHDR(all); c != nullptr; c = CMSG_NXTHDR(all, c)) {
+        auto room = static_cast<std::size_t>(end - reinterpret_cast<const std::byte*>(c));
+        bool known = c->cmsg_level != SOL_SOCKET || c->cmsg_type == SCM_RIGHTS || c->cmsg_type == SCM_CREDENTIALS;
+        if (c->cmsg_len < sizeof *c || c->cmsg_len > room || !known) {
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
 // Out of line, or the short form would save the registers that this needs.
 [[gnu::noinline]] ssize_t send_message(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags)
 {
@@ -26,6 +45,9 @@ void leave_error(Session& s, Sock k, int error)
         if (int rc = connect_for_send(s, slot, k, m, flags)) {
             return rc;
         }
+    }
+    if (int error = check_control(m)) {
+        return error;
     }
     // An address given for a stream is ignored, as Linux does.
     return stream_send(s, slot, k, IovecCursor(m.msg_iov, m.msg_iovlen), flags);
@@ -53,6 +75,9 @@ ssize_t sock_recvmsg(Session& s, Sock k, msghdr* m, int flags)
     SocketSlot* slot = find_slot(s, k);
     if (slot == nullptr) {
         return -EBADF;
+    }
+    if (m->msg_name != nullptr && is_below_zero(&m->msg_namelen)) {
+        return -EINVAL;
     }
     if (is_datagram(*slot)) {
         return datagram_receive(s, *slot, k, *m, flags);
@@ -117,6 +142,9 @@ ssize_t sock_recv(Session& s, Sock k, void* data, std::size_t size, int flags, s
     SocketSlot* slot = find_slot(s, k);
     if (slot == nullptr) {
         return -EBADF;
+    }
+    if (from != nullptr && is_below_zero(from_len)) {
+        return -EINVAL;
     }
     if (!is_datagram(*slot)) {
         ssize_t n = receive_stream(s, *slot, k, IovecCursor::of_buffer(data, size), flags);

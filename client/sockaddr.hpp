@@ -18,5 +18,10 @@ bool names_nobody(const sockaddr* addr, socklen_t len, int family);
 
 // As getsockname(2): cut to *len, *len becomes the full size. Nothing when addr or len is null.
 void write_sockaddr(int family, const unsigned char addr16[16], std::uint16_t port, sockaddr* addr, socklen_t* len);
+// A length that Linux, where it is an int, refuses (EINVAL).
+inline bool is_below_zero(const socklen_t* len)
+{
+    return len != nullptr && static_cast<std::int32_t>(*len) < 0;
+}
 
 } // namespace client

@@ -147,6 +147,9 @@ int set_nonblocking(client::Session& s, const Entry& e, bool on)
 
 int at_mark(client::Session& s, const Entry& e)
 {
+    if ((e.type & 0xf) == SOCK_DGRAM) {
+        return -ENOTTY;
+    }
     const sockbuf::SocketSlot& slot = s.view.slot(e.sock.slot);
     std::uint64_t mark = slot.owner.urgent_mark.load();
     return mark != sockbuf::no_offset && mark == slot.app.rcv_consumed.load() + 1;

@@ -1,6 +1,7 @@
 // Interposed: epoll, and what would go round it. A set without sockets of netd costs one load more than the kernel's
 // own, and a look at the clock where there is a timeout.
 #include "client/preload/calls.hpp"
+#include "client/preload/deadline.hpp"
 #include "client/preload/epoll_set.hpp"
 
 using namespace preload;
@@ -25,6 +26,22 @@ int remember(int epfd)
     return epfd;
 }
 
+// epoll_ctl(2): what may stand beside EPOLLEXCLUSIVE.
+bool is_exclusive_among_others(std::uint32_t events)
+{
+    constexpr std::uint32_t known = EPOLLIN | EPOLLOUT | EPOLLERR | EPOLLHUP | EPOLLWAKEUP | EPOLLET | EPOLLEXCLUSIVE;
+    return (events & EPOLLEXCLUSIVE) != 0 && (events & ~known) != 0;
+}
+
+int add(int epfd, EpollSet& set, int fd, Entry& target, const epoll_event* event)
+{
+    if (event == nullptr) {
+        return -EFAULT;
+    }
+    return is_exclusive_among_others(event->events) ? -EINVAL
+                                                    : set.add(epfd, session_if_attached(), fd, target, *event);
+}
+
 int control(int epfd, EpollSet& set, int operation, int fd, Entry& target, const epoll_event* event)
 {
     std::lock_guard lock(table_mutex);
@@ -33,7 +50,7 @@ int control(int epfd, EpollSet& set, int operation, int fd, Entry& target, const
     }
     switch (operation) {
     case EPOLL_CTL_ADD:
-        return event == nullptr ? -EFAULT : set.add(epfd, session_if_attached(), fd, target, *event);
+        return add(epfd, set, fd, target, event);
     case EPOLL_CTL_MOD:
         return event == nullptr ? -EFAULT : set.modify(epfd, fd, target, *event);
     case EPOLL_CTL_DEL:
@@ -112,6 +129,6 @@ PRELOAD_CALL int epoll_pwait(int epfd, epoll_event* out, int max, int ms, const 
 
 PRELOAD_CALL int epoll_pwait2(int epfd, epoll_event* out, int max, const timespec* timeout, const sigset_t* mask)
 {
-    return peek(epfd) == nullptr ? real.epoll_pwait2(epfd, out, max, timeout, mask)
-                                 : wait(epfd, out, max, timeout, mask);
+    return peek(epfd) == nullptr || !is_time(timeout) ? real.epoll_pwait2(epfd, out, max, timeout, mask)
+                                                      : wait(epfd, out, max, timeout, mask);
 }

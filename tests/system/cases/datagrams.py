@@ -2,6 +2,7 @@
 
 import ctypes
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -9,7 +10,7 @@ import struct
 import threading
 import time
 
-from cases.ground import FAMILY, HERE, case, nothing_now, outcome, polled, soon, tcp, udp
+from cases.ground import FAMILY, HERE, case, libc, nothing_now, outcome, polled, soon, tcp, udp
 
 # Of <netinet/udp.h>, <linux/in.h> and <linux/in6.h>, where the socket module has no names.
 UDP_CORK, UDP_SEGMENT, UDP_GRO = 1, 103, 104
@@ -19,6 +20,22 @@ RECVERR = 25 if SIX else 11
 RECVPKTINFO, PKTINFO = (49, 50) if SIX else (8, 8)
 RECVTOS, TOS = (66, 67) if SIX else (13, 1)
 RECVTTL, TTL = (51, 52) if SIX else (12, 2)
+
+
+@case
+def udp_arguments_that_are_none():
+    with udp() as a, udp() as b:
+        byte = ctypes.create_string_buffer(1)
+        batch = ctypes.create_string_buffer(64)  # a message of no bytes
+        seen = [outcome(fcntl.ioctl, a.fileno(), 0x8905, b"\0" * 4)]  # SIOCATMARK
+        for _ in range(2):
+            b.sendto(b"x", a.getsockname())
+        soon(lambda: "POLLIN" in polled(a))
+        for time_that_is_none in ((0, 2 * 10**9), (-1, 0)):
+            seen.append(libc("recvmmsg", a.fileno(), batch, 1, socket.MSG_DONTWAIT, struct.pack("ll", *time_that_is_none)))
+        seen.append(a.setsockopt(socket.SOL_SOCKET, 25, b""))  # SO_BINDTODEVICE: to none
+        length = ctypes.byref(ctypes.c_int(-1))
+        return [*seen, libc("recvfrom", a.fileno(), byte, 1, 0, ctypes.create_string_buffer(32), length)]
 
 
 @case

@@ -85,6 +85,18 @@ def epoll_errors():
 
 
 @case
+def epoll_arguments_that_are_none():
+    exclusive = select.EPOLLIN | select.EPOLLEXCLUSIVE
+    with pair() as (near, _), select.epoll() as e:
+        seen = [outcome(e.register, near, exclusive | other) for other in (select.EPOLLONESHOT, select.EPOLLRDHUP)]
+        seen.append(outcome(e.register, near, exclusive))
+        room = ctypes.create_string_buffer(12)
+        for time_that_is_none in ((0, 2 * 10**9), (-1, 0)):
+            seen.append(libc("epoll_pwait2", e.fileno(), room, 1, struct.pack("ll", *time_that_is_none), None, 8))
+        return seen
+
+
+@case
 def epoll_rdhup_and_hup():
     with pair() as (near, far), select.epoll() as e:
         e.register(far, select.EPOLLIN | select.EPOLLRDHUP)

@@ -216,6 +216,23 @@ def message_dontwait():
 
 
 @case
+def message_peek_gives_what_is_there():
+    """Where it may not wait, or no longer: fewer bytes than MSG_WAITALL or SO_RCVLOWAT asks for."""
+    with pair() as (near, far):
+        near.sendall(b"abcdef")
+        soon(lambda: unread(far) == 6)
+        far.setblocking(True)
+        all_of_it = socket.MSG_PEEK | socket.MSG_WAITALL
+        seen = [outcome(lambda: far.recv(10, all_of_it | socket.MSG_DONTWAIT).decode())]
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, struct.pack("ll", 0, 50000))
+        seen.append(outcome(lambda: far.recv(10, all_of_it).decode()))
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 8)
+        seen.append(outcome(lambda: far.recv(10, socket.MSG_PEEK | socket.MSG_DONTWAIT).decode()))
+        seen.append(far.recv(10, socket.MSG_DONTWAIT).decode())
+        return [*seen, outcome(far.recv, 10, all_of_it | socket.MSG_DONTWAIT)]
+
+
+@case
 def message_waitall():
     with pair() as (near, far):
         def slowly():
@@ -378,6 +395,71 @@ def lengths_and_counts_out_of_range():
 
 
 @case
+def lengths_below_zero():
+    with pair() as (near, far), listener() as door:
+        far.sendall(b"abcd")
+        soon(lambda: unread(near) == 4)
+        byte = ctypes.create_string_buffer(1)
+        number, here = near.fileno(), ctypes.addressof(byte)
+        pieces = ctypes.create_string_buffer(struct.pack("QQQQ", here, 1, here, 2**64 - 1))
+        message = ctypes.create_string_buffer(struct.pack("QQQQQQQ", 0, 0, ctypes.addressof(pieces), 2, 0, 0, 0))
+        seen = [libc(call, number, pieces, 2) for call in ("writev", "readv")]
+        seen += [libc(call, number, message, 0) for call in ("sendmsg", "recvmsg")]
+        seen += [libc(call, number, byte, ctypes.c_size_t(2**64 - 1)) for call in ("write", "read")]
+        with socket.create_connection(door.getsockname()[:2], 3):
+            soon(lambda: "POLLIN" in polled(door))
+            return [*seen, unread(near), libc("accept", door.fileno(), byte, ctypes.byref(ctypes.c_int(-1)))]
+
+
+@case
+def control_messages_of_a_stream():
+    def message(level, kind, length=20):
+        return struct.pack("Qii4x4x", length, level, kind)
+
+    with pair() as (near, _):
+        seen = []
+        for control in (message(socket.SOL_SOCKET, 99), message(socket.SOL_SOCKET, 99, 2), message(socket.IPPROTO_IP, 8),
+                        message(socket.IPPROTO_IP, 8, 200)):
+            room = ctypes.create_string_buffer(control)
+            piece = ctypes.create_string_buffer(b"ab")
+            pieces = ctypes.create_string_buffer(struct.pack("QQ", ctypes.addressof(piece), 2))
+            header = struct.pack("QQQQQQQ", 0, 0, ctypes.addressof(pieces), 1, ctypes.addressof(room), len(control), 0)
+            seen.append(libc("sendmsg", near.fileno(), ctypes.create_string_buffer(header), 0))
+        return seen
+
+
+@case
+def listen_again_with_more():
+    with listener(1) as door:
+        door.listen(100)
+        clients = [tcp() for _ in range(60)]
+        for each in clients:
+            each.setblocking(False)
+            each.connect_ex(door.getsockname())
+        accepted = []
+        door.settimeout(0.5)  # less than a SYN that was not answered is sent again
+        while len(accepted) < 60 and not isinstance(one := outcome_of_accept(door), str):
+            accepted.append(one)
+        for each in clients + accepted:
+            each.close()
+        return len(accepted)
+
+
+def outcome_of_accept(door):
+    try:
+        return door.accept()[0]
+    except OSError as error:
+        return str(error)
+
+
+@case
+def connect_again_into_the_send_timeout():
+    with tcp() as s:
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 0, 50000))
+        return [outcome(s.connect, (nobody(), 9)) for _ in range(2)]
+
+
+@case
 def scatter_gather():
     with pair() as (near, far):
         sent = near.sendmsg([b"one", b"", b"two", b"three"])
@@ -428,6 +510,8 @@ def other_questions_by_ioctl():
         near.sendall(b"12345")
         soon(lambda: "POLLIN" in polled(far))
         not_sent = struct.unpack("i", fcntl.ioctl(near.fileno(), 0x894B, b"\0" * 4))[0]  # SIOCOUTQNSD
+        with listener() as door:
+            assert outcome(fcntl.ioctl, door.fileno(), termios.TIOCOUTQ, b"\0" * 4) == "EINVAL"
         of_interface = struct.pack("16s24x", b"no-such-name")
         return [not_sent, *(outcome(fcntl.ioctl, near.fileno(), each, of_interface) for each in (0x8915, 0x891B))]
 
