@@ -351,6 +351,11 @@ void Gateway::poison(Client& c)
     impl_->on_every_cpu([&](GatewayCpu& g) { g.close_all(c, true); });
 }
 
+bool Gateway::part()
+{
+    return std::all_of(impl_->families.begin(), impl_->families.end(), [](auto& c) { return c->segment.part(); });
+}
+
 std::vector<SocketReport> Gateway::sockets()
 {
     std::vector<SocketReport> all;

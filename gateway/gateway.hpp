@@ -90,6 +90,11 @@ public:
     // The client's memory faulted (SIGBUS, EFAULT): treated as dead, sockets aborted.
     void poison(Client& c);
 
+    // Before the end of all: what follows happens behind the back of the programs. Their memory stays as it is now, so
+    // they find what they would after a crash (open descriptors that fail), and not closed sockets. False, with errno:
+    // a family's does not.
+    bool part();
+
     std::vector<SocketReport> sockets(); // a snapshot, CPU by CPU
     std::size_t clients() const;
     std::size_t sockets_held(); // socket records that exist, of all clients, closing ones included

@@ -60,6 +60,21 @@ bool Segment::create(const std::vector<int>& pins, const SegmentOptions& options
     return true;
 }
 
+// In place: pages become ours as they are written, the others show what is in the file still. Threads that are in the
+// middle of a look find either mapping. Made elsewhere first, since a MAP_FIXED that fails may leave a hole.
+bool Segment::part()
+{
+    void* memory = mmap(nullptr, bytes(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, fd_, 0);
+    if (memory == MAP_FAILED) {
+        return false;
+    }
+    if (mremap(memory, bytes(), bytes(), MREMAP_MAYMOVE | MREMAP_FIXED, view_.base()) == MAP_FAILED) {
+        munmap(memory, bytes());
+        return false;
+    }
+    return true;
+}
+
 Segment::~Segment()
 {
     if (view_.base() != nullptr) {

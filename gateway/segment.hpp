@@ -34,6 +34,10 @@ public:
     bool create(const std::vector<int>& pins, const SegmentOptions& options, const std::vector<Announced>& prefixes,
         std::string& error);
 
+    // From now on our writes go to a copy of ours; the applications' memory stays as it is. False, with errno: no
+    // memory for that, and nothing has changed.
+    bool part();
+
     int fd() const { return fd_; } // for SCM_RIGHTS
     std::uint64_t bytes() const { return view_.layout().bytes; }
     const sockbuf::SegmentView& view() const { return view_; } // over a private copy of the layout

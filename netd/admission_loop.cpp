@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -110,6 +111,9 @@ int Admission::look(int timeout_ms)
 
 void Admission::close_all()
 {
+    if (!gateway_.part()) {
+        spdlog::warn("programs find their sockets closed: {}", std::strerror(errno));
+    }
     while (!connections_.empty()) {
         close_connection(connections_.begin()->first);
     }

@@ -47,7 +47,8 @@ public:
     // 0. timeout_ms: as epoll_wait's, but no longer than until the next deadline of a peer.
     void start(int listen_fd, int signal_fd);
     int look(int timeout_ms);
-    // Says good-bye to every process: their sockets are closed as exit(2) would.
+    // Says good-bye to every process, for netd's end: to peers their sockets are closed as exit(2) would, to them it
+    // looks like a crash.
     void close_all();
 
 private:

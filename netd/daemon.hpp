@@ -43,7 +43,7 @@ public:
     Daemon(const Daemon&) = delete;
     Daemon& operator=(const Daemon&) = delete;
 
-    // Serves until SIGTERM or SIGINT (blocked in every thread, read from `signal_fd`).
+    // Serves until a signal that ends netd (blocked in every thread, read from `signal_fd`).
     void run(int signal_fd);
 
 private:

@@ -48,6 +48,10 @@ netd::UniqueFd signals_to_descriptor()
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
     sigaddset(&set, SIGINT);
+    struct sigaction hangup {};
+    if (sigaction(SIGHUP, nullptr, &hangup) == 0 && hangup.sa_handler != SIG_IGN) { // blocked, nohup's would come too
+        sigaddset(&set, SIGHUP);
+    }
     INVARIANT(pthread_sigmask(SIG_BLOCK, &set, nullptr) == 0);
     netd::UniqueFd fd(signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
     INVARIANT(fd);

@@ -115,6 +115,18 @@ class DaemonTest(unittest.TestCase):
         self.assertIn("netd ready", again.log[-1])
         self.assertEqual(again.stop(signal.SIGINT), 0)
 
+    def test_a_hangup_is_an_orderly_end_unless_it_was_ignored(self):
+        self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL))
+        daemon = self.start()
+        self.assertEqual(daemon.stop(signal.SIGHUP), 0)
+        self.assertFalse(os.path.exists(daemon.path))
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        deaf = self.start()
+        deaf.process.send_signal(signal.SIGHUP)
+        deaf.stat()
+        self.assertEqual(deaf.stop(), 0)
+        self.assertNotIn("HUP", "".join(deaf.log))
+
     def test_bad_use(self):
         def run(*arguments):
             done = subprocess.run([NETD, *arguments], capture_output=True, text=True)

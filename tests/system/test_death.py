@@ -71,18 +71,67 @@ except OSError as error:
     print("new work:", error, flush=True)
 """
 
+# A server with a listener and a connection with unread text, both in epoll. Waits for a line on stdin; netd's end is over
+# then. Prints what each call says of it.
+AFTER = """
+import errno, select, socket, sys
+door = socket.create_server((sys.argv[1], int(sys.argv[2])))
+print("listens", flush=True)
+near, _ = door.accept()
+door.setblocking(False)
+near.setblocking(False)
+e = select.epoll()
+e.register(door, select.EPOLLIN)
+e.register(near, select.EPOLLIN)
+e.poll()
+print("has text", flush=True)
+sys.stdin.readline()
+def tell(name, call, *arguments):
+    try:
+        print(name, call(*arguments), flush=True)
+    except OSError as error:
+        print(name, errno.errorcode[error.errno], flush=True)
+for _ in range(2):
+    tell("epoll", lambda: sorted((fd == door.fileno(), events) for fd, events in e.poll(5)))
+poll = select.poll()
+poll.register(door, select.POLLIN)
+tell("poll", lambda: [events for _, events in poll.poll(5)])
+for name, call, *arguments in (
+    ("accept", door.accept), ("name", door.getsockname), ("listen", door.listen), ("shutdown", door.shutdown, 2),
+    ("peer", near.getpeername), ("recv", near.recv, 100), ("recv", near.recv, 100), ("send", near.send, b"x"),
+    ("error", near.getsockopt, socket.SOL_SOCKET, socket.SO_ERROR), ("nodelay", near.getsockopt, 6, 1),
+    ("socket", lambda: socket.socket().connect((sys.argv[1], 1))), ("close", door.close), ("close", near.close)):
+    tell(name, call, *arguments)
+"""
+
+# Says a word to it from a port that is always the same and tells how the connection ended.
+TALK = """
+import socket, sys
+s = socket.socket()
+s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+s.bind(("0.0.0.0", 6001))
+s.connect((sys.argv[1], int(sys.argv[2])))
+s.settimeout(20)
+s.send(b"word")
+try:
+    print("FIN" if s.recv(1) == b"" else "text", flush=True)
+except ConnectionResetError:
+    print("RST", flush=True)
+"""
+
 
 class Traffic(SystemTest):
     """Starts the small programs above and has them talk."""
 
     def start(self, place, script, *arguments):
         process_ = subprocess.Popen(place.argv([sys.executable, "-c", script, *arguments]), stdout=subprocess.PIPE,
-                                    stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, env=place.environment)
+                                    stderr=subprocess.STDOUT, stdin=subprocess.PIPE, text=True, env=place.environment)
 
         def cleanup():
             process_.kill()
             process_.wait()
             process_.stdout.close()
+            process_.stdin.close()
 
         self.addCleanup(cleanup)
         return process_
@@ -173,6 +222,26 @@ class DeathOfNetd(Traffic):
                 self.assertRegex(said[1], "^new work:")
                 door.kill()
                 self.start_bed()
+
+    def told_after(self, number):
+        """What a server says after a signal ended netd, and how its peer's connection ended."""
+        server = self.start(self.netd, AFTER, self.netd.address, PORT)
+        self.expect(server, "listens")
+        client = self.start(self.peer, TALK, self.netd.address, PORT)
+        self.expect(server, "has text")
+        self.bed.kill_netd(number)
+        peer_saw = client.communicate("", timeout=20)[0].strip() if number != signal.SIGKILL else ""
+        said = server.communicate("go\n", timeout=20)[0]
+        self.start_bed()
+        return said, peer_saw
+
+    def test_an_orderly_end_looks_to_programs_as_a_crash(self):
+        crash, _ = self.told_after(signal.SIGKILL)
+        self.assertIn("accept ENETDOWN\n", crash)
+        self.assertNotIn("EBADF", crash)
+        orderly, peer_saw = self.told_after(signal.SIGTERM)
+        self.assertEqual(orderly, crash)
+        self.assertIn(peer_saw, ("FIN", "RST"))
 
     def test_testbed_goes_down_after_the_death_of_netd(self):
         self.bed.kill_netd()

@@ -216,10 +216,10 @@ class Testbed:
     def netd_is_alive(self):
         return self.state["netd"] is not None and process.is_alive(self.state["netd"])
 
-    def kill_netd(self):
-        """What a crash of netd looks like to its programs."""
+    def kill_netd(self, number=signal.SIGKILL):
+        """What a crash of netd looks like to its programs, or its orderly end."""
         if self.netd_is_alive():
-            os.kill(self.state["netd"][0], signal.SIGKILL)
+            os.kill(self.state["netd"][0], number)
             process.wait_until(lambda: not self.netd_is_alive(), 5)
 
     def start_netd_again(self):
