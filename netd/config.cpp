@@ -27,7 +27,8 @@ constexpr std::array log_levels{"trace", "debug", "info", "warn", "error", "crit
 constexpr std::uint32_t mtu_min = 576;     // RFC 791: what every host must take
 constexpr std::uint32_t mtu_min_v6 = 1280; // RFC 8200 5
 constexpr std::uint32_t mtu_max = 65535;
-constexpr std::uint32_t vlan_id_max = 4094; // IEEE 802.1Q
+constexpr std::uint32_t mtu_max_tap = mtu_max - 14; // Linux counts the Ethernet header
+constexpr std::uint32_t vlan_id_max = 4094;         // IEEE 802.1Q
 
 // A table of the file: gives out its values, checked, and knows which keys were asked for; finish() refuses the rest.
 class Section {
@@ -135,8 +136,19 @@ private:
     std::vector<std::string> known_;
 };
 
+// No host on a link can be reached at it (RFC 1122 3.2.1.3, RFC 3021, RFC 4291 2.5.3).
+bool unfit_for_link(const base::IpAddr& addr, unsigned length)
+{
+    if (!addr.is_v4()) {
+        return addr.is_loopback();
+    }
+    std::uint32_t hosts = length < 31 ? ~std::uint32_t{0} >> length : 0;
+    return addr.is_loopback() || addr.v4() >> 24 == 0 || addr.v4() == ~std::uint32_t{0} ||
+           (hosts != 0 && (addr.v4() & hosts) == hosts);
+}
+
 // "a.b.c.d/len" or "x::y/len" with the host's own bits kept.
-protocols::InterfaceAddress parse_address(const Section& s, const toml::node& node, std::string_view key)
+protocols::InterfaceAddress parse_address(const Section& s, const toml::node& node, std::string_view key, bool link)
 {
     std::string text = s.text_of(node, key);
     auto slash = text.find('/');
@@ -149,7 +161,7 @@ protocols::InterfaceAddress parse_address(const Section& s, const toml::node& no
     if (!network || network->length == 0) {
         s.fail(node, key, fmt::format("\"{}\" has no prefix length between 1 and {}", text, addr->is_v4() ? 32 : 128));
     }
-    if (addr->is_any() || addr->is_multicast()) {
+    if (addr->is_any() || addr->is_multicast() || (link && unfit_for_link(*addr, network->length))) {
         s.fail(node, key, fmt::format("\"{}\" cannot be a host's address", text));
     }
     return {*addr, network->length};
@@ -181,6 +193,20 @@ void parse_vlan(Section& s, InterfaceConfig& i)
     i.vlan = static_cast<std::uint16_t>(s.number_of(*number, "vlan", 1, vlan_id_max));
 }
 
+std::string parse_name(Section& s, bool link)
+{
+    std::string name = link ? s.required_text("name") : s.text("name", "lo");
+    // As dev_valid_name of Linux, which counts up for a %.
+    if (name.empty() || name.size() > 15 || name.find_first_of("/:% \t\n\v\f\r") != std::string::npos || name == "." ||
+        name == "..") {
+        s.fail(*s.table().get("name"), "name", fmt::format("\"{}\" cannot name an interface", name));
+    }
+    if (link && name == "lo") {
+        s.fail(*s.table().get("name"), "name", "\"lo\" is the loopback's");
+    }
+    return name;
+}
+
 InterfaceConfig parse_interface(Section s)
 {
     InterfaceConfig i;
@@ -188,11 +214,8 @@ InterfaceConfig parse_interface(Section s)
     bool tap = i.driver == DriverKind::tap;
     bool vlan = i.driver == DriverKind::vlan;
     bool link = tap || vlan;
-    i.name = link ? s.required_text("name") : s.text("name", "lo");
-    if (i.name.empty() || i.name.size() > 15 || i.name.find_first_of("/: \t") != std::string::npos) {
-        s.fail(*s.table().get("name"), "name", fmt::format("\"{}\" cannot name an interface", i.name));
-    }
-    s.each("address", [&](const toml::node& n) { i.addresses.push_back(parse_address(s, n, "address")); });
+    i.name = parse_name(s, link);
+    s.each("address", [&](const toml::node& n) { i.addresses.push_back(parse_address(s, n, "address", link)); });
     i.slaac = s.truth("slaac", false);
     if (!link && i.slaac) {
         s.fail(*s.table().get("slaac"), "slaac", "is for links; nobody advertises on a loopback");
@@ -206,14 +229,14 @@ InterfaceConfig parse_interface(Section s)
     }
     std::uint32_t mtu_least = i.has_ipv6() || !link ? mtu_min_v6 : mtu_min; // a loopback always has ::1
     i.mtu = static_cast<std::uint32_t>(
-        s.number("mtu", mtu_least, mtu_max, tap ? 1500 : mtu_max)); // of a vlan: its parent's
+        s.number("mtu", mtu_least, tap ? mtu_max_tap : mtu_max, tap ? 1500 : mtu_max)); // of a vlan: its parent's
     i.queues = static_cast<std::uint32_t>(s.number("queues", 0, sockbuf::max_cpus, 0));
     if (vlan) {
         parse_vlan(s, i);
     }
     if (const toml::node* node = vlan ? nullptr : s.find("mac")) {
         i.mac = base::parse_mac(s.text_of(*node, "mac"));
-        if (!i.mac || i.mac->is_multicast()) {
+        if (!i.mac || i.mac->is_multicast() || *i.mac == base::MacAddr{}) {
             s.fail(*node, "mac", "is not a unicast Ethernet address such as 02:00:00:00:00:01");
         }
     }
@@ -244,6 +267,22 @@ void check_vlan(const Section& s, const InterfaceConfig& i, const std::vector<In
     }
 }
 
+// An address that stands twice, on one interface or on two; a link-local one may be each link's.
+void check_addresses(const Section& s, const InterfaceConfig& i, const std::vector<InterfaceConfig>& before)
+{
+    auto count = [](const InterfaceConfig& in, const base::IpAddr& addr) {
+        return std::count_if(in.addresses.begin(), in.addresses.end(), [&](const auto& a) { return a.addr == addr; });
+    };
+    for (const protocols::InterfaceAddress& a : i.addresses) {
+        bool elsewhere =
+            !a.addr.is_link_local_v6() &&
+            std::any_of(before.begin(), before.end(), [&](const auto& other) { return count(other, a.addr) != 0; });
+        if (elsewhere || count(i, a.addr) > 1) {
+            s.fail(*s.table().get("address"), "address", fmt::format("{} is there twice", base::to_string(a.addr)));
+        }
+    }
+}
+
 // As protocols::Stack::add_route finds the interface.
 bool reaches(const InterfaceConfig& i, const RouteConfig& r)
 {
@@ -256,6 +295,12 @@ bool reaches(const InterfaceConfig& i, const RouteConfig& r)
     return std::any_of(i.addresses.begin(), i.addresses.end(), [&](const protocols::InterfaceAddress& a) {
         return a.addr.is_v4() == r.gateway.is_v4() && base::Prefix{a.addr, a.length}.contains(r.gateway);
     });
+}
+
+bool is_own_address(const InterfaceConfig& i, const RouteConfig& r)
+{
+    return (r.gateway_zone.empty() || r.gateway_zone == i.name) &&
+           std::any_of(i.addresses.begin(), i.addresses.end(), [&](const auto& a) { return a.addr == r.gateway; });
 }
 
 // `interfaces`: all of the file's.
@@ -286,6 +331,9 @@ RouteConfig parse_route(Section s, const std::vector<InterfaceConfig>& interface
     r.where = s.where(destination_node, "destination");
     if (std::none_of(interfaces.begin(), interfaces.end(), [&](const InterfaceConfig& i) { return reaches(i, r); })) {
         s.fail(*s.table().get("gateway"), "gateway", fmt::format("\"{}\" is on no interface's network", gateway));
+    }
+    if (std::any_of(interfaces.begin(), interfaces.end(), [&](const auto& i) { return is_own_address(i, r); })) {
+        s.fail(*s.table().get("gateway"), "gateway", fmt::format("\"{}\" is netd's own address", gateway));
     }
     s.finish();
     return r;
@@ -430,6 +478,7 @@ private:
         if (i.driver == DriverKind::vlan) {
             check_vlan(s, i, c.interfaces);
         }
+        check_addresses(s, i, c.interfaces);
         c.interfaces.push_back(std::move(i));
     }
 

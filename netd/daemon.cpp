@@ -30,34 +30,6 @@ namespace {
 
 constexpr base::Micros farewell = base::seconds(1); // for data and FINs of the last programs to be acknowledged
 
-// The programs need CPUs too: of two hyperthreads, or of two CPUs that follow each other, netd takes one (decision
-// 0034).
-std::vector<int> every_second_cpu()
-{
-    std::vector<int> chosen;
-    std::vector<int> usable = lwkt::usable_cpus();
-    for (std::size_t i = 0; i < usable.size() && chosen.size() < sockbuf::max_cpus; i += 2) {
-        chosen.push_back(usable[i]);
-    }
-    return chosen;
-}
-
-std::vector<int> choose_cpus(const Config& config)
-{
-    if (config.cpus.empty()) {
-        return every_second_cpu();
-    }
-    std::string error;
-    std::vector<int> chosen = lwkt::parse_cpu_list(config.cpus, error);
-    if (config.cpus == "all") {
-        chosen.resize(std::min<std::size_t>(chosen.size(), sockbuf::max_cpus));
-    }
-    if (chosen.empty() || chosen.size() > sockbuf::max_cpus) {
-        throw StartFailure{fmt::format("--cpus: {}", chosen.empty() ? error : "more than 64 CPUs"), exit_usage};
-    }
-    return chosen;
-}
-
 std::uint64_t random_seed()
 {
     std::uint64_t seed = 0;
@@ -123,15 +95,13 @@ SocketFile::~SocketFile()
     }
 }
 
-// The socket first: a netd that is running already is the better explanation of whatever else would fail.
+// The socket before the system is asked for anything else: a netd that is running already is the better explanation of
+// whatever would fail.
 Daemon::Daemon(const Config& config)
-    : config_(config), pins_(choose_cpus(config)),
+    : config_(config), pins_(check_start(config)),
       socket_(config.socket, config.admission.uids.empty() && config.admission.gids.empty() ? 0600 : 0666)
 {
-    std::string error = check_limits(config_.limits, pins_.size());
-    if (!error.empty()) {
-        throw StartFailure{error, exit_config};
-    }
+    std::string error;
     if (!sleep_page_.create(static_cast<std::uint32_t>(pins_.size()), error)) {
         throw StartFailure{error, exit_software};
     }
@@ -219,13 +189,7 @@ void Daemon::make_gateway()
     options.clients_max = config_.limits.clients;
     options.join_pairs = config_.join_pairs;
     gateway_ = std::make_unique<gateway::Gateway>(*stack_, options);
-    std::vector<gateway::Announced> announced = announced_prefixes(config_);
-    if (announced.size() > sockbuf::max_prefixes) {
-        throw StartFailure{fmt::format("{} addresses, networks and routes; netd can announce {}", announced.size(),
-                               sockbuf::max_prefixes),
-            exit_config};
-    }
-    gateway_->set_announced(std::move(announced));
+    gateway_->set_announced(announced_prefixes(config_));
 }
 
 void Daemon::log_start() const

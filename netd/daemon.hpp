@@ -10,15 +10,10 @@
 #include "lwkt/clock.hpp"
 #include "netd/config.hpp"
 #include "netd/lease_file.hpp"
+#include "netd/start_check.hpp"
 #include "netd/unique_fd.hpp"
 
 namespace netd {
-
-// Why netd does not run: a line for the user and what to exit with.
-struct StartFailure {
-    std::string text;
-    int exit_code;
-};
 
 // netd's socket; its file goes with it, unless somebody else's stands there by then.
 class SocketFile {

@@ -14,8 +14,8 @@
 #include "drivers/loopback.hpp"
 #include "drivers/tap.hpp"
 #include "drivers/vlan.hpp"
-#include "netd/daemon.hpp"
 #include "netd/exit_codes.hpp"
+#include "netd/start_check.hpp"
 #include "netd/unique_fd.hpp"
 
 namespace netd {
@@ -62,11 +62,6 @@ bool has_user(const std::string& name)
 std::unique_ptr<netmsg::Netif> make_netif(
     const InterfaceConfig& config, const protocols::Stack& stack, base::Random& random)
 {
-    if (config.queues != 0 && config.queues != stack.cpus()) {
-        throw StartFailure{fmt::format("interface {}: {} queues for {} CPUs; every CPU has one (queues = 0)",
-                               config.name, config.queues, stack.cpus()),
-            exit_config};
-    }
     if (config.driver == DriverKind::loopback) {
         drivers::LoopbackOptions options;
         options.name = config.name;

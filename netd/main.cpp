@@ -93,14 +93,16 @@ int serve(const netd::Config& config)
     set_up_log(config.log_level);
     raise_descriptor_limit();
     netd::UniqueFd signals = signals_to_descriptor();
-    try {
-        netd::Daemon daemon(config);
-        daemon.run(signals.get());
-        return netd::exit_ok;
-    } catch (const netd::StartFailure& f) {
-        netd::print(stderr, fmt::format("netd: {}\n", f.text));
-        return f.exit_code;
-    }
+    netd::Daemon daemon(config);
+    daemon.run(signals.get());
+    return netd::exit_ok;
+}
+
+int check(const netd::Arguments& args, const netd::Config& config)
+{
+    netd::check_start(config);
+    netd::print(stdout, fmt::format("{}: good\n", args.config.empty() ? "the default configuration" : args.config));
+    return netd::all_written("netd");
 }
 
 } // namespace
@@ -115,9 +117,10 @@ int main(int argc, char** argv)
     if (int code = configure(args, config); code >= 0) {
         return code;
     }
-    if (args.check_config) {
-        netd::print(stdout, fmt::format("{}: good\n", args.config.empty() ? "the default configuration" : args.config));
-        return netd::all_written("netd");
+    try {
+        return args.check_config ? check(args, config) : serve(config);
+    } catch (const netd::StartFailure& f) {
+        netd::print(stderr, fmt::format("netd: {}\n", f.text));
+        return f.exit_code;
     }
-    return serve(config);
 }

@@ -123,11 +123,19 @@ int explain(const std::string& path, int error, std::string& text)
 
 } // namespace
 
+std::string check_socket_path(const std::string& path)
+{
+    sockaddr_un addr;
+    return make_address(path, addr)
+               ? ""
+               : fmt::format("socket path \"{}\" is empty or longer than {} bytes", path, sizeof addr.sun_path - 1);
+}
+
 UniqueFd listen_on(const std::string& path, unsigned mode, std::string& error, int& exit_code)
 {
     sockaddr_un addr;
     if (!make_address(path, addr)) {
-        error = fmt::format("socket path \"{}\" is empty or longer than {} bytes", path, sizeof addr.sun_path - 1);
+        error = check_socket_path(path);
         exit_code = exit_usage;
         return {};
     }

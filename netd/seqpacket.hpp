@@ -10,6 +10,8 @@
 
 namespace netd {
 
+// What is wrong with it as a socket's; empty = nothing.
+std::string check_socket_path(const std::string& path);
 // Listens on `path`, non-blocking. A socket file that nobody serves is replaced; one that a live netd serves is not.
 // `mode` is the file's. On failure no descriptor, `error` set and `exit_code` of exit_codes.hpp.
 UniqueFd listen_on(const std::string& path, unsigned mode, std::string& error, int& exit_code);

@@ -135,7 +135,7 @@ TEST_CASE("each mistake is named by file, line and key")
           "f.toml:2: interface.driver: \"pcap\" is not a driver; there are tap, vlan and loopback");
     CHECK(complaint("[[interface]]\ndriver = \"tap\"") == "f.toml:1: interface.name: is missing");
     CHECK(complaint("[[interface]]\ndriver = \"tap\"\nname = \"nd0\"") == "f.toml:1: interface.address: is missing");
-    CHECK(complaint(t + "mtu = 100") == "f.toml:5: interface.mtu: 100 is not between 576 and 65535");
+    CHECK(complaint(t + "mtu = 100") == "f.toml:5: interface.mtu: 100 is not between 576 and 65521");
     CHECK(complaint(t + "mac = \"01:00:00:00:00:00\"") ==
           "f.toml:5: interface.mac: is not a unicast Ethernet address such as 02:00:00:00:00:01");
     CHECK(complaint(t + "announce = true") ==
@@ -191,6 +191,52 @@ TEST_CASE("addresses need a prefix length and must be a host's")
     CHECK(with("10.0.0/24").starts_with("f.toml:4: interface.address: "));
 }
 
+TEST_CASE("what no link can work with is refused")
+{
+    auto with = [](const std::string& name, const std::string& address, const std::string& more = "") {
+        return complaint(
+            "[[interface]]\ndriver = \"tap\"\nname = \"" + name + "\"\naddress = " + address + "\n" + more);
+    };
+    for (const char* address :
+        {"127.0.0.1/8", "127.9.9.9/32", "::1/128", "0.1.2.3/8", "255.255.255.255/32", "10.0.0.255/24", "10.0.0.7/30"}) {
+        CHECK(with("nd0", fmt::format("\"{}\"", address)) ==
+              fmt::format("f.toml:4: interface.address: \"{}\" cannot be a host's address", address));
+    }
+    CHECK(with("nd0", "\"10.0.0.1/31\"") == "accepted");
+    CHECK(with("nd0", "\"10.0.0.255/32\"") == "accepted");
+    CHECK(with("nd0", "\"10.0.0.255/23\"") == "accepted");
+    CHECK(complaint("[[interface]]\ndriver = \"loopback\"\naddress = \"127.0.0.9/8\"") == "accepted");
+    for (const char* name : {".", "..", "nd%d", "a b", "0123456789abcdef"}) {
+        CHECK(with(name, "\"10.0.0.1/24\"") ==
+              fmt::format("f.toml:3: interface.name: \"{}\" cannot name an interface", name));
+    }
+    CHECK(with("lo", "\"10.0.0.1/24\"") == "f.toml:3: interface.name: \"lo\" is the loopback's");
+    CHECK(with("nd0", "\"10.0.0.1/24\"", "mac = \"00:00:00:00:00:00\"").starts_with("f.toml:5: interface.mac: "));
+    CHECK(with("nd0", "\"10.0.0.1/24\"", "mtu = 65521") == "accepted");
+    CHECK(
+        with("nd0", "\"10.0.0.1/24\"", "mtu = 65522") == "f.toml:5: interface.mtu: 65522 is not between 576 and 65521");
+}
+
+TEST_CASE("an address stands once, and no gateway is netd itself")
+{
+    auto tap_with = [](const std::string& name, const std::string& addresses) {
+        return "[[interface]]\ndriver = \"tap\"\nname = \"" + name + "\"\naddress = [" + addresses + "]\n";
+    };
+    CHECK(complaint(tap_with("a", "\"10.0.0.1/24\", \"10.0.0.1/16\"")) ==
+          "f.toml:4: interface.address: 10.0.0.1 is there twice");
+    CHECK(complaint(tap_with("a", "\"fd00::1/64\"") + tap_with("b", "\"fd00::1/64\"")) ==
+          "f.toml:8: interface.address: fd00::1 is there twice");
+    std::string both = tap_with("a", "\"fe80::1/64\"") + tap_with("b", "\"fe80::1/64\", \"10.0.0.1/24\"");
+    CHECK(complaint(both) == "accepted");
+    auto route = [&](const std::string& destination, const std::string& gateway) {
+        return complaint(both + "[[route]]\ndestination = \"" + destination + "\"\ngateway = \"" + gateway + "\"");
+    };
+    CHECK(route("0.0.0.0/0", "10.0.0.2") == "accepted");
+    CHECK(route("0.0.0.0/0", "10.0.0.1") == "f.toml:11: route.gateway: \"10.0.0.1\" is netd's own address");
+    CHECK(route("::/0", "fe80::1%a") == "f.toml:11: route.gateway: \"fe80::1%a\" is netd's own address");
+    CHECK(route("::/0", "fe80::2%a") == "accepted");
+}
+
 TEST_CASE("dhcp stands for an address, of links only")
 {
     std::string bare = "[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\n";
@@ -205,7 +251,7 @@ TEST_CASE("IPv6: slaac stands for an address, routes of both families, link-loca
 {
     std::string tap6 = "[[interface]]\ndriver = \"tap\"\nname = \"nd0\"\nslaac = true\n";
     CHECK(complaint(tap6) == "accepted");
-    CHECK(complaint(tap6 + "mtu = 1200") == "f.toml:5: interface.mtu: 1200 is not between 1280 and 65535");
+    CHECK(complaint(tap6 + "mtu = 1200") == "f.toml:5: interface.mtu: 1200 is not between 1280 and 65521");
     CHECK(complaint("[[interface]]\ndriver = \"loopback\"\nslaac = true") ==
           "f.toml:3: interface.slaac: is for links; nobody advertises on a loopback");
     CHECK(complaint("[[interface]]\ndriver = \"loopback\"\nmtu = 576") == // it has ::1

@@ -140,6 +140,26 @@ class DaemonTest(unittest.TestCase):
         self.assertEqual(run("--check-config", "--config", file), (78, f"netd: {file}:2: log.levle: is not a key netd knows\n"))
         self.assertEqual(run("--socket", "/nonexistent/s")[0], 71)
 
+    def test_what_start_refuses_the_check_refuses(self):
+        file = os.path.join(self.directory.name, "bad.toml")
+        tap = '[[interface]]\ndriver = "tap"\nname = "nd0"\naddress = "10.0.0.1/24"\n'
+        routes = "".join(f'[[route]]\ndestination = "10.{i}.0.0/16"\ngateway = "10.0.0.2"\n' for i in range(1, 65))
+        cases = [
+            (tap + "queues = 2\n", ("--cpus", "0"), 78, "interface nd0: 2 queues for 1 CPU; every CPU has one (queues = 0)"),
+            (f'socket = "/tmp/{"x" * 103}"\n', (), 64, "longer than 107 bytes"),
+            ("", ("--socket", "/tmp/" + "x" * 103), 64, "longer than 107 bytes"),
+            (tap + routes, (), 78, "66 addresses, networks and routes; netd can announce 64"),
+        ]
+        if os.cpu_count() > 1:
+            cases.append(("[limits]\nring_bytes = 16777216\n", ("--cpus", "0,1"), 78, "2 protocol threads need 33554432"))
+        for text, more, code, words in cases:
+            with open(file, "w") as f:
+                f.write(text)
+            for check in (["--check-config"], []):
+                done = subprocess.run([NETD, "--config", file, *more, *check], capture_output=True, text=True)
+                self.assertEqual(done.returncode, code, done.stdout + done.stderr)
+                self.assertIn(words, done.stderr)
+
     def test_attach_waiters_and_fork(self):
         daemon = self.start()
         peer = Peer(daemon)
