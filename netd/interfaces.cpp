@@ -4,6 +4,8 @@
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -55,6 +57,26 @@ bool has_user(const std::string& name)
     ifreq r{};
     name.copy(r.ifr_name, sizeof r.ifr_name - 1);
     return any && ioctl(any.get(), SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_RUNNING) != 0;
+}
+
+// No namespace and no capability over one opens a file that its mode forbids; that is root's to change.
+[[noreturn]] void explain_no_tun(int error)
+{
+    std::string text = fmt::format("{}: {}; ", tun_path, std::strerror(error));
+    struct stat st {};
+    if (error == EACCES && stat(tun_path, &st) == 0) {
+        throw StartFailure{
+            fmt::format("{}its mode is {:04o} and its owner user {}, netd runs as user {}: as root, 'chmod "
+                        "0666 {}' (interfaces still need CAP_NET_ADMIN)",
+                text, st.st_mode & 07777U, st.st_uid, geteuid(), tun_path),
+            exit_permission};
+    }
+    if (error == EACCES || error == EPERM) { // EPERM: a control group's list of devices
+        throw StartFailure{text + "this container or sandbox forbids the device; pass it through", exit_permission};
+    }
+    throw StartFailure{
+        "no TUN device: " + text + "load it with 'modprobe tun' (in a container, pass the device through)",
+        exit_unavailable};
 }
 
 } // namespace
@@ -112,25 +134,16 @@ void check_tap(const std::string& name)
         }
         return;
     }
-    if (errno == EACCES || errno == EPERM) {
-        throw StartFailure{
-            fmt::format("{}: {}; netd needs to run as root, with CAP_NET_ADMIN, or in a user and network "
-                        "namespace of its own",
-                tun_path, std::strerror(errno)),
-            exit_permission};
-    }
-    throw StartFailure{
-        fmt::format("no TUN device: {}: {}; load it with 'modprobe tun' (in a container, pass the device through)",
-            tun_path, std::strerror(errno)),
-        exit_unavailable};
+    explain_no_tun(errno);
 }
 
 void explain_refusal(const InterfaceConfig& config, const std::string& error)
 {
     std::string text = fmt::format("interface {}: {}", config.name, error);
     if (mentions(error, EPERM) || mentions(error, EACCES)) {
-        throw StartFailure{text + "; netd needs CAP_NET_ADMIN here, or a user and network namespace of its own "
-                                  "(unshare -Urn)",
+        throw StartFailure{text +
+                               "; netd needs CAP_NET_ADMIN in its network namespace: run it as root, or in a user and "
+                               "network namespace of its own (unshare -Urn)",
             exit_permission};
     }
     if (mentions(error, EBUSY)) {

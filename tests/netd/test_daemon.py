@@ -9,6 +9,7 @@ import select
 import shutil
 import signal
 import socket
+import stat
 import struct
 import subprocess
 import sys
@@ -159,6 +160,26 @@ class DaemonTest(unittest.TestCase):
                 done = subprocess.run([NETD, "--config", file, *more, *check], capture_output=True, text=True)
                 self.assertEqual(done.returncode, code, done.stdout + done.stderr)
                 self.assertIn(words, done.stderr)
+
+    @unittest.skipUnless(os.geteuid() == 0 and os.access("/usr/bin/setpriv", os.X_OK) and os.path.exists("/dev/net/tun"),
+                         "needs root, setpriv and a TUN device")
+    def test_a_missing_privilege_is_said_with_what_helps(self):
+        os.chmod(self.directory.name, 0o777)
+        program = shutil.copy(NETD, self.directory.name)
+        file = os.path.join(self.directory.name, "netd.toml")
+        with open(file, "w") as f:
+            f.write('[[interface]]\ndriver = "tap"\nname = "ndtest"\naddress = "10.0.0.1/24"\n')
+
+        def refused(*who):
+            done = subprocess.run(["setpriv", *who, program, "--config", file, "--socket", os.path.join(self.directory.name, "p")],
+                                  capture_output=True, text=True, timeout=20)
+            self.assertEqual(done.returncode, 77, done.stderr)
+            return done.stderr
+        interface = "netd needs CAP_NET_ADMIN in its network namespace"
+        self.assertIn(interface, refused("--bounding-set=-net_admin"))
+        mode = stat.S_IMODE(os.stat("/dev/net/tun").st_mode)
+        device = f"its mode is {mode:04o} and its owner user 0, netd runs as user 65534: as root, 'chmod 0666 /dev/net/tun'"
+        self.assertIn(interface if mode & 6 == 6 else device, refused("--reuid=65534", "--clear-groups"))
 
     def test_attach_waiters_and_fork(self):
         daemon = self.start()
