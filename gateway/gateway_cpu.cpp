@@ -98,7 +98,8 @@ void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
                 r.recv_queue += rec.lane_produced[i].load(std::memory_order_relaxed) -
                                 lane.consumed.load(std::memory_order_relaxed);
             }
-            r.send_queue = rec.backlog;
+            // As asked for: of those one more may wait, but for the most that there is.
+            r.send_queue = rec.backlog < protocols::listen_backlog_max ? rec.backlog - 1 : rec.backlog;
         } else if (rec.partner != 0) {
             auto& s = c.view().slot(slot);
             r.recv_queue = s.owner.rcv_produced.load(std::memory_order_relaxed) -

@@ -1,4 +1,6 @@
 // Accept lanes and request rings when listeners close and processes die.
+#include <sys/mman.h>
+
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <thread>
@@ -54,6 +56,39 @@ TEST_CASE("a connection outlives its listener, whose lanes another one has by no
     app.close(second);
     app.settle();
     CHECK(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("a listener's report shows the backlog that was asked for, and what Linux allows at most")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    for (auto [asked, shown] : {std::pair{0, 0U}, {128, 128U}, {511, 511U}, {-1, 4096U}, {5000, 4096U}}) {
+        auto listener = listen_on(app, 4000, asked);
+        auto all = w.gw->sockets();
+        REQUIRE(all.size() == 1);
+        CHECK(all[0].send_queue == shown);
+        app.close(listener);
+        app.settle();
+    }
+}
+
+TEST_CASE("after parting, the end of a family does not show in its memory any more")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    auto listener = listen_on(app, 4000, 16);
+    const gateway::Segment& segment = w.gw->segment(*app.client);
+    std::uint64_t bytes = segment.bytes();
+    void* theirs = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, segment.fd(), 0);
+    REQUIRE(theirs != MAP_FAILED);
+    sockbuf::SegmentView seen(static_cast<std::byte*>(theirs), segment.view().layout());
+    REQUIRE(w.gw->part());
+    REQUIRE(w.gw->process_gone(*app.client, 0));
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
+    CHECK(app.state(listener) == SlotState::free); // of netd's copy
+    CHECK(seen.slot(listener.slot).info.state.load() == static_cast<std::uint32_t>(SlotState::listening));
+    munmap(theirs, bytes);
 }
 
 TEST_CASE("a listener that closes resets all that nobody accepted, also where more wait than messages may be under way")
