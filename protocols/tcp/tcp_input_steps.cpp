@@ -73,6 +73,8 @@ void trim_front(Tcb& t, Segment& s)
     s.text_at += base::planted(base::Plant::old_text_not_trimmed) ? 0 : cut;
 }
 
+} // namespace
+
 void trim_back(Segment& s, Seq edge)
 {
     if (s.text_end() > edge) {
@@ -80,8 +82,6 @@ void trim_back(Segment& s, Seq edge)
         s.fin = false;
     }
 }
-
-} // namespace
 
 // First: the four-case table of RFC 9293 3.10.7.4 (SEG.LEN and RCV.WND zero or not), then the segment is trimmed to the
 // window.

@@ -63,6 +63,7 @@ void finish_open(Tcb& t, Segment& s)
     }
     // What follows the SYN in the same segment (RFC 9293: continue at the sixth step).
     s.seq += 1;
+    trim_back(s, t.rcv.nxt + t.window_open()); // nobody else does: the ring may hold less than a server says
     Actions a;
     a.ack_now = !answered || s.len != 0 || s.fin;
     a.output = !a.ack_now || !at_rest(t); // with the ACK goes what output() does without text

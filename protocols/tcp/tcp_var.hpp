@@ -23,6 +23,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s, Seq iss); // in LISTEN; 
 void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a);
 
 Verdict check_paws(Tcb& t, Segment& s, Actions& a);
+void trim_back(Segment& s, Seq edge); // to what was offered
 Verdict check_sequence(Tcb& t, Segment& s, Actions& a);
 Verdict check_reset(Tcb& t, Segment& s, Actions& a);
 Verdict check_security(Tcb& t, Segment& s, Actions& a);

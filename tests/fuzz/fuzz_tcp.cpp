@@ -241,10 +241,12 @@ void World::act_as_peer(unsigned what)
     case 2:
         return inject(peer_.segment(c_, flow, tcb_of(flow)));
     case 3:
-    case 4:
-        return inject(peer_.answer(flow));
-    case 5:
-        return inject(peer_.text(flow, 1 + c_.below(256) * 5, c_.below(8) == 7));
+    case 4: // a SYN-ACK with more than a small ring holds
+        return inject(peer_.answer(flow, what == 4 ? 20'000 : 0));
+    case 5: {
+        unsigned size = c_.below(256);
+        return inject(peer_.text(flow, 1 + (size < 240 ? size * 5 : (size - 239) * 4'000), c_.below(8) == 7));
+    }
     case 6:
         return icmp(flow);
     default:

@@ -210,7 +210,7 @@ std::vector<unsigned char> Peer::segment(Choices& c, unsigned flow, const protoc
     return build(f, flow, h, size, raw, tos);
 }
 
-std::vector<unsigned char> Peer::answer(unsigned flow)
+std::vector<unsigned char> Peer::answer(unsigned flow, std::uint32_t syn_text)
 {
     PeerFlow& f = flows[flow];
     if (!f.moved || (f.last_flags & wire::tcp_rst) != 0) {
@@ -231,7 +231,7 @@ std::vector<unsigned char> Peer::answer(unsigned flow)
     h.options.ts_val = ++f.ts;
     h.options.ts_ecr = f.stack_ts;
     f.stack_una = f.stack_next;
-    return build(f, flow, h, 0, {}, 0);
+    return build(f, flow, h, syn ? syn_text : 0, {}, 0);
 }
 
 std::vector<unsigned char> Peer::text(unsigned flow, std::uint32_t size, bool fin)

@@ -58,8 +58,9 @@ public:
 
     // A packet from the IP header on. `t`: the stack's end, where there is one, whose numbers are the ones to be near.
     std::vector<unsigned char> segment(Choices& c, unsigned flow, const protocols::Tcb* t);
-    // What an honest peer would answer to all it has received; empty when there is nothing to answer.
-    std::vector<unsigned char> answer(unsigned flow);
+    // What an honest peer would answer to all it has received; empty when there is nothing to answer. A SYN's answer
+    // has `syn_text` octets of text.
+    std::vector<unsigned char> answer(unsigned flow, std::uint32_t syn_text);
     // `size` octets of text in order, and nothing strange.
     std::vector<unsigned char> text(unsigned flow, std::uint32_t size, bool fin);
     // Everything the stack sent passes here.

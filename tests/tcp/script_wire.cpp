@@ -1,6 +1,7 @@
 // See script_wire.hpp.
 #include "tests/tcp/script_wire.hpp"
 
+#include <algorithm>
 #include <cstdio>
 #include <cstring>
 #include <sstream>
@@ -49,7 +50,16 @@ void ScriptNetif::transmit(netmsg::Packet& p)
 void ScriptNetif::inject(const std::vector<unsigned char>& bytes)
 {
     netmsg::Packet* p = pool_->allocate();
-    std::memcpy(p->put(static_cast<std::uint32_t>(bytes.size())), bytes.data(), bytes.size());
+    std::size_t linear = std::min<std::size_t>(bytes.size(), p->tailroom());
+    std::memcpy(p->put(static_cast<std::uint32_t>(linear)), bytes.data(), linear);
+    if (linear < bytes.size()) { // longer than a frame, as from fragments
+        if (!pool_->add_large(*p)) {
+            p->free();
+            return;
+        }
+        std::memcpy(p->large->bytes, bytes.data() + linear, bytes.size() - linear);
+        p->add_piece(p->large->bytes, bytes.size() - linear);
+    }
     p->netif = this;
     p->stamp = lwkt::Cpu::current()->now();
     input_(context_, *p);
