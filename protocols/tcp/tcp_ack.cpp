@@ -148,7 +148,6 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     if (t.plpmtu.probe != 0) {
         plpmtu_acked(t);
     }
-    t.rtt.clear_back_off();
     t.retries = 0;
     t.persist_probes = 0;
     t.soft_error = base::Error::none;

@@ -46,7 +46,7 @@ bool is_quiet(const Tcb& t)
     bool read = so.rcv_consumed == t.rcv.nxt_offset && so.rcv_produced == t.rcv.nxt_offset && t.out_of_order.empty();
     bool told = !t.ack_now && !t.ack_soon && t.ts.last_ack_sent == t.rcv.nxt && t.duplicate.start == t.duplicate.end;
     bool marks = t.ecn.echo || t.ecn.cwr_due;
-    bool calm = !marks && t.retries == 0 && t.persist_probes == 0 && t.keepalive_probes == 0 &&
+    bool calm = !marks && t.retries == 0 && t.persist_probes == 0 && t.keepalive_probes == 0 && t.rtt.shift() == 0 &&
                 t.board.phase == Recovery::none && !t.timing && t.soft_error == base::Error::none;
     return sent && read && told && calm;
 }

@@ -36,9 +36,9 @@ public:
             set_rto();
         }
     }
-    // RFC 6298 5.5: each expiry doubles, up to the maximum.
+    // RFC 6298 5.5: each expiry doubles, up to the maximum. Until the next sample (RFC 6298 3, Karn): an ACK of what
+    // was sent again says nothing of the path, whose round trip may have grown beyond the timeout.
     void back_off() { shift_ = std::min(shift_ + 1, rto_shift_max); }
-    void clear_back_off() { shift_ = 0; }
     // RFC 6298 5.7: the SYN was lost and there is no sample.
     void handshake_was_slow()
     {
