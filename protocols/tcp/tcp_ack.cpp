@@ -149,7 +149,6 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
         plpmtu_acked(t);
     }
     t.retries = 0;
-    t.persist_probes = 0;
     t.soft_error = base::Error::none;
     t.probe_due = true;
     if (t.snd.una == t.snd.nxt) { // RFC 6298 5.2

@@ -288,6 +288,7 @@ void set_timers(Tcb& t)
 {
     if (t.snd.nxt != t.snd.una) {
         clear_deadline(t, Deadline::persist);
+        t.persist_probes = 0;
         if (!is_set(t, Deadline::retransmit)) {
             restart_retransmit(t);
         }

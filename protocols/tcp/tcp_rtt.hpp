@@ -48,6 +48,11 @@ public:
         shift_ = 0;
     }
 
+    // ... doubled `times` more, for what counts by itself.
+    base::Micros rto_doubled(unsigned times) const
+    {
+        return std::min(rto() * (std::int64_t{1} << std::min(times, rto_shift_max)), rto_max);
+    }
     base::Micros rto() const { return std::min(rto_ * (std::int64_t{1} << shift_), rto_max); }
     base::Micros srtt() const { return srtt_; }
     base::Micros rttvar() const { return rttvar_; }

@@ -143,8 +143,8 @@ bool persist_timeout(Tcb& t)
     if (is_set(t, Deadline::persist)) { // output found nothing it could send
         count(t.domain.tcp->counters.persist_probes);
         send_probe(t);
-        t.rtt.back_off();
-        set_deadline(t, Deadline::persist, t.domain.now() + within_patience(t, t.rtt.rto()));
+        base::Micros wait = t.rtt.rto_doubled(t.persist_probes); // not the timeout of the text that will follow
+        set_deadline(t, Deadline::persist, t.domain.now() + within_patience(t, wait));
     }
     return true;
 }
