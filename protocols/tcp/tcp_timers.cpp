@@ -158,7 +158,9 @@ bool keepalive_timeout(Tcb& t)
     const SocketOptions& o = t.so->options;
     base::Instant now = t.domain.now();
     base::Instant due = t.last_received + base::seconds(o.keep_idle_s);
-    if (now < due || t.flight() != 0) { // unacknowledged text proves more than a probe would
+    // What is unacknowledged, or waits for a window, has a timer that proves more than a probe would.
+    bool silent = t.flight() == 0 && t.so->snd_limit == t.snd.una_offset;
+    if (now < due || !silent) {
         set_deadline(t, Deadline::keepalive, std::max(due, now + base::seconds(1)));
         return true;
     }
