@@ -160,7 +160,7 @@ void act_on(Socket& so, int name)
         set_mss(*t);
         break;
     case TCP_KEEPIDLE:
-        restart_keepalive(*t);
+        restart_keepalive(*t, t->last_received);
         break;
     default:
         break;
@@ -344,8 +344,9 @@ base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const voi
 {
     base::assert_on(d.cpu.owner());
     if (level == SOL_SOCKET && name == SO_KEEPALIVE) { // so.options.keepalive is the socket layer's; the timer is ours
-        if (so.tcb != nullptr && so.tcb->joined == nullptr) {
-            tcp::restart_keepalive(*so.tcb);
+        bool on = so.tcb != nullptr && is_set(*so.tcb, tcp::Deadline::keepalive);
+        if (so.tcb != nullptr && so.tcb->joined == nullptr && on != so.options.keepalive) {
+            tcp::restart_keepalive(*so.tcb, d.now()); // as Linux: not from what was heard last
         }
         return base::Error::none;
     }

@@ -203,7 +203,7 @@ void connection_opened(Tcb& t)
     }
     t.retries = 0;
     t.opened_at = d.now();
-    restart_keepalive(t);
+    restart_keepalive(t, d.now());
     if (t.so->snd_end != sockbuf::no_offset) {
         t.state.apply(Event::close); // closed during the handshake
     }

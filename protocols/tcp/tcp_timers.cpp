@@ -243,10 +243,10 @@ void restart_retransmit(Tcb& t)
     set_deadline(t, Deadline::retransmit, t.domain.now() + (t.retries == 0 ? wait : within_patience(t, wait)));
 }
 
-void restart_keepalive(Tcb& t)
+void restart_keepalive(Tcb& t, base::Instant since)
 {
     if (t.so != nullptr && t.so->options.keepalive && synchronized(t.state)) {
-        set_deadline(t, Deadline::keepalive, t.last_received + base::seconds(t.so->options.keep_idle_s));
+        set_deadline(t, Deadline::keepalive, since + base::seconds(t.so->options.keep_idle_s));
     } else {
         clear_deadline(t, Deadline::keepalive);
     }

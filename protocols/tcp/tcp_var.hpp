@@ -224,7 +224,7 @@ inline bool is_set(const Tcb& t, Deadline which)
 }
 void timer_fired(lwkt::Timer& timer);
 void restart_retransmit(Tcb& t);
-void restart_keepalive(Tcb& t);
+void restart_keepalive(Tcb& t, base::Instant since);
 void arm_wheel(Tcb& t);
 
 // ---- SYN cache and cookies: tcp_syn_cache.cpp, tcp_syn_cookie.cpp
