@@ -283,7 +283,8 @@ void restart_probe(Tcb& t)
     set_deadline(t, Deadline::probe, now + Tlp::timeout(t.rtt.srtt(), one, left));
 }
 
-// RFC 6298 5.1: the timer runs while anything is unacknowledged; persist while nothing is and something waits.
+// RFC 6298 5.1: the timer runs while anything is unacknowledged; persist while nothing is and something waits, unless
+// all it waits for in an open window is its pace.
 void set_timers(Tcb& t)
 {
     if (t.snd.nxt != t.snd.una) {
@@ -302,7 +303,8 @@ void set_timers(Tcb& t)
         return;
     }
     bool waiting = t.so->snd_limit != t.snd.una_offset || (!may_send(t.state) && !t.snd.fin_sent);
-    if (!waiting) {
+    bool paced = is_set(t, Deadline::pace) && window_room(t) != 0;
+    if (!waiting || paced) {
         clear_deadline(t, Deadline::persist);
     } else if (!is_set(t, Deadline::persist) && !base::planted(base::Plant::persist_not_armed)) {
         bool corked = (t.so->options.cork || t.so->more) && window_room(t) != 0;
