@@ -131,7 +131,8 @@ bool resend_lost(Tcb& t)
         return false;
     }
     std::uint32_t room = cwnd_room(t);
-    if ((!t.board.force_one && room < t.mss) || waits_for_pace(t)) {
+    bool by_timer = t.board.force_one && t.board.phase == Recovery::timeout; // as Linux: it waits for no pace
+    if ((!t.board.force_one && room < t.mss) || (!by_timer && waits_for_pace(t))) {
         return false;
     }
     std::uint32_t most = std::min(std::max(room / t.mss * t.mss, t.mss), super_bytes(t));
