@@ -109,6 +109,12 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
     }
 }
 
+// The application closed, or shut down both ways as good as did. shutdown(SHUT_RD) alone refuses nothing, as on Linux.
+bool nobody_reads(const Tcb& t)
+{
+    return t.app_closed || (t.read_shut && (t.state == State::fin_wait_1 || t.state == State::fin_wait_2));
+}
+
 } // namespace
 
 Verdict take_text(Tcb& t, Segment& s, Actions& a)
@@ -120,7 +126,7 @@ Verdict take_text(Tcb& t, Segment& s, Actions& a)
         s.len = 0;
         return Verdict::next;
     }
-    if (t.app_closed) { // RFC 9293 3.6.1 (SHLD-3): nobody will read it, so the peer must hear that it is lost
+    if (nobody_reads(t)) { // RFC 9293 3.6.1 (SHLD-3): so the peer must hear that it is lost
         a.error = base::Error::connection_reset;
         return Verdict::abort;
     }

@@ -307,7 +307,7 @@ base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how)
         return tcp_unconnect(d, so, true);
     }
     if (how != shut_wr) {
-        t->read_shut = true; // later text is still taken, as Linux does; each time the end moves behind it
+        t->read_shut = true; // unless writing is shut too, later text is taken, as Linux does; the end moves behind it
         so_publish_end(so);
     }
     if (how != shut_rd) {
