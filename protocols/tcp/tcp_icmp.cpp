@@ -90,7 +90,7 @@ void tcp_icmp_error(Domain& d, const IcmpError& e)
         count(d.tcp->counters.icmp_ignored);
         return;
     }
-    if (t.state == tcp::State::syn_sent && e.type == tcp::icmp_unreachable) {
+    if (t.state == tcp::State::syn_sent) {
         tcp::fastopen_unanswered(t);
         tcp::kill(t, tcp::error_of(e)); // as Linux: a connect hears of it at once
     } else if (tcp::wants_errors(t)) {
