@@ -73,6 +73,13 @@ void trim_front(Tcb& t, Segment& s)
     s.text_at += base::planted(base::Plant::old_text_not_trimmed) ? 0 : cut;
 }
 
+// Behind the peer's FIN a reset with the FIN's own number is one, too, as on Linux: macOS and middleboxes send it so.
+bool resets_at_fin(const Tcb& t, const Segment& s)
+{
+    bool behind_fin = fin_received(t.state) && t.state != State::time_wait;
+    return behind_fin && s.has(wire::tcp_rst) && s.seq + 1 == t.rcv.nxt;
+}
+
 } // namespace
 
 void trim_back(Segment& s, Seq edge)
@@ -101,6 +108,9 @@ Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
     bool beyond = window != 0 ? s.seq >= t.rcv.nxt + window : s.seq > t.rcv.nxt;
     if (space == 0 && s.seq == t.rcv.nxt + window) {
         beyond = false; // a pure ACK at the right edge: the peer has filled the window we offered
+    }
+    if (resets_at_fin(t, s)) {
+        return Verdict::next;
     }
     if (old || beyond) {
         if (t.fast_passive && s.has(wire::tcp_syn) && s.seq == t.rcv.irs && !s.has(wire::tcp_ack)) {
@@ -137,13 +147,13 @@ Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
     return Verdict::next;
 }
 
-// Second: RST (RFC 5961 3). Only the exact next number resets; elsewhere in the window it is challenged.
+// Second: RST (RFC 5961 3). Only the exact next number (or the FIN's) resets; elsewhere in the window it is challenged.
 Verdict check_reset(Tcb& t, Segment& s, Actions& a)
 {
     if (!s.has(wire::tcp_rst)) {
         return Verdict::next;
     }
-    if (s.seq != t.rcv.nxt) {
+    if (s.seq != t.rcv.nxt && !resets_at_fin(t, s)) {
         return Verdict::challenge;
     }
     count(t.domain.tcp->counters.resets_in);
