@@ -170,12 +170,10 @@ Verdict check_reset(Tcb& t, Segment& s, Actions& a)
     case State::close_wait:
         a.error = base::Error::broken_pipe; // as Linux: the peer had already said that it sends no more
         break;
-    case State::closing:
-    case State::last_ack:
     case State::time_wait:
         a.error = base::Error::none;
         break;
-    default:
+    default: // in CLOSING and LAST-ACK, too, what was written may be lost, and the application waits to hear (as Linux)
         a.error = base::Error::connection_reset;
         break;
     }
