@@ -132,8 +132,8 @@ Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
         // RFC 9293 (MUST-4 and below): an acknowledgment in reply, unless RST
         return s.has(wire::tcp_rst) ? Verdict::drop : Verdict::drop_and_ack;
     }
-    if (s.has(wire::tcp_rst)) {
-        return Verdict::next; // judged by its exact number
+    if (s.has(wire::tcp_rst) || (s.has(wire::tcp_syn) && s.seq < t.rcv.nxt)) {
+        return Verdict::next; // judged by its exact number; challenged with all it carries (RFC 5961 4.2)
     }
     keep_timestamp(t, s);
     if (s.seq < t.rcv.nxt) {
