@@ -46,7 +46,8 @@ public:
     HeldWaiter& held(std::uint32_t waiter) { return held_[waiter]; }
     // Rings CPU `cpu` (its sleep word was seen set).
     virtual void ring(std::uint32_t cpu) = 0;
-    // A new waiter; 0 or a negative errno (-ENOSPC: all in use; callers then wait by short timed sleeps).
+    // A new waiter; 0 or a negative errno (-ENOSPC: all in use; a thread then waits by short timed sleeps, a set
+    // fails).
     virtual int make_waiter(sockbuf::WaiterKind kind, WaiterHandle& out) = 0;
     virtual void drop_waiter(const WaiterHandle& w) = 0;
     // Sleeps until the waiter is woken, at most until `deadline` (never = no limit). 0 = woken or spurious; -EINTR with

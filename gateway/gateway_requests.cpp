@@ -205,7 +205,7 @@ void GatewayCpu::set_backlog(SocketRecord& listener, std::uint32_t connections)
 }
 
 // The accept lanes exist before any CPU can complete a connection. The listen() of a listener only changes the backlog:
-// each lane has room for the longest, which is address space until connections wait there. What a socket was before (a
+// each lane has room for the longest, of whose address space one page is touched. What a socket was before (a
 // connection that failed, a listener that was shut down) leaves nothing to a new one.
 bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
 {

@@ -64,7 +64,8 @@ bool has_user(const std::string& name)
 {
     std::string text = fmt::format("{}: {}; ", tun_path, std::strerror(error));
     struct stat st {};
-    if (error == EACCES && stat(tun_path, &st) == 0) {
+    bool by_mode = error == EACCES && access(tun_path, R_OK | W_OK) != 0; // else a nodev mount, a security module
+    if (by_mode && stat(tun_path, &st) == 0) {
         throw StartFailure{
             fmt::format("{}its mode is {:04o} and its owner user {}, netd runs as user {}: as root, 'chmod "
                         "0666 {}' (interfaces still need CAP_NET_ADMIN)",

@@ -57,14 +57,14 @@ void answer_echo(Domain& d, const IpIn& ip, const wire::IcmpHeader& h, netmsg::P
 }
 
 // RFC 8201 4: the path of an echo reply that was too big, which no transport hears of. Believed if we may have sent
-// it: it is from here, fits what we send there, and does not fit what is said. True: a path MTU went down.
+// it: it is from here, fits the link there, and does not fit what is said. False: we cannot have.
 bool learn_from_reply(Domain& d, const Interface& in, const wire::Icmp6Quote& q)
 {
     base::IpAddr peer = q.destination.in_zone(in.index);
     Route route;
     bool ours = q.icmp_type == wire::icmp6_echo_reply && ipv6_is_local(d, q.source.in_zone(in.index)) &&
                 ipv6_route_lookup(d, peer, route) && !route.interface->netif->info().loopback;
-    if (!ours || q.mtu < wire::ipv6_mtu_min || q.mtu >= q.total_bytes || q.total_bytes > route.mtu) {
+    if (!ours || q.mtu < wire::ipv6_mtu_min || q.mtu >= q.total_bytes || q.total_bytes > route_device_mtu(d, route)) {
         return false;
     }
     (void)pmtu_learn(d, peer, q.mtu);
@@ -89,7 +89,7 @@ void too_big_dispatch(lwkt::Message& m)
     p.free();
 }
 
-// Every CPU answers echo, so every CPU hears of it.
+// Every CPU answers echo, so every CPU hears of it, also where this one knew: of its TCP, or of an earlier one.
 void take_too_big(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
 {
     auto q = quote_of(h, p);

@@ -16,7 +16,7 @@
 namespace sockbuf {
 
 inline constexpr std::uint32_t abi_magic = 0x4e455444; // "NETD"
-inline constexpr std::uint32_t abi_version = 9;
+inline constexpr std::uint32_t abi_version = 10;
 
 inline constexpr std::uint32_t max_processes = 63; // bit 63 of SocketSlot::holders is lane_holder
 inline constexpr std::uint32_t max_waiters = 128;  // threads and epoll sets of a family that can block at once

@@ -178,7 +178,9 @@ int EpollSet::wait(int epfd, epoll_event* out, int max, const timespec* timeout,
             return -1;
         }
         if (found > 0 || poll || room == 0) {
-            int n = kernel && found < max ? kernel_now(epfd, out + found, max - found, mask) : 0;
+            const sigset_t* lets_in = found == 0 ? mask : nullptr; // signals end the call where nothing is ready
+            bool ask = found < max && (kernel || (poll && lets_in != nullptr));
+            int n = ask ? kernel_now(epfd, out + found, max - found, lets_in) : 0;
             if (found > 0 || n != 0 || (poll && room > 0)) {
                 return found > 0 ? found + std::max(n, 0) : n;
             }

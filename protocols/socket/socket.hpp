@@ -237,9 +237,9 @@ inline bool wildcard_takes(const base::IpAddr& bound, bool v6_only, const base::
 void so_publish_state(Socket& so, sockbuf::SlotState state);
 void so_publish_addresses(Socket& so);
 void so_publish_acked(Socket& so); // snd_acked; tells so_writable when the application wants space and a third is free
-void so_publish_received(Socket& so);                      // rcv_produced; tells so_readable
-void so_publish_end(Socket& so);                           // EOF (or error) stands at rcv_produced; tells so_readable
-void so_publish_fin(Socket& so);                           // as that, by the peer's FIN: no error comes behind it
+void so_publish_received(Socket& so); // rcv_produced; tells so_readable
+void so_publish_end(Socket& so);      // EOF (or error) stands at rcv_produced; tells so_readable
+void so_publish_fin(Socket& so);      // as that, by the peer's FIN: an error behind it is not the reader's
 void so_publish_error(Socket& so, base::Error error);      // so_error; tells so_error_event
 void so_publish_broken(Socket& so);                        // nothing more can be sent
 void so_publish_as_new(Socket& so);                        // a connect that failed, a listener that was shut down

@@ -224,7 +224,7 @@ tcp_info info_of(const Socket& so)
     i.tcpi_ca_state = t->board.phase == Recovery::timeout ? 4 : t->board.phase == Recovery::fast ? 3 : 0;
     i.tcpi_retransmits = static_cast<std::uint8_t>(std::min(t->retries, 255U));
     i.tcpi_probes = static_cast<std::uint8_t>(std::min(t->keepalive_probes + t->persist_probes, 255U));
-    i.tcpi_backoff = static_cast<std::uint8_t>(std::min(t->retries + t->persist_probes, 255U));
+    i.tcpi_backoff = static_cast<std::uint8_t>(std::min(t->rtt.shift() + t->persist_probes, 255U));
     i.tcpi_options = static_cast<std::uint8_t>(
         (t->agreed.timestamps ? TCPI_OPT_TIMESTAMPS : 0) | (t->agreed.sack ? TCPI_OPT_SACK : 0) |
         (t->agreed.scale ? TCPI_OPT_WSCALE : 0) | (t->agreed.ecn != EcnMode::none ? TCPI_OPT_ECN : 0) |

@@ -131,7 +131,8 @@ bool resend_lost(Tcb& t)
         return false;
     }
     std::uint32_t room = cwnd_room(t);
-    bool by_timer = t.board.force_one && t.board.phase == Recovery::timeout; // as Linux: it waits for no pace
+    bool by_timer = t.board.force_one &&
+                    t.board.phase == Recovery::timeout; // or a smaller path: one segment waits for no pace, as on Linux
     if ((!t.board.force_one && room < t.mss) || (!by_timer && waits_for_pace(t))) {
         return false;
     }

@@ -53,6 +53,7 @@ public:
     {
         return std::min(rto() * (std::int64_t{1} << std::min(times, rto_shift_max)), rto_max);
     }
+    base::Micros rto_of_path() const { return rto_; } // as if nothing had been sent again
     base::Micros rto() const { return std::min(rto_ * (std::int64_t{1} << shift_), rto_max); }
     base::Micros srtt() const { return srtt_; }
     base::Micros rttvar() const { return rttvar_; }

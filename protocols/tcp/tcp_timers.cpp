@@ -109,8 +109,8 @@ bool retransmit_timeout(Tcb& t)
     if (!synchronized(t.state)) {
         return retry_handshake(t);
     }
-    if (t.retries++ == 0) {
-        t.first_retry = t.domain.now() - t.rtt.rto();
+    if (t.retries++ == 0) { // without the back-off of earlier losses, or it might have lasted too long before it began
+        t.first_retry = t.domain.now() - t.rtt.rto_of_path();
     }
     advise(t);
     ++t.unanswered;

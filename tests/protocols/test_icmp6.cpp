@@ -95,3 +95,17 @@ TEST_CASE("RFC 8201 4: packet too big about an echo reply of ours lowers its pat
     }
     CHECK(t.h.packets_in_use() == 0);
 }
+
+TEST_CASE("RFC 8201 4: ... also where the CPU that hears of it knew the path already")
+{
+    Link t({.cpus = 2, .address6 = "fd00::1"});
+    t.in(solicit("fd00::1"));
+    t.h.link->sent.clear();
+    t.in(echo_request(1400));
+    const Bytes reply = t.h.link->sent[0];
+    t.h.on(1, [](protocols::Domain& d) { (void)protocols::pmtu_learn(d, ip6("fd00::2").in_zone(1), 1280); });
+    t.in(too_big(reply, 1280), 1);
+    t.h.link->sent.clear();
+    t.in(echo_request(1400), 0);
+    CHECK(t.h.link->sent.size() == 2);
+}

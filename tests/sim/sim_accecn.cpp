@@ -61,7 +61,8 @@ FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to)
 // knows all that its peer has counted. Where the field may have come round it may think more, by whole turns (A.2.1:
 // the safest likely case); and less, where an ACK that came alone told of more small segments than as many octets make
 // full ones (A.2.1 reckons in those): by no more than there were small ones. Of its marked ACKs (DCTCP's are
-// ECN-capable) it need not have heard: those that tell of them may be lost, or not due yet.
+// ECN-capable) it need not have heard: those that tell of them may be lost, or not due yet; and each may have been the
+// one with which an ACK that came alone went round.
 void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
 {
     const protocols::tcp::AccEcn& e = t.accecn;
@@ -82,7 +83,7 @@ void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
     constexpr auto turn = static_cast<std::int32_t>(ace_values);
     std::int32_t most = more + bare; // had it heard of all marked ACKs
     std::int32_t whole = most - (most % turn + turn) % turn;
-    if (whole < more || whole < -small) {
+    if (whole < more || whole < -(small + bare * turn)) {
         world_.violation(fmt::format(
             "{} has counted {} marks, its peer {}", base::to_string(t.flow.local), e.s_cep, o->accecn.r_cep));
     }
