@@ -28,7 +28,7 @@ struct Sock {
 struct alignas(64) HeldWaiter {
     static constexpr std::uint64_t in_use = 1;
     std::atomic<std::uint64_t> hold{0}; // an even number, once a hold, | in_use during a wait; 0 = no waiter
-    // Of whoever made `hold` one in use:
+    // m: whoever made `hold` one in use is the holder
     WaiterHandle handle;
     Sock watched; // whose waiters word has our bit, when `watching`
     bool watching = false;

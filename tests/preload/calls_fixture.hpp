@@ -55,34 +55,16 @@ private:
     sockbuf::SegmentHeader& header_;
 };
 
-// For as long as it stands all waiters of netd are in use, the calling thread's too.
-class AllWaiters {
-public:
-    AllWaiters()
-    {
-        client::WaiterHandle w;
-        while (client::thread_waiter(attached(), w) == 0) {
-            own_.push_back(w);
-        }
-        while (attached().host->make_waiter(sockbuf::WaiterKind::thread, w) == 0) {
-            made_.push_back(w);
-        }
-    }
-    ~AllWaiters()
-    {
-        for (const client::WaiterHandle& w : made_) {
-            attached().host->drop_waiter(w);
-        }
-        for (const client::WaiterHandle& w : own_) {
-            client::give_thread_waiter(attached(), w);
-        }
-    }
-    AllWaiters(const AllWaiters&) = delete;
-    AllWaiters& operator=(const AllWaiters&) = delete;
-
-private:
-    std::vector<client::WaiterHandle> own_, made_;
-};
+// A listener of netd's; `at` becomes its address.
+inline int listen_at(Address& at)
+{
+    int listener = ::socket(test::family(), SOCK_STREAM, 0);
+    at = at_port(0);
+    REQUIRE(::bind(listener, at.get(), at.size) == 0);
+    REQUIRE(::listen(listener, 8) == 0);
+    REQUIRE(::getsockname(listener, at.get(), &at.size) == 0);
+    return listener;
+}
 
 inline std::string heard(int fd, int flags = 0)
 {

@@ -2,12 +2,15 @@
 // attaches once.
 #pragma once
 
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
+#include <vector>
 
 #include "client/preload/epoll_set.hpp"
 #include "client/preload/fd_table.hpp"
@@ -16,11 +19,22 @@
 
 namespace fake {
 
+// No child gets a descriptor that netd, a process of its own elsewhere, has sent and is about to close: with one the
+// end of the process that it was for would never be seen.
+inline void rest_while_forked(Netd& netd)
+{
+    static Netd* forked;
+    static std::unique_lock<std::mutex> rest;
+    forked = &netd;
+    pthread_atfork([] { rest = forked->freeze(); }, [] { rest.unlock(); }, [] { rest.unlock(); });
+}
+
 inline Netd& the_netd()
 {
     static Netd* one = [] {
         auto* netd = new Netd;
         setenv("NETD_SOCKET", netd->path().c_str(), 1);
+        rest_while_forked(*netd); // before the library's handlers, so behind its questions
         preload::start();
         return netd;
     }();
@@ -96,5 +110,39 @@ inline ssize_t hear(client::Sock k)
     char bytes[4096];
     return client::sock_recv(attached(), k, bytes, sizeof bytes, 0, nullptr, nullptr);
 }
+
+// For as long as it stands all waiters of netd are in use but `left` and the calling thread's, who rests.
+class AllWaiters {
+public:
+    explicit AllWaiters(std::size_t left = 0)
+    {
+        client::WaiterHandle w;
+        REQUIRE(client::thread_waiter(attached(), w) == 0);
+        client::give_thread_waiter(attached(), w);
+        while (attached().host->make_waiter(sockbuf::WaiterKind::thread, w) == 0) {
+            taken_.push_back(w);
+        }
+        for (; left > 0; --left) {
+            drop();
+        }
+    }
+    ~AllWaiters()
+    {
+        while (!taken_.empty()) {
+            drop();
+        }
+    }
+    AllWaiters(const AllWaiters&) = delete;
+    AllWaiters& operator=(const AllWaiters&) = delete;
+
+private:
+    void drop()
+    {
+        attached().host->drop_waiter(taken_.back());
+        taken_.pop_back();
+    }
+
+    std::vector<client::WaiterHandle> taken_;
+};
 
 } // namespace fake

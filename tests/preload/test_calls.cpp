@@ -445,20 +445,20 @@ TEST_CASE("a call whose descriptor went to something else meanwhile ends with th
 TEST_CASE("a socket in a set that could hear nothing of it stays undecided, and its connect fails")
 {
     fake::LoopbackOfNetd here;
-    int listener = ::socket(test::family(), SOCK_STREAM, 0);
-    fake::Address at = fake::at_port(0);
-    REQUIRE(::bind(listener, at.get(), at.size) == 0);
-    REQUIRE(::listen(listener, 8) == 0);
-    REQUIRE(::getsockname(listener, at.get(), &at.size) == 0);
+    fake::Address at;
+    int listener = fake::listen_at(at);
     int set = ::epoll_create1(0);
     int client = ::socket(test::family(), SOCK_STREAM, 0);
     epoll_event event{EPOLLOUT, {}};
     REQUIRE(::epoll_ctl(set, EPOLL_CTL_ADD, client, &event) == 0);
     {
         fake::AllWaiters all;
+        client::WaiterHandle mine;
+        REQUIRE(client::thread_waiter(fake::attached(), mine) == 0);
         CHECK(result(::connect(client, at.get(), at.size)) == -ENOBUFS);
         CHECK(peek(client)->state.load() == EntryState::undecided);
         CHECK(::epoll_ctl(set, EPOLL_CTL_MOD, client, &event) == 0);
+        client::give_thread_waiter(fake::attached(), mine);
     }
     CHECK(result(::connect(client, at.get(), at.size)) == 0);
     REQUIRE(::epoll_wait(set, &event, 1, 5000) == 1);
@@ -471,11 +471,8 @@ TEST_CASE("a socket in a set that could hear nothing of it stays undecided, and 
 TEST_CASE("a one-shot that fired while the socket was undecided has fired")
 {
     fake::LoopbackOfNetd here;
-    int listener = ::socket(test::family(), SOCK_STREAM, 0);
-    fake::Address at = fake::at_port(0);
-    REQUIRE(::bind(listener, at.get(), at.size) == 0);
-    REQUIRE(::listen(listener, 8) == 0);
-    REQUIRE(::getsockname(listener, at.get(), &at.size) == 0);
+    fake::Address at;
+    int listener = fake::listen_at(at);
     int set = ::epoll_create1(0);
     int client = ::socket(test::family(), SOCK_STREAM, 0);
     epoll_event event{EPOLLIN | EPOLLONESHOT, {}};

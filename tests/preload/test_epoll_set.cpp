@@ -429,43 +429,12 @@ private:
     std::vector<std::thread> threads_;
 };
 
-// For as long as it stands all waiters of netd are in use but `left`.
-class AllWaiters {
-public:
-    explicit AllWaiters(std::size_t left)
-    {
-        client::WaiterHandle w;
-        REQUIRE(client::thread_waiter(fake::attached(), w) == 0); // the calling thread has its own
-        client::give_thread_waiter(fake::attached(), w);
-        while (fake::attached().host->make_waiter(sockbuf::WaiterKind::thread, w) == 0) {
-            taken_.push_back(w);
-        }
-        for (; left > 0; --left) {
-            drop();
-        }
-    }
-    ~AllWaiters()
-    {
-        while (!taken_.empty()) {
-            drop();
-        }
-    }
-    void drop()
-    {
-        fake::attached().host->drop_waiter(taken_.back());
-        taken_.pop_back();
-    }
-
-private:
-    std::vector<client::WaiterHandle> taken_;
-};
-
 } // namespace
 
 TEST_CASE("threads that waited once leave a set its waiter")
 {
     fake::FdPair p = fake::make_pair();
-    AllWaiters all(8);
+    fake::AllWaiters all(8);
     Rested threads(8);
     Set set;
     REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
@@ -480,7 +449,7 @@ TEST_CASE("a set without a waiter is refused, and fit again once there is one")
 {
     fake::FdPair p = fake::make_pair();
     Set set;
-    AllWaiters all(0);
+    fake::AllWaiters all(0);
     client::WaiterHandle mine;
     REQUIRE(client::thread_waiter(fake::attached(), mine) == 0);
     REQUIRE(set.add(p.fd_b, EPOLLIN) == -ENOSPC);
@@ -498,7 +467,7 @@ TEST_CASE("a forked child for whose set there is no waiter hears so")
     fake::FdPair p = fake::make_pair();
     Set set;
     REQUIRE(set.add(p.fd_b, EPOLLIN) == 0);
-    AllWaiters all(0);
+    fake::AllWaiters all(0);
     pid_t child = fork();
     REQUIRE(child >= 0);
     if (child == 0) {
