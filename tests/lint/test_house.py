@@ -1,7 +1,8 @@
 """House rules that a text search can see: one idea per file, its size, its guard, words that must not be there, and who
-may change the state of a connection."""
+may change the state of a connection, and that the index of decisions leaves none out."""
 
 import re
+from pathlib import Path
 
 from lint import finish, lines_of, sources, text_of, tracked
 
@@ -73,8 +74,20 @@ def formatting_of_text():
                     yield f"{path}:{number}: trailing blank or tabulator"
 
 
+def decisions():
+    """docs/decisions/README.md names each page by the title that the page has."""
+    index_page = Path("docs/decisions/README.md")
+    index = text_of(index_page) if index_page in tracked() else ""
+    for path in tracked():
+        if not path.match("docs/decisions/0*.md"):
+            continue
+        number, _, title = text_of(path).splitlines()[0].removeprefix("# ").partition(" ")
+        if f"- [{number}]({path.name}) {title}\n" not in index:
+            yield f"{index_page}: {path.name} is missing or has another title there"
+
+
 def main():
-    finish([finding for rule in (base_names, sizes, opening, words, tcp_state, formatting_of_text) for finding in rule()])
+    finish([finding for rule in (base_names, sizes, opening, words, tcp_state, formatting_of_text, decisions) for finding in rule()])
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ PLANTS = [
     ("test_house.py", "base/path.cpp", '// path\nconst char* p = "/wo' 'rk/main/x";\n', "a path of one machine"),
     ("test_house.py", "protocols/tcp/tcp_ack.cpp", "// ack\nvoid f() { tcb.state = State::closed; }\n", "transition function"),
     ("test_house.py", "base/blank.cpp", "// blank \n", "trailing blank"),
+    ("test_house.py", "docs/decisions/0001-lost.md", "# 0001 A page nobody finds\n", "0001-lost.md is missing"),
     ("test_ledger.py", "docs/rfc/rfc1.toml", clause(code=["lwkt/good.hpp:bad"]), "'lwkt/good.hpp:bad' leads nowhere"),
     ("test_ledger.py", "docs/rfc/rfc1.toml", clause(test=["tests/a.pkt: titl"]), "'tests/a.pkt: titl' leads nowhere"),
     ("test_ledger.py", "docs/rfc/rfc1.toml", clause(test=[]), "no test is cited"),
