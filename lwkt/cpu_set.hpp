@@ -41,7 +41,7 @@ struct CpuSetOptions {
     // Ring slots per ordered CPU pair (power of two).
     std::uint32_t ring_slots = 1024;
     // Budget of one class per round, in items and time.
-    std::uint32_t class_items = 64;
+    std::uint32_t class_items = 256;
     base::Micros class_time{200};
     std::string thread_name = "netd"; // threads are named NAME/ID
     WaiterKind waiter = WaiterKind::probe;
