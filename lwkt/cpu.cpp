@@ -77,7 +77,7 @@ void CpuImpl::queue_to(CpuId to, Message& m, bool passive)
     INVARIANT(to < outgoing.size());
     Outgoing& out = outgoing[to];
     bump(cpu.counters_.messages_out);
-    if ((!out.spill.empty() && !base::planted(base::Plant::spill_overtaken)) || !out.ring->ring.push(&m)) {
+    if ((!out.spill.empty() && !base::planted(base::Plant::spill_overtaken)) || !out.ring->ring.push(Sent(m))) {
         out.spill.push(m);
         ++spilled;
         bump(cpu.counters_.spills);
@@ -138,7 +138,7 @@ bool CpuImpl::flush_spills()
                 break;
             }
             out.spill.pop();
-            INVARIANT(out.ring->ring.push(m));
+            INVARIANT(out.ring->ring.push(Sent(*m)));
             --spilled;
             here = true;
         }

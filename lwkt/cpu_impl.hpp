@@ -24,12 +24,28 @@ namespace lwkt {
 
 using MessageQueue = base::Queue<Message, &Message::next>;
 
+// A message under way, with its class in the low bits of its address: its target knows the queue before the message's
+// line has come, and looks through the classes ahead of it meanwhile (docs/performance/messages.md).
+class Sent {
+public:
+    Sent() = default;
+    explicit Sent(Message& m) : bits_(reinterpret_cast<std::uintptr_t>(&m) | static_cast<std::uintptr_t>(m.cls)) {}
+    Message& message() const { return *reinterpret_cast<Message*>(bits_ & ~class_mask); }
+    unsigned cls() const { return static_cast<unsigned>(bits_ & class_mask); }
+
+private:
+    static constexpr std::uintptr_t class_mask = 7;
+    static_assert(alignof(Message) > class_mask && class_count <= class_mask + 1);
+
+    std::uintptr_t bits_;
+};
+
 // The way from one CPU to another.
 struct CpuRing {
     explicit CpuRing(std::uint32_t slots) : ring(slots) {}
     void fence() { fence_word.fetch_add(1, std::memory_order_seq_cst); }
 
-    Ipiq<Message*> ring;
+    Ipiq<Sent> ring;
     alignas(128) std::atomic<std::uint32_t> fence_word{0};
     alignas(128) std::atomic<std::uint32_t> want_space{0}; // p sets before it sleeps on a spill; q exchanges for 0
 };
@@ -40,7 +56,7 @@ class Service;
 using Operation = void (*)(void* argument, Cpu& cpu);
 inline constexpr std::uint32_t no_socket = UINT32_MAX;
 
-struct CpuImpl {
+struct alignas(base::apart) CpuImpl {
     struct Outgoing {
         CpuRing* ring = nullptr; // c; null for this CPU itself
         Cpu* target = nullptr;   // c

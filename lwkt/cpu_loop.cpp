@@ -59,14 +59,14 @@ bool CpuImpl::take_in()
         if (in == nullptr) {
             continue;
         }
-        Message* batch[32];
+        Sent batch[32];
         std::uint32_t n = 0;
         for (std::uint32_t of_ring = 0; of_ring < take_in_max && (n = in->ring.pop(batch, 32)) != 0; of_ring += n) {
             for (std::uint32_t i = 0; i < n; ++i) {
-                __builtin_prefetch(batch[i], 1); // the lines of a burst come at once, to be written
+                __builtin_prefetch(&batch[i].message(), 1); // the lines of a burst come at once, to be written
             }
             for (std::uint32_t i = 0; i < n; ++i) {
-                take(*batch[i]);
+                classes[batch[i].cls()].queue.push(batch[i].message());
             }
             taken += n;
         }
