@@ -11,8 +11,8 @@
 namespace protocols {
 
 Stack::Stack(lwkt::CpuSet& set, const StackOptions& options)
-    : set_(set), options_(options), random_(options.seed), steering_(static_cast<unsigned>(set.size()), random_),
-      pool_(set, options.packets)
+    : set_(set), options_(options), ephemeral_(options.ephemeral_low, options.ephemeral_high), random_(options.seed),
+      steering_(static_cast<unsigned>(set.size()), random_), pool_(set, options.packets)
 {
     INVARIANT(!set.running());
     for (std::size_t i = 0; i < set.size(); ++i) {

@@ -14,6 +14,7 @@
 #include "netmsg/packet_pool.hpp"
 #include "netmsg/steering.hpp"
 #include "protocols/domain.hpp"
+#include "protocols/ephemeral_ports.hpp"
 
 namespace protocols {
 
@@ -106,6 +107,7 @@ public:
     netmsg::PacketPool& pool() { return pool_; }
     const netmsg::Steering& steering() const { return steering_; }
     const StackOptions& options() const { return options_; }
+    const EphemeralPorts& ephemeral() const { return ephemeral_; }
     const std::vector<std::unique_ptr<Interface>>& interfaces() const { return interfaces_; }
     const std::vector<RouteEntry>& routes6() const { return routes6_; } // IPv6, configured ones
     base::SipKey address_secret() const { return address_secret_; }
@@ -117,6 +119,7 @@ private:
 
     lwkt::CpuSet& set_;                                  // c
     StackOptions options_;                               // c
+    EphemeralPorts ephemeral_;                           // c
     base::Random random_;                                // construction only
     netmsg::Steering steering_;                          // c
     netmsg::PacketPool pool_;                            // per-CPU inside

@@ -35,12 +35,6 @@ bool connections_keep_out(Domain& d, const Socket& so, std::uint16_t port)
     return is_stream(so) && !reuses && tcp_port_in_use(d, port);
 }
 
-std::uint32_t ephemeral_ports(const Domain& d)
-{
-    const StackOptions& o = d.stack.options();
-    return o.ephemeral_high - o.ephemeral_low + 1U;
-}
-
 base::Error bind_visit(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
@@ -71,10 +65,9 @@ constexpr Walk bind_walk{bind_visit, bind_undo, bind_done};
 // A free port of the ephemeral range as this CPU sees it, the first one from `first` on; 0 = none. With a peer (a
 // datagram socket that connects) the first ports looked at must also steer the flow here, so that what the peer sends
 // needs no other CPU.
-std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* peer, std::uint32_t first)
+std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* peer, std::uint16_t first)
 {
-    const StackOptions& o = d.stack.options();
-    std::uint32_t range = ephemeral_ports(d);
+    const EphemeralPorts& ports = d.stack.ephemeral();
     Route route;
     bool choosy = peer != nullptr && route_lookup(d, peer->addr, route);
     std::uint32_t choosy_tries = choosy ? home_port_tries(d) : 0;
@@ -82,8 +75,8 @@ std::uint16_t choose_port(Domain& d, const Socket& so, const base::Endpoint* pee
     auto at_home = [&](const base::FourTuple& flow) {
         return d.stack.steering().cpu_of(flow) == d.id() && (!here || peer_end_at_home(d, flow));
     };
-    for (std::uint32_t i = 0; i < range; ++i) {
-        auto port = static_cast<std::uint16_t>(o.ephemeral_low + (first + i) % range);
+    std::uint16_t port = first;
+    for (std::uint32_t i = 0; i < ports.count(); ++i, port = ports.after(port)) {
         const base::IpAddr& local = so.flow.local.addr.is_any() ? route.source : so.flow.local.addr;
         if (i < choosy_tries && !at_home({{local, port}, *peer})) {
             continue;
@@ -151,7 +144,7 @@ void bind_done(Domain& d, SocketMsg& m)
     }
     auto error = static_cast<base::Error>(m.result);
     bool chosen = m.op != SocketOp::bind || m.address.port == 0;
-    if (error == base::Error::address_in_use && chosen && m.tries++ < random_ports_max + ephemeral_ports(d)) {
+    if (error == base::Error::address_in_use && chosen && m.tries++ < random_ports_max + d.stack.ephemeral().count()) {
         return so_auto_bind(d, m);
     }
     base::CpuId cpu = base::no_cpu;
@@ -218,8 +211,9 @@ void so_auto_bind(Domain& d, SocketMsg& m)
         so.flow.local.addr = base::IpAddr::any_v4();
     }
     bool connects = m.op == SocketOp::connect && !is_stream(so);
-    std::uint32_t first = m.tries <= random_ports_max ? d.random.below(ephemeral_ports(d))
-                                                      : so.flow.local.port + 1U - d.stack.options().ephemeral_low;
+    const EphemeralPorts& ports = d.stack.ephemeral();
+    std::uint16_t first =
+        m.tries <= random_ports_max ? ports.nth(d.random.below(ports.count())) : ports.after(so.flow.local.port);
     so.flow.local.port = choose_port(d, so, connects ? &m.address : nullptr, first);
     if (so.flow.local.port == 0) {
         unbind(so);

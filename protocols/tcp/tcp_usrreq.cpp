@@ -31,15 +31,15 @@ namespace {
 // that its end is steered here as well if possible: then nothing of the connection crosses CPUs.
 bool choose_port(Domain& d, base::FourTuple& flow, ConnectWay& way)
 {
-    const StackOptions& o = d.stack.options();
-    std::uint32_t range = std::uint32_t{o.ephemeral_high} - o.ephemeral_low + 1U;
+    const EphemeralPorts& ports = d.stack.ephemeral();
     flow.local.port = 0;
     std::uint32_t both_ends = is_local(d, flow.peer.addr) ? home_port_tries(d) : 0;
     auto start = static_cast<std::uint32_t>(base::siphash(d.tcp->isn_key, &flow, sizeof flow)) + d.tcp->ephemeral_next;
     const netmsg::Steering& steering = d.stack.steering();
     std::uint32_t hash = steering.hash(flow);
-    for (std::uint32_t i = 0; i < range; ++i) {
-        flow.local.port = static_cast<std::uint16_t>(o.ephemeral_low + (start + i) % range);
+    std::uint16_t port = ports.nth(start);
+    for (std::uint32_t i = 0; i < ports.count(); ++i, port = ports.after(port)) {
+        flow.local.port = port;
         way.steering_hash = hash ^ steering.of_local_port(flow.local.port, flow);
         if (steering.cpu_of_hash(way.steering_hash) != d.id() || d.tcp_ports->any_on_port(flow.local.port)) {
             continue;
