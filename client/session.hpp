@@ -75,13 +75,14 @@ public:
     // Of sessions with `homes`: the CPU that the calling thread runs, whose lanes come first; any other number: it runs
     // none.
     virtual std::uint32_t home() { return UINT32_MAX; }
+    // Gives the CPU to whoever waits for it, the protocol thread beside us first of all; retire() does so while it
+    // waits.
+    virtual void let_others_run();
 
 protected:
     // Threads that end from now on no longer give their waiters back, and those that do have done: the first line of a
     // derived destructor.
     void retire();
-    // Called again and again while retire() waits.
-    virtual void let_others_run();
     // In a forked child: what the parent's threads remember is void.
     void renew_after_fork();
 

@@ -30,12 +30,12 @@ public:
     bool alive() override { return true; } // the stack outlives the calls
     bool look(std::uint32_t cpu, std::uint32_t slot) override;
     bool request(std::uint32_t cpu, const sockbuf::Request& r) override;
+    void let_others_run() final;
 
 protected:
     // Tells our waiters from "none" (-1), which callers pass to nap.
     static constexpr int own_waiter = -2;
     static bool is_waiter(const client::WaiterHandle& w) { return w.fd == own_waiter; }
-    void let_others_run() final;
 
     gateway::Gateway& gateway_;         // c
     lwkt::CpuSet& set_;                 // c
