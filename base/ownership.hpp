@@ -10,6 +10,7 @@
 //   u   the application, in shared memory; the owner copies once, validates the copy, never re-reads
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 
 #include "base/check.hpp"
@@ -30,6 +31,10 @@ namespace base {
 
 using CpuId = std::uint16_t;
 inline constexpr CpuId no_cpu = 0xffff;
+
+// What one CPU writes begins at a multiple of this and nothing of another CPU's lies in the same one: objects of all
+// CPUs are made by one thread, side by side. Two lines, since processors fetch a line's neighbour along.
+inline constexpr std::size_t apart = 128;
 
 // The CPU whose protocol thread this OS thread is at the moment; no_cpu on every other thread. Set by the run loop only
 // (one OS thread steps several CPUs in turn under the virtual clock).

@@ -34,7 +34,7 @@ struct FrameQueueSetup {
     std::uint32_t link_header_bytes = 14;
 };
 
-class FrameQueue final : public lwkt::Poller, public lwkt::Rollup {
+class alignas(base::apart) FrameQueue final : public lwkt::Poller, public lwkt::Rollup {
 public:
     FrameQueue() = default;
     FrameQueue(const FrameQueue&) = delete;

@@ -7,12 +7,12 @@
 
 namespace drivers {
 
-struct alignas(64) Loopback::Queue final : lwkt::Poller { // everything: o, except where marked
-    Loopback* netif = nullptr;                            // c
-    lwkt::Cpu* cpu = nullptr;                             // c
-    netmsg::PacketPool* pool = nullptr;                   // c
-    netmsg::InputFn input = nullptr;                      // c
-    void* context = nullptr;                              // c
+struct alignas(base::apart) Loopback::Queue final : lwkt::Poller { // everything: o, except where marked
+    Loopback* netif = nullptr;                                     // c
+    lwkt::Cpu* cpu = nullptr;                                      // c
+    netmsg::PacketPool* pool = nullptr;                            // c
+    netmsg::InputFn input = nullptr;                               // c
+    void* context = nullptr;                                       // c
     netmsg::NetifCounters* counters = nullptr;
     netmsg::PacketQueue packets;
 

@@ -37,12 +37,12 @@ static_assert(sizeof(RecordHeader) == 16);
 
 } // namespace
 
-struct alignas(64) WrapCapture::Buffer final : lwkt::Poller { // everything: o, except where marked
-    const WrapCaptureOptions* options = nullptr;              // c
-    lwkt::Cpu* cpu = nullptr;                                 // c
-    int fd = -1;                                              // c
-    std::vector<std::byte> bytes;                             // never longer than its reserve
-    std::uint64_t packets = 0;                                // in bytes
+struct alignas(base::apart) WrapCapture::Buffer final : lwkt::Poller { // everything: o, except where marked
+    const WrapCaptureOptions* options = nullptr;                       // c
+    lwkt::Cpu* cpu = nullptr;                                          // c
+    int fd = -1;                                                       // c
+    std::vector<std::byte> bytes;                                      // never longer than its reserve
+    std::uint64_t packets = 0;                                         // in bytes
     base::Instant oldest = base::never;
     std::atomic<std::uint64_t> missed{0}; // s
 

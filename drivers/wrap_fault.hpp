@@ -36,7 +36,7 @@ public:
     std::string describe() const override;
 
 private:
-    struct PerCpu {
+    struct alignas(base::apart) PerCpu {
         base::Random random{0};
     };
     static void on_input(void* context, netmsg::Packet& p);

@@ -20,6 +20,12 @@ namespace gateway {
 struct Client;
 class GatewayCpu;
 
+// What is behind an accept lane. Its CPU writes while the listener listens; then the listener's owner.
+struct alignas(base::apart) AcceptLane {
+    std::atomic<std::uint32_t> produced{0}; // the truth of the lane's index
+    std::atomic<std::uint32_t> reserved{0}; // places of connections that are not complete yet
+};
+
 // A socket of a family. Owner = the CPU in Client::owner[slot]; in transit: the control message. All fields o unless
 // marked.
 struct SocketRecord {
@@ -36,24 +42,21 @@ struct SocketRecord {
     bool close_wanted = false;    // close arrived while busy
     bool aborted = false;         // abort was posted
     bool abort_wanted = false;
-    bool detached = false;                  // the protocols have let go; freed once msg is back
-    base::CpuId rings_cpu = 0;              // whose arena the rings came from
-    std::uint32_t lane_at = 0;              // position in the lane that handed it out
-    bool from_accept = false;               // handed out by an accept lane (else by a grant lane)
-    std::uint32_t lane_entries = 0;         // listener: capacity of a lane, c once listening
-    std::uint64_t lanes = 0;                // listener: offset of its lanes, c once listening
-    std::uint32_t backlog = 0;              // listener: connections that may wait
-    std::unique_ptr<ListenCredits> credits; // listener, c once listening
-    std::unique_ptr<std::atomic<std::uint32_t>[]>
-        lane_produced; // listener: element i written by CPU i while it listens
-    std::unique_ptr<std::atomic<std::uint32_t>[]>
-        lane_reserved;                       // listener, likewise: places of connections that are not complete yet
-    SocketRecord* reserved_at = nullptr;     // accepted, not complete yet: the listener in whose lane it has a place
-    base::ListLink awake_link;               // in GatewayCpu::awake_ while it may fall asleep
-    base::ListLink want_ring_link;           // in GatewayCpu::want_rings_ while a writer waits for memory
-    std::uint64_t moved = ~std::uint64_t{0}; // bytes that had moved when it was last looked at
-    std::uint32_t round = 0;                 // ... and in which round that was
-    std::uint32_t partner = 0;               // joined pair: slot of the other end + 1, c once connected
+    bool detached = false;                      // the protocols have let go; freed once msg is back
+    base::CpuId rings_cpu = 0;                  // whose arena the rings came from
+    std::uint32_t lane_at = 0;                  // position in the lane that handed it out
+    bool from_accept = false;                   // handed out by an accept lane (else by a grant lane)
+    std::uint32_t lane_entries = 0;             // listener: capacity of a lane, c once listening
+    std::uint64_t lanes = 0;                    // listener: offset of its lanes, c once listening
+    std::uint32_t backlog = 0;                  // listener: connections that may wait
+    std::unique_ptr<ListenCredits> credits;     // listener, c once listening
+    std::unique_ptr<AcceptLane[]> accept_lanes; // listener: element i = CPU i's
+    SocketRecord* reserved_at = nullptr;        // accepted, not complete yet: the listener in whose lane it has a place
+    base::ListLink awake_link;                  // in GatewayCpu::awake_ while it may fall asleep
+    base::ListLink want_ring_link;              // in GatewayCpu::want_rings_ while a writer waits for memory
+    std::uint64_t moved = ~std::uint64_t{0};    // bytes that had moved when it was last looked at
+    std::uint32_t round = 0;                    // ... and in which round that was
+    std::uint32_t partner = 0;                  // joined pair: slot of the other end + 1, c once connected
     std::uint64_t accept_lane = 0; // accepted: offset of the lane it was put into, for requeueing claims of the dead
 };
 
@@ -124,7 +127,7 @@ struct MarksLeft {
 };
 
 // What a CPU keeps of a family. Owner: that CPU.
-struct ClientCpu {
+struct alignas(base::apart) ClientCpu {
     RingArena arena;                                              // o
     SlotStack free_slots;                                         // o: slots whose home is this CPU
     std::uint32_t grants = sockbuf::grant_lane_entries;           // c: capacity of the grant lane
@@ -137,6 +140,8 @@ struct ClientCpu {
     std::uint64_t wake_anyway[2] = {0, 0};                        // o: of these, also those that seem awake
     bool wake_queued = false;                                     // o
     bool cooling = false;                                         // o: in GatewayCpu::to_cool_
+    std::atomic<std::uint64_t> records_made{0};                   // s: records that this CPU has made
+    std::atomic<std::uint64_t> records_ended{0};                  // o stores (release), the control thread acquires
 };
 static_assert(sizeof(std::uint64_t[2]) * 8 == sockbuf::max_waiters);
 
@@ -154,11 +159,14 @@ static_assert(sizeof(WaiterSet) * 8 == sockbuf::max_waiters);
 // What becomes of a family's sockets: they are closed as exit(2) would (detached), or aborted (poisoned).
 enum class Ending : std::uint8_t { none, close, abort };
 
-// A family. Slots: home CPU of slot s is s % cpus; its record is touched by owner[s] only.
+// A family. Slots have their home CPU in runs of up to 64, so that no line and no page of what is kept by slot, here
+// and in shared memory, lies beside that of another CPU's: neighbours are fetched along (docs/performance/stack.md). A
+// slot's record is touched by owner[s] only.
 struct Client {
     std::uint32_t id = 0;                                // c
     Segment segment;                                     // c
     std::uint32_t cpus = 0;                              // c
+    std::uint32_t run_shift = 0;                         // c: log2 of the slots in a row that have one home
     std::uint32_t pid = 0;                               // c: of the process that attached
     std::uint32_t uid = 0;                               // c: its effective user when it attached
     GatewayCpu* const* gateway_cpus = nullptr;           // c: element i runs on CPU i
@@ -173,16 +181,29 @@ struct Client {
     // What the control thread has decided, for control operations that were on their way meanwhile. It stores, CPUs
     // load.
     std::atomic<Ending> ending{Ending::none};
-    std::atomic<std::uint64_t> gone{0}; // processes that ended; a bit is cleared when its index is given out again
-    std::atomic<std::uint32_t> live{0}; // records that exist or sleep; any CPU
-    std::atomic<std::uint32_t> on_the_way{0}; // requests between two CPUs; any CPU
-    std::atomic<std::uint64_t> faults{0};     // s: requests and offsets that made no sense
+    std::atomic<std::uint64_t> gone{0};   // processes that ended; a bit is cleared when its index is given out again
+    std::atomic<std::uint64_t> faults{0}; // s: requests and offsets that made no sense
+    alignas(base::apart) std::atomic<std::uint32_t> on_the_way{0}; // requests between two CPUs; any CPU
     // A sleeping connection that nobody holds could not be woken to be closed, for lack of memory: CPUs store.
     std::atomic<bool> sleeper_left{false};
     bool detached = false; // control thread
 
     const sockbuf::SegmentView& view() const { return segment.view(); }
-    base::CpuId home(std::uint32_t slot) const { return static_cast<base::CpuId>(slot % cpus); }
+    // Records that exist or sleep. One that is made on one CPU may end on another, so those that ended are read first:
+    // 0 is said only when all that were made by then had ended.
+    std::uint64_t live() const
+    {
+        std::uint64_t ended = 0;
+        std::uint64_t made = 0;
+        for (std::uint32_t i = 0; i < cpus; ++i) {
+            ended += cpu[i].records_ended.load(std::memory_order_acquire);
+        }
+        for (std::uint32_t i = 0; i < cpus; ++i) {
+            made += cpu[i].records_made.load(std::memory_order_acquire);
+        }
+        return made - ended;
+    }
+    base::CpuId home(std::uint32_t slot) const { return static_cast<base::CpuId>((slot >> run_shift) % cpus); }
 };
 
 // How a slot names a ring that has memory.

@@ -36,6 +36,17 @@ void forget_ready_bits(Client& c, std::uint32_t waiter)
     }
 }
 
+// As long as a word of marks, shorter where CPUs would have few runs each and so unequal shares.
+std::uint32_t run_shift_for(std::uint32_t sockets, std::uint32_t cpus)
+{
+    constexpr std::uint32_t runs_min = 8;
+    std::uint32_t shift = 6;
+    while (shift > 0 && sockets >> shift < runs_min * cpus) {
+        --shift;
+    }
+    return shift;
+}
+
 WaiterSet waiters_of(const Client& c, std::uint32_t process)
 {
     WaiterSet its{};
@@ -133,8 +144,7 @@ void Gateway::Impl::reap()
 {
     close_sleepers();
     std::erase_if(families, [this](std::unique_ptr<Client>& c) {
-        if (!c->detached || c->live.load(std::memory_order_acquire) != 0 ||
-            c->on_the_way.load(std::memory_order_acquire) != 0) {
+        if (!c->detached || c->live() != 0 || c->on_the_way.load(std::memory_order_acquire) != 0) {
             return false;
         }
         on_every_cpu([&](GatewayCpu& g) { g.forget_client(*c); });
@@ -193,6 +203,7 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error, std::uint32_t uid
     c->gateway_cpus = impl_->cpus.data();
     c->processes = 1;
     std::uint32_t sockets = c->view().sockets();
+    c->run_shift = run_shift_for(sockets, cpus);
     c->slots = std::make_unique<Holding[]>(sockets);
     c->generations = std::make_unique<std::uint32_t[]>(sockets);
     c->owner = std::make_unique<std::atomic<std::uint16_t>[]>(sockets);
@@ -379,7 +390,7 @@ std::size_t Gateway::sockets_held()
     impl_->reap();
     std::size_t n = 0;
     for (auto& c : impl_->families) {
-        n += c->live.load(std::memory_order_relaxed);
+        n += c->live();
     }
     return n;
 }

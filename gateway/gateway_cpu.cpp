@@ -95,7 +95,7 @@ void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
         if (rec.lanes != 0) {
             for (std::uint32_t i = 0; i < c.cpus; ++i) {
                 auto& lane = c.view().accept_lane(rec.lanes, rec.lane_entries, i);
-                r.recv_queue += rec.lane_produced[i].load(std::memory_order_relaxed) -
+                r.recv_queue += rec.accept_lanes[i].produced.load(std::memory_order_relaxed) -
                                 lane.consumed.load(std::memory_order_relaxed);
             }
             // As asked for: of those one more may wait, but for the most that there is.

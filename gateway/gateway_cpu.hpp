@@ -48,7 +48,7 @@ public:
     void deliver(lwkt::Message& m) override;
 };
 
-class GatewayCpu final : public lwkt::Poller, public lwkt::Rollup {
+class alignas(base::apart) GatewayCpu final : public lwkt::Poller, public lwkt::Rollup {
 public:
     GatewayCpu(GatewayShared& shared, protocols::SocketUser& user, lwkt::Cpu& cpu);
     ~GatewayCpu() override;

@@ -232,8 +232,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     rec.rings_cpu = me();
     rec.lane_entries = entries;
     rec.credits = std::make_unique<ListenCredits>(c.cpus);
-    rec.lane_produced = std::make_unique<std::atomic<std::uint32_t>[]>(c.cpus);
-    rec.lane_reserved = std::make_unique<std::atomic<std::uint32_t>[]>(c.cpus);
+    rec.accept_lanes = std::make_unique<AcceptLane[]>(c.cpus);
     for (std::uint32_t i = 0; i < c.cpus; ++i) {
         auto& lane = c.view().accept_lane(*offset, entries, i);
         lane.produced.store(0, std::memory_order_relaxed);

@@ -1,5 +1,5 @@
 // Slots and records: granting, resetting, freeing, and what happens to them when a process dies. Owner: this CPU's
-// protocol thread; slots go home to CPU slot % cpus.
+// protocol thread; slots go home to Client::home.
 #include <cstring>
 
 #include "base/plant.hpp"
@@ -99,7 +99,8 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
     if (rec == nullptr) {
         return nullptr;
     }
-    c.live.fetch_add(1, std::memory_order_relaxed);
+    auto& made = c.cpu[me()].records_made;
+    made.store(made.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     auto& info = c.view().slot(slot).info;
     info.kind = static_cast<std::uint8_t>(kind);
     info.family = family;
@@ -112,9 +113,9 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
 std::uint32_t GatewayCpu::waiting_in(const SocketRecord& listener, std::uint32_t cpu)
 {
     auto& lane = listener.client->view().accept_lane(listener.lanes, listener.lane_entries, cpu);
-    std::uint32_t waiting =
-        listener.lane_produced[cpu].load(std::memory_order_relaxed) - lane.consumed.load(std::memory_order_acquire);
-    std::uint32_t on_their_way = listener.lane_reserved[cpu].load(std::memory_order_relaxed);
+    std::uint32_t waiting = listener.accept_lanes[cpu].produced.load(std::memory_order_relaxed) -
+                            lane.consumed.load(std::memory_order_acquire);
+    std::uint32_t on_their_way = listener.accept_lanes[cpu].reserved.load(std::memory_order_relaxed);
     return std::min(std::min(waiting, listener.lane_entries) + on_their_way, listener.lane_entries);
 }
 
@@ -130,7 +131,7 @@ bool GatewayCpu::may_wait(const SocketRecord& listener) const
 void GatewayCpu::release_place(SocketRecord& child) const
 {
     if (child.reserved_at != nullptr) {
-        auto& places = child.reserved_at->lane_reserved[me()]; // this CPU's alone to write
+        auto& places = child.reserved_at->accept_lanes[me()].reserved; // this CPU's alone to write
         places.store(places.load(std::memory_order_relaxed) - 1, std::memory_order_relaxed);
         child.reserved_at = nullptr;
     }
@@ -161,7 +162,7 @@ SocketRecord* GatewayCpu::accepted(
     }
     rec->from_accept = true;
     rec->reserved_at = &listener;
-    auto& places = listener.lane_reserved[me()];
+    auto& places = listener.accept_lanes[me()].reserved;
     places.store(places.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
     rec->so.flow = flow;
     return rec;
@@ -171,7 +172,7 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
 {
     Client& c = *listener.client;
     auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, me());
-    std::uint32_t at = listener.lane_produced[me()].load(std::memory_order_relaxed);
+    std::uint32_t at = listener.accept_lanes[me()].produced.load(std::memory_order_relaxed);
     release_place(child);
     if (at - lane.consumed.load(std::memory_order_acquire) >= listener.lane_entries) {
         fault(c); // it had a place: an index that no honest process writes
@@ -182,7 +183,7 @@ void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
     child.accept_lane = listener.lanes + me() * sockbuf::lane_stride(listener.lane_entries);
     sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].store(
         child.slot | std::uint64_t{child.generation} << 32, std::memory_order_relaxed);
-    listener.lane_produced[me()].store(at + 1, std::memory_order_relaxed);
+    listener.accept_lanes[me()].produced.store(at + 1, std::memory_order_relaxed);
     lane.produced.store(at + 1, std::memory_order_release);
     c.view().slot(listener.slot).owner.accept_ready.fetch_add(1, std::memory_order_seq_cst);
     if (!base::planted(base::Plant::accept_not_told)) {
@@ -236,13 +237,13 @@ void GatewayCpu::close_unaccepted(SocketRecord& listener)
     Client& c = *listener.client;
     for (std::uint32_t cpu = 0; cpu < c.cpus; ++cpu) {
         auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, cpu);
-        std::uint32_t end = listener.lane_produced[cpu].load(std::memory_order_relaxed);
+        std::uint32_t end = listener.accept_lanes[cpu].produced.load(std::memory_order_relaxed);
         std::uint32_t at = lane.consumed.load(std::memory_order_acquire);
         if (end - at > listener.lane_entries) {
             fault(c);
             continue;
         }
-        listener.lane_produced[cpu].store(at, std::memory_order_relaxed);
+        listener.accept_lanes[cpu].produced.store(at, std::memory_order_relaxed);
         lane.produced.store(at, std::memory_order_release);
         for (; at != end; ++at) {
             std::uint64_t entry =
@@ -293,8 +294,9 @@ void GatewayCpu::record_home_dispatch(lwkt::Message& m)
     std::uint32_t slot = rec->slot;
     here.slot_home(c, slot);
     here.records_.end(*rec);
-    here.queue_event(c, slot);                      // a thread that still sleeps for it finds its socket gone
-    c.live.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
+    here.queue_event(c, slot); // a thread that still sleeps for it finds its socket gone
+    auto& ended = c.cpu[base::current_cpu].records_ended;
+    ended.store(ended.load(std::memory_order_relaxed) + 1, std::memory_order_release); // last: the family may go now
 }
 
 void GatewayCpu::slot_home(Client& c, std::uint32_t slot)

@@ -12,6 +12,8 @@
 #include <cstdint>
 #include <memory>
 
+#include "base/ownership.hpp"
+
 namespace gateway {
 
 class ListenCredits {
@@ -56,7 +58,7 @@ public:
     }
 
 private:
-    struct alignas(64) Held {
+    struct alignas(base::apart) Held {
         std::atomic<std::uint32_t> credits{0}; // s: its CPU borrows, others take what is to spare
     };
 

@@ -35,7 +35,7 @@ struct Chain {
 
 } // namespace
 
-struct alignas(128) PoolCore::PerCpu final : Rollup {
+struct alignas(base::apart) PoolCore::PerCpu final : Rollup {
     CpuSet* set = nullptr;                   // c
     CpuId id = base::no_cpu;                 // c
     std::size_t object_bytes = 0;            // c

@@ -18,7 +18,7 @@
 
 namespace netmsg {
 
-struct NetifCounters { // s, one per CPU
+struct alignas(base::apart) NetifCounters { // s, one per CPU
     alignas(64) std::atomic<std::uint64_t> in_packets{0};
     std::atomic<std::uint64_t> in_bytes{0};
     std::atomic<std::uint64_t> in_dropped{0}; // no packet memory

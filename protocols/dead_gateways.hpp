@@ -22,7 +22,7 @@ struct DeadGateway : lwkt::Timer {
     base::Micros wait; // before it is asked the next time
 };
 
-struct DeadGateways {
+struct alignas(base::apart) DeadGateways {
     std::list<DeadGateway> list; // empty but for trouble; at most one for each gateway of a route
 };
 

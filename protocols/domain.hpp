@@ -43,7 +43,7 @@ public:
     Domain& domain; // c
 };
 
-struct Domain {
+struct alignas(base::apart) Domain {
     Domain(Stack& stack, lwkt::Cpu& cpu, std::uint64_t seed);
     ~Domain();
     Domain(const Domain&) = delete;

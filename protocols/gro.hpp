@@ -15,7 +15,7 @@ namespace protocols {
 inline constexpr unsigned gro_flows = 8;           // held at once; of two that meet in a place the first goes up
 inline constexpr std::uint32_t gro_text_min = 512; // octets; with less nobody waits for company
 
-struct GroState final : lwkt::Rollup {
+struct alignas(base::apart) GroState final : lwkt::Rollup {
     explicit GroState(Domain& d);
     ~GroState() override;
 

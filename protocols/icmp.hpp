@@ -18,7 +18,7 @@ inline constexpr std::uint32_t icmp_errors_per_second = 1000;
 inline constexpr std::uint32_t icmp_errors_burst = 50;
 inline constexpr unsigned icmp_peer_slots = 256;
 
-struct IcmpState {
+struct alignas(base::apart) IcmpState {
     explicit IcmpState(Domain& d);
 
     TokenBucket all;

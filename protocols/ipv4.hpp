@@ -38,7 +38,7 @@ struct Ipv4Address {
 
 inline constexpr unsigned id_slots = 256; // identification counters, chosen by a hash of the address pair
 
-struct Ipv4State {
+struct alignas(base::apart) Ipv4State {
     explicit Ipv4State(Domain& d);
 
     std::vector<Ipv4Address> addresses; // a few

@@ -86,7 +86,7 @@ struct Ipv6Turn : lwkt::Timer {
     Domain& domain; // c
 };
 
-struct Ipv6State {
+struct alignas(base::apart) Ipv6State {
     explicit Ipv6State(Domain& d);
     ~Ipv6State();
 

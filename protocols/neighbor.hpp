@@ -54,7 +54,7 @@ struct NeighborEntry : lwkt::Timer {
     std::uint32_t waiting_bytes = 0;
 };
 
-struct NeighborTable {
+struct alignas(base::apart) NeighborTable {
     explicit NeighborTable(Domain& d);
 
     static constexpr unsigned buckets = 2048;

@@ -35,7 +35,7 @@ bool conflict(const PortReservation& a, const PortReservation& b)
 
 } // namespace
 
-struct PortTable::Impl {
+struct alignas(base::apart) PortTable::Impl {
     std::unordered_map<std::uint16_t, std::vector<PortReservation>> by_port;
     std::unordered_map<const Socket*, std::uint16_t> port_of;
 

@@ -25,7 +25,7 @@ struct PortReservation {
     base::CpuId cpu = base::no_cpu; // where the socket lived when it bound
 };
 
-struct PortTable {
+struct alignas(base::apart) PortTable {
     PortTable();
     ~PortTable();
     // address_in_use by the rules of Linux's bind (man 7 socket, SO_REUSEADDR and SO_REUSEPORT): wildcard against any

@@ -52,7 +52,7 @@ struct Reassembly : lwkt::Timer {
     std::uint32_t total = 0; // payload bytes of the datagram; 0 = last fragment not seen
 };
 
-struct ReassemblyState {
+struct alignas(base::apart) ReassemblyState {
     explicit ReassemblyState(Domain& d);
 
     using ReassemblyList = base::List<Reassembly, &Reassembly::link>;

@@ -66,7 +66,7 @@ struct DhcpClient : lwkt::Timer {
     std::function<void()> released;              // see dhcp_release
 };
 
-struct DhcpState {
+struct alignas(base::apart) DhcpState {
     std::list<DhcpClient> clients;
 };
 

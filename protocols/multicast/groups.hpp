@@ -37,7 +37,7 @@ struct Group {
     SourceFilter filter; // merged over them
 };
 
-struct GroupState {
+struct alignas(base::apart) GroupState {
     explicit GroupState(Domain& d);
     ~GroupState();
 

@@ -27,7 +27,7 @@
 
 namespace protocols {
 
-struct TcpState final : lwkt::Rollup {
+struct alignas(base::apart) TcpState final : lwkt::Rollup {
     explicit TcpState(Domain& d);
     ~TcpState() override;
 

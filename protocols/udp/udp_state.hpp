@@ -77,7 +77,7 @@ struct UdpPcb : lwkt::Timer {
     UdpWay way;     // likewise, kept: of what says nothing but its bytes, while its route holds (udp_forget_way)
 };
 
-struct UdpState {
+struct alignas(base::apart) UdpState {
     explicit UdpState(Domain& d);
     ~UdpState();
 

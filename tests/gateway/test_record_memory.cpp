@@ -16,13 +16,13 @@ TEST_CASE("the memory of a record that ended is that of the next one, which is a
     REQUIRE(first != nullptr);
     first->slot = 7;
     first->closing = true;
-    first->lane_produced = std::make_unique<std::atomic<std::uint32_t>[]>(2); // ends with it
+    first->accept_lanes = std::make_unique<gateway::AcceptLane[]>(2); // ends with it
     memory.end(*first);
     SocketRecord* second = memory.make();
     CHECK(static_cast<void*>(second) == static_cast<void*>(first));
     CHECK(second->slot == 0);
     CHECK_FALSE(second->closing);
-    CHECK(second->lane_produced == nullptr);
+    CHECK(second->accept_lanes == nullptr);
     memory.end(*second);
 }
 
