@@ -2,6 +2,7 @@
 #include <sys/un.h>
 
 #include <atomic>
+#include <functional>
 #include <set>
 #include <thread>
 
@@ -22,6 +23,57 @@ std::string name_of(fake::World& w, Sock k, bool peer)
     }
     return base::to_string(a.endpoint());
 }
+
+int first_allowed_cpu()
+{
+    cpu_set_t allowed;
+    REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
+    int here = 0;
+    while (!CPU_ISSET(here, &allowed)) {
+        ++here;
+    }
+    return here;
+}
+
+void pin_this_thread(int cpu)
+{
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(static_cast<std::size_t>(cpu), &one);
+    sched_setaffinity(0, sizeof one, &one);
+}
+
+// The host of a session, and what happens while it lets others run.
+struct TurnGiver final : client::Host {
+    TurnGiver(client::Session& s, std::function<void()> turn) : session(s), real(*s.host), others(std::move(turn))
+    {
+        session.host = this;
+    }
+    ~TurnGiver() override
+    {
+        session.host = &real;
+        retire();
+    }
+    void ring(std::uint32_t cpu) override { real.ring(cpu); }
+    int make_waiter(sockbuf::WaiterKind kind, client::WaiterHandle& out) override
+    {
+        return real.make_waiter(kind, out);
+    }
+    void drop_waiter(const client::WaiterHandle& w) override { real.drop_waiter(w); }
+    int sleep(const client::WaiterHandle& w, base::Instant deadline) override { return real.sleep(w, deadline); }
+    base::Instant now() override { return real.now(); }
+    bool alive() override { return real.alive(); }
+    void let_others_run() override
+    {
+        ++turns;
+        others();
+    }
+
+    client::Session& session;
+    client::Host& real;
+    std::function<void()> others;
+    int turns = 0;
+};
 
 } // namespace
 
@@ -58,6 +110,39 @@ TEST_CASE("socket: lanes are refilled; a full family is -ENFILE; closing makes r
         REQUIRE(sock_release(w.session(), each) == 0);
     }
     CHECK(sock_socket(w.session(), test::family(), SOCK_STREAM, 0, k) == 0);
+}
+
+TEST_CASE("socket: who empties the lane of his CPU lets netd refill it before he takes from another's")
+{
+    int here = first_allowed_cpu();
+    fake::World w({.pins = {-1, static_cast<std::int16_t>(here)}});
+    std::vector<int> cpus; // of the sockets, in order; -1 = none came
+    int turns_with_netd = 0;
+    std::thread([&] {
+        pin_this_thread(here);
+        auto frozen = w.netd.freeze();
+        auto& lane = w.netd.view().grant_lane(1);
+        TurnGiver host(w.session(), [&] {
+            frozen.unlock();
+            while (lane.produced.load() == lane.consumed.load()) {
+                std::this_thread::yield();
+            }
+            frozen.lock();
+        });
+        auto open = [&](int n) {
+            for (int i = 0; i < n; ++i) {
+                Sock k;
+                int rc = sock_socket(w.session(), test::family(), SOCK_STREAM, 0, k);
+                cpus.push_back(rc == 0 ? w.netd.slot(k.slot).info.owner_cpu.load() : -1);
+            }
+        };
+        open(5); // a lane has four
+        turns_with_netd = host.turns;
+        host.others = [] {}; // netd does not come
+        open(4);
+    }).join();
+    CHECK(turns_with_netd == 1);
+    CHECK(cpus == std::vector<int>{1, 1, 1, 1, 1, 1, 1, 1, 0});
 }
 
 TEST_CASE("connect and accept: names on both ends")
@@ -168,12 +253,7 @@ TEST_CASE("getsockname: of a connect that netd has not looked at yet, what it wi
 
 TEST_CASE("accept takes from the lane of its own CPU first, then from the others")
 {
-    cpu_set_t allowed;
-    REQUIRE(sched_getaffinity(0, sizeof allowed, &allowed) == 0);
-    int here = 0;
-    while (!CPU_ISSET(here, &allowed)) {
-        ++here;
-    }
+    int here = first_allowed_cpu();
     fake::World w({.lane_entries = 16, .pins = {-1, static_cast<std::int16_t>(here)}});
     Sock l = w.listener(80);
     std::vector<Sock> clients;
@@ -195,10 +275,7 @@ TEST_CASE("accept takes from the lane of its own CPU first, then from the others
     std::uint32_t own = lane_holds(1);
     std::string order;
     std::thread([&] { // a new thread's first accepts all begin at home
-        cpu_set_t one;
-        CPU_ZERO(&one);
-        CPU_SET(here, &one);
-        sched_setaffinity(0, sizeof one, &one);
+        pin_this_thread(here);
         for (std::uint32_t i = 0; i < own + 1 && i < 7; ++i) {
             std::uint32_t before = lane_holds(1);
             Sock a;
