@@ -1,6 +1,7 @@
 // Accept lanes and request rings when listeners close and processes die.
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <catch2/catch.hpp>
 #include <thread>
@@ -248,4 +249,22 @@ TEST_CASE("a close is obeyed also where no more requests may be under way")
     app.close(listener);
     app.settle();
     CHECK(w.gw->sockets_held() == 0);
+}
+
+TEST_CASE("slots of a page have one home, and every CPU is home to about as many")
+{
+    constexpr std::uint32_t slots_per_page = 4096 / sizeof(sockbuf::SocketSlot);
+    for (std::uint32_t cpus : {1U, 2U, 3U, 8U}) {
+        World w(cpus);
+        FakeApp app(w.set, w.clock, *w.gw);
+        const gateway::Client& c = *app.client;
+        std::vector<std::uint32_t> homes(cpus);
+        for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
+            ++homes[c.home(slot)];
+            REQUIRE(c.home(slot) == c.home(slot / slots_per_page * slots_per_page));
+        }
+        auto [least, most] = std::minmax_element(homes.begin(), homes.end());
+        CHECK(*most - *least <= 64);
+        CHECK(*least >= c.view().sockets() / cpus * 7 / 8);
+    }
 }
