@@ -12,7 +12,7 @@ from .figures import Unavailable, alternate, best, number, plot, ratio_row
 from .plan import Task
 from .printed import printing
 from .rows import BY_NAME, RATIO, absent, rounded, row
-from .stack_run import CPUS_ONE, CPUS_TWO, LWIP_THREADED, TOLD, bare, embed, kernel, lwip, lwip_threaded
+from .stack_run import CPUS_ONE, CPUS_TWO, LWIP_THREADED, TOLD, AtOnce, bare, embed, kernel, lwip, lwip_threaded
 
 WORKLOADS = ("conn", "rr", "bulk", "udp")
 CONCURRENCY = 256  # two CPUs: enough for batches, few enough for every cache
@@ -33,21 +33,27 @@ def measuring_many(bench):
     return 0.25 if bench.quick else 0.5
 
 
+TWINS = "two processes"
+
+
 def smp(bench):
-    """2 CPUs against 1 under messages, each workload; the bare spin ratio is measured around them."""
+    """2 CPUs against 1 under messages, each workload. Beside each row its bound: two processes on a CPU each, with half of
+    the operations each, which share nothing but the machine; and the bare spin ratio."""
     programs.path_of("bench-stack")
     rows, spins, missing = [], [machine.spin_ratio(bench.quick)], []
     workloads = ("conn", "rr", "udp")
     for part, workload in enumerate(workloads):
         sides = {cpus: embed(workload, measuring(bench), cpus, concurrency=CONCURRENCY) for cpus in (CPUS_ONE, CPUS_TWO)}
+        sides[TWINS] = AtOnce(*(embed(workload, measuring(bench), cpu, concurrency=CONCURRENCY // 2) for cpu in CPUS_TWO.split(",")))
         try:
             found = alternate(sides, bench.rounds(7), share(bench, part, len(workloads)))
         except Unavailable as error:
-            missing.append(absent(f"ratio.smp_{workload}", str(error)))
+            missing += [absent(f"{kind}.smp_{workload}", str(error)) for kind in ("ratio", "bound")]
             continue
         spins.append(machine.spin_ratio(bench.quick))
-        why = f"2 CPUs {sides[CPUS_TWO].told()}; 1 CPU {sides[CPUS_ONE].told()}"
-        rows.append(ratio_row(f"ratio.smp_{workload}", found[CPUS_TWO], found[CPUS_ONE], why))
+        one = f"1 CPU {sides[CPUS_ONE].told()}"
+        rows.append(ratio_row(f"ratio.smp_{workload}", found[CPUS_TWO], found[CPUS_ONE], f"2 CPUs {sides[CPUS_TWO].told()}; {one}"))
+        rows.append(ratio_row(f"bound.smp_{workload}", found[TWINS], found[CPUS_ONE], f"{TWINS}, a CPU each {sides[TWINS].told()}; {one}"))
     bare = [one[0] for one in spins if one]
     text = f"; two bare spinning processes here: {min(bare):.2f} to {max(bare):.2f}" if bare else ""
     for one in rows:
@@ -355,7 +361,7 @@ def callbacks(bench):
 
 def tasks():
     return [
-        Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 75, 10, smp),
+        Task("stack", "2 CPUs against 1, messages", ("ratio.smp_conn", "ratio.smp_rr", "ratio.smp_udp"), 100, 14, smp, "bound.smp"),
         Task("stack", "messages, one lock, striped locks, inline on 2 CPUs", tuple(VERSUS), 230, 35, disciplines, "stack.rate"),
         Task("stack", "messages, inline and locks on 1 CPU", ("ratio.message_vs_inline_up",), 130, 7, up, "stack.rate"),
         against("ratio.conn_stack", "conn", on_kernel("conn")),

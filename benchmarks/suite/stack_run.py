@@ -1,6 +1,7 @@
 """One invocation of bench-stack or bench-lwip, and what its counters say. A Side is a command line that is run again
 and again, in turn with the others; it keeps what it printed."""
 
+import concurrent.futures
 import os
 import statistics
 
@@ -47,6 +48,20 @@ class Side:
         parts = [f"{value:.3g} {name.replace('_', ' ')}" for name, value in counters.items() if value and name.startswith(TOLD)]
         rate = f"{number(statistics.median(one['value'] for one in self.results))} {unit}".strip()
         return rate + (f" ({', '.join(parts)} per operation)" if parts else "")
+
+
+class AtOnce:
+    """Invocations at the same time, which share the machine and nothing else. The value is their sum."""
+
+    def __init__(self, *sides):
+        self.sides = sides
+
+    def __call__(self):
+        with concurrent.futures.ThreadPoolExecutor(len(self.sides)) as pool:
+            return sum(pool.map(lambda side: side(), self.sides))
+
+    def told(self):
+        return " and ".join(side.told() for side in self.sides)
 
 
 def embed(workload, seconds, cpus=CPUS_TWO, discipline="message", lock=None, locks=None, shards=None, concurrency=None, extra=(), per_core=False):

@@ -313,6 +313,8 @@ class Run(unittest.TestCase):
         self.assertEqual(self.by_name["ratio.smp_conn"]["value"], 2.0)
         self.assertIn("2 messages", self.by_name["ratio.smp_conn"]["why"])
         self.assertIn("bare spinning", self.by_name["ratio.smp_conn"]["why"])
+        self.assertEqual(self.by_name["bound.smp_conn"]["value"], 2.0)
+        self.assertIn("two processes", self.by_name["bound.smp_conn"]["why"])
         self.assertEqual(self.by_name["ratio.conn_lwip"]["value"], 2.5)
         self.assertIn("calls", self.by_name["ratio.conn_lwip"]["why"])
         self.assertEqual(self.by_name["ratio.conn_lwip.messages"]["value"], 2.5)
