@@ -86,7 +86,7 @@ std::uint32_t first_accept_lane(const Session& s)
     constexpr std::uint32_t elsewhere_every = 8;
     thread_local std::uint32_t accepts = 0;
     std::uint32_t home = first_lane(s);
-    bool elsewhere = !s.near.empty() && ++accepts % elsewhere_every == 0;
+    bool elsewhere = (!s.near.empty() || s.homes) && ++accepts % elsewhere_every == 0;
     return elsewhere ? accepts / elsewhere_every % s.view.cpus() : home;
 }
 

@@ -72,8 +72,8 @@ public:
     // False: not possible here and now (a signal handler that interrupted such a call); the caller does it by a mark.
     virtual bool look(std::uint32_t, std::uint32_t) { return false; }
     virtual bool request(std::uint32_t, const sockbuf::Request&) { return false; }
-    // Of sessions with `homes`: the CPU that the calling thread runs, whose lanes come first; any other number: it runs
-    // none.
+    // Of sessions with `homes`: the CPU (inline: that the calling thread runs; striped: a shard of its OS CPU) whose
+    // lanes come first; any other number: none.
     virtual std::uint32_t home() { return UINT32_MAX; }
     // Gives the CPU to whoever waits for it, the protocol thread beside us first of all; retire() does so while it
     // waits.
@@ -111,7 +111,7 @@ struct Session {
     std::vector<std::uint16_t> near; // c: OS CPU -> the stack's CPU pinned there; no_cpu_near or short = none
     bool defer_signals = false;      // c: a signal handler may make socket calls of its own in the middle of ours
     bool direct = false;             // c: calls run the stack themselves (inline, giant, striped)
-    bool homes = false;              // c: threads run CPUs (inline)
+    bool homes = false;              // c: Host::home() tells where a thread is at home (inline, striped)
     base::Micros look_max{0};        // c: longest look before a sleep (looking.hpp); 0 in simulations
     base::Micros look_min{0};        // c: looks for so long whether it pays or not (netrun --spin)
     // c: simulations: counts which lane to look at first in place of a counter per thread, so that a run depends on

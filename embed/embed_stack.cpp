@@ -134,6 +134,8 @@ bool Stack::start(std::string& error)
         impl->host = std::make_unique<SimulationHost>(*impl->gateway, *set_, *config_.simulation);
     } else if (config_.discipline == lwkt::Discipline::inline_) {
         impl->host = std::make_unique<InlineHost>(*impl->gateway, *set_);
+    } else if (config_.discipline == lwkt::Discipline::striped && config_.near_shards) {
+        impl->host = std::make_unique<StripedHost>(*impl->gateway, *set_, config_.pin);
     } else {
         impl->host = std::make_unique<ThreadHost>(*impl->gateway, *set_);
     }
@@ -156,7 +158,7 @@ bool Stack::start(std::string& error)
             impl->session.look_max = config_.application_spin;
         }
         impl->session.direct = impl->session.direct || inlined;
-        impl->session.homes = inlined;
+        impl->session.homes = inlined || (config_.discipline == lwkt::Discipline::striped && config_.near_shards);
     }
     impl_ = std::move(impl);
     if (config_.simulation != nullptr) {

@@ -80,6 +80,21 @@ public:
     std::uint32_t home() override;
 };
 
+// Discipline striped: a thread on the OS CPU of a service thread takes its sockets from the shards of that one, in
+// turn, so that two CPUs whose threads share no socket share no shard either. On any other CPU: from all shards in
+// turn.
+class StripedHost final : public ThreadHost {
+public:
+    // `pins`: the OS CPUs of the service threads.
+    StripedHost(gateway::Gateway& gateway, lwkt::CpuSet& set, const std::vector<int>& pins);
+    ~StripedHost() override { retire(); }
+    std::uint32_t home() override;
+
+private:
+    std::uint32_t services_;                // c: shard i is of service i modulo this
+    std::vector<std::uint32_t> service_on_; // c: by OS CPU; no_service or short = none
+};
+
 // -EDEADLK from sleep(): nothing in this world can ever wake the caller.
 class SimulationHost final : public Host {
 public:

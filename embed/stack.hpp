@@ -25,9 +25,12 @@ struct StackConfig {
     // under a lock; `pin` then is of the threads that run timers. Their interfaces must be in memory (loopback, sim
     // link).
     lwkt::Discipline discipline = lwkt::Discipline::message;
-    lwkt::LockKind lock = lwkt::LockKind::mutex;       // giant, striped
-    unsigned locks_per_operation = 1;                  // or 3: inside the shard's, one for each of the socket's buffers
-    std::uint32_t shards = 64;                         // striped: 1 to 64
+    lwkt::LockKind lock = lwkt::LockKind::mutex; // giant, striped
+    unsigned locks_per_operation = 1;            // or 3: inside the shard's, one for each of the socket's buffers
+    std::uint32_t shards = 64;                   // striped: 1 to 64
+    // striped: a thread on an OS CPU of `pin` takes its sockets from the shards whose timers run there; false: from
+    // all.
+    bool near_shards = true;
     Simulation* simulation = nullptr;                  // null = protocol threads and real time
     std::string name = "embed";                        // of the protocol threads
     std::uint64_t seed = 0;                            // 0 = from the system's randomness; a simulation names its own

@@ -31,6 +31,10 @@ int main(int argc, char** argv)
         ->check(CLI::IsMember({1, 3}));
     app.add_option("--shards", o.plan.shards, "striped: among how many locks connections are spread")
         ->check(CLI::Range(1, 64));
+    app.add_flag("--near,!--no-near", o.plan.near,
+        "striped: a worker's sockets lie in the shards of its own CPU (default), or in all of them");
+    app.add_flag(
+        "--cross", o.plan.cross, "embed: clients and their servers are on different workers (with two CPUs or more)");
     app.add_option("--cpus", o.plan.cpus, "CPUs, one worker and one protocol thread on each")
         ->delimiter(',')
         ->check(CLI::Range(0, CPU_SETSIZE - 1));

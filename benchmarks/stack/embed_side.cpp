@@ -39,6 +39,7 @@ EmbedSide::EmbedSide(const Plan& plan)
     config.lock = lock_of(plan.lock);
     config.locks_per_operation = plan.locks_per_operation;
     config.shards = plan.shards;
+    config.near_shards = plan.near;
     config.waiter = waiter_of(plan.waiter);
     inline_ = config.discipline == lwkt::Discipline::inline_;
     std::uint32_t sockets = 2 * plan.concurrency + plan.concurrency / 2 + 256; // both ends, and some that still close

@@ -77,12 +77,13 @@ nlohmann::json measure(const Options& o)
     Side side(o.plan);
     std::atomic<bool> stop{false};
     std::vector<Progress> progress(o.plan.cpus.size());
+    Meeting meeting;
     std::vector<std::thread> workers;
     for (unsigned i = 0; i < o.plan.cpus.size(); ++i) {
         workers.emplace_back([&, i] {
             pin(o.plan.cpus[i]);
             [[maybe_unused]] auto entered = side.enter(i);
-            Worker<Side> worker(side, o.plan, i, progress[i], stop);
+            Worker<Side> worker(side, o.plan, i, progress[i], meeting, stop);
             (worker.*find_work<Side>(o.workload))();
         });
     }

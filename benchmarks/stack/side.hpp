@@ -45,6 +45,8 @@ struct Plan {
     std::string lock = "mutex";
     unsigned locks_per_operation = 1;
     unsigned shards = 64;         // embed, striped
+    bool near = true;             // embed, striped: a worker's sockets lie in shards of its own CPU
+    bool cross = false;           // a worker's clients ask the next worker's server
     std::string waiter = "probe"; // embed: what an idle protocol thread sleeps in
     int stack_cpu = -1;           // lwIP: CPU of its thread; -1 = the first of `cpus`
     bool copy = true;             // lwIP, bulk: copy at both ends, which is what send and recv mean

@@ -5,6 +5,8 @@
 //   rr     request and response on connections that stay
 //   udp    request and response by datagrams; what is lost is asked again
 //   bulk   one stream per worker, counted in bytes at the receiver
+//
+// With `cross` the clients of a worker ask the server of the next one.
 #pragma once
 
 #include <sys/epoll.h>
@@ -25,6 +27,18 @@ struct alignas(128) Progress {
     std::atomic<bool> ready{false}; // all that stays open is open
 };
 
+// Where workers wait for each other, if each asks the next one's server: no connect before that listens, and no close
+// while another still takes an end for an error.
+struct Meeting {
+    std::atomic<unsigned> serving{0};
+    std::atomic<unsigned> left{0};
+};
+
+inline unsigned worker_count(const Plan& plan)
+{
+    return static_cast<unsigned>(plan.cpus.size());
+}
+
 inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1)
 {
     counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
@@ -35,20 +49,24 @@ inline constexpr int look_up_ms = 50; // how often a worker without events looks
 template <typename Side>
 class Worker {
 public:
-    Worker(Side& side, const Plan& plan, unsigned index, Progress& progress, const std::atomic<bool>& stop)
-        : side_(side), plan_(plan), index_(index), progress_(progress), stop_(stop), set_(side), buffer_(1 << 18),
-          share_(std::max(1U, plan.concurrency / static_cast<unsigned>(plan.cpus.size())))
+    Worker(Side& side, const Plan& plan, unsigned index, Progress& progress, Meeting& meeting,
+        const std::atomic<bool>& stop)
+        : side_(side), plan_(plan), index_(index), asks_(plan.cross ? (index + 1) % worker_count(plan) : index),
+          progress_(progress), meeting_(meeting), stop_(stop), set_(side), buffer_(1 << 18),
+          share_(std::max(1U, plan.concurrency / worker_count(plan)))
     {
     }
 
     void conn()
     {
         listen();
+        auto step = [this](End& e, std::uint32_t events) { e.server ? serve_once(e) : ask_once(e, events); };
+        meet(step);
         for (unsigned i = 0; i < share_; ++i) {
             connect(*ends_.emplace_back(std::make_unique<End>()));
         }
         progress_.ready = true;
-        loop([this](End& e, std::uint32_t events) { e.server ? serve_once(e) : ask_once(e, events); });
+        loop(step);
     }
 
     void rr()
@@ -67,6 +85,7 @@ public:
                 ask_again(e);
             }
         };
+        meet(step);
         while (!stop_ && opened < share_) { // in waves, since a backlog is finite
             for (; waiting < 256 && opened < share_; ++opened, ++waiting) {
                 connect(*ends_.emplace_back(std::make_unique<End>()));
@@ -86,10 +105,12 @@ public:
         server.server = true;
         server.socket = side_.open_server(SOCK_DGRAM, index_);
         set_.add(server.socket, EPOLLIN, &server);
+        auto step = [this](End& e, std::uint32_t) { e.server ? serve_datagrams(e) : take_datagram(e); };
+        meet(step);
         for (unsigned i = 0; i < share_; ++i) {
             End& e = *ends_.emplace_back(std::make_unique<End>());
             e.socket = side_.open(SOCK_DGRAM);
-            must(side_.connect(e.socket, i, index_), "connect");
+            must(side_.connect(e.socket, i, asks_), "connect");
             set_.add(e.socket, EPOLLIN, &e);
         }
         progress_.ready = true;
@@ -98,7 +119,7 @@ public:
         }
         auto last_look = std::chrono::steady_clock::now();
         while (!stop_) {
-            once([this](End& e, std::uint32_t) { e.server ? serve_datagrams(e) : take_datagram(e); });
+            once(step);
             auto now = std::chrono::steady_clock::now();
             if (now - last_look > std::chrono::milliseconds(4 * look_up_ms)) {
                 last_look = now;
@@ -112,10 +133,7 @@ public:
     void bulk()
     {
         listen();
-        End& writer = *ends_.emplace_back(std::make_unique<End>());
-        connect(writer);
-        progress_.ready = true;
-        loop([this](End& e, std::uint32_t) {
+        auto step = [this](End& e, std::uint32_t) {
             if (!e.server) {
                 std::size_t size = std::min(buffer_.size(), plan_.bytes);
                 while (!stop_ && must(e.socket.send(buffer_.data(), size), "send") > 0) {
@@ -126,7 +144,11 @@ public:
             while ((n = must(e.socket.recv(buffer_.data(), buffer_.size()), "recv")) > 0) {
                 bump(progress_.done, static_cast<std::uint64_t>(n));
             }
-        });
+        };
+        meet(step);
+        connect(*ends_.emplace_back(std::make_unique<End>()));
+        progress_.ready = true;
+        loop(step);
     }
 
 private:
@@ -160,8 +182,21 @@ private:
         }
         finish();
     }
+    // All servers are there when this returns. Meanwhile ours serves: another worker may be further on.
+    template <typename Step>
+    void meet(Step&& step)
+    {
+        meeting_.serving.fetch_add(1);
+        while (plan_.cross && !stop_ && meeting_.serving.load() < worker_count(plan_)) {
+            once(step);
+        }
+    }
     void finish()
     {
+        meeting_.left.fetch_add(1);
+        while (plan_.cross && meeting_.left.load() < worker_count(plan_)) {
+            set_.wait(1, [](void*, std::uint32_t) {});
+        }
         for (auto* list : {&ends_, &accepted_}) {
             for (auto& e : *list) {
                 set_.remove(e->socket);
@@ -203,7 +238,7 @@ private:
         e.socket = side_.open(SOCK_STREAM);
         e.connected = false;
         e.got = 0;
-        must(side_.connect(e.socket, turn_++, index_), "connect");
+        must(side_.connect(e.socket, turn_++, asks_), "connect");
         set_.add(e.socket, EPOLLIN | EPOLLOUT, &e);
     }
     void send(End& e)
@@ -332,7 +367,9 @@ private:
     Side& side_;
     const Plan& plan_;
     unsigned index_;
+    unsigned asks_; // the worker whose server is asked
     Progress& progress_;
+    Meeting& meeting_;
     const std::atomic<bool>& stop_;
     typename Side::Set set_;
     std::vector<char> buffer_;

@@ -1,13 +1,17 @@
 // What the disciplines promise beyond the same results: who runs the stack, what is refused, what is counted.
+#include <sched.h>
+
 #include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <set>
 #include <thread>
 #include <vector>
 
 #include "client/socket_calls.hpp"
 #include "drivers/loopback.hpp"
 #include "drivers/wrap_capture.hpp"
+#include "lwkt/topology.hpp"
 #include "tests/embed/pair.hpp"
 
 using namespace test;
@@ -61,6 +65,32 @@ TEST_CASE("giant and striped: callers run the stack; message: they do not")
         std::size_t names = 0;
         counted.each([&](const char*, std::uint64_t) { ++names; });
         CHECK(names == 29);
+    }
+}
+
+TEST_CASE("striped: a thread takes its sockets from the shards of its own CPU, as under messages from that CPU")
+{
+    for (bool near : {true, false}) {
+        INFO(near);
+        std::thread([&] {
+            int here = sched_getcpu();
+            REQUIRE(lwkt::bind_this_thread(here));
+            embed::StackConfig config = config_of(lwkt::Discipline::striped, "near");
+            config.pin = {-1, here};
+            config.near_shards = near;
+            embed::Stack stack(config);
+            std::string error;
+            REQUIRE(stack.start(error));
+            std::vector<embed::Socket> sockets;
+            std::set<std::uint32_t> shards;
+            for (int i = 0; i < 16; ++i) {
+                sockets.push_back(open(stack, SOCK_STREAM));
+                client::Session& session = sockets.back().session();
+                shards.insert(session.view.slot(sockets.back().id().slot).info.owner_cpu.load());
+            }
+            CHECK(shards ==
+                  (near ? std::set<std::uint32_t>{1, 3, 5, 7} : std::set<std::uint32_t>{0, 1, 2, 3, 4, 5, 6, 7}));
+        }).join();
     }
 }
 
