@@ -107,6 +107,8 @@ class Comparison:
         why = "; ".join(f"{side}: " + ", ".join(f"{placement} {number(statistics.median(values))}"
                                                 for placement, values in placements.items())
                         for side, placements in by_side.items())
+        if len({placement.partition(",")[0] for placement in chosen.values()}) > 1: # one placement stands after the other
+            why += "; the best ones are of different placements: their rounds were not in turn"
         return ratio_row(name, by_side["netd"][chosen["netd"]], by_side[other][chosen[other]], f"{what}; {why}", best=chosen)
 
 

@@ -28,10 +28,16 @@ def alternate(sides, rounds, deadline=None, rounds_min=3):
 
 
 def ratio_row(name, ours, theirs, why, **more):
-    """The row of the ratios of two sides, taken round by round."""
-    ratios = [mine / other for mine, other in zip(ours, theirs) if other]
-    if not ratios:
-        raise Unavailable("the other side did nothing")
+    """The row of the ratios of two sides, taken round by round.
+
+    A round in which the other side did nothing has no ratio, and is told; half of them, and the side has failed.
+    """
+    rounds = list(zip(ours, theirs))
+    ratios = [mine / other for mine, other in rounds if other]
+    without = len(rounds) - len(ratios)
+    if 2 * without >= len(rounds):
+        raise Unavailable("the other side did nothing" + (f" in {without} of {len(rounds)} rounds" if ratios else ""))
+    why += f"; {without} of {len(rounds)} rounds, in which the other side did nothing, do not count" if without else ""
     return row(name, RATIO, rounded(statistics.median(ratios)), rounded(min(ratios)), rounded(max(ratios)), len(ratios), why, **more)
 
 

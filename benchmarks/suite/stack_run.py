@@ -45,9 +45,10 @@ class Side:
             return "nothing"
         counters = self.per_operation()
         unit = self.results[0].get("unit", "")
-        parts = [f"{value:.3g} {name.replace('_', ' ')}" for name, value in counters.items() if value and name.startswith(TOLD)]
+        of, many = ("MB", 1e6) if unit == "B/s" else ("operation", 1) # bytes are what bulk counts
+        parts = [f"{value * many:.3g} {name.replace('_', ' ')}" for name, value in counters.items() if value and name.startswith(TOLD)]
         rate = f"{number(statistics.median(one['value'] for one in self.results))} {unit}".strip()
-        return rate + (f" ({', '.join(parts)} per operation)" if parts else "")
+        return rate + (f" ({', '.join(parts)} per {of})" if parts else "")
 
 
 class AtOnce:

@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP / "benchmarks"), str(TOP / "tools")]
 from netdtools.process import run_group  # noqa: E402
-from suite import figures, group_goodput, group_scale, group_starve, machine, plan, printed, programs, rows  # noqa: E402
+from suite import comparison, figures, group_goodput, group_scale, group_starve, machine, plan, printed, programs, rows, stack_run  # noqa: E402
 from suite.rows import rounded  # noqa: E402
 
 FAKES = ("bench-stack", "bench-bare", "bench-lwip", "bench-lwip-locking", "bench-lwip-messages", "bench-micro", "bench-flood", "bench-scale")
@@ -48,6 +48,31 @@ class Figures(unittest.TestCase):
 
     def test_the_best_is_that_of_medians(self):
         self.assertEqual(figures.best({"steady": [5, 5, 5], "lucky": [1, 1, 100]}), "steady")
+
+    def test_rounds_without_the_other_side_are_told_and_half_of_them_are_a_failure(self):
+        row = figures.ratio_row("ratio.x", [20, 30, 40], [10, 0, 10], "w")
+        self.assertEqual((row["value"], row["runs"]), (3.0, 2))
+        self.assertIn("1 of 3 rounds", row["why"])
+        with self.assertRaises(figures.Unavailable):
+            figures.ratio_row("ratio.x", [20, 20, 20], [10, 0, 0], "w")
+
+    def test_bulk_is_counted_per_megabyte(self):
+        side = stack_run.Side("bench-stack", ["bulk"], 1)
+        side.results = [{"value": 2e9, "unit": "B/s", "operations": 2_000_000_000, "counters": {"messages": 4000, "rounds": 7}}]
+        self.assertEqual(side.told(), "2,000,000,000 B/s (2 messages per MB)")
+        side.results = [{"value": 2e3, "unit": "1/s", "operations": 2000, "counters": {"messages": 4000}}]
+        self.assertEqual(side.told(), "2,000 1/s (2 messages per operation)")
+
+    def test_best_placements_that_differ_are_told(self):
+        held = comparison.Comparison.__new__(comparison.Comparison)
+        kernel = {"two CPUs": 9, "one CPU": 5}
+
+        def why(netd):
+            held.series = lambda *_: {placement: {"netd": [netd[placement]] * 3, "kernel": [kernel[placement]] * 3} for placement in kernel}
+            return held.ratio("ratio.x", [comparison.Side("netd", None, None), comparison.Side("kernel", None, None)], None, None, "w")["why"]
+
+        self.assertIn("not in turn", why({"two CPUs": 1, "one CPU": 2}))
+        self.assertNotIn("not in turn", why({"two CPUs": 2, "one CPU": 1}))
 
 
 class Rows(unittest.TestCase):
