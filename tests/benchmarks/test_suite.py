@@ -20,7 +20,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 TOP = HERE.parents[1]
 sys.path[:0] = [str(TOP / "benchmarks"), str(TOP / "tools")]
 from netdtools.process import run_group  # noqa: E402
-from suite import comparison, figures, group_goodput, group_scale, group_starve, machine, plan, printed, programs, rows, stack_run  # noqa: E402
+from suite import comparison, figures, group_goodput, group_scale, group_stack, group_starve, machine, plan, printed, programs, rows, stack_run  # noqa: E402
 from suite.rows import rounded  # noqa: E402
 
 FAKES = ("bench-stack", "bench-bare", "bench-lwip", "bench-lwip-locking", "bench-lwip-messages", "bench-micro", "bench-flood", "bench-scale")
@@ -73,6 +73,33 @@ class Figures(unittest.TestCase):
 
         self.assertIn("not in turn", why({"two CPUs": 1, "one CPU": 2}))
         self.assertNotIn("not in turn", why({"two CPUs": 2, "one CPU": 1}))
+
+
+class Disciplines(unittest.TestCase):
+    """Which lock of a family is compared, by rates that a list says in advance."""
+
+    def side(self, *values):
+        came = iter(values)
+        return lambda: next(came)
+
+    def test_one_lucky_heat_does_not_choose_the_lock(self):
+        sides = {"lucky": self.side(100, 10), "steady": self.side(90, 90), "slow": self.side(50, 50), "slower": self.side(40)}
+        name, told = group_stack.fastest(sides, 3)
+        self.assertEqual(name, "steady")
+        self.assertEqual(told, "lucky 100 and 10, steady 90 and 90, slow 50 and 50, slower 40")
+
+    def test_what_fails_is_not_chosen_and_all_that_fail_are_the_reason(self):
+        def fails():
+            raise figures.Unavailable("no such lock")
+
+        self.assertEqual(group_stack.fastest({"a": fails, "b": self.side(1)}, 3)[0], "b")
+        with self.assertRaisesRegex(figures.Unavailable, "no such lock"):
+            group_stack.fastest({"a": fails}, 3)
+
+    def test_locks_have_the_placement_of_messages_too(self):
+        """A shard for each CPU: else only messages have a connection's state on the CPU of its thread."""
+        shards = {what["shards"] for what in group_stack.families()["striped"].values()}
+        self.assertIn(len(group_stack.CPUS_TWO.split(",")), shards)
 
 
 class Rows(unittest.TestCase):
