@@ -295,7 +295,7 @@ def against(name, workload, theirs):
         return [ratio_row(name, found[mine], found[best_other], why, best={"ours": mine, "theirs": best_other}),
                 bound(name, found[BARE], found[best_other], f"{least.told()}; {best_other} {other[best_other].told()}")], []
 
-    return Task("stack", BY_NAME[name].compares, (name,), 50, 7, run)
+    return Task("stack", BY_NAME[name].compares, (name,), 50, 7, run, name.replace("ratio.", "bound."))
 
 
 def on_kernel(workload):
@@ -366,7 +366,7 @@ def against_lwip(workload):
             rows.append(ratio_row(rows_name, found["ours"], found[kind], why, best={"ours": ours, "theirs": label}))
         return rows, []
 
-    return Task("stack", BY_NAME[name].compares, (name,), 55, 9, run)
+    return Task("stack", BY_NAME[name].compares, (name,), 55, 9, run, (f"{name}.messages", name.replace("ratio.", "bound.")))
 
 
 def callbacks(bench):
@@ -394,7 +394,7 @@ def tasks():
         Task("stack", "messages, inline and locks on 1 CPU", ("ratio.message_vs_inline_up",), 130, 7, up, "stack.rate"),
         against("ratio.conn_stack", "conn", on_kernel("conn")),
         against_lwip("conn"), against_lwip("rr"), against_lwip("bulk"),
-        Task("stack", "inline against lwIP's callbacks", (), 100, 7, callbacks, "ratio.conn_lwip.callbacks"),
+        Task("stack", "inline against lwIP's callbacks", (), 100, 7, callbacks, tuple(f"ratio.{workload}_lwip.callbacks" for workload in WORKLOADS)),
         printing("stack", "locks, atomics, messages and allocations per packet", "bench-steady",
                  ("steady.locks", "steady.atomics", "steady.remote", "steady.allocs", "steady.app_atomics"), 12, 8),
         Task("stack", "instructions per operation", (), 45, 5, counted_instructions, "stack.instructions"),

@@ -60,4 +60,4 @@ def late(bench):
 
 
 def tasks():
-    return [Task("starve", "timers and control calls under a flood, and under iperf3", tuple(PARTS), 80, 25, late, "livelock.")]
+    return [Task("starve", "timers and control calls under a flood, and under iperf3", tuple(PARTS), 80, 25, late, ("livelock.", "late.iperf3"))]

@@ -57,15 +57,17 @@ class Task:
     seconds: float
     seconds_quick: float
     run: typing.Callable
-    prefix: str = ""  # of rows beside the goals'
+    prefix: str | tuple = ()  # beginnings of rows beside the goals'
 
     def estimate(self, quick):
         return self.seconds_quick if quick else self.seconds
 
+    def beside(self):
+        return (self.prefix,) if isinstance(self.prefix, str) and self.prefix else tuple(self.prefix)
+
     def wanted(self, given):
         """Does a NAME of the command line (a group, a row or the beginning of one) ask for this?"""
-        return given == self.group or any(name.startswith(given) for name in (*self.names, self.prefix) if name) or \
-            bool(self.prefix) and given.startswith(self.prefix)
+        return given == self.group or any(name.startswith(given) for name in (*self.names, *self.beside())) or given.startswith(self.beside())
 
 
 @dataclasses.dataclass
@@ -107,7 +109,7 @@ def text_of(tasks, quick, pace=1.0):
         if of_group:
             limit = (BUDGET_QUICK if quick else BUDGET)[group] * pace
             out.append(f"{group}: about {sum(task.estimate(quick) for task in of_group) * pace:.0f} s, at most {limit:.0f} s and what is left before it")
-            out += [f"    {task.title} ({task.estimate(quick) * pace:.0f} s): {', '.join(task.names) or task.prefix + '*'}" for task in of_group]
+            out += [f"    {task.title} ({task.estimate(quick) * pace:.0f} s): {', '.join(task.names or (name + '*' for name in task.beside()))}" for task in of_group]
     total = sum(task.estimate(quick) for task in tasks) * pace
     return "\n".join([*out, f"together about {total / 60:.1f} minutes"])
 

@@ -28,8 +28,8 @@ def rows_of(objects):
             for one in objects if "name" in one and "value" in one]
 
 
-def printing(group, title, program, names, seconds, seconds_quick, prefix="", curves=lambda objects: [], arguments=()):
-    """A task for `program`; `curves` makes the series out of all its objects, `prefix` begins its other rows.
+def printing(group, title, program, names, seconds, seconds_quick, prefix=(), curves=lambda objects: [], arguments=()):
+    """A task for `program`; `curves` makes the series out of all its objects, `prefix` (or several) begins its other rows.
 
     `arguments`: a tuple, or a function of the Bench that makes it.
     """

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import runpy
 import shutil
 import signal
 import subprocess
@@ -165,6 +166,12 @@ class Plan(unittest.TestCase):
         self.assertEqual(plan.chosen(tasks, ["ratio.smp"])[0], tasks[:1])
         self.assertEqual(plan.chosen(tasks, []), (tasks, []))
         self.assertEqual(plan.chosen(tasks, ["nothing"])[1], ["nothing"])
+
+    def test_every_row_that_a_run_prints_can_be_asked_for(self):
+        tasks = runpy.run_path(str(TOP / "benchmarks" / "run"))["all_tasks"]()
+        newest = max((TOP / "docs" / "results").glob("20??-??-??.json"))
+        names = [row["name"] for row in json.loads(newest.read_text())["rows"]]
+        self.assertEqual(plan.chosen(tasks, names)[1], [])
 
 
 def fakes(folder):
