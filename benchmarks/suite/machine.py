@@ -54,6 +54,17 @@ def compiler():
         return (output("c++", "--version") or "").partition("\n")[0] or None
 
 
+def build():
+    """The kind of build that is measured and what makes code fast or slow, as meson knows it; None if it does not say."""
+    try:
+        known = json.loads((paths.build_dir() / "meson-info" / "intro-buildoptions.json").read_text())
+    except (OSError, ValueError):
+        return None
+    value = {one["name"]: one["value"] for one in known}
+    told = [f"{name}={str(value[name]).lower()}" for name in ("buildtype", "optimization", "b_lto", "b_ndebug", "b_pgo", "b_sanitize") if name in value]
+    return ", ".join([paths.build_dir().name, *told])
+
+
 def guided():
     """What a profile was made of, and of which commit, where one guided the build that is measured (tools/build pgo)."""
     return read(paths.build_dir() / "trained") or False
@@ -87,6 +98,7 @@ def described():
         "mitigations": {os.path.basename(path): read(path) for path in sorted(glob.glob("/sys/devices/system/cpu/vulnerabilities/*"))
                         if read(path) != "Not affected"},
         "congestion_default": congestion_default(),
+        "build": build(),
         "compiler": compiler(),
         "guided_by_profile": guided(),
         "commit": commit and commit + (" and changes" if changed else ""),

@@ -86,7 +86,7 @@ def machine_table(machine):
     names = {"cpus": "CPUs usable", "cores": "cores", "memory_gib": "memory in GiB", "governor": "frequency governor",
              "congestion_default": "kernel's default congestion control (every compared route says CUBIC)",
              "spin_ratio": "two bare spinning processes : one (median / low / high)", "load_before": "load average before",
-             "load_after": "load average after", "quick": "quick run (a look, not a figure to quote)", "minutes": "minutes it took", "interrupted": "interrupted before its end"}
+             "load_after": "load average after", "quick": "quick run (a look, not a figure to quote)", "minutes": "minutes it took", "guided_by_profile": "guided by a profile", "command": "made by", "interrupted": "interrupted before its end"}
     return "<table>" + "".join(f"<tr><td>{names.get(key, key)}</td><td>{html.escape(text(value))}</td></tr>"
                                for key, value in machine.items()) + "</table>"
 
@@ -102,7 +102,8 @@ def page(result):
     rows, machine, series = result["rows"], result["machine"], result.get("series", [])
     out = ['<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><title>netd benchmarks</title>', f"<style>{STYLE}</style></head><body>",
            "<h1>netd: benchmark report</h1>",
-           f"<p>{html.escape(str(machine.get('date', '')))}, commit {html.escape(str(machine.get('commit')))}: {summary(rows)}.</p>",
+           f"<p>{html.escape(str(machine.get('date', '')))}, commit {html.escape(str(machine.get('commit')))}"
+           f"{', build ' + html.escape(machine['build']) if machine.get('build') else ''}: {summary(rows)}.</p>",
            "<p>A ratio compares two sides that took turns within this run; its value is the median of the rounds' ratios, its spread "
            "the lowest and the highest of them. Absolute figures describe this machine and are no verdict.</p>"]
     bars = plots.ratio_bars([one for one in rows if one["name"] in BY_NAME and one["value"] is not None and one["unit"] == "ratio"])
