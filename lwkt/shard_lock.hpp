@@ -1,6 +1,7 @@
 // The locks of the disciplines giant and striped, three kinds behind one interface that is chosen at construction by a
 // branch and not by a virtual call. Any thread. Uncontended, each is one atomic read-modify-write to lock and one to
-// unlock. All three spin for a while and then sleep: a waiter that only spun would keep a preempted holder off its CPU.
+// unlock. The mutex sleeps at once, the others spin for a while before: a waiter that only spun would keep a preempted
+// holder off its CPU.
 #pragma once
 
 #include <atomic>
