@@ -252,7 +252,9 @@ void joined_bytes(const Tcb& t, std::uint64_t& sent, std::uint64_t& received)
 bool tcp_join_begin(Domain& d, Socket& so, const base::Endpoint& peer)
 {
     base::assert_on(d.cpu.owner());
-    bool fresh = so.tcb == nullptr && !so.listening && so.snd_limit == 0 && so.snd_end == sockbuf::no_offset;
+    // The offsets of a pair are the same at both ends, from 0; those of a socket that had a connection go on.
+    bool fresh = so.tcb == nullptr && !so.listening && so.snd_limit == 0 && so.rcv_produced == 0 &&
+                 so.snd_end == sockbuf::no_offset;
     if (!fresh || !so.user->socket_may_join(so, nullptr) || !is_local(d, peer.addr)) {
         return false;
     }

@@ -172,3 +172,41 @@ TEST_CASE("a connection that connects to AF_UNSPEC is reset, and its socket conn
     CHECK(w.gw->sockets_held() == 0);
     CHECK(w.gw->ring_bytes_in_use() == 0);
 }
+
+TEST_CASE("joined: a socket that received on a connection before talks as any other: it makes an ordinary connection")
+{
+    World w(GENERATE(1U, 4U), 1, true);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp other(w.set, w.clock, *w.gw);
+    FakeApp::Sock theirs = other.socket(0);
+    REQUIRE(other.call(theirs, Op::bind, local(4000)) == 0);
+    REQUIRE(other.call(theirs, Op::listen, {}, 16) == 0);
+    FakeApp::Sock s = connected(app, 4000); // no pair: the other end is another family's
+    FakeApp::Sock far = other.accept(theirs);
+    REQUIRE(far.slot != 0xffffffff);
+    other.send(far, "a greeting", 10);
+    other.settle();
+    REQUIRE(app.receive(s) == "a greeting");
+    REQUIRE(app.call(s, Op::disconnect, {}, 1) == 0);
+    app.settle();
+    CHECK(app.view.slot(s.slot).info.so_error.exchange(0) == ECONNRESET);
+    FakeApp::Sock mine = app.socket(0);
+    REQUIRE(app.call(mine, Op::bind, local(4001)) == 0);
+    REQUIRE(app.call(mine, Op::listen, {}, 16) == 0);
+    REQUIRE(app.call(s, Op::connect, local(4001)) == EINPROGRESS);
+    app.settle();
+    REQUIRE(app.state(s) == SlotState::connected);
+    FakeApp::Sock peer = app.accept(mine);
+    REQUIRE(peer.slot != 0xffffffff);
+    talk(app, peer, s);
+    talk(app, s, peer);
+    for (FakeApp::Sock k : {s, peer, mine}) {
+        app.close(k, true);
+    }
+    for (FakeApp::Sock k : {far, theirs}) {
+        other.close(k, true);
+    }
+    app.settle();
+    CHECK(w.gw->sockets_held() == 0);
+    CHECK(w.gw->ring_bytes_in_use() == 0);
+}
