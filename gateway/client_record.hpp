@@ -184,6 +184,7 @@ struct Client {
     std::atomic<std::uint64_t> gone{0};   // processes that ended; a bit is cleared when its index is given out again
     std::atomic<std::uint64_t> faults{0}; // s: requests and offsets that made no sense
     alignas(base::apart) std::atomic<std::uint32_t> on_the_way{0}; // requests between two CPUs; any CPU
+    std::atomic<std::uint32_t> pooled{0};                          // of these in messages of the pool; any CPU
     // A sleeping connection that nobody holds could not be woken to be closed, for lack of memory: CPUs store.
     std::atomic<bool> sleeper_left{false};
     bool detached = false; // control thread

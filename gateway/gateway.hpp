@@ -24,8 +24,9 @@ struct GatewayOptions {
     unsigned datagram_ring_shift = 18; // 256 KiB
     // Connections in which nothing happened for this long (to twice this long) are put to sleep; 0 = never.
     base::Micros idle_after = base::seconds(2);
-    bool join_pairs = false;            // connections between sockets of one family become joined pairs
-    std::uint32_t forwarded_max = 1024; // requests of a CPU that are on their way to the CPU that they are for
+    bool join_pairs = false; // connections between sockets of one family become joined pairs
+    // Requests of a CPU that are on their way to the CPU that they are for; a family has a quarter at most.
+    std::uint32_t forwarded_max = 1024;
 };
 
 struct Client; // gateway/client_record.hpp

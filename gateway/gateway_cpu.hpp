@@ -108,6 +108,7 @@ private:
     void look_joined(SocketRecord& rec);
     // gateway_requests.cpp
     bool forward(Client& c, std::uint16_t owner, const sockbuf::Request& r);
+    RequestMsg* make_pooled(Client& c);
     RequestMsg* make_extra(Client& c, const sockbuf::Request& r);
     SocketRecord* find_or_create(Client& c, const sockbuf::Request& r);
     void execute(SocketRecord& rec, const sockbuf::Request& r);

@@ -2,6 +2,7 @@
 // protocol thread; a request whose slot another CPU owns is sent there.
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <bit>
 #include <cstring>
 #include <new>
@@ -39,6 +40,7 @@ void GatewayCpu::request_dispatch(lwkt::Message& m)
         delete &msg;
     } else {
         here.shared_.requests.destroy(msg);
+        c.pooled.fetch_sub(1, std::memory_order_relaxed);
     }
     here.request(c, copy);
     c.on_the_way.fetch_sub(1, std::memory_order_release); // last: the family may be freed once it is 0
@@ -79,9 +81,24 @@ RequestMsg* GatewayCpu::make_extra(Client& c, const sockbuf::Request& r)
     return m;
 }
 
+// The pool is all families': none has more of it than a part, or requests that go round behind a bind which waits would
+// keep those of the others from going.
+RequestMsg* GatewayCpu::make_pooled(Client& c)
+{
+    constexpr std::uint32_t parts = 4;
+    if (c.pooled.load(std::memory_order_relaxed) >= std::max(shared_.options.forwarded_max / parts, 1U)) {
+        return nullptr;
+    }
+    RequestMsg* m = shared_.requests.make();
+    if (m != nullptr) {
+        c.pooled.fetch_add(1, std::memory_order_relaxed);
+    }
+    return m;
+}
+
 bool GatewayCpu::forward(Client& c, std::uint16_t owner, const sockbuf::Request& r)
 {
-    RequestMsg* m = shared_.requests.make();
+    RequestMsg* m = make_pooled(c);
     if (m == nullptr && static_cast<Op>(r.op) == Op::close) {
         m = make_extra(c, r);
     }

@@ -268,3 +268,34 @@ TEST_CASE("slots of a page have one home, and every CPU is home to about as many
         CHECK(*least >= c.view().sockets() / cpus * 7 / 8);
     }
 }
+
+TEST_CASE("a family whose requests are on their way to other CPUs keeps those of no other family from going")
+{
+    World w(2, 1, false, 8);
+    FakeApp good(w.set, w.clock, *w.gw);
+    FakeApp evil(w.set, w.clock, *w.gw);
+    auto mine = good.socket(1);
+    REQUIRE(good.call(mine, Op::bind, local(4000)) == 0);
+    auto theirs = evil.socket(1);
+    REQUIRE(evil.call(theirs, Op::bind, local(4001)) == 0);
+    auto op = GENERATE(Op::listen, Op::close);
+    for (int i = 0; i < 64; ++i) {
+        evil.push(evil.request(theirs, op), 0); // it is CPU 1's
+    }
+    for (int i = 0; i < 4; ++i) {
+        w.set.step_one(0);
+    }
+    sockbuf::Request r = good.request(mine, Op::listen, {}, 16); // as one that was pushed before the owner was known
+    r.sequence = ++good.sequence;
+    good.push(r, 0);
+    w.set.step_one(0);
+    good.settle();
+    auto& reply = good.view.slot(mine.slot).reply;
+    CHECK(reply.done.load() == r.sequence);
+    CHECK(reply.result == 0);
+    CHECK(good.state(mine) == SlotState::listening);
+    evil.close(theirs);
+    good.close(mine);
+    good.settle();
+    CHECK(w.gw->sockets_held() == 0);
+}
