@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <map>
 
 #include "gateway/gateway_cpu.hpp"
 #include "protocols/tcp/tcp_report.hpp"
@@ -45,6 +46,13 @@ std::uint32_t run_shift_for(std::uint32_t sockets, std::uint32_t cpus)
         --shift;
     }
     return shift;
+}
+
+bool any_in_transit(const Client& c)
+{
+    const auto* owner = c.owner.get();
+    return std::any_of(owner, owner + c.view().sockets(),
+        [](const auto& o) { return o.load(std::memory_order_acquire) == in_transit; });
 }
 
 WaiterSet waiters_of(const Client& c, std::uint32_t process)
@@ -122,6 +130,7 @@ struct Gateway::Impl final : protocols::SocketUser {
     }
     void reap();
     void close_sleepers();
+    Client& gives_way();
 
     GatewayShared shared;
     std::vector<GatewayCpu*> cpus;                 // c
@@ -150,6 +159,19 @@ void Gateway::Impl::reap()
         on_every_cpu([&](GatewayCpu& g) { g.forget_client(*c); });
         return true;
     });
+}
+
+// Of families that ended and still send, the oldest of the user who has most of them: nobody's programs make those of
+// others lose what they sent last.
+Client& Gateway::Impl::gives_way()
+{
+    std::map<std::uint32_t, std::size_t> of_user;
+    for (auto& c : families) {
+        of_user[c->uid] += c->detached ? 1 : 0;
+    }
+    auto fewer = [](const auto& a, const auto& b) { return a.second < b.second; };
+    std::uint32_t most = std::max_element(of_user.begin(), of_user.end(), fewer)->first;
+    return **std::find_if(families.begin(), families.end(), [most](auto& c) { return c->detached && c->uid == most; });
 }
 
 Gateway::Gateway(protocols::Stack& stack, const GatewayOptions& options) : impl_(std::make_unique<Impl>(stack, options))
@@ -185,7 +207,7 @@ Client* Gateway::attach(std::uint32_t pid, std::string& error, std::uint32_t uid
         return nullptr;
     }
     if (impl_->families.size() - clients() >= impl_->shared.options.clients_max) {
-        poison(**std::find_if(impl_->families.begin(), impl_->families.end(), [](auto& f) { return f->detached; }));
+        poison(impl_->gives_way());
     }
     auto c = std::make_unique<Client>();
     auto cpus = static_cast<std::uint32_t>(impl_->cpus.size());
@@ -229,14 +251,17 @@ std::uint32_t Gateway::id(const Client& c) const
 
 bool Gateway::add_process(Client& c, std::uint32_t, std::uint32_t& process)
 {
-    auto free = static_cast<std::uint32_t>(std::countr_one(c.processes));
-    if (free >= sockbuf::max_processes) {
+    std::uint64_t free = ~c.processes & ((std::uint64_t{1} << sockbuf::max_processes) - 1);
+    if (free == 0) {
         return false;
     }
-    c.processes |= std::uint64_t{1} << free;
-    process = free;
-    c.gone.fetch_and(~(std::uint64_t{1} << free), std::memory_order_relaxed);
-    impl_->on_every_cpu([&](GatewayCpu& g) { g.reset_process(c, process); });
+    // A socket that a control message moves is swept for the dead when it comes back (GatewayCpu::mourn): until then
+    // their numbers are nobody else's, as far as there are others.
+    std::uint64_t rested = free & ~c.gone.load(std::memory_order_relaxed);
+    process = static_cast<std::uint32_t>(std::countr_zero(rested != 0 && any_in_transit(c) ? rested : free));
+    c.processes |= std::uint64_t{1} << process;
+    impl_->on_every_cpu([&](GatewayCpu& g) { g.reset_process(c, process); }); // who came back by now has been swept
+    c.gone.fetch_and(~(std::uint64_t{1} << process), std::memory_order_relaxed);
     return true;
 }
 

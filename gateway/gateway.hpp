@@ -86,7 +86,7 @@ public:
     // now, or in a reap(). `c` is not the caller's any more.
     void detach(Client& c);
     // Frees what became free since; true while some still linger, to be called again in a while. Of those there are no
-    // more than of attached ones: then the oldest is aborted.
+    // more than of attached ones: then the oldest of the user who has most is aborted.
     bool reap();
     // The client's memory faulted (SIGBUS, EFAULT): treated as dead, sockets aborted.
     void poison(Client& c);

@@ -352,7 +352,9 @@ bool GatewayCpu::mourn(SocketRecord& rec)
     }
     std::uint64_t gone = c.gone.load(std::memory_order_relaxed);
     if (gone != 0) {
-        gone &= c.view().slot(rec.slot).share.holders.load(std::memory_order_seq_cst);
+        std::uint64_t holders = c.view().slot(rec.slot).share.holders.load(std::memory_order_seq_cst);
+        // Nobody's: let go by one of them, perhaps, who died before it could say so.
+        gone &= (holders & ~sockbuf::lane_holder) != 0 ? holders : gone & -gone;
     }
     for (; gone != 0 && !rec.closing; gone &= gone - 1) {
         sweep_slot(c, rec.slot, static_cast<std::uint32_t>(std::countr_zero(gone)));

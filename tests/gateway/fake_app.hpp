@@ -14,11 +14,11 @@
 namespace test {
 
 struct FakeApp {
-    FakeApp(lwkt::CpuSet& of_set, lwkt::VirtualClock& of_clock, gateway::Gateway& of_gw)
+    FakeApp(lwkt::CpuSet& of_set, lwkt::VirtualClock& of_clock, gateway::Gateway& of_gw, std::uint32_t user = 0)
         : set(of_set), clock(of_clock), gw(of_gw)
     {
         std::string error;
-        client = gw.attach(1, error);
+        client = gw.attach(1, error, user);
         INVARIANT(client != nullptr);
         view = gw.segment(*client).view();
     }

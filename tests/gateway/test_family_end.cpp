@@ -5,6 +5,7 @@
 #include <fstream>
 
 #include "gateway/client_record.hpp"
+#include "sockbuf/side_lock.hpp"
 #include "tests/gateway/gateway_world.hpp"
 
 using namespace test;
@@ -24,18 +25,20 @@ std::size_t segments_mapped()
 }
 
 // A connection of `from` to `listener` of `to`, which nobody reads, with more text under way than its rings hold.
-void stuff(FakeApp& from, FakeApp& to, FakeApp::Sock listener)
+FakeApp::Sock stuff(FakeApp& from, FakeApp& to, FakeApp::Sock listener)
 {
     FakeApp::Sock k = from.socket(0);
     REQUIRE(from.call(k, Op::connect, local(4000)) == EINPROGRESS);
     from.settle();
     REQUIRE(from.state(k) == SlotState::connected);
-    REQUIRE(to.accept(listener).slot != 0xffffffff);
+    FakeApp::Sock accepted = to.accept(listener);
+    REQUIRE(accepted.slot != 0xffffffff);
     std::string text(65536, 'x');
     for (int i = 0; i < 2; ++i) {
         from.send(k, text.data(), text.size());
         from.settle();
     }
+    return accepted;
 }
 } // namespace
 
@@ -78,6 +81,27 @@ TEST_CASE("families that have ended and still send are no more than may attach: 
     CHECK(w.gw->reap());
     CHECK(segments_mapped() > before + gateway::GatewayOptions{}.clients_max / 2); // the others may send on
     CHECK(segments_mapped() <= before + gateway::GatewayOptions{}.clients_max);
+}
+
+TEST_CASE(
+    "of families that have ended and still send those of the user who has most give way, not an older one of another")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp::Sock listener = app.socket(0);
+    REQUIRE(app.call(listener, Op::bind, local(4000)) == 0);
+    REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+    std::vector<FakeApp::Sock> ends;
+    for (std::uint32_t i = 0; i < gateway::GatewayOptions{}.clients_max + 3; ++i) {
+        FakeApp one(w.set, w.clock, *w.gw, i == 0 ? 1000 : 1001);
+        ends.push_back(stuff(one, app, listener));
+        REQUIRE(w.gw->process_gone(*one.client, 0));
+        w.gw->detach(*one.client);
+        app.settle();
+    }
+    CHECK(app.view.slot(ends[0].slot).info.so_error.load() == 0);
+    CHECK(app.view.slot(ends[1].slot).info.so_error.load() == ECONNRESET);
+    CHECK(app.view.slot(ends.back().slot).info.so_error.load() == 0);
 }
 
 TEST_CASE("a sleeping connection that could not be woken to be closed is closed by the next look")
@@ -198,4 +222,66 @@ TEST_CASE(
     CHECK(seen != 0);
     app.settle();
     REQUIRE(w.gw->sockets_held() == 0);
+}
+
+namespace {
+
+// A process of a family that goes on is killed while its bind is on its way: it waits for the close of a socket that
+// has its port, which comes with let_go().
+struct KilledInBind {
+    explicit KilledInBind(World& w) : other(w.set, w.clock, *w.gw), app(w.set, w.clock, *w.gw), before(other.socket(0))
+    {
+        REQUIRE(other.call(before, Op::bind, local(4000)) == 0);
+        other.view.slot(before.slot).share.holders.store(0);
+        REQUIRE(w.gw->add_process(*app.client, 2, app.process));
+        process = app.process;
+        socket = app.socket(0);
+        app.push(app.request(socket, Op::bind, local(4000)), 0);
+        w.set.step();
+    }
+    bool on_its_way() const { return app.client->owner[socket.slot].load() == gateway::in_transit; }
+    void let_go()
+    {
+        other.close(before);
+        app.settle();
+    }
+    FakeApp other;
+    FakeApp app;
+    FakeApp::Sock before;
+    std::uint32_t process = 0;
+    FakeApp::Sock socket;
+};
+
+} // namespace
+
+TEST_CASE("a socket whose process died while its bind was on its way is not the next one's who has the number")
+{
+    World w(GENERATE(1U, 4U));
+    KilledInBind k(w);
+    std::uint32_t holder = (k.process + 1) | 77U << sockbuf::side_lock_process_bits;
+    auto& share = k.app.view.slot(k.socket.slot).share;
+    share.ctl_lock.store(holder); // held over the request
+    REQUIRE_FALSE(w.gw->process_gone(*k.app.client, k.process));
+    REQUIRE(k.on_its_way());
+    std::uint32_t next = 0;
+    REQUIRE(w.gw->add_process(*k.app.client, 3, next));
+    REQUIRE(k.on_its_way());
+    k.let_go();
+    CHECK(share.ctl_lock.load() != holder);
+    CHECK(w.gw->sockets_held() == 0);
+    std::uint32_t after = 0; // nothing is on its way: the number is free again
+    REQUIRE_FALSE(w.gw->process_gone(*k.app.client, next));
+    REQUIRE(w.gw->add_process(*k.app.client, 4, after));
+    CHECK(after == k.process);
+}
+
+TEST_CASE("a socket that its process let go, and died before it said so, is closed though its bind was on its way")
+{
+    World w(GENERATE(1U, 4U));
+    KilledInBind k(w);
+    k.app.view.slot(k.socket.slot).share.holders.fetch_and(~(std::uint64_t{1} << k.process));
+    REQUIRE_FALSE(w.gw->process_gone(*k.app.client, k.process));
+    REQUIRE(k.on_its_way());
+    k.let_go();
+    CHECK(w.gw->sockets_held() == 0);
 }
