@@ -130,7 +130,9 @@ void Admission::accept_some(int listen_fd)
             UniqueFd refused(accept4(listen_fd, nullptr, nullptr, SOCK_CLOEXEC));
             refused.reset();
             spare_.reset(open("/dev/null", O_RDONLY | O_CLOEXEC));
-            spdlog::error("out of descriptors: a process was turned away");
+            if (may_complain()) {
+                spdlog::error("out of descriptors: a process was turned away");
+            }
             return;
         }
         if (!fd) {
@@ -291,8 +293,8 @@ std::string Admission::name(const Connection& c) const
     return fmt::format("process {} of user {}", c.pid, c.uid);
 }
 
-// What a peer makes netd write is bounded too.
-void Admission::complain(const Connection& c, const std::string& what)
+// What peers make netd write is bounded too.
+bool Admission::may_complain()
 {
     base::Instant at = now();
     if (at - complaints_since_ >= base::seconds(1)) {
@@ -302,7 +304,12 @@ void Admission::complain(const Connection& c, const std::string& what)
         }
         complaints_ = 0;
     }
-    if (++complaints_ <= complaints_per_second) {
+    return ++complaints_ <= complaints_per_second;
+}
+
+void Admission::complain(const Connection& c, const std::string& what)
+{
+    if (may_complain()) {
         spdlog::warn("{} {}", name(c), what);
     }
 }

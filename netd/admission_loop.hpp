@@ -95,6 +95,7 @@ private:
     void watch(int fd, std::uint64_t id, std::uint32_t events, bool added = true);
     static base::Instant now();
     std::string name(const Connection& c) const;
+    bool may_complain();
     void complain(const Connection& c, const std::string& what);
     std::size_t families_of(uid_t uid) const;
     std::ptrdiff_t controls_of(uid_t uid) const;

@@ -22,6 +22,14 @@ namespace {
 constexpr base::Micros take_within = base::seconds(5);
 constexpr int controls_per_uid = 16; // each may hold a text of megabytes for so long
 
+// For the log, into which a peer's text writes nothing but itself.
+std::string shown(std::string text)
+{
+    std::replace_if(
+        text.begin(), text.end(), [](unsigned char c) { return c < 0x21 || c > 0x7e; }, '?');
+    return text;
+}
+
 } // namespace
 
 Admission::Verdict Admission::read_request(Connection& c)
@@ -170,7 +178,7 @@ Admission::Verdict Admission::attach_shared(Connection& c, const std::string& na
         return v;
     }
     if (!gateway_.add_process(*it->second, static_cast<std::uint32_t>(c.pid), process)) {
-        complain(c, fmt::format("finds share {} full and gets a family of its own", name));
+        complain(c, fmt::format("finds share {} full and gets a family of its own", shown(name)));
         return attach(c);
     }
     return attached(c, *it->second, process);

@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import re
+import resource
 import select
 import shutil
 import signal
@@ -215,6 +216,22 @@ class DaemonTest(unittest.TestCase):
         self.wait_for(lambda: daemon.stat()["clients"] == 2)
         self.assertNotEqual(os.fstat(Peer(daemon, b"one").fds[0]).st_ino, same)  # a new one
 
+    def test_the_name_of_a_share_writes_no_line_of_its_own_into_the_log(self):
+        daemon = self.start()
+        first = Peer(daemon, b"one\nforged")
+        children = [first.ask(FORK) for _ in range(62)]
+        self.assertEqual({error for error, _, _ in children}, {0})
+        alone = Peer(daemon, b"one\nforged")  # the share is full
+        self.assertEqual((alone.error, alone.process), (0, 0))
+        for p in (first, alone):
+            p.close()
+        for _, _, fds in children:
+            os.close(fds[0])
+        self.assertEqual(daemon.stop(), 0)
+        log = "".join(daemon.log)
+        self.assertIn("one?forged full", log)
+        self.assertNotIn("\nforged", log)
+
     def test_shares_can_be_forbidden(self):
         daemon = self.start(config="[admission]\nshare = false\n")
         first, second = Peer(daemon, b"one"), Peer(daemon, b"one")
@@ -326,6 +343,30 @@ class DaemonTest(unittest.TestCase):
                     os._exit(answered)
             self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), int(wanted), groups)
         self.assertEqual(daemon.stop(), 0)
+
+    def test_who_is_turned_away_for_want_of_descriptors_does_not_fill_the_log(self):
+        daemon = self.start("--cpus", "0")
+        pid = daemon.process.pid
+        before = len(os.listdir(f"/proc/{pid}/fd"))
+        _, most = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (before + 4, most))
+        peers = [daemon.connect() for _ in range(4)]
+        begin = time.monotonic()
+        for _ in range(300):
+            with daemon.connect() as refused:
+                try:
+                    self.assertEqual(refused.recv(100), b"")
+                except ConnectionResetError:
+                    pass
+        allowed = 20 * (time.monotonic() - begin + 2)  # by the second
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, most))
+        for s in peers:
+            s.close()
+        self.assertEqual(daemon.stat()["clients"], 0)
+        self.assertEqual(daemon.stop(), 0)
+        lines = [line for line in daemon.log if "out of descriptors" in line]
+        self.assertGreater(len(lines), 0)
+        self.assertLess(len(lines), allowed)
 
     def test_clients_are_limited(self):
         daemon = self.start(config="[limits]\nclients = 2\nsockets_per_client = 64\nring_bytes = 4294967296\n")
