@@ -387,6 +387,16 @@ void Gateway::poison(Client& c)
     impl_->on_every_cpu([&](GatewayCpu& g) { g.close_all(c, true); });
 }
 
+bool Gateway::poison(std::uint32_t id)
+{
+    auto at = std::find_if(impl_->families.begin(), impl_->families.end(), [id](auto& c) { return c->id == id; });
+    if (at == impl_->families.end()) {
+        return false;
+    }
+    poison(**at);
+    return true;
+}
+
 bool Gateway::part()
 {
     return std::all_of(impl_->families.begin(), impl_->families.end(), [](auto& c) { return c->segment.part(); });

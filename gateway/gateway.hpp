@@ -90,6 +90,7 @@ public:
     bool reap();
     // The client's memory faulted (SIGBUS, EFAULT): treated as dead, sockets aborted.
     void poison(Client& c);
+    bool poison(std::uint32_t id); // also of one that was detached and lingers; false: there is none any more
 
     // Before the end of all: what follows happens behind the back of the programs. Their memory stays as it is now, so
     // they find what they would after a crash (open descriptors that fail), and not closed sockets. False, with errno:

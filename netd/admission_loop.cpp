@@ -244,21 +244,21 @@ int Admission::next_timeout_ms(base::Instant at, int otherwise_ms) const
     return otherwise_ms < 0 ? left : std::min(left, otherwise_ms);
 }
 
-// Clients whose memory faulted: dead, with all their processes.
+// Clients whose memory faulted: dead, with all their processes, if there are any left; else what they sent last is
+// lost.
 void Admission::close_marked()
 {
     for (std::uint32_t client : guard_.take_marked()) {
+        if (!gateway_.poison(client)) {
+            continue;
+        }
+        spdlog::error("client {}: its memory faulted; its sockets are aborted", client);
         std::vector<std::uint64_t> members;
         for (auto& [id, c] : connections_) {
             if (c.role == Role::process && gateway_.id(*c.client) == client) {
                 members.push_back(id);
             }
         }
-        if (members.empty()) {
-            continue;
-        }
-        spdlog::error("client {}: its memory faulted; its sockets are aborted", client);
-        gateway_.poison(*connections_.at(members.front()).client);
         for (std::uint64_t id : members) {
             close_connection(id);
         }
