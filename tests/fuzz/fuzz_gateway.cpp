@@ -56,6 +56,13 @@ public:
             }
         }
         honest_talk();
+        if (c_.flag()) { // netd ends in the middle of it all
+            for (unsigned i = hostile_ != nullptr ? c_.below(8) : 0; i != 0; --i) {
+                request();
+            }
+            gw_.reset();
+            return;
+        }
         if (hostile_ != nullptr) {
             leave();
         }
@@ -151,6 +158,7 @@ private:
     }
     void act();
     void request();
+    void long_option(sockbuf::Request& r);
     void scribble();
     void move_offset();
     void datagram();
@@ -238,6 +246,9 @@ void World::request()
     std::memcpy(r.addr, addr.bytes(), sizeof r.addr);
     r.size = c_.byte();
     r.data[0] = c_.byte();
+    if ((odd & 0xc0) == 0x40) {
+        long_option(r);
+    }
     if (odd >= 0xc0) { // any byte of it may be anything
         auto* bytes = reinterpret_cast<unsigned char*>(&r);
         for (unsigned i = 0, n = 1 + c_.below(4); i < n; ++i) {
@@ -254,6 +265,44 @@ void World::request()
     view_.marks(cpu).processes.fetch_or(std::uint64_t{1} << process);
     if ((odd & 32) == 0) {
         honest_.settle();
+    }
+}
+
+// One whose value is more than a number, as a program has it.
+void World::long_option(sockbuf::Request& r)
+{
+    static constexpr std::pair<int, int> options[] = {{IPPROTO_TCP, TCP_CONGESTION}, {IPPROTO_IP, MCAST_JOIN_GROUP},
+        {IPPROTO_IP, MCAST_LEAVE_GROUP}, {IPPROTO_IP, MCAST_JOIN_SOURCE_GROUP}, {IPPROTO_IP, MCAST_BLOCK_SOURCE},
+        {IPPROTO_IP, MCAST_MSFILTER}, {IPPROTO_IPV6, MCAST_JOIN_GROUP}, {IPPROTO_IPV6, MCAST_MSFILTER},
+        {IPPROTO_IP, IP_ADD_MEMBERSHIP}, {IPPROTO_IP, IP_MULTICAST_IF}, {IPPROTO_IP, IP_RECVERR},
+        {IPPROTO_TCP, TCP_FASTOPEN}, {IPPROTO_TCP, TCP_FASTOPEN_KEY}, {IPPROTO_TCP, TCP_DEFER_ACCEPT},
+        {IPPROTO_TCP, TCP_CC_INFO}, {SOL_SOCKET, SO_KEEPALIVE}};
+    static constexpr const char* algorithms[] = {"reno", "cubic", "bbr", "dctcp", "westwood"};
+    r.op = static_cast<std::uint32_t>(c_.below(4) != 3 ? Op::setsockopt : Op::getsockopt);
+    auto [level, name] = options[c_.below(std::size(options))];
+    r.level = level;
+    r.name = name;
+    r.size = sockbuf::request_data_max;
+    base::IpAddr group = level == IPPROTO_IPV6 ? base::parse_ip("ff02::77").value() : base::IpAddr::v4(0xe0000077);
+    if (level == IPPROTO_TCP) {
+        std::strcpy(reinterpret_cast<char*>(r.data), algorithms[c_.below(std::size(algorithms))]);
+    } else if (name == MCAST_MSFILTER) {
+        sockbuf::FilterPiece piece{};
+        std::memcpy(piece.group, group.bytes(), sizeof piece.group);
+        piece.interface = c_.below(3);
+        piece.exclude = c_.below(2);
+        piece.total = c_.below(5);
+        piece.first = c_.below(5);
+        piece.count = c_.below(4);
+        std::memcpy(r.data, &piece, sizeof piece);
+    } else if (name == IP_ADD_MEMBERSHIP) {
+        std::memcpy(r.data, group.bytes() + 12, 4); // of an IPv4 address mapped into IPv6
+    } else {
+        sockbuf::GroupRequest join{};
+        std::memcpy(join.group, group.bytes(), sizeof join.group);
+        std::memcpy(join.source, loopback(level == IPPROTO_IPV6).bytes(), sizeof join.source);
+        join.interface = c_.below(3);
+        std::memcpy(r.data, &join, sizeof join);
     }
 }
 
@@ -384,7 +433,9 @@ void World::waiters()
         gw_->drop_waiter(*hostile_, process, w);
     }
     view_.waiter(w).sleeping.store(1);
-    view_.slot(some_slot()).app.waiters[0].fetch_or(std::uint64_t{1} << w);
+    auto& waiters = view_.slot(some_slot()).app.waiters;
+    waiters[0].fetch_or(std::uint64_t{1} << w);
+    waiters[1].fetch_or(std::uint64_t{1} << w); // of numbers that nobody has
 }
 
 // Anywhere in the segment where something lies that netd reads.
@@ -409,7 +460,8 @@ std::byte* World::some_word()
         return ring + (c_.half() % sizeof(sockbuf::RequestRing) & ~std::size_t{7});
     }
     case 8:
-        return reinterpret_cast<std::byte*>(&view_.lanes(some_slot())[some_cpu()]) + (c_.byte() & 120);
+        return reinterpret_cast<std::byte*>(&view_.lanes(some_slot())[c_.below(view_.cpus() + 1)]) +
+               (c_.byte() & 120); // and the error queue
     default:
         return view_.base() + (c_.word() % view_.layout().bytes & ~std::uint64_t{7}); // headers, lanes, rings
     }
