@@ -430,6 +430,11 @@ std::size_t Gateway::sockets_held()
     return n;
 }
 
+const GatewayCounters& Gateway::counters(base::CpuId cpu) const
+{
+    return impl_->cpus[cpu]->counters();
+}
+
 std::uint64_t Gateway::ring_bytes_in_use()
 {
     std::uint64_t bytes = 0;

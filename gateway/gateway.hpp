@@ -5,6 +5,7 @@
 // stepped sets.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -30,6 +31,12 @@ struct GatewayOptions {
 };
 
 struct Client; // gateway/client_record.hpp
+
+// Of one CPU, over all families. s: it counts, any thread reads.
+struct GatewayCounters {
+    std::atomic<std::uint64_t> faults{0};  // what no honest program writes: requests, offsets, indices
+    std::atomic<std::uint64_t> refused{0}; // requests for which there was no memory, or no message
+};
 
 // One line of netctl ss.
 struct SocketReport {
@@ -101,6 +108,7 @@ public:
     std::size_t clients() const;
     std::size_t sockets_held(); // socket records that exist, of all clients, closing ones included
     std::uint64_t ring_bytes_in_use();
+    const GatewayCounters& counters(base::CpuId cpu) const;
 
 private:
     struct Impl;

@@ -88,6 +88,7 @@ public:
     void request(Client& c, const sockbuf::Request& r);
     // The socket's application moved an offset.
     void look(Client& c, std::uint32_t slot);
+    const GatewayCounters& counters() const { return counters_; } // any thread
 
 private:
     base::CpuId me() const { return me_; }
@@ -171,7 +172,15 @@ private:
     void collect_waiters(Client& c, std::uint32_t slot, For whom);
     void tell_waiters();
     void wake_client(Client& c);
-    void fault(Client& c) { c.faults.fetch_add(1, std::memory_order_relaxed); }
+    static void count(std::atomic<std::uint64_t>& one)
+    {
+        one.store(one.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    }
+    void fault(Client& c)
+    {
+        c.faults.fetch_add(1, std::memory_order_relaxed);
+        count(counters_.faults);
+    }
 
     static void request_dispatch(lwkt::Message& m);
     static void reply_dispatch(lwkt::Message& m);
@@ -230,6 +239,7 @@ private:
     bool rings_came_back_ = false;        // o: since want_rings_ was last looked at
     std::vector<LateMarks> late_marks_;   // o: empty without the plant
     bool hurry_ = false;                  // o: rings ran out: the next round takes those of whatever is drained
+    GatewayCounters counters_;            // s
     std::atomic<std::uint32_t> fence_{0}; // o: exchanged for its barrier (TSan knows no fences)
 };
 

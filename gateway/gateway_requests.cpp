@@ -180,7 +180,7 @@ void GatewayCpu::execute(SocketRecord& rec, const sockbuf::Request& r)
         return post(rec, SocketOp::bind, r.sequence);
     case Op::listen:
         if (!prepare_listen(rec, r.value)) {
-            return answer(c, rec.slot, r.sequence, ENOBUFS);
+            return refuse(c, r, ENOBUFS);
         }
         return post(rec, SocketOp::listen, r.sequence);
     case Op::connect:
@@ -364,6 +364,7 @@ bool GatewayCpu::mourn(SocketRecord& rec)
 
 void GatewayCpu::refuse(Client& c, const sockbuf::Request& r, std::int32_t error)
 {
+    count(counters_.refused);
     if (r.sequence != 0) {
         answer(c, r.slot, r.sequence, error);
     } else if (static_cast<Op>(r.op) == Op::connect) {

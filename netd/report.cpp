@@ -163,6 +163,8 @@ std::vector<std::string> Report::counters()
         auto id = static_cast<base::CpuId>(cpu);
         add_cpu(to, stack_.set().cpu(id));
         add_pools(to, stack_, id);
+        to.add("gateway.faults", cpu, relaxed(gateway_.counters(id).faults));
+        to.add("gateway.refused", cpu, relaxed(gateway_.counters(id).refused));
         for (const auto& interface : stack_.interfaces()) {
             add_netif(to, *interface->netif, cpu);
         }

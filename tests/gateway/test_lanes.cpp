@@ -294,6 +294,8 @@ TEST_CASE("a family whose requests are on their way to other CPUs keeps those of
     CHECK(reply.done.load() == r.sequence);
     CHECK(reply.result == 0);
     CHECK(good.state(mine) == SlotState::listening);
+    CHECK(w.gw->counters(0).faults.load() == 0);
+    CHECK((w.gw->counters(0).refused.load() != 0 || op == Op::close)); // of which one is enough
     evil.close(theirs);
     good.close(mine);
     good.settle();

@@ -39,6 +39,7 @@ TEST_CASE("a summary bit that names no word is a fault, once")
     line.summary[0].store(~std::uint64_t{0} << words);
     evil.settle();
     REQUIRE(line.summary[0].load() == 0);
+    CHECK(w.gw->counters(0).faults.load() == 1);
     Pair p = make_pair(app, 4000, 0);
     REQUIRE(app.send(p.client, "fine", 4) == 4);
     app.settle();

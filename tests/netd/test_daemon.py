@@ -436,7 +436,7 @@ class DaemonTest(unittest.TestCase):
         for name in (
             "cpu.messages_in", "cpu.messages_out", "cpu.timer_late_max_us", "cpu.timer_late.to_1000_us", "steer.forwarded", "steer.shed",
             "packets.in_use", "packets.large_in_use", "tcp.in", "tcp.out_retransmits", "tcp.cookies_sent",
-            "tcp.tcbs", "tcp.half_open", "tcp.time_wait", "tcp.listeners", "timers.armed",
+            "gateway.faults", "gateway.refused", "tcp.tcbs", "tcp.half_open", "tcp.time_wait", "tcp.listeners", "timers.armed",
         ):
             self.assertIn(name, counters)
         self.assertEqual(subprocess.run([NETCTL, "nonsense"], capture_output=True).returncode, 64)
