@@ -147,6 +147,9 @@ base::Error so_check_family(const Socket& so, const base::IpAddr& peer)
 void so_connect(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
+    if (so_sends_first(d, m)) { // to the peer that it was written for
+        return;
+    }
     m.tries = 0;
     if (base::Error error = check_peer(d, m); error != base::Error::none) {
         return so_complete(m, error);
@@ -192,6 +195,9 @@ void so_may_send_bound(Domain& d, SocketMsg& m)
 void so_unconnect(Domain& d, SocketMsg& m)
 {
     Socket& so = *m.socket;
+    if (so_sends_first(d, m)) { // while there is a peer
+        return;
+    }
     if (is_stream(so) && so.listening) {
         return m.value != 0 ? so_unlisten(d, m) : so_complete(m, base::Error::not_supported);
     }

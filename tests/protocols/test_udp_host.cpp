@@ -1,5 +1,5 @@
 // Datagrams between sockets of one host, and answers to where a datagram came in: loopback, own addresses, groups and
-// broadcasts. Both families.
+// broadcasts; what was sent before a connect. Both families.
 #include "protocols/ipv6.hpp"
 #include "tests/protocols/host.hpp"
 
@@ -191,4 +191,42 @@ TEST_CASE("sendto an address of link scope without a scope: the interface that a
     CHECK(received(server) == 1);
     CHECK(client.take_error() == 0);
     CHECK(client.connect(to) == Error::invalid); // ipv6(7)
+}
+
+TEST_CASE("connect and disconnect: what was sent before goes where it was sent to, as on Linux")
+{
+    Pair p(GENERATE(1U, 3U), 1);
+    TestSocket one(p.world, p.b, SlotKind::datagram);
+    TestSocket other(p.world, p.b, SlotKind::datagram);
+    TestSocket client(p.world, p.a, SlotKind::datagram);
+    REQUIRE(one.bind(at("10.0.0.2", 7)) == Error::none);
+    REQUIRE(other.bind(at("10.0.0.2", 8)) == Error::none);
+    REQUIRE(client.connect(at("10.0.0.2", 7)) == Error::none);
+    client.send(Bytes(1)); // the neighbour is known from now on
+    REQUIRE(received(one) == 1);
+    constexpr unsigned many = 100; // more than a batch
+    for (unsigned i = 0; i < many; ++i) {
+        client.send_raw(header_to({}, 3), Bytes(3)); // its mark is behind the request
+    }
+    SECTION("connected to another peer")
+    {
+        REQUIRE(client.connect(at("10.0.0.2", 8)) == Error::none);
+        client.look();
+        CHECK(received(one) == many);
+        CHECK(received(other) == 0);
+    }
+    SECTION("disconnected")
+    {
+        REQUIRE(client.call(netmsg::SocketOp::unconnect) == Error::none);
+        client.look();
+        CHECK(received(one) == many);
+    }
+    SECTION("sent to an address, then connected over another interface")
+    {
+        client.send_raw(header_to(at("10.0.0.2", 8), 3), Bytes(3));
+        REQUIRE(client.connect(at("127.0.0.1", 9)) == Error::none);
+        client.look();
+        CHECK(received(other) == 1);
+    }
+    CHECK(client.take_error() == 0);
 }
