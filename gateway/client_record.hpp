@@ -53,7 +53,7 @@ struct SocketRecord {
     std::unique_ptr<AcceptLane[]> accept_lanes; // listener: element i = CPU i's
     SocketRecord* reserved_at = nullptr;        // accepted, not complete yet: the listener in whose lane it has a place
     base::ListLink awake_link;                  // in GatewayCpu::awake_ while it may fall asleep
-    base::ListLink want_ring_link;              // in GatewayCpu::want_rings_ while a writer waits for memory
+    base::ListLink want_ring_link;              // in ClientCpu::want_rings while a writer waits for memory
     std::uint64_t moved = ~std::uint64_t{0};    // bytes that had moved when it was last looked at
     std::uint32_t round = 0;                    // ... and in which round that was
     std::uint32_t partner = 0;                  // joined pair: slot of the other end + 1, c once connected
@@ -140,8 +140,11 @@ struct alignas(base::apart) ClientCpu {
     std::uint64_t wake_anyway[2] = {0, 0};                        // o: of these, also those that seem awake
     bool wake_queued = false;                                     // o
     bool cooling = false;                                         // o: in GatewayCpu::to_cool_
-    std::atomic<std::uint64_t> records_made{0};                   // s: records that this CPU has made
-    std::atomic<std::uint64_t> records_ended{0};                  // o stores (release), the control thread acquires
+    bool to_serve = false;                                        // o: in GatewayCpu::to_serve_
+    base::List<SocketRecord, &SocketRecord::want_ring_link>
+        want_rings;                              // o: writers that wait; first come, first served
+    std::atomic<std::uint64_t> records_made{0};  // s: records that this CPU has made
+    std::atomic<std::uint64_t> records_ended{0}; // o stores (release), the control thread acquires
 };
 static_assert(sizeof(std::uint64_t[2]) * 8 == sockbuf::max_waiters);
 

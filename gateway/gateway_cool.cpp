@@ -27,7 +27,10 @@ void GatewayCpu::give_ring(Client& c, std::uint64_t offset, unsigned shift, bool
 {
     ClientCpu& mine = c.cpu[me()];
     mine.arena.give(offset, shift, touched);
-    rings_came_back_ = true;
+    if (!mine.to_serve && !mine.want_rings.empty()) {
+        mine.to_serve = true;
+        to_serve_.push_back(&c);
+    }
     if (!mine.cooling && mine.arena.cools(shift, warm_rings)) {
         mine.cooling = true;
         to_cool_.push_back(&c);

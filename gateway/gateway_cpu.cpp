@@ -59,6 +59,7 @@ void GatewayCpu::forget_client(Client& c)
     stop_polling(c);
     std::erase(wakes_, &c);
     std::erase(to_cool_, &c);
+    std::erase(to_serve_, &c);
     std::erase_if(events_, [&](const EventRef& e) { return e.client == &c; });
 }
 

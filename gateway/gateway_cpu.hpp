@@ -144,7 +144,8 @@ private:
     void give_ring(Client& c, std::uint64_t offset, unsigned shift, bool touched);
     // gateway_cool.cpp
     void cool_rings();
-    void serve_wanted_rings();
+    std::uint32_t serve_wanted_rings();
+    void stop_wanting(SocketRecord& rec);
     void look_at_want(SocketRecord& rec);
     // gateway_idle.cpp
     SocketRecord* wake(Client& c, std::uint32_t slot);
@@ -216,7 +217,6 @@ private:
         std::uint64_t bits = 0;
     };
     using AwakeList = base::List<SocketRecord, &SocketRecord::awake_link>;
-    using WantList = base::List<SocketRecord, &SocketRecord::want_ring_link>;
 
     GatewayShared& shared_;               // c
     protocols::SocketUser& user_;         // c
@@ -231,12 +231,12 @@ private:
     RecordMemory records_;                // o
     std::vector<SocketRecord*> dead_;     // o: freed at the roll-up, when nobody above has them on its stack
     AwakeList awake_;                     // o: streams that may fall asleep; the one looked at longest ago in front
-    WantList want_rings_;                 // o: writers wait for memory; first come, first served
+    std::vector<Client*> to_serve_;       // o: families whose writers wait, and rings came back since
+    std::uint32_t wanting_ = 0;           // o: writers that wait for ring memory, of all families
     std::unique_ptr<IdleSweep> sweep_;    // o
     std::vector<Client*> to_cool_;        // o: families with free rings that have pages
     std::unique_ptr<Cooling> cooling_;    // o
     std::uint32_t round_ = 1;             // o: of the sweep
-    bool rings_came_back_ = false;        // o: since want_rings_ was last looked at
     std::vector<LateMarks> late_marks_;   // o: empty without the plant
     bool hurry_ = false;                  // o: rings ran out: the next round takes those of whatever is drained
     GatewayCounters counters_;            // s

@@ -50,9 +50,7 @@ void GatewayCpu::forget_idle(SocketRecord& rec)
     if (rec.awake_link.linked()) {
         rec.awake_link.unlink();
     }
-    if (rec.want_ring_link.linked()) {
-        rec.want_ring_link.unlink();
-    }
+    stop_wanting(rec);
 }
 
 // A round looks at every record once; those that stay go to the back with the next round's number.
@@ -77,7 +75,7 @@ void GatewayCpu::sweep_idle()
     bool over = awake_.empty() || awake_.front()->round == next_round;
     if (over) {
         round_ = next_round;
-        hurry_ = !want_rings_.empty();
+        hurry_ = wanting_ != 0;
     }
     if (!awake_.empty()) {
         base::Micros pause = !over ? breath : hurry_ ? hurry_pause : shared_.options.idle_after;

@@ -28,7 +28,7 @@ std::uint32_t GatewayCpu::poll(std::uint32_t budget)
     base::assert_on(cpu_.owner());
     families_.listen(cpu_.now());
     auto& lively = families_.lively();
-    std::uint32_t done = 0;
+    std::uint32_t done = to_serve_.empty() ? 0 : serve_wanted_rings();
     std::size_t n = lively.size();
     for (std::size_t i = 0; i < n && done < budget; ++i) {
         PollSet::Family& f = lively[(first_ + i) % n];
@@ -45,7 +45,7 @@ std::uint32_t GatewayCpu::poll(std::uint32_t budget)
 
 bool GatewayCpu::pending() const
 {
-    return families_.pending([this](const Client& c) { return has_news(c); });
+    return !to_serve_.empty() || families_.pending([this](const Client& c) { return has_news(c); });
 }
 
 bool GatewayCpu::has_news(const Client& c) const

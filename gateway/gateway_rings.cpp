@@ -12,7 +12,7 @@ namespace gateway {
 namespace {
 
 constexpr std::uint64_t text_share = 8; // one part in so many is kept for text
-constexpr unsigned served_at_once = 64; // of want_rings_, in a roll-up
+constexpr unsigned served_at_once = 64; // writers that are looked at in a poll or a roll-up
 // What is asked for bounds what lies in a ring; the largest datagram must fit all the same (address space only).
 constexpr unsigned datagram_shift_min = 17;
 
@@ -91,7 +91,7 @@ bool GatewayCpu::attach_rings(SocketRecord& rec, bool for_text)
     }
     publish_rings(rec);
     if (rec.want_ring_link.linked()) {
-        rec.want_ring_link.unlink();
+        stop_wanting(rec);
         protocols::so_publish_acked(rec.so); // wakes the writer
     }
     return true;
@@ -172,22 +172,43 @@ void GatewayCpu::look_at_want(SocketRecord& rec)
     if (attach_rings(rec, false)) {
         protocols::so_publish_acked(rec.so);
     } else if (!rec.want_ring_link.linked()) {
-        want_rings_.push_back(rec);
+        rec.client->cpu[me()].want_rings.push_back(rec);
+        ++wanting_;
         rec.so.slot->info.snd_ring.store(sockbuf::page_wanted, std::memory_order_seq_cst);
         queue_event(*rec.client, rec.slot); // it need not wait for an answer, it knows now
     }
 }
 
-// First come, first served, so that nobody waits for ever; families have arenas of their own.
-void GatewayCpu::serve_wanted_rings()
+void GatewayCpu::stop_wanting(SocketRecord& rec)
 {
-    rings_came_back_ = false;
-    SocketRecord* rec = want_rings_.front();
-    for (unsigned i = 0; rec != nullptr && i < served_at_once; ++i) {
-        SocketRecord* next = want_rings_.next(*rec);
-        attach_rings(*rec, false);
-        rec = next;
+    if (rec.want_ring_link.linked()) {
+        rec.want_ring_link.unlink();
+        --wanting_;
     }
+}
+
+// First come, first served, so that nobody waits for ever; families have arenas of their own. A part at a time: a
+// family of which more wait, and for whom there was memory so far, goes to the back. Returns how many were served.
+std::uint32_t GatewayCpu::serve_wanted_rings()
+{
+    std::uint32_t served = 0;
+    for (unsigned looks = 0; !to_serve_.empty() && looks < served_at_once;) {
+        Client& c = *to_serve_.front();
+        to_serve_.erase(to_serve_.begin());
+        ClientCpu& mine = c.cpu[me()];
+        std::uint32_t before = served;
+        SocketRecord* rec = mine.want_rings.front();
+        for (; rec != nullptr && looks < served_at_once; ++looks) {
+            SocketRecord* next = mine.want_rings.next(*rec);
+            served += attach_rings(*rec, false) ? 1 : 0;
+            rec = next;
+        }
+        mine.to_serve = rec != nullptr && served != before;
+        if (mine.to_serve) {
+            to_serve_.push_back(&c);
+        }
+    }
+    return served;
 }
 
 } // namespace gateway

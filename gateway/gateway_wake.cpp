@@ -31,6 +31,7 @@ void GatewayCpu::queue_event(Client& c, std::uint32_t slot, For whom)
 // What is freed leads to events too; where callers run the stack there may be no other roll-up for long.
 void GatewayCpu::rollup()
 {
+    bool served = false; // a part each time
     do {
         tell_waiters();
         // By index: freeing may bring more (never does today, but costs nothing).
@@ -38,7 +39,8 @@ void GatewayCpu::rollup()
             free_record(*dead_[i]);
         }
         dead_.clear();
-        if (rings_came_back_ && !want_rings_.empty()) {
+        if (!served && !to_serve_.empty()) {
+            served = true;
             serve_wanted_rings();
         }
     } while (!events_.empty());
