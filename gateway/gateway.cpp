@@ -94,6 +94,10 @@ struct Gateway::Impl final : protocols::SocketUser {
     {
         here().take_lane_back(record_of(so), lane, ring);
     }
+    bool socket_has_place(const Listener& l) override
+    {
+        return here().may_wait(record_of(protocols::listener_socket(l)));
+    }
     Socket* socket_accepted(Listener& l, const base::FourTuple& flow) override
     {
         SocketRecord* rec =

@@ -74,6 +74,7 @@ public:
     bool provide_rings(SocketRecord& rec);
     sockbuf::RingView provide_lane(SocketRecord& rec, std::uint32_t lane, std::uint32_t bytes);
     void take_lane_back(SocketRecord& rec, std::uint32_t lane, const sockbuf::RingView& ring);
+    bool may_wait(const SocketRecord& listener) const;
     SocketRecord* accepted(
         SocketRecord& listener, const protocols::SocketOptions& options, const base::FourTuple& flow);
     void ready(SocketRecord& listener, SocketRecord& child);
@@ -129,7 +130,6 @@ private:
     void free_record(SocketRecord& rec);
     void slot_home(Client& c, std::uint32_t slot);
     static std::uint32_t waiting_in(const SocketRecord& listener, std::uint32_t cpu);
-    bool may_wait(const SocketRecord& listener) const;
     void release_place(SocketRecord& child) const;
     void request_close(Client& c, std::uint32_t slot, std::uint32_t generation, bool abort);
     void give_lanes(SocketRecord& rec);

@@ -60,6 +60,8 @@ public:
     virtual std::uint32_t socket_ring_default() const { return 65535; }
     // The same CPU needs the ring no more (the close walk, or a bind that failed elsewhere).
     virtual void socket_lane_gone(Socket&, std::uint32_t, const sockbuf::RingView&) {}
+    // May one more connection wait in this CPU's shard of a listener? Asked when a SYN comes.
+    virtual bool socket_has_place(const Listener&) { return true; }
     // A connection of listener shard `l` is complete on this CPU: a new socket of the same user with slot and rings;
     // null: no slot, no memory or the accept lane is full; the final ACK is dropped and the peer retries.
     virtual Socket* socket_accepted(Listener& l, const base::FourTuple& flow) = 0;

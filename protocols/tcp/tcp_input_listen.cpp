@@ -55,6 +55,10 @@ void take_syn(Domain& d, Listener& l, const Segment& s, Seq iss)
     if (!route_lookup(d, s.flow.peer.addr, route)) {
         return;
     }
+    if (!l.user->socket_has_place(l)) { // as tcp_conn_request of Linux: whoever connects waits, and tries again
+        count(state.counters.accept_refused);
+        return;
+    }
     Negotiated n = negotiate(s.header.options, offer(d, l.options));
     n.ecn = ecn_accepted(d, l.options, s);
     EcnHandshake ecn{.peer_field = static_cast<std::uint8_t>(s.ip->tos & ecn_field)};

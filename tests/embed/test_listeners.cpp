@@ -208,3 +208,28 @@ TEST_CASE("SO_REUSEPORT: a datagram flow keeps its socket while others come and 
     CHECK(moved > 0);
     CHECK(moved < 60);
 }
+
+TEST_CASE("a SYN that finds the accept queue full is dropped, as on Linux: who connects waits until one is accepted")
+{
+    embed::Simulation world{27};
+    Pair p(cpus, &world, 27);
+    embed::Socket listener = listen(p.b, b_echo, 2);
+    meet(p, world);
+    std::vector<embed::Socket> clients;
+    for (int i = 0; i < 6; ++i) {
+        clients.push_back(std::move(connect_many(p.a, 1)[0]));
+        world.run_for(base::millis(10));
+    }
+    auto connected = [&] {
+        return std::count_if(
+            clients.begin(), clients.end(), [](auto& c) { return (c.readiness(EPOLLOUT) & EPOLLOUT) != 0; });
+    };
+    CHECK(connected() == 3); // one more than asked for, as Linux
+    CHECK(waiting(p.b) == 3);
+    embed::Socket s;
+    REQUIRE(listener.accept(s) == 0);
+    REQUIRE(listener.accept(s) == 0);
+    world.run_for(base::seconds(8)); // the others ask again
+    CHECK(connected() == 5);
+    CHECK(waiting(p.b) == 3);
+}
