@@ -1,6 +1,8 @@
 #include "netd/interfaces.hpp"
 
 #include <fcntl.h>
+#include <linux/ethtool.h>
+#include <linux/sockios.h>
 #include <net/if.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -8,7 +10,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
+#include <thread>
 
 #include <fmt/format.h>
 #include <spdlog/spdlog.h>
@@ -50,13 +54,30 @@ bool mentions(const std::string& error, int number)
 }
 
 // A TAP that is up has a carrier while some program holds a queue of it. The kernel would let us join its queues, and
-// half of the packets would go to each.
+// half of the packets would go to each. Not IFF_RUNNING, which is up to a second behind.
 bool has_user(const std::string& name)
 {
     UniqueFd any(socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ethtool_value link{ETHTOOL_GLINK, 0};
     ifreq r{};
     name.copy(r.ifr_name, sizeof r.ifr_name - 1);
-    return any && ioctl(any.get(), SIOCGIFFLAGS, &r) == 0 && (r.ifr_flags & IFF_RUNNING) != 0;
+    r.ifr_data = reinterpret_cast<char*>(&link);
+    return any && ioctl(any.get(), SIOCETHTOOL, &r) == 0 && link.data != 0;
+}
+
+// The kernel closes the descriptors of a program that was killed, and what its io_uring watched, only after its end.
+bool keeps_user(const std::string& name)
+{
+    constexpr std::chrono::milliseconds let_go_max{1000}; // as drivers::Tap waits
+    constexpr std::chrono::milliseconds nap{5};
+    auto deadline = std::chrono::steady_clock::now() + let_go_max;
+    while (has_user(name)) {
+        if (std::chrono::steady_clock::now() >= deadline) {
+            return true;
+        }
+        std::this_thread::sleep_for(nap);
+    }
+    return false;
 }
 
 // No namespace and no capability over one opens a file that its mode forbids; that is root's to change.
@@ -129,7 +150,7 @@ void check_tap(const std::string& name)
 {
     UniqueFd probe(open(tun_path, O_RDWR | O_CLOEXEC));
     if (probe) {
-        if (has_user(name)) {
+        if (keeps_user(name)) {
             throw StartFailure{
                 fmt::format("interface {} is in use: another program (another netd?) has it open", name), exit_os};
         }

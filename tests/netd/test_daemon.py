@@ -23,6 +23,37 @@ ABI = (pathlib.Path(__file__).resolve().parents[2] / "sockbuf" / "abi.hpp").read
 MAGIC, VERSION = 0x4E455444, int(re.search(r"abi_version = (\d+);", ABI)[1])
 ATTACH, WAITER, FORK, DROP_WAITER, CONTROL, WAKER, SHARE = range(1, 8)
 
+# Starts netd three times in a namespace with a TAP that outlives its programs: beside one that holds it, beside one that
+# lets it go a moment later, and behind the netd before it.
+ON_A_HELD_TAP = """
+import fcntl, os, struct, subprocess, sys, time
+def start_netd(meanwhile=lambda: None):
+    netd = subprocess.Popen(sys.argv[1:], stderr=subprocess.PIPE, text=True)
+    meanwhile()
+    for line in netd.stderr:
+        if "netd ready" in line or line.startswith("netd:"):
+            print("ready" if "ready" in line else line.strip(), flush=True)
+            break
+    netd.terminate()
+    netd.communicate()
+def let_go():
+    time.sleep(0.2)
+    os.close(tap)
+tap = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
+fcntl.ioctl(tap, 0x400454ca, struct.pack("16sH22x", b"nd0", 0x5002))  # TUNSETIFF: TAP, vnet header, nothing else in front
+fcntl.ioctl(tap, 0x400454cb, 1)  # TUNSETPERSIST
+subprocess.run(["ip", "link", "set", "nd0", "up"], check=True)
+start_netd()
+start_netd(let_go)
+start_netd()
+"""
+NAMESPACE = ["unshare", "--net"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--net"]
+
+
+def may_make_taps():
+    tap = [*NAMESPACE, "ip", "tuntap", "add", "dev", "nd0", "mode", "tap"]
+    return os.access("/dev/net/tun", os.R_OK | os.W_OK) and subprocess.run(tap, capture_output=True).returncode == 0
+
 
 def request(hello, value=0, magic=MAGIC, version=VERSION):
     return struct.pack("<IIIi", magic, version, hello, value)
@@ -116,6 +147,17 @@ class DaemonTest(unittest.TestCase):
         again = self.start()
         self.assertIn("netd ready", again.log[-1])
         self.assertEqual(again.stop(signal.SIGINT), 0)
+
+    @unittest.skipUnless(may_make_taps(), "needs a TUN device and a network namespace")
+    def test_a_tap_is_waited_for_until_who_had_it_lets_go(self):
+        file = os.path.join(self.directory.name, "netd.toml")
+        with open(file, "w") as f:
+            f.write('[[interface]]\ndriver = "tap"\nname = "nd0"\naddress = "10.0.0.1/24"\n')
+        socket_path = os.path.join(self.directory.name, "s")
+        said = subprocess.run([*NAMESPACE, sys.executable, "-c", ON_A_HELD_TAP, NETD, "--cpus", "0", "--config", file, "--socket", socket_path],
+                              capture_output=True, text=True, timeout=60)
+        self.assertEqual(said.stdout.splitlines(), ["netd: interface nd0 is in use: another program (another netd?) has it open", "ready", "ready"],
+                         said.stderr)
 
     def test_a_hangup_is_an_orderly_end_unless_it_was_ignored(self):
         self.addCleanup(signal.signal, signal.SIGHUP, signal.signal(signal.SIGHUP, signal.SIG_DFL))
