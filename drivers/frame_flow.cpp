@@ -6,7 +6,8 @@
 namespace drivers {
 namespace {
 
-constexpr std::uint32_t ethernet_header_bytes = 14;
+constexpr std::uint32_t vlan_tag_bytes = 4;
+constexpr std::uint16_t type_vlan = 0x8100;
 constexpr unsigned protocol_tcp = 6;
 constexpr unsigned protocol_udp = 17;
 
@@ -46,16 +47,16 @@ bool find_v6(const netmsg::Packet& p, std::uint32_t at, Found& found)
     return true;
 }
 
-// 4, 6, or 0 for what is not IP.
-unsigned ip_version(const netmsg::Packet& p, std::uint32_t link_header_bytes)
+// 4, 6, or 0 for what is not IP. `at`: where the header would be, behind its type.
+unsigned ip_version(const netmsg::Packet& p, std::uint32_t at)
 {
-    if (link_header_bytes == 0) {
+    if (at == 0) {
         return p.size == 0 ? 0 : std::to_integer<unsigned>(p.data[0]) >> 4;
     }
-    if (p.size < ethernet_header_bytes) {
+    if (p.size < at) {
         return 0;
     }
-    switch (base::load_be16(p.data + 12)) {
+    switch (base::load_be16(p.data + at - 2)) {
     case 0x0800:
         return 4;
     case 0x86dd:
@@ -67,12 +68,19 @@ unsigned ip_version(const netmsg::Packet& p, std::uint32_t link_header_bytes)
 
 } // namespace
 
+std::uint32_t network_offset(const netmsg::Packet& p, std::uint32_t link_header_bytes)
+{
+    bool tagged = link_header_bytes != 0 && p.size >= link_header_bytes + vlan_tag_bytes &&
+                  base::load_be16(p.data + link_header_bytes - 2) == type_vlan;
+    return link_header_bytes + (tagged ? vlan_tag_bytes : 0);
+}
+
 base::CpuId frame_queue(const netmsg::Steering& steering, const netmsg::Packet& p, std::uint32_t link_header_bytes)
 {
     Found found;
-    unsigned version = ip_version(p, link_header_bytes);
-    if (!(version == 4 && find_v4(p, link_header_bytes, found)) &&
-        !(version == 6 && find_v6(p, link_header_bytes, found))) {
+    std::uint32_t at = network_offset(p, link_header_bytes);
+    unsigned version = ip_version(p, at);
+    if (!(version == 4 && find_v4(p, at, found)) && !(version == 6 && find_v6(p, at, found))) {
         return 0;
     }
     if (found.transport == 0 || found.transport + 4 > p.total()) {

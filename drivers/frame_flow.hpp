@@ -8,6 +8,9 @@
 
 namespace drivers {
 
+// Bytes of a frame in front of its network header: the tag of a VLAN (IEEE 802.1Q) is among them.
+std::uint32_t network_offset(const netmsg::Packet& p, std::uint32_t link_header_bytes);
+
 // The queue for a frame as its receiver sees it. TCP and UDP go by 4-tuple, fragments and other IP by address pair,
 // everything else to queue 0: the same choice as the program in steering_bpf.cpp.
 base::CpuId frame_queue(const netmsg::Steering& steering, const netmsg::Packet& p, std::uint32_t link_header_bytes);

@@ -8,6 +8,8 @@
 namespace drivers {
 namespace {
 
+constexpr std::uint32_t vlan_tag_bytes = 4; // IEEE 802.1Q
+
 netmsg::NetifInfo side_info(const SimLinkOptions& o, const SimLinkSide& side)
 {
     netmsg::NetifInfo info;
@@ -102,7 +104,7 @@ std::string SimNetif::describe() const
 // Large buffers are posted only where a frame can need one: with many CPUs on both sides they are most of the memory.
 void SimWire::make_lanes()
 {
-    std::uint32_t frame_max = options.mtu + link_header_bytes();
+    std::uint32_t frame_max = options.mtu + link_header_bytes() + (options.ethernet ? vlan_tag_bytes : 0);
     bool large = (options.tso && !options.split) || frame_max > SimLane::small_frame_max;
     shared_lanes = lwkt::uses_locks(sides[0].set->discipline()) || lwkt::uses_locks(sides[1].set->discipline());
     for (unsigned from = 0; from < 2; ++from) {

@@ -61,7 +61,7 @@ void SimQueue::refuse(netmsg::Packet& p, std::atomic<std::uint64_t>* why)
 void SimQueue::transmit(netmsg::Packet& p)
 {
     const SimLinkOptions& o = wire_->options;
-    std::uint32_t ip_bytes = p.total() - std::min(p.total(), wire_->link_header_bytes());
+    std::uint32_t ip_bytes = p.total() - std::min(p.total(), network_offset(p, wire_->link_header_bytes()));
     bool super = p.gso == netmsg::Gso::tcp4 || p.gso == netmsg::Gso::tcp6;
     if (!peer_up() || ip_bytes > (super ? ip_bytes_max : o.mtu)) {
         refuse(p, nullptr);
@@ -82,7 +82,7 @@ void SimQueue::transmit(netmsg::Packet& p)
 void SimQueue::segment(netmsg::Packet& p)
 {
     netmsg::PacketQueue segments;
-    if (!netmsg::gso_segment(p, wire_->link_header_bytes(), *pool_, segments)) {
+    if (!netmsg::gso_segment(p, network_offset(p, wire_->link_header_bytes()), *pool_, segments)) {
         add(counters_->errors);
         refuse(p, nullptr);
         return;
@@ -102,7 +102,7 @@ void SimQueue::submit(netmsg::Packet& p)
     if (wire_->options.watch != nullptr) {
         wire_->options.watch->sent(side_, p);
     }
-    if (im.mark > 0 && random_.chance(im.mark) && mark_congestion(p, wire_->link_header_bytes())) {
+    if (im.mark > 0 && random_.chance(im.mark) && mark_congestion(p, network_offset(p, wire_->link_header_bytes()))) {
         add(losses_.marked);
     }
     if (im.loss > 0 && random_.chance(im.loss)) {
@@ -139,7 +139,7 @@ netmsg::Packet* SimQueue::corrupt(netmsg::Packet& p)
     if (own->csum == netmsg::Csum::partial) {
         netmsg::finish_checksum(*own);
     }
-    std::uint32_t link = wire_->link_header_bytes();
+    std::uint32_t link = network_offset(*own, wire_->link_header_bytes());
     if (own->total() > link) {
         std::uint32_t at = link + random_.below(own->total() - link);
         iovec byte[netmsg::packet_pieces_max + 1];
