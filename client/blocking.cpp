@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <utility>
 
 namespace client {
 
@@ -12,9 +13,10 @@ struct Hold {
     std::uint64_t host_id = 0; // 0 = unused
     std::uint64_t number = 0;
     std::uint32_t waiter = 0;
+    bool waits = false; // just now
 };
 
-constexpr std::size_t holds_max = 8; // sessions and nested waits of one thread
+constexpr std::size_t holds_max = 8; // sessions and nested waits of one thread; of more sessions some change places
 constexpr base::Micros nap{500};     // without a waiter
 
 struct ThreadState {
@@ -58,9 +60,11 @@ HeldWaiter* own_waiter(Session& s)
         }
         HeldWaiter& w = s.host->held(h.waiter);
         std::uint64_t now = h.number;
+        bool before = std::exchange(h.waits, true); // first: a handler may come in between
         if (w.hold.compare_exchange_strong(now, h.number | HeldWaiter::in_use, std::memory_order_acq_rel)) {
             return &w;
         }
+        h.waits = before;
         if (now != (h.number | HeldWaiter::in_use)) { // else a wait that this one interrupted has it
             h = {};
         }
@@ -99,11 +103,19 @@ HeldWaiter* new_waiter(Session& s, std::uint64_t number)
     return &w;
 }
 
-// Holds on waiters of a Host that is gone (a closed session, the parent before fork) make room.
+// Holds on waiters of a Host that is gone (a closed session, the parent before fork) make room; else a session does in
+// which the thread does not wait, which gets its waiter back.
 Hold* place_for_hold()
 {
     for (Hold& h : this_state.holds) {
         if (h.host_id == 0 || !host_exists(h.host_id)) {
+            h = {};
+            return &h;
+        }
+    }
+    for (Hold& h : this_state.holds) {
+        if (!h.waits) {
+            end_hold(h.host_id, h.waiter, h.number);
             h = {};
             return &h;
         }
@@ -125,7 +137,7 @@ HeldWaiter* take_waiter(Session& s)
     std::uint64_t number = new_number();
     HeldWaiter* w = new_waiter(s, number);
     if (w != nullptr) {
-        *place = {s.host->id(), number, w->handle.index};
+        *place = {s.host->id(), number, w->handle.index, true};
     }
     return w;
 }
@@ -226,9 +238,10 @@ int thread_waiter(Session& s, WaiterHandle& out)
 // Of a child that was forked in the middle of the wait it is not any more: the Host's id is new.
 void give_thread_waiter(Session& s, const WaiterHandle& w)
 {
-    for (const Hold& h : this_state.holds) {
+    for (Hold& h : this_state.holds) {
         if (h.host_id == s.host->id() && h.waiter == w.index) {
             s.host->held(h.waiter).hold.store(h.number, std::memory_order_release);
+            h.waits = false;
         }
     }
 }

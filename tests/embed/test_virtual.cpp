@@ -316,6 +316,28 @@ TEST_CASE("a call that nothing can ever end says so, one with a timeout times ou
     CHECK(world.now() - start < base::seconds(4));
 }
 
+TEST_CASE("one thread waits in as many stacks as there are")
+{
+    constexpr std::size_t count = 12;
+    embed::Simulation world{8};
+    std::vector<std::unique_ptr<embed::Stack>> stacks;
+    std::vector<embed::Socket> sockets;
+    for (std::size_t i = 0; i < count; ++i) {
+        std::string error;
+        stacks.push_back(std::make_unique<embed::Stack>(stack_config(1, &world, i + 1, "one")));
+        REQUIRE(stacks.back()->start(error));
+        sockets.push_back(open(*stacks.back(), SOCK_DGRAM));
+        REQUIRE(sockets.back().bind(test::endpoint("127.0.0.1:5000")) == 0);
+    }
+    char buffer[8];
+    for (int round = 0; round < 3; ++round) {
+        for (embed::Socket& s : sockets) {
+            REQUIRE(s.recv(buffer) == -EDEADLK);
+        }
+    }
+    sockets.clear();
+}
+
 namespace {
 
 void append_counters(std::ostringstream& trace, embed::Stack& stack)
