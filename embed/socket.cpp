@@ -2,6 +2,7 @@
 
 #include <netinet/in.h>
 
+#include <cerrno>
 #include <charconv>
 #include <cstring>
 #include <utility>
@@ -95,19 +96,19 @@ int Socket::open(Stack& stack, int type, Socket& out, int family)
 int Socket::bind(const base::Endpoint& local)
 {
     Address a(local);
-    return client::sock_bind(*session_, sock_, a.get(), a.size);
+    return is_open() ? client::sock_bind(*session_, sock_, a.get(), a.size) : -EBADF;
 }
 
 int Socket::listen(int backlog)
 {
-    return client::sock_listen(*session_, sock_, backlog);
+    return is_open() ? client::sock_listen(*session_, sock_, backlog) : -EBADF;
 }
 
 int Socket::accept(Socket& out, base::Endpoint* peer, int flags)
 {
     Address a;
     client::Sock sock;
-    int rc = client::sock_accept(*session_, sock_, a.get(), &a.size, flags, sock);
+    int rc = is_open() ? client::sock_accept(*session_, sock_, a.get(), &a.size, flags, sock) : -EBADF;
     if (rc >= 0) {
         out.close();
         out.session_ = session_;
@@ -122,12 +123,12 @@ int Socket::accept(Socket& out, base::Endpoint* peer, int flags)
 int Socket::connect(const base::Endpoint& peer)
 {
     Address a(peer);
-    return client::sock_connect(*session_, sock_, a.get(), a.size);
+    return is_open() ? client::sock_connect(*session_, sock_, a.get(), a.size) : -EBADF;
 }
 
 int Socket::shutdown(int how)
 {
-    return client::sock_shutdown(*session_, sock_, how);
+    return is_open() ? client::sock_shutdown(*session_, sock_, how) : -EBADF;
 }
 
 int Socket::close()
@@ -138,24 +139,25 @@ int Socket::close()
 
 ssize_t Socket::send(std::string_view data, int flags)
 {
-    return client::sock_send(*session_, sock_, data.data(), data.size(), flags, nullptr, 0);
+    return is_open() ? client::sock_send(*session_, sock_, data.data(), data.size(), flags, nullptr, 0) : -EBADF;
 }
 
 ssize_t Socket::recv(std::span<char> into, int flags)
 {
-    return client::sock_recv(*session_, sock_, into.data(), into.size(), flags, nullptr, nullptr);
+    return is_open() ? client::sock_recv(*session_, sock_, into.data(), into.size(), flags, nullptr, nullptr) : -EBADF;
 }
 
 ssize_t Socket::send_to(std::string_view data, const base::Endpoint& to, int flags)
 {
     Address a(to);
-    return client::sock_send(*session_, sock_, data.data(), data.size(), flags, a.get(), a.size);
+    return is_open() ? client::sock_send(*session_, sock_, data.data(), data.size(), flags, a.get(), a.size) : -EBADF;
 }
 
 ssize_t Socket::recv_from(std::span<char> into, base::Endpoint& from, int flags)
 {
     Address a;
-    ssize_t n = client::sock_recv(*session_, sock_, into.data(), into.size(), flags, a.get(), &a.size);
+    ssize_t n =
+        is_open() ? client::sock_recv(*session_, sock_, into.data(), into.size(), flags, a.get(), &a.size) : -EBADF;
     if (n >= 0) {
         from = a.endpoint();
     }
@@ -164,17 +166,20 @@ ssize_t Socket::recv_from(std::span<char> into, base::Endpoint& from, int flags)
 
 int Socket::set_option(int level, int name, int value)
 {
-    return client::sock_setsockopt(*session_, sock_, level, name, &value, sizeof value);
+    return is_open() ? client::sock_setsockopt(*session_, sock_, level, name, &value, sizeof value) : -EBADF;
 }
 
 int Socket::option(int level, int name, int& value)
 {
     socklen_t size = sizeof value;
-    return client::sock_getsockopt(*session_, sock_, level, name, &value, &size);
+    return is_open() ? client::sock_getsockopt(*session_, sock_, level, name, &value, &size) : -EBADF;
 }
 
 void Socket::set_nonblocking(bool on)
 {
+    if (!is_open()) {
+        return;
+    }
     int flags = client::sock_status_flags(*session_, sock_);
     client::sock_set_status_flags(*session_, sock_, on ? flags | SOCK_NONBLOCK : flags & ~SOCK_NONBLOCK);
 }
@@ -182,7 +187,7 @@ void Socket::set_nonblocking(bool on)
 int Socket::local(base::Endpoint& out)
 {
     Address a;
-    int rc = client::sock_getsockname(*session_, sock_, a.get(), &a.size);
+    int rc = is_open() ? client::sock_getsockname(*session_, sock_, a.get(), &a.size) : -EBADF;
     out = rc == 0 ? a.endpoint() : out;
     return rc;
 }
@@ -190,14 +195,14 @@ int Socket::local(base::Endpoint& out)
 int Socket::peer(base::Endpoint& out)
 {
     Address a;
-    int rc = client::sock_getpeername(*session_, sock_, a.get(), &a.size);
+    int rc = is_open() ? client::sock_getpeername(*session_, sock_, a.get(), &a.size) : -EBADF;
     out = rc == 0 ? a.endpoint() : out;
     return rc;
 }
 
 std::uint32_t Socket::readiness(std::uint32_t interest)
 {
-    return client::sock_readiness(*session_, sock_, interest);
+    return is_open() ? client::sock_readiness(*session_, sock_, interest) : 0;
 }
 
 } // namespace embed

@@ -1,7 +1,7 @@
 // A socket of an embedded stack, closed by its destructor. A thin wrapper: every call is the one of
 // client/socket_calls.hpp with the same name, so blocking, flags and results are the kernel's (man 2 of each call),
 // with a negative errno instead of -1. In virtual time a blocking call steps the world; -EDEADLK when nothing in it can
-// ever end the wait. Movable; any thread, several at once as with a descriptor.
+// ever end the wait. Movable; any thread, several at once as with a descriptor. One that is not open is -EBADF.
 #pragma once
 
 #include <cstdint>
@@ -46,7 +46,7 @@ public:
     void set_nonblocking(bool on);
     int local(base::Endpoint& out);
     int peer(base::Endpoint& out);
-    // EPOLLIN and so on, as epoll would report now.
+    // EPOLLIN and so on, as epoll would report now; 0 of a socket that is not open.
     std::uint32_t readiness(std::uint32_t interest);
 
     bool is_open() const { return session_ != nullptr; }

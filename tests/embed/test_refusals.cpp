@@ -1,6 +1,9 @@
 // Datagrams that cannot leave (decision 0029): the first of a socket says so at once, as on Linux; later ones by the
 // next call, and what follows an error at once again. IPv4 addresses in either family's run.
 #include <netinet/in.h>
+#include <sys/epoll.h>
+
+#include <utility>
 
 #include "protocols/stack_counters.hpp"
 #include "tests/embed/pair.hpp"
@@ -33,6 +36,40 @@ struct Sender {
 };
 
 } // namespace
+
+TEST_CASE("a socket that was closed, moved from or never opened is EBADF, as a descriptor would be")
+{
+    embed::Simulation world{52};
+    Pair p{1, &world, 52};
+    embed::Socket closed = open(p.a, SOCK_STREAM);
+    embed::Socket moved = std::move(closed);
+    CHECK(moved.is_open());
+    REQUIRE(moved.close() == 0);
+    CHECK(moved.close() == 0);
+    embed::Socket never;
+    for (embed::Socket* s : {&closed, &moved, &never}) {
+        embed::Socket other;
+        base::Endpoint end;
+        char buffer[8];
+        int value = 0;
+        CHECK(!s->is_open());
+        CHECK(s->bind(b_echo) == -EBADF);
+        CHECK(s->listen(1) == -EBADF);
+        CHECK(s->accept(other) == -EBADF);
+        CHECK(s->connect(b_echo) == -EBADF);
+        CHECK(s->shutdown(SHUT_WR) == -EBADF);
+        CHECK(s->send("x") == -EBADF);
+        CHECK(s->recv(buffer) == -EBADF);
+        CHECK(s->send_to("x", b_echo) == -EBADF);
+        CHECK(s->recv_from(buffer, end) == -EBADF);
+        CHECK(s->set_option(SOL_SOCKET, SO_KEEPALIVE, 1) == -EBADF);
+        CHECK(s->option(SOL_SOCKET, SO_KEEPALIVE, value) == -EBADF);
+        CHECK(s->local(end) == -EBADF);
+        CHECK(s->peer(end) == -EBADF);
+        CHECK(s->readiness(EPOLLIN | EPOLLOUT) == 0);
+        s->set_nonblocking(true);
+    }
+}
 
 TEST_CASE("the first datagram of a socket that cannot leave is refused at once, each time that it is tried")
 {
