@@ -39,6 +39,15 @@ struct Arguments {
     std::exit(code);
 }
 
+// ld.so(8): LD_PRELOAD is cut at spaces and colons, and what the loader does not find it leaves out.
+std::string nameable(std::string library)
+{
+    if (library.find_first_of(" :") != std::string::npos) {
+        fail(EX_SOFTWARE, library + ": LD_PRELOAD cannot name a path with a space or a colon; netd must be elsewhere");
+    }
+    return library;
+}
+
 // Beside this program (build tree), or where it was installed.
 std::string find_library()
 {
@@ -47,10 +56,18 @@ std::string find_library()
     for (const std::filesystem::path& path :
         {self.parent_path() / library_name, std::filesystem::path(NETD_LIBDIR) / library_name}) {
         if (std::filesystem::exists(path, error)) {
-            return path.string();
+            return nameable(path.string());
         }
     }
     fail(EX_SOFTWARE, std::string(library_name) + " is neither beside netrun nor in " NETD_LIBDIR);
+}
+
+// The program may change its folder before the call that looks for netd. What is short enough only from here stays.
+std::string from_everywhere(const std::string& socket)
+{
+    std::error_code error;
+    std::string path = std::filesystem::absolute(socket, error).string();
+    return error || path.size() >= sizeof sockaddr_un{}.sun_path ? socket : path;
 }
 
 void check_netd(const std::string& path)
@@ -78,7 +95,7 @@ void set_environment(const Arguments& a, const std::string& library)
     const char* before = std::getenv("LD_PRELOAD");
     bool some = before != nullptr && *before != '\0';
     setenv("LD_PRELOAD", some ? (std::string(before) + ":" + library).c_str() : library.c_str(), 1);
-    setenv("NETD_SOCKET", a.socket.c_str(), 1);
+    setenv("NETD_SOCKET", from_everywhere(a.socket).c_str(), 1);
     if (!a.share.empty()) {
         setenv("NETD_SHARE", a.share.c_str(), 1);
     }
