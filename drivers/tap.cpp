@@ -177,18 +177,28 @@ bool Tap::reopen()
     }
     reopening_ = true; // until all of it succeeds, in as many attempts as it takes
     std::string error;
+    if (!take_again(error)) {
+        if (error != refusal_) {
+            log("cannot be taken again: " + error);
+            refusal_ = error;
+        }
+        return false;
+    }
+    refusal_.clear();
+    steer();
+    reopening_ = false;
+    return true;
+}
+
+bool Tap::take_again(std::string& error)
+{
     for (int fd : fds_) {
         if (!tap_device::is_queue(fd) &&
             !tap_device::take_queue(fd, info_.name, fds_.size() > 1, udp_segments_, error)) {
             return false;
         }
     }
-    if (!set_up(error)) {
-        return false;
-    }
-    steer();
-    reopening_ = false;
-    return true;
+    return set_up(error);
 }
 
 base::MacAddr random_mac(base::Random& random)

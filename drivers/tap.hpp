@@ -25,7 +25,7 @@ struct TapOptions {
     std::uint32_t mtu = 1500;
     base::MacAddr mac;                           // ours, locally administered; the kernel's end has its own
     const netmsg::Steering* steering = nullptr;  // the stack's; null or one CPU = no program
-    bool bring_up = true;                        // set IFF_UP and the MTU, which needs CAP_NET_ADMIN
+    bool bring_up = true;                        // set IFF_UP and the MTU, which needs CAP_NET_ADMIN unless they are
     std::function<void(const std::string&)> log; // told when the device fails and comes back; any protocol thread
 };
 
@@ -46,6 +46,7 @@ private:
     std::string steer(); // returns what it came to, for describe()
     void close_queues();
     bool reopen();
+    bool take_again(std::string& error);
     void log(const std::string& text) const;
     void queue_failed(base::CpuId cpu, const char* what, int error) override;
     void queue_works(base::CpuId cpu) override;
@@ -59,6 +60,7 @@ private:
     std::string steering_text_;                // c after attach
     bool udp_segments_ = false;                // c after attach
     std::atomic<bool> reopening_{false};       // CPU 0's: queues may be taken already, the rest is not set up
+    std::string refusal_;                      // o, CPU 0: of the last attempt, told once
 };
 
 // A random locally administered unicast address.

@@ -127,6 +127,12 @@ bool set_steering(int fd, int program_fd, std::string& error)
 bool set_mtu(const std::string& name, std::uint32_t mtu, std::string& error)
 {
     ifreq r = request(name);
+    if (!interface_ioctl(SIOCGIFMTU, r, "get mtu", error)) {
+        return false;
+    }
+    if (r.ifr_mtu == static_cast<int>(mtu)) {
+        return true;
+    }
     r.ifr_mtu = static_cast<int>(mtu);
     return interface_ioctl(SIOCSIFMTU, r, "set mtu", error);
 }

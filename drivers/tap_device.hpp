@@ -20,6 +20,7 @@ bool take_queue(int fd, std::string& name, bool multi_queue, bool& udp_segments,
 bool is_queue(int fd);
 bool exists(const std::string& name);
 bool set_steering(int fd, int program_fd, std::string& error);
+// Nothing that needs a privilege where it is so already: a device may have been made for its user.
 bool set_mtu(const std::string& name, std::uint32_t mtu, std::string& error);
 bool bring_up(const std::string& name, std::string& error);
 bool hardware_address(const std::string& name, base::MacAddr& mac, std::string& error);
