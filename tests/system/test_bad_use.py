@@ -176,6 +176,15 @@ class BadUse(SystemTest):
             Testbed.up(f"{self.tag}b", config=self.config("nonsense = 1\n"))
         self.assertFalse(Testbed.down(f"{self.tag}b"))
 
+    def test_testbed_on_loopback(self):
+        other = Testbed.up(f"{self.tag}d", driver="loopback")
+        try:
+            said = process.run([*other.netrun("--strict"), sys.executable, "-c", "import socket, sys\nsocket.create_server((sys.argv[1], 5555))",
+                                other.netd_address], check=False)
+            self.assertEqual(said.returncode, 0, said.stderr)
+        finally:
+            Testbed.down(f"{self.tag}d")
+
     def test_second_testbed_beside_the_first(self):
         other = Testbed.up(f"{self.tag}c")
         try:

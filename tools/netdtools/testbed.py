@@ -36,7 +36,9 @@ name = "{tap}"
 address = ["{addr}", "{addr6}"]
 mtu = 1500
 queues = 0
+"""
 
+ROUTES = """
 [[route]]
 destination = "0.0.0.0/0"
 gateway = "{gateway}"
@@ -119,7 +121,7 @@ class Testbed:
         directory = StateDirectory("testbed", name)
         if driver == "tap":
             _require_tun()
-        text = CONFIG
+        text = CONFIG + ("" if driver == "loopback" else ROUTES)  # behind a loopback there is nothing
         if config:
             try:
                 with open(config) as file:
