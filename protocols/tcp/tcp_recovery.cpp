@@ -281,10 +281,12 @@ void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a)
         recovery_over(t, before);
     }
     std::uint32_t lost = find_losses(t);
-    bool entered = lost != 0 && t.board.phase == Recovery::none && !plpmtu_lost(t);
+    // What was lost above the recovery point, and found before that was acknowledged, begins a recovery of its own.
+    bool entered = t.board.lost_bytes() != 0 && t.board.phase == Recovery::none && !plpmtu_lost(t);
     if (entered) {
         enter_fast(t, r);
     }
+    a.output = a.output || lost != 0 || entered || taken_back; // an ACK that delivers nothing, too
     if (t.board.phase != Recovery::fast) {
         if (r.advanced && before != Recovery::fast) {
             grow_window(t, r);
@@ -295,7 +297,7 @@ void recover(Tcb& t, const Segment& s, AckRound& r, Actions& a)
         algorithm.observe_recovery(t.cc, facts_of(t, r));
     }
     std::uint32_t octets = delivered(t, r, duplicates_before);
-    if (octets != 0 || lost != 0) {
+    if (octets != 0 || entered) {
         set_recovery_window(t, octets, r.advanced && lost == 0);
     }
 }
@@ -337,9 +339,7 @@ bool reorder_timeout(Tcb& t)
         AckRound r;
         r.sacked_before = t.board.sacked_bytes();
         enter_fast(t, r);
-    }
-    if (t.board.phase == Recovery::fast) {
-        set_recovery_window(t, 0, false);
+        set_recovery_window(t, 0, false); // later ACKs alone move it: what they let out may be what is lost now
     }
     output(t);
     return true;
