@@ -149,6 +149,9 @@ bool resend_lost(Tcb& t)
     note_pace(t, len);
     t.undo.retransmitted(len, t.agreed.timestamps, timestamp_now(t.domain.now(), t.ts.offset));
     resend(t, start, len); // one that could not be built is lost like any other
+    if (start == t.snd.una) { // as Linux: its ACK has a whole timeout (RFC 6298 5), not what its loss has left of one
+        restart_retransmit(t);
+    }
     return true;
 }
 
