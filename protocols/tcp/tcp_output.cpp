@@ -229,6 +229,12 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
     t.probe_due = true;
 }
 
+// RFC 5682 2.1 (2 b): the first ACK after a timeout asks for text that was not sent before, and none has gone yet.
+bool asks_for_new(const Tcb& t)
+{
+    return t.undo.frto == Frto::wait_second && t.snd.nxt == t.board.recover && t.so != nullptr;
+}
+
 bool send_new(Tcb& t)
 {
     // RFC 7413 4.2.2: behind a SYN-ACK that took a SYN's text goes text at once, but no FIN
@@ -386,6 +392,7 @@ void output(Tcb& t)
         t.bbr == nullptr) {
         congestion_after_idle(t.algorithm(), t.cc, now - t.last_sent, t.rtt.rto());
     }
+    bool asks = asks_for_new(t);
     if (t.board.phase != Recovery::none && t.undo.frto != Frto::wait_second) {
         while (resend_lost(t)) {
         }
@@ -394,8 +401,16 @@ void output(Tcb& t)
     unsigned sent = 0;
     std::uint64_t cut_before = cut_so_far(t.domain);
     bool enough = false;
+    bool pushes = t.push_small;
+    t.push_small = pushes || (asks && t.so->snd_limit - t.offset_of(t.snd.nxt) <= window_room(t)); // as Linux, no Nagle
     while (!enough && send_new(t)) {
         enough = ++sent == turn_segments || cut_so_far(t.domain) - cut_before >= cut_a_round;
+    }
+    t.push_small = pushes;
+    if (asks && asks_for_new(t)) { // in vain: the conventional way, or what is lost waits for another timeout
+        t.undo.frto = Frto::off;
+        while (resend_lost(t)) {
+        }
     }
     if (enough) {
         output_soon(t); // behind the others
