@@ -388,8 +388,10 @@ void output(Tcb& t)
         return;
     }
     base::Instant now = t.domain.now();
-    if (t.snd.nxt == t.snd.una && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto() &&
-        t.bbr == nullptr) {
+    // Without text to begin with nothing begins, or an idle window would be halved again for each look at the ring.
+    bool begins =
+        t.snd.nxt == t.snd.una && t.so != nullptr && t.so->snd_limit != t.snd.una_offset && window_room(t) != 0;
+    if (begins && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto() && t.bbr == nullptr) {
         congestion_after_idle(t.algorithm(), t.cc, now - t.last_sent, t.rtt.rto());
     }
     bool asks = asks_for_new(t);
