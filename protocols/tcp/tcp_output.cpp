@@ -148,7 +148,7 @@ bool resend_lost(Tcb& t)
     }
     note_pace(t, len);
     t.undo.retransmitted(len, t.agreed.timestamps, timestamp_now(t.domain.now(), t.ts.offset));
-    resend(t, start, len); // one that could not be built is lost like any other
+    resend(t, start, len);    // one that could not be built is lost like any other
     if (start == t.snd.una) { // as Linux: its ACK has a whole timeout (RFC 6298 5), not what its loss has left of one
         restart_retransmit(t);
     }
@@ -235,6 +235,13 @@ bool asks_for_new(const Tcb& t)
     return t.undo.frto == Frto::wait_second && t.snd.nxt == t.board.recover && t.so != nullptr;
 }
 
+// The last text is followed by it.
+bool fin_follows_text(const Tcb& t)
+{
+    bool ends = t.so->snd_end != sockbuf::no_offset && t.so->snd_limit == t.so->snd_end;
+    return ends && synchronized(t.state) && !may_send(t.state);
+}
+
 bool send_new(Tcb& t)
 {
     // RFC 7413 4.2.2: behind a SYN-ACK that took a SYN's text goes text at once, but no FIN
@@ -244,8 +251,7 @@ bool send_new(Tcb& t)
     }
     std::uint64_t offset = t.offset_of(t.snd.nxt);
     std::uint64_t available = t.so->snd_limit - offset;
-    bool fin_follows =
-        complete && t.so->snd_end != sockbuf::no_offset && t.so->snd_limit == t.so->snd_end && !may_send(t.state);
+    bool fin_follows = fin_follows_text(t);
     if ((available == 0 && !fin_follows) || waits_for_pace(t)) {
         return false;
     }
@@ -449,11 +455,13 @@ void send_tail_probe(Tcb& t)
     s.len = static_cast<std::uint32_t>(std::min<std::uint64_t>({available, window_room(t), t.mss}));
     if (s.len != 0) {
         s.new_text = true;
-        s.flags |= s.len == available ? wire::tcp_psh : 0;
+        bool all = s.len == available;
+        bool fin = all && fin_follows_text(t) && window_room(t) > s.len; // else it would wait for the probe's ACK
+        s.flags |= (all ? wire::tcp_psh : 0) | (fin ? wire::tcp_fin : 0);
         if (!send_text(t, s)) {
             return;
         }
-        note_sent(t, s.seq, s.len, false);
+        note_sent(t, s.seq, s.len, fin);
         t.probe_due = false;
         t.tlp.sent(t.snd.nxt, false);
         return;
