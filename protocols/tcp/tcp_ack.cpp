@@ -174,10 +174,12 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
 }
 
 // What few connections have.
-void tell_model_and_lists(Tcb& t, const AckRound& r)
+void tell_model_and_lists(Tcb& t, const AckRound& r, Actions& a)
 {
     if (t.bbr != nullptr) {
+        std::uint32_t before = t.cc.cwnd;
         tell_acked(t, r);
+        a.output = a.output || t.cc.cwnd > before; // by an ACK that acknowledges nothing, too
     }
     if (t.long_runs != nullptr) {
         shorten_list(t);
@@ -264,7 +266,7 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     } else {
         recover(t, s, r, a);
     }
-    tell_model_and_lists(t, r);
+    tell_model_and_lists(t, r, a);
     if (r.ece) {
         take_echo(t, r);
     }
@@ -286,7 +288,7 @@ void take_expected_ack(Tcb& t, const Segment& s, Actions& a)
         take_ack(t, s, r, a);
         grow_window(t, r);
     }
-    tell_model_and_lists(t, r);
+    tell_model_and_lists(t, r, a);
     update_window(t, s);
     if (t.snd.wnd > window_before && !at_rest(t)) {
         a.output = true;
