@@ -121,6 +121,13 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
     return send_text(t, s);
 }
 
+// An ACK is due for text out of order, or that came twice. It goes alone: with text an ACK is no duplicate, which the
+// peer counts (RFC 5681 2), and full segments have no room for SACK (RFC 2018 4).
+bool has_order_to_tell(const Tcb& t)
+{
+    return t.ack_now && (!t.out_of_order.empty() || t.duplicate.start != t.duplicate.end);
+}
+
 // What is lost, from the first octet on, as far as cwnd lets it be; false when there is none or no room.
 bool resend_lost(Tcb& t)
 {
@@ -408,6 +415,9 @@ void output(Tcb& t)
     t.cwnd_limited = false;
     unsigned sent = 0;
     std::uint64_t cut_before = cut_so_far(t.domain);
+    if (has_order_to_tell(t)) {
+        send_ack(t);
+    }
     bool enough = false;
     bool pushes = t.push_small;
     t.push_small = pushes || (asks && t.so->snd_limit - t.offset_of(t.snd.nxt) <= window_room(t)); // as Linux, no Nagle

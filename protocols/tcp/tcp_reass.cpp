@@ -45,6 +45,7 @@ void advance_to(Tcb& t, Seq end, Actions& a)
 {
     count(t.domain.tcp->counters.out_of_order);
     a.ack_now = true;
+    a.ack_full |= !t.agreed.sack; // the peer counts duplicates, so each brings one
     if (t.out_of_order.full() && t.long_ranges == nullptr) {
         t.long_ranges = t.domain.tcp->long_ranges.make();
         if (t.long_ranges != nullptr) {
