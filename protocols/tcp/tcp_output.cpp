@@ -162,6 +162,14 @@ bool resend_lost(Tcb& t)
     return true;
 }
 
+void resend_all(Tcb& t)
+{
+    if (t.board.phase != Recovery::none) {
+        while (resend_lost(t)) {
+        }
+    }
+}
+
 // A segment below one MSS that is all there is (RFC 9293 3.7.4 Nagle, in Minshall's form: held only while another small
 // one is unacknowledged).
 bool may_send_tail(const Tcb& t, bool fin_follows)
@@ -400,6 +408,9 @@ void output(Tcb& t)
     if (!synchronized(t.state) && !t.fast_passive) {
         return;
     }
+    if (has_order_to_tell(t)) {
+        send_ack(t);
+    }
     base::Instant now = t.domain.now();
     // Without text to begin with nothing begins, or an idle window would be halved again for each look at the ring.
     bool begins =
@@ -408,16 +419,12 @@ void output(Tcb& t)
         congestion_after_idle(t.algorithm(), t.cc, now - t.last_sent, t.rtt.rto());
     }
     bool asks = asks_for_new(t);
-    if (t.board.phase != Recovery::none && t.undo.frto != Frto::wait_second) {
-        while (resend_lost(t)) {
-        }
+    if (t.undo.frto != Frto::wait_second) {
+        resend_all(t);
     }
     t.cwnd_limited = false;
     unsigned sent = 0;
     std::uint64_t cut_before = cut_so_far(t.domain);
-    if (has_order_to_tell(t)) {
-        send_ack(t);
-    }
     bool enough = false;
     bool pushes = t.push_small;
     t.push_small = pushes || (asks && t.so->snd_limit - t.offset_of(t.snd.nxt) <= window_room(t)); // as Linux, no Nagle
@@ -427,8 +434,7 @@ void output(Tcb& t)
     t.push_small = pushes;
     if (asks && asks_for_new(t)) { // in vain: the conventional way, or what is lost waits for another timeout
         t.undo.frto = Frto::off;
-        while (resend_lost(t)) {
-        }
+        resend_all(t);
     }
     if (enough) {
         output_soon(t); // behind the others
