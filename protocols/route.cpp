@@ -7,6 +7,7 @@
 #include "protocols/dead_gateways.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/path_mtu.hpp"
 #include "protocols/stack.hpp"
 
 namespace protocols {
@@ -14,12 +15,27 @@ namespace protocols {
 namespace {
 
 constexpr base::Micros pmtu_lifetime = base::seconds(600); // RFC 1191 6.3: ten minutes before a larger one is tried
-constexpr std::uint32_t pmtu_min = 552; // a forged error must not make us send confetti; as Linux (min_pmtu)
 
 PmtuEntry& pmtu_slot(Domain& d, const base::IpAddr& destination)
 {
     std::uint64_t h = base::siphash(d.table_key, destination.bytes(), 16);
     return d.ipv4->pmtu[h % pmtu_slots];
+}
+
+// Null: nothing is known of the path.
+const PmtuEntry* pmtu_find(Domain& d, const base::IpAddr& destination)
+{
+    if (d.ipv4->pmtu_entries == 0) {
+        return nullptr;
+    }
+    const PmtuEntry& p = pmtu_slot(d, destination);
+    return p.destination == destination && p.expires > d.now() ? &p : nullptr;
+}
+
+// What we send at most; the entry keeps what was said.
+std::uint32_t in_force(const PmtuEntry& p)
+{
+    return std::max(p.mtu, p.destination.is_v4() ? pmtu_min : wire::ipv6_mtu_min);
 }
 
 // RFC 1122 3.3.6, RFC 1112 6.2: for the link, whatever route leads to it.
@@ -134,28 +150,29 @@ std::uint32_t route_device_mtu(const Domain& d, const Route& route)
 
 std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)
 {
-    if (d.ipv4->pmtu_entries == 0) {
-        return mtu;
-    }
-    const PmtuEntry& p = pmtu_slot(d, destination);
-    return p.destination == destination && p.expires > d.now() ? std::min(mtu, p.mtu) : mtu;
+    const PmtuEntry* p = pmtu_find(d, destination);
+    return p != nullptr ? std::min(mtu, in_force(*p)) : mtu;
+}
+
+bool path_cuts(Domain& d, const base::IpAddr& destination)
+{
+    const PmtuEntry* p = destination.is_v4() ? pmtu_find(d, destination) : nullptr;
+    return p != nullptr && p->mtu < pmtu_min;
 }
 
 std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)
 {
     base::assert_on(d.cpu.owner());
-    PmtuEntry& p = pmtu_slot(d, destination);
-    mtu = std::max(mtu, destination.is_v4() ? pmtu_min : wire::ipv6_mtu_min);
-    bool known = p.destination == destination && p.expires > d.now();
-    if (known && p.mtu <= mtu) {
-        return p.mtu; // errors only lower it (RFC 1191 3)
+    if (const PmtuEntry* known = pmtu_find(d, destination); known != nullptr && known->mtu <= mtu) {
+        return in_force(*known); // errors only lower it (RFC 1191 3)
     }
+    PmtuEntry& p = pmtu_slot(d, destination);
     if (p.mtu == 0) {
         ++d.ipv4->pmtu_entries;
     }
-    p = PmtuEntry{destination, mtu, d.now() + pmtu_lifetime};
+    p = PmtuEntry{destination, std::max(mtu, 1U), d.now() + pmtu_lifetime};
     count(d.counters.pmtu_learned);
-    return mtu;
+    return in_force(p);
 }
 
 } // namespace protocols

@@ -3,6 +3,7 @@
 #include <netinet/in.h>
 
 #include "protocols/ipv4.hpp"
+#include "protocols/path_mtu.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -101,16 +102,25 @@ wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32
     return o;
 }
 
-// ip(7), as Linux.
+namespace {
+
+// ip(7), as Linux. Over IPv6 the source alone may fragment, and TCP does not.
+bool asks_path(const Tcb& t)
+{
+    return !t.flow.peer.addr.is_v4() || (t.mtu_discover != IP_PMTUDISC_DONT && t.mtu_discover < IP_PMTUDISC_INTERFACE);
+}
+
+} // namespace
+
 bool may_fragment(const Tcb& t)
 {
-    bool asks = t.mtu_discover != IP_PMTUDISC_DONT && t.mtu_discover < IP_PMTUDISC_INTERFACE;
-    return t.flow.peer.addr.is_v4() && !asks;
+    bool narrow = t.route.mtu <= pmtu_min && t.mtu_discover == IP_PMTUDISC_WANT;
+    return !asks_path(t) || (narrow && path_cuts(t.domain, t.flow.peer.addr));
 }
 
 bool believes_routers(const Tcb& t)
 {
-    return !may_fragment(t) && t.mtu_discover < IP_PMTUDISC_INTERFACE;
+    return asks_path(t) && t.mtu_discover < IP_PMTUDISC_INTERFACE;
 }
 
 void set_mss(Tcb& t)

@@ -10,6 +10,7 @@
 
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/path_mtu.hpp"
 #include "protocols/socket/so_message.hpp"
 #include "protocols/udp/udp_state.hpp"
 #include "protocols/wire/checksum.hpp"
@@ -209,9 +210,12 @@ base::Error send_packet(
         count(d.counters.udp_out_no_memory);
         return base::Error::none; // lost as on a wire
     }
-    // IP_PMTUDISC_WANT: what fits the path is sent whole and finds out if it does not; longer is cut by IP.
+    // IP_PMTUDISC_WANT: what fits the path is sent whole and finds out if it does not, but where we know that routers
+    // have to cut it; longer is cut by IP.
     bool fits = segment != 0 || bytes + way.headers <= way.route.mtu;
-    way.ip.dont_fragment = so.options.transparent_df || (so.options.mtu_discover == IP_PMTUDISC_WANT && fits);
+    bool narrow = way.route.mtu <= pmtu_min && path_cuts(d, way.to.addr);
+    bool finds_out = so.options.mtu_discover == IP_PMTUDISC_WANT && fits && !narrow;
+    way.ip.dont_fragment = so.options.transparent_df || finds_out;
     auto length = static_cast<std::uint16_t>(p->total());
     std::uint16_t pseudo = wire::pseudo_header_sum(way.pseudo_sum, p->total());
     wire::emit_udp(p->data, {so.flow.local.port, way.to.port, length, pseudo});

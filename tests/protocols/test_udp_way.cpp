@@ -311,3 +311,23 @@ TEST_CASE("kept way of a connected datagram socket: a source that is deprecated 
     world.settle();
     CHECK(first.contains(source()));
 }
+
+TEST_CASE("kept way of a connected datagram socket: a path below 552 octets gets what routers may cut (RFC 1191 3)")
+{
+    if (over_v6()) {
+        return; // no path is so narrow
+    }
+    Connected t;
+    auto df = [&] { return (t.frame()[20] & 0x40) != 0; };
+    CHECK((t.sent(400) == 1 && df()));
+    t.with([&](Domain& d) { CHECK(protocols::pmtu_learn(d, far().addr, 296) == 552); });
+    CHECK((t.sent(400) == 1 && !df()));
+    CHECK(t.sent(1000) == 2);
+    t.set_ip(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO);
+    CHECK((t.sent(400) == 1 && df())); // as Linux
+    t.set_ip(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IP_PMTUDISC_WANT);
+    t.world.advance(base::seconds(601));
+    t.meet("10.0.0.21", first_gateway);
+    t.with([&](Domain& d) { protocols::gateway_answered(d, t.h.eth->index, ip("10.0.0.21")); });
+    CHECK((t.sent(400) == 1 && df()));
+}

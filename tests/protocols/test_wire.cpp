@@ -117,6 +117,27 @@ TEST_CASE("an IPv4 header is emitted byte by byte as RFC 791 draws it and parses
     CHECK(fault == wire::Ipv4Fault::checksum);
 }
 
+TEST_CASE("RFC 1191 7.1: a router that names no MTU has the next plateau below what it dropped")
+{
+    auto said = [](std::uint32_t rest, std::uint16_t total) {
+        Bytes quote(28);
+        wire::Ipv4Header h;
+        h.total_bytes = total;
+        h.protocol = wire::protocol_udp;
+        wire::emit_ipv4(quote.data(), h);
+        auto q =
+            wire::parse_icmp_quote({wire::icmp_unreachable, wire::unreachable_needfrag, 0, rest}, quote.data(), 28);
+        REQUIRE(q.has_value());
+        return q->mtu;
+    };
+    CHECK(said(0, 1500) == 1492);
+    CHECK(said(0, 1492) == 1006);
+    CHECK(said(0, 500) == 296);
+    CHECK(said(0, 68) == 68);
+    CHECK(said(1400, 1500) == 1400);
+    CHECK(said(0x10000 | 1400, 1500) == 1400); // above it is nothing (RFC 1191 4)
+}
+
 TEST_CASE("options are skipped by length, source routes seen, nonsense refused")
 {
     Bytes b(28);

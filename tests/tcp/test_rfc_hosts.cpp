@@ -401,3 +401,26 @@ TEST_CASE("ip(7): DF is set unless IP_MTU_DISCOVER says that the path is not ask
     REQUIRE(!later.h.link->sent.empty());
     CHECK((later.sent_ip(0)[6] & 0x40) == 0);
 }
+
+TEST_CASE(
+    "RFC 1191 3: a path that takes less than we believe gets what routers may cut, where nothing else would arrive")
+{
+    for (std::uint32_t mtu : {576U, 296U}) {
+        Tcp t;
+        t.establish();
+        REQUIRE(t.s.call(SocketOp::shutdown, {}, SHUT_WR) == Error::none);
+        t.s.slot.app.snd_end.store(0);
+        t.s.look();
+        REQUIRE(!t.h.link->sent.empty());
+        CHECK((t.sent_ip(0)[6] & 0x40) != 0);
+        Bytes quote(t.sent_ip(0), t.sent_ip(0) + 28);
+        t.h.link->sent.clear();
+        IpFields icmp{.protocol = wire::protocol_icmp};
+        t.h.link->inject(
+            ip_frame(icmp, icmp_message(wire::icmp_unreachable, wire::unreachable_needfrag, mtu, quote)), 0);
+        t.world.settle();
+        t.world.advance(base::seconds(2)); // it goes again
+        REQUIRE(!t.h.link->sent.empty());
+        CHECK(((t.sent_ip(0)[6] & 0x40) != 0) == (mtu == 576));
+    }
+}
