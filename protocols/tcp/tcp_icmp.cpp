@@ -10,12 +10,17 @@ namespace {
 
 constexpr std::uint8_t icmp_unreachable = 3;
 constexpr std::uint8_t icmp_time_exceeded = 11;
+constexpr std::uint8_t icmp_parameter_problem = 12;
 constexpr std::uint8_t code_fragmentation_needed = 4;
 
+// As Linux has it.
 base::Error error_of(const IcmpError& e)
 {
     if (e.type == icmp_time_exceeded) {
         return base::Error::host_unreachable;
+    }
+    if (e.type == icmp_parameter_problem) {
+        return base::Error::protocol;
     }
     switch (e.code) {
     case 0: // net
@@ -27,6 +32,12 @@ base::Error error_of(const IcmpError& e)
         return base::Error::no_protocol_option;
     case 3: // port
         return base::Error::connection_refused;
+    case 5: // source route
+        return base::Error::not_supported;
+    case 7: // host unknown
+        return base::Error::host_down;
+    case 8: // isolated
+        return base::Error::host_isolated;
     case 13:                                                                                   // prohibited
         return e.flow.peer.addr.is_v4() ? base::Error::host_unreachable : base::Error::access; // as Linux
     default:
@@ -86,7 +97,9 @@ void tcp_icmp_error(Domain& d, const IcmpError& e)
         tcp::fragmentation_needed(t, e);
         return;
     }
-    if (e.type != tcp::icmp_unreachable && e.type != tcp::icmp_time_exceeded) {
+    bool told =
+        e.type == tcp::icmp_unreachable || e.type == tcp::icmp_time_exceeded || e.type == tcp::icmp_parameter_problem;
+    if (!told) {
         count(d.tcp->counters.icmp_ignored);
         return;
     }

@@ -308,6 +308,17 @@ TEST_CASE("ICMP errors in: only about what we could have sent, on the CPU of the
     CHECK(t.h.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 1122 3.2.2.5: a parameter problem is told to a connected datagram socket")
+{
+    Alone t;
+    TestSocket s(t.world, t.h, SlotKind::datagram);
+    REQUIRE(s.connect(at("10.0.0.2", 7)) == Error::none);
+    IpFields ours{.source = 0x0a000001, .destination = 0x0a000002};
+    Bytes quoted = slice(ip_frame(ours, udp_datagram(ours, s.so.flow.local.port, 7, Bytes(20))), 14, 28);
+    t.in(ip_frame({.protocol = 1}, icmp_message(wire::icmp_parameter_problem, 0, 0, quoted)));
+    CHECK(s.take_error() == EPROTO);
+}
+
 namespace {
 
 struct Fragments {
