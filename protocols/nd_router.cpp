@@ -12,6 +12,7 @@ namespace {
 constexpr std::uint32_t reachable_most_ms = 3'600'000; // RFC 4861 6.2.1
 constexpr std::uint32_t retransmit_least_ms = 100;     // an advertisement must not make us flood the link
 
+// The link-layer address, where the message says it, and that it is a router's (RFC 4861 6.3.4, 8.3).
 void learn_mac(Domain& d, const Interface& in, const base::IpAddr& address, const wire::NdMessage& m, bool router)
 {
     NeighborNews news;
@@ -91,9 +92,7 @@ void nd_router_message(Domain& d, Interface& in, const base::IpAddr& from, const
         return take_advertisement(d, in, from, m);
     }
     ipv6_take_redirect(d, in, from, m);
-    if (m.mac) {
-        learn_mac(d, in, m.target.in_zone(in.index), m, m.target != m.destination);
-    }
+    learn_mac(d, in, m.target.in_zone(in.index), m, m.target != m.destination);
 }
 
 } // namespace protocols

@@ -166,3 +166,29 @@ TEST_CASE(
     kept.send(Bytes(1));
     CHECK(by_router(t.h.link->sent.back()));
 }
+
+TEST_CASE("RFC 4861 8.3, 7.2.5: whom a redirect names is a router until it says otherwise")
+{
+    Link t({.cpus = 2, .address6 = nullptr, .slaac = true});
+    t.in(router_advertisement({.prefix = "2001:db8:1::"}));
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        t.h.on(cpu, [](protocols::Domain& d) {
+            protocols::NeighborNews n;
+            n.interface = 1;
+            n.address = ip6("fe80::55%1");
+            n.mac = mac(0x55);
+            n.create = true;
+            n.confirmed = false;
+            protocols::neighbor_take(d, n);
+        });
+    }
+    t.in(redirect("2001:db8:ffff::1", "fe80::55")); // without its link-layer address, which is known
+    protocols::Route r;
+    REQUIRE(t.route("2001:db8:ffff::1", r));
+    CHECK(r.next_hop == ip6("fe80::55%1"));
+    t.in(advertise("fe80::55", 0x55, false, false, false));
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        REQUIRE(t.route("2001:db8:ffff::1", r, cpu));
+        CHECK(r.next_hop == ip6("fe80::99%1"));
+    }
+}
