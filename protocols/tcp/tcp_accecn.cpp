@@ -113,8 +113,8 @@ void take_counters(Tcb& t, const Segment& s, AckRound& r)
 
 void accecn_start(Tcb& t, const EcnHandshake& h)
 {
+    t.accecn.handshake = h;
     if (t.agreed.ecn == EcnMode::accurate) {
-        t.accecn.handshake = h;
         t.accecn.una_at_option = t.snd.iss + 1;
         expect(t);
     }

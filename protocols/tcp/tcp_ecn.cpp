@@ -99,8 +99,9 @@ bool ecn_syn_again(EcnMode m, EcnHandshake& h, EcnMode asked, const Segment& syn
 std::uint8_t tos_of(const Tcb& t, bool new_text)
 {
     bool accurate = t.agreed.ecn == EcnMode::accurate;
-    if (t.agreed.ecn == EcnMode::none || t.bbr != nullptr || // BBR would not answer a mark, so it asks for none
-        (accurate && !t.accecn.may_set_ect())) {
+    bool forbidden = accurate ? !t.accecn.may_set_ect() : t.accecn.handshake.plain; // RFC 3168 6.1.1
+    bool answers = t.bbr == nullptr; // BBR would not answer a mark, so it asks for none
+    if (t.agreed.ecn == EcnMode::none || forbidden || !answers) {
         return t.tos;
     }
     bool capable = new_text || (t.algorithm().needs_ecn && (!accurate || t.agreed.sack));

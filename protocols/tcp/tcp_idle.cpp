@@ -57,8 +57,8 @@ bool is_plain(const Tcb& t)
     const Socket& so = *t.so;
     return t.state == State::established && t.joined == nullptr && t.bbr == nullptr && t.listener == nullptr &&
            t.agreed.ecn != EcnMode::accurate && // which counts
-           !t.algorithm().stays_awake && !t.pending_link.linked() && !t.app_closed && !t.read_shut &&
-           !t.rcv.fin_known &&
+           (t.agreed.ecn == EcnMode::none || !t.accecn.handshake.plain) && !t.algorithm().stays_awake &&
+           !t.pending_link.linked() && !t.app_closed && !t.read_shut && !t.rcv.fin_known &&
            t.rcv.urgent_mark <= t.rcv.nxt_offset && // else urgent text is announced and not here yet
            (!so.options.keepalive || is_set(t, Deadline::keepalive)) && // which is what the sleeper's timer waits for
            so.snd_end == sockbuf::no_offset && !so.bound_port && !so.app_closed && t.mss <= 0xffff &&

@@ -13,10 +13,14 @@ bool ack_acceptable(const Tcb& t, const Segment& s)
 void take_options(Tcb& t, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
+    EcnMode asked = ecn_asked(t.domain, t.so->options);
     t.agreed = negotiate(o, t.agreed);
-    t.agreed.ecn = s.has(wire::tcp_ack) ? ecn_answered(ecn_asked(t.domain, t.so->options), s)
+    t.agreed.ecn = s.has(wire::tcp_ack) ? ecn_answered(asked, s)
                                         : ecn_accepted(t.domain, t.so->options, s); // RFC 9768 3.1.2: as a listener
-    accecn_start(t, {.peer_field = static_cast<std::uint8_t>(s.ip->tos & ecn_field)});
+    EcnHandshake h{.peer_field = static_cast<std::uint8_t>(s.ip->tos & ecn_field)};
+    // RFC 3168 6.1.1: a SYN of ours that said nothing forbids ECT; that to the first one came this answer is no excuse
+    h.plain = t.agreed.ecn == EcnMode::classic && ecn_flags_of_syn(asked, t.retries) == 0;
+    accecn_start(t, h);
     t.board.use_sack = t.agreed.sack;
     if (t.agreed.timestamps) {
         t.ts.recent = o.ts_val;
