@@ -31,10 +31,10 @@ void begin_epoch(CongestionState& c, base::Instant now)
     q.w_est = cwnd; // 4.3
     if (cwnd < static_cast<double>(q.w_max)) {
         q.k_s = static_cast<float>(std::cbrt((static_cast<double>(q.w_max) - cwnd) / cubic_c)); // equation 2
-    } else { // 4.2, 4.10: no maximum is known above; the curve begins at its plateau
+    } else { // 4.2, 4.8, 4.10: no maximum is known above; the curve begins at its plateau
         q.k_s = 0;
         q.w_max = static_cast<float>(cwnd);
-        q.cwnd_prior = static_cast<float>(cwnd);
+        q.cwnd_prior = std::max(q.cwnd_prior, q.w_max);
     }
 }
 

@@ -161,6 +161,21 @@ TEST_CASE("RFC 9438 4.2: the clock stands still while the application leaves the
     CHECK(in_segments(paused) == Approx(in_segments(used)).epsilon(0.01));
 }
 
+TEST_CASE("RFC 9438 4.8: after a timeout the curve begins at its plateau, the window with which slow start ends")
+{
+    const CongestionAlgorithm& cubic = cubic_algorithm;
+    CongestionState c = started(cubic, 1000);
+    congestion_on_timeout(cubic, c, 1000 * mss, true);
+    CHECK(c.cwnd == mss);
+    REQUIRE(c.ssthresh == 700 * mss);
+    c.cwnd = c.ssthresh;
+    base::Instant now = epoch0;
+    run_for(cubic, c, now, base::millis(100), base::seconds(3));
+    CHECK(in_segments(c) == Approx(716).margin(3)); // Reno's slope; by the old maximum it would be 910
+    run_for(cubic, c, now, base::millis(100), base::seconds(9));
+    CHECK(in_segments(c) == Approx(700 + 0.4 * 12 * 12 * 12).margin(30));
+}
+
 TEST_CASE("RFC 9438 4.9: a congestion event that was none is taken back, curve and all")
 {
     CongestionState c = started(cubic_algorithm, 100);
