@@ -342,8 +342,8 @@ void GatewayCpu::sweep_process(Client& c, std::uint32_t process)
 // socket, its home does it; a slot that was never in use may have no page, and gets none here.
 void GatewayCpu::forget_waiters(Client& c, const WaiterSet& its)
 {
-    for (std::uint32_t slot = me(); (its[0] | its[1]) != 0 && slot < c.view().sockets(); slot += c.cpus) {
-        if (c.generations[slot] == 0) {
+    for (std::uint32_t slot = 0; (its[0] | its[1]) != 0 && slot < c.view().sockets(); ++slot) {
+        if (c.home(slot) != me() || c.generations[slot] == 0) {
             continue;
         }
         auto& waiters = c.view().slot(slot).app.waiters;
