@@ -408,13 +408,15 @@ bool Gateway::part()
 
 std::vector<SocketReport> Gateway::sockets()
 {
+    constexpr std::uint32_t piece = 256; // slots that a CPU looks at in one go
     std::vector<SocketReport> all;
     impl_->reap();
-    impl_->on_every_cpu([&](GatewayCpu& g) {
-        for (auto& c : impl_->families) {
-            g.report(*c, all);
+    for (auto& c : impl_->families) {
+        for (std::uint32_t from = 0; c->live() != 0 && from < c->view().sockets(); from += piece) {
+            std::uint32_t to = std::min(from + piece, c->view().sockets());
+            impl_->on_every_cpu([&](GatewayCpu& g) { g.report(*c, from, to, all); });
         }
-    });
+    }
     return all;
 }
 

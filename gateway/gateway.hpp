@@ -104,7 +104,7 @@ public:
     // a family's does not.
     bool part();
 
-    std::vector<SocketReport> sockets(); // a snapshot, CPU by CPU
+    std::vector<SocketReport> sockets(); // a snapshot, family by family and some slots at a time
     std::size_t clients() const;
     std::size_t sockets_held(); // socket records that exist, of all clients, closing ones included
     std::uint64_t ring_bytes_in_use();

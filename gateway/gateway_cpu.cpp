@@ -63,9 +63,9 @@ void GatewayCpu::forget_client(Client& c)
     std::erase_if(events_, [&](const EventRef& e) { return e.client == &c; });
 }
 
-void GatewayCpu::report(Client& c, std::vector<SocketReport>& out)
+void GatewayCpu::report(Client& c, std::uint32_t from, std::uint32_t to, std::vector<SocketReport>& out)
 {
-    for (std::uint32_t slot = 0; slot < c.view().sockets(); ++slot) {
+    for (std::uint32_t slot = from; slot < to; ++slot) {
         if (c.owner[slot].load(std::memory_order_acquire) != me()) {
             continue;
         }

@@ -66,7 +66,7 @@ public:
     void forget_waiters(Client& c, const WaiterSet& its);
     void close_all(Client& c, bool abort);
     void close_sleepers(Client& c); // that nobody holds any more
-    void report(Client& c, std::vector<SocketReport>& out);
+    void report(Client& c, std::uint32_t from, std::uint32_t to, std::vector<SocketReport>& out); // slots [from, to)
     void reset_process(Client& c, std::uint32_t process);
 
     // ---- the sockets' way back (SocketUser, on this CPU) ----

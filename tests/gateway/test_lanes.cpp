@@ -73,6 +73,25 @@ TEST_CASE("a listener's report shows the backlog that was asked for, and what Li
     }
 }
 
+TEST_CASE("a report of the sockets comes in pieces: a CPU does what else there is between them")
+{
+    World w(1);
+    FakeApp app(w.set, w.clock, *w.gw);
+    FakeApp idle(w.set, w.clock, *w.gw);
+    auto first = app.bound_datagram(0, local(4000));
+    FakeApp::Sock last = first;
+    for (std::uint16_t port = 4001; port < 4100; ++port) {
+        last = app.bound_datagram(0, local(port));
+    }
+    auto rounds = [&] { return w.set.cpu(0).counters().rounds.load(); };
+    std::uint64_t before = rounds();
+    auto all = w.gw->sockets();
+    CHECK(rounds() - before >= app.view.sockets() / 256);
+    REQUIRE(all.size() == 100);
+    CHECK(all.front().slot == first.slot);
+    CHECK(all.back().slot == last.slot);
+}
+
 TEST_CASE("after parting, the end of a family does not show in its memory any more")
 {
     World w(1);
