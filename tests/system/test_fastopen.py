@@ -44,7 +44,7 @@ for i in range(int(sys.argv[3])):
 class FastOpen(SystemTest):
     @classmethod
     def start_bed(cls):
-        super().start_bed(testbed.CONFIG + "\n[tcp]\nfastopen = 3\n")
+        super().start_bed(testbed.CONFIG + testbed.ROUTES + "\n[tcp]\nfastopen = 3\n")
         cls.peer.run(["sysctl", "-qw", "net.ipv4.tcp_fastopen=3"])
 
     def rounds(self, server, client):
