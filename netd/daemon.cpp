@@ -7,7 +7,6 @@
 #include <chrono>
 #include <csignal>
 #include <filesystem>
-#include <fstream>
 #include <latch>
 #include <thread>
 
@@ -16,6 +15,7 @@
 
 #include "base/check.hpp"
 #include "base/siphash.hpp"
+#include "netd/address_secret.hpp"
 #include "netd/admission_loop.hpp"
 #include "netd/bus_guard.hpp"
 #include "netd/exit_codes.hpp"
@@ -48,22 +48,8 @@ std::size_t numa_nodes()
     return std::max<std::size_t>(nodes, 1);
 }
 
-// The same secret gives the same addresses after a restart (RFC 7217 5). Without one and without a machine id they
-// change.
-void derive_address_secret(const Config& config, std::uint64_t (&secret)[2])
-{
-    std::string text = config.address_secret;
-    if (text.empty()) {
-        std::getline(std::ifstream("/etc/machine-id"), text);
-    }
-    if (!text.empty()) {
-        secret[0] = base::siphash({1, 0}, text.data(), text.size());
-        secret[1] = base::siphash({2, 0}, text.data(), text.size());
-    }
-}
-
-// Likewise an interface's Ethernet address, by which a DHCP server knows its client (RFC 2131 4.2). Two daemons of a
-// machine differ by their sockets.
+// Likewise (RFC 7217 5) an interface's Ethernet address, by which a DHCP server knows its client (RFC 2131 4.2). Two
+// daemons of a machine differ by their sockets.
 base::Random mac_source(const Config& config, const protocols::Stack& stack, const std::string& interface)
 {
     const auto& secret = stack.options().address_secret;
@@ -115,7 +101,7 @@ Daemon::Daemon(const Config& config)
     stack_options.ecn = config_.tcp.ecn;
     stack_options.fastopen = config_.tcp.fastopen;
     stack_options.mtu_probing = config_.tcp.mtu_probing;
-    derive_address_secret(config_, stack_options.address_secret);
+    address_secret(config_.address_secret, machine_id_path, stack_options.address_secret);
     stack_ = std::make_unique<protocols::Stack>(*set_, stack_options);
     add_interfaces();
     add_routes();
