@@ -10,6 +10,10 @@
 #include "base/check.hpp"
 #include "drivers/loopback.hpp"
 #include "embed/host.hpp"
+#include "protocols/tcp/tcp_limits.hpp"
+#include "protocols/wire/ipv4.hpp"
+#include "protocols/wire/ipv6.hpp"
+#include "protocols/wire/tcp_wire.hpp"
 
 namespace embed {
 
@@ -24,6 +28,30 @@ std::uint64_t random_seed()
     std::uint64_t seed = 0;
     INVARIANT(getrandom(&seed, sizeof seed, 0) == sizeof seed);
     return seed;
+}
+
+// Why the protocols cannot run over the interface; empty = they can.
+std::string refuse_mtu(const netmsg::NetifInfo& info, bool ipv6)
+{
+    constexpr std::uint32_t least_v4 = // of TCP, whose segments have no less; RFC 791 asks 68 of a link
+        protocols::tcp::mss_floor + protocols::wire::ipv4_header_bytes + protocols::wire::tcp_header_min_bytes;
+    std::uint32_t least = ipv6 ? protocols::wire::ipv6_mtu_min : least_v4; // RFC 8200 5
+    return info.mtu >= least ? ""
+                             : "interface " + info.name + ": an MTU of " + std::to_string(info.mtu) + ", and IPv" +
+                                   (ipv6 ? "6" : "4") + " needs " + std::to_string(least);
+}
+
+// What the shared memory's layout has no place for; empty = nothing.
+std::string refuse_size(std::size_t cpus, std::uint32_t sockets)
+{
+    if (cpus > sockbuf::max_cpus) {
+        return std::to_string(cpus) + " CPUs, and a stack has " + std::to_string(sockbuf::max_cpus) + " at most";
+    }
+    if (sockets == 0 || sockets % 64 != 0 || sockets > sockbuf::max_sockets) {
+        return std::to_string(sockets) + " sockets: must be a multiple of 64, and " +
+               std::to_string(sockbuf::max_sockets) + " at most";
+    }
+    return "";
 }
 
 } // namespace
@@ -84,6 +112,7 @@ bool Stack::add_interface(std::unique_ptr<netmsg::Netif> netif, const std::vecto
         error = "interface " + netif->info().name + " makes system calls, which must not happen under a lock";
         return false;
     }
+    bool ipv6 = slaac;
     std::vector<protocols::InterfaceAddress> parsed;
     for (const std::string& text : addresses) {
         auto slash = text.find('/');
@@ -93,6 +122,11 @@ bool Stack::add_interface(std::unique_ptr<netmsg::Netif> netif, const std::vecto
             return false;
         }
         parsed.push_back({prefix->addr, prefix->length});
+        ipv6 |= !prefix->addr.is_v4();
+    }
+    if (std::string refused = refuse_mtu(netif->info(), ipv6); !refused.empty()) {
+        error = refused;
+        return false;
     }
     if (dhcp && !netif->info().ethernet) {
         error = "interface " + netif->info().name + " has no link layer to ask for an address";
@@ -120,6 +154,10 @@ bool Stack::add_route(std::string_view destination, std::string_view gateway, st
 bool Stack::start(std::string& error)
 {
     INVARIANT(impl_ == nullptr);
+    if (std::string refused = refuse_size(set_->size(), config_.gateway.segment.sockets); !refused.empty()) {
+        error = refused;
+        return false;
+    }
     if (stack_->loopback() == nullptr &&
         !add_interface(std::make_unique<drivers::Loopback>(), {loopback_address, loopback_address6}, error)) {
         return false;

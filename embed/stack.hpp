@@ -19,7 +19,8 @@
 namespace embed {
 
 struct StackConfig {
-    // One protocol thread per entry: the OS CPU it is pinned to, -1 = unpinned. In a simulation only the count matters.
+    // One protocol thread per entry, 64 at most: the OS CPU it is pinned to, -1 = unpinned. In a simulation only the
+    // count matters.
     std::vector<int> pin = {-1};
     // Who serialises the stack (lwkt/discipline.hpp). giant and striped: socket calls run the stack in their callers,
     // under a lock; `pin` then is of the threads that run timers. Their interfaces must be in memory (loopback, sim

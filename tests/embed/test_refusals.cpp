@@ -71,6 +71,37 @@ TEST_CASE("a socket that was closed, moved from or never opened is EBADF, as a d
     }
 }
 
+TEST_CASE("what no stack can be made of is refused with a reason")
+{
+    embed::Simulation world{53};
+    std::string error;
+    auto wire = [](std::uint32_t mtu) {
+        drivers::SimLinkOptions o;
+        o.mtu = mtu;
+        return std::move(drivers::make_sim_link(o).a);
+    };
+    embed::Stack narrow(stack_config(1, &world, 1, "narrow"));
+    CHECK(!narrow.add_interface(wire(0), {"10.0.0.1/24"}, error));
+    CHECK(error == "interface sim0: an MTU of 0, and IPv4 needs 88");
+    CHECK(!narrow.add_interface(wire(87), {"10.0.0.1/24"}, error));
+    CHECK(!narrow.add_interface(wire(1279), {"10.0.0.1/24", "fd00::1/64"}, error));
+    CHECK(error == "interface sim0: an MTU of 1279, and IPv6 needs 1280");
+    CHECK(!narrow.add_interface(wire(1279), {}, error, true));
+    CHECK(narrow.add_interface(wire(88), {"10.0.0.1/24"}, error));
+    CHECK(narrow.add_interface(wire(1280), {"fd00::1/64"}, error));
+
+    gateway::GatewayOptions odd = small_gateway();
+    odd.segment.sockets = 100;
+    embed::Stack uneven(stack_config(1, &world, 2, "uneven", odd));
+    CHECK(!uneven.start(error));
+    CHECK(error == "100 sockets: must be a multiple of 64, and 61440 at most");
+    if (!lwkt::uses_locks(discipline())) {
+        embed::Stack wide(stack_config(65, &world, 3, "wide"));
+        CHECK(!wide.start(error));
+        CHECK(error == "65 CPUs, and a stack has 64 at most");
+    }
+}
+
 TEST_CASE("the first datagram of a socket that cannot leave is refused at once, each time that it is tried")
 {
     const char* at = GENERATE(static_cast<const char*>(nullptr), "0.0.0.0:5000");
