@@ -191,13 +191,32 @@ void mld_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     p.free();
 }
 
+namespace {
+
+// RFC 4861 7.2.2: that of the packet which waits, so that the neighbour need not ask for it when it answers.
+base::IpAddr soliciting_source(Domain& d, const Interface& out, const NeighborEntry& e)
+{
+    constexpr std::uint32_t source_at = 8;
+    const auto* p = static_cast<const netmsg::Packet*>(e.waiting.front());
+    if (p != nullptr && p->size >= source_at + 16) {
+        base::IpAddr source = base::IpAddr::v6(p->data + source_at).in_zone(out.index);
+        const Ipv6Address* own = ipv6_find_address(d, source, out.index);
+        if (own != nullptr && own->usable(d.now())) {
+            return source;
+        }
+    }
+    return ipv6_source(d, out, e.address);
+}
+
+} // namespace
+
 void nd_solicit(Domain& d, const NeighborEntry& e)
 {
     Interface& out = *d.stack.interfaces()[e.interface - 1];
     wire::NdMessage m;
     m.type = wire::nd_neighbor_solicitation;
     m.target = e.address.on_wire();
-    base::IpAddr source = ipv6_source(d, out, e.address);
+    base::IpAddr source = soliciting_source(d, out, e);
     if (source.is_any()) {
         return; // nobody could answer
     }

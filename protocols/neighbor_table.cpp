@@ -369,21 +369,24 @@ void neighbor_doubt(Domain& d, std::uint32_t interface, const base::IpAddr& addr
 void neighbor_resolve(Domain& d, Interface& out, const base::IpAddr& next_hop, netmsg::Packet& p)
 {
     NeighborEntry* e = neighbor_find(d, out.index, next_hop);
-    if (e == nullptr) {
+    bool unknown = e == nullptr;
+    if (unknown) {
         e = make(d, out.index, next_hop);
         if (e == nullptr) {
             p.free();
             return;
         }
-        ask(d, *e);
     }
     netmsg::Packet* own = own_bytes(d, p);
     if (own == nullptr) {
         count(d.counters.neighbor_queue_dropped);
-        return;
+    } else {
+        count(d.counters.neighbor_queued);
+        push(*e, *own);
     }
-    count(d.counters.neighbor_queued);
-    push(*e, *own);
+    if (unknown) {
+        ask(d, *e); // from the address that what waits has
+    }
     while (too_many_wait(*e)) {
         count(d.counters.neighbor_queue_dropped);
         pop(*e)->free(); // RFC 1122 2.3.2.2, RFC 4861 7.2.2: at least the latest packet is kept

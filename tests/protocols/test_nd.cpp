@@ -81,6 +81,25 @@ TEST_CASE("RFC 4861 7.2.2: three solicitations a second apart, packets wait, the
     CHECK(t.h.packets_in_use() == 0);
 }
 
+TEST_CASE("RFC 4861 7.2.2: a solicitation leaves from the address that the packet which waits for it has")
+{
+    Link t;
+    auto source = [&] { return base::IpAddr::v6(t.h.link->sent.at(0).data() + 22); };
+    TestSocket bound(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(bound.bind(at("fd00::1", 5)) == Error::none);
+    bound.send(Bytes(1), at("fe80::2%1", 7));
+    REQUIRE(t.sent(wire::nd_neighbor_solicitation).size() == 1);
+    CHECK(source() == ip6("fd00::1"));
+    t.h.link->sent.clear();
+    TestSocket any(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(any.bind(at("::", 6)) == Error::none);
+    any.send(Bytes(1), at("fe80::3%1", 7));
+    REQUIRE(t.sent(wire::nd_neighbor_solicitation).size() == 1);
+    CHECK(source().is_link_local_v6());
+    t.world.advance(base::seconds(4));
+    CHECK(t.h.packets_in_use() == 0);
+}
+
 TEST_CASE("RFC 4861 7.2.5: what an advertisement does to an entry")
 {
     Link t;
