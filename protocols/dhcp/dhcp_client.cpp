@@ -21,7 +21,9 @@ constexpr base::Micros renew_retry_min = base::seconds(60);    // RFC 2131 4.4.5
 constexpr base::Micros wait_after_decline = base::seconds(10); // RFC 2131 3.1 (5)
 constexpr base::Micros wait_after_refusal = base::seconds(1);  // a server that offers and refuses is no flood
 constexpr unsigned probes = 3;                                 // RFC 5227 1.1: PROBE_NUM, and
-constexpr base::Micros probe_gap = base::millis(500); // faster than its one to two seconds: a host waits for it
+constexpr base::Micros probe_gap = base::millis(500);   // faster than its one to two seconds: a host waits for it
+constexpr unsigned announcements = 2;                   // RFC 5227 1.1: ANNOUNCE_NUM,
+constexpr base::Micros announce_gap = base::seconds(2); // ANNOUNCE_INTERVAL
 
 void arm(DhcpClient& c, base::Instant at)
 {
@@ -83,7 +85,19 @@ void begin(DhcpClient& c)
 void settle(DhcpClient& c)
 {
     enter(c, DhcpPhase::bound);
+    c.attempts = announcements;
     arm(c, c.lease.renew_at);
+}
+
+// RFC 5227 2.3: a host that did not hear the first may hear the second. A lease that is to be renewed sooner has one.
+void announce(DhcpClient& c)
+{
+    ++c.attempts;
+    arp_announce(c.domain, c.in, c.lease.own.addr);
+    base::Instant again = c.domain.now() + announce_gap;
+    bool last = c.attempts == announcements || again >= c.lease.renew_at;
+    arm(c, last ? c.lease.renew_at : again);
+    c.attempts = last ? announcements : c.attempts;
 }
 
 void next_probe(DhcpClient& c)
@@ -93,10 +107,10 @@ void next_probe(DhcpClient& c)
         return arm(c, c.domain.now() + probe_gap);
     }
     dhcp_apply(c, c.lease);
-    arp_announce(c.domain, c.in, c.lease.own.addr);
     count(c.domain.counters.dhcp_leases);
     remember(c, c.lease.own.addr);
-    settle(c);
+    enter(c, DhcpPhase::bound);
+    announce(c);
 }
 
 // Asks for more time, ever more often, till the phase is over (RFC 2131 4.4.5).
@@ -179,6 +193,7 @@ void on_timer(lwkt::Timer& t)
     case DhcpPhase::probing:
         return next_probe(c);
     case DhcpPhase::bound:
+        return c.attempts < announcements ? announce(c) : keep(c);
     case DhcpPhase::renewing:
     case DhcpPhase::rebinding:
         return keep(c);

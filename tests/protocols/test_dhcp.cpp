@@ -66,6 +66,11 @@ TEST_CASE(
         from.push_back(a.sender_v4);
     }
     CHECK(from == std::vector<std::uint32_t>{0, 0, 0, given});
+    t.run(base::millis(300)); // RFC 5227 2.3: and once more, two seconds behind the first
+    CHECK(t.arp.size() == 4);
+    t.run(base::seconds(10));
+    REQUIRE(t.arp.size() == 5);
+    CHECK((t.arp[4].sender_v4 == given && t.arp[4].target_v4 == given));
 
     Link c;
     c.taken = given;
