@@ -47,6 +47,11 @@ enum class Plant : std::uint8_t {
     gone_address_used,
     ipv4_change_kept_here,
     ace_off_by_one,
+    window_growth_ignored,
+    ack_of_two_kept,
+    ack_sent_twice,
+    sacked_sent_again,
+    lost_without_evidence,
 };
 
 #ifdef NETD_PLANTS

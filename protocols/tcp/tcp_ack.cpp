@@ -271,7 +271,7 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
         take_echo(t, r);
     }
     update_window(t, s);
-    if (t.snd.wnd > window_before && !at_rest(t)) {
+    if (t.snd.wnd > window_before && !at_rest(t) && !base::planted(base::Plant::window_growth_ignored)) {
         a.output = true;
     }
     return close_by_state(t, a);
@@ -290,7 +290,7 @@ void take_expected_ack(Tcb& t, const Segment& s, Actions& a)
     }
     tell_model_and_lists(t, r, a);
     update_window(t, s);
-    if (t.snd.wnd > window_before && !at_rest(t)) {
+    if (t.snd.wnd > window_before && !at_rest(t) && !base::planted(base::Plant::window_growth_ignored)) {
         a.output = true;
     }
 }

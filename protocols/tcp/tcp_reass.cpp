@@ -93,7 +93,8 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
     }
     t.rcv.last_text = now;
     // RFC 9293 3.8.6.3 (SHLD-19): at least every second full-sized segment; RFC 5681 4.2: at once when a hole is filled
-    bool second = t.rcv.unacked >= 2 * t.rcv.mss_seen;
+    unsigned segments = base::planted(base::Plant::ack_of_two_kept) ? 4 : 2;
+    bool second = t.rcv.unacked >= segments * t.rcv.mss_seen;
     bool quick = t.rcv.quick_acks != 0 || (t.so != nullptr && t.so->options.quick_ack);
     if (filled_hole || second || (quick && !t.rcv.interactive)) {
         if (t.rcv.quick_acks != 0) {

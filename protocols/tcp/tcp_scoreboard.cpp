@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/check.hpp"
+#include "base/plant.hpp"
 #include "protocols/tcp/tcp_limits.hpp"
 
 namespace protocols::tcp {
@@ -149,7 +150,10 @@ bool Scoreboard::first_lost(Seq& start, Seq& end) const
         if (at(i).fate() == Fate::lost) {
             start = start_of(i);
             end = at(i).end;
-            for (unsigned k = i + 1; k < count_ && at(k).fate() == Fate::lost; ++k) {
+            auto goes = [](Fate f) {
+                return f == Fate::lost || (f == Fate::sacked && base::planted(base::Plant::sacked_sent_again));
+            };
+            for (unsigned k = i + 1; k < count_ && goes(at(k).fate()); ++k) {
                 end = at(k).end;
             }
             return true;
@@ -311,7 +315,8 @@ std::uint32_t Scoreboard::detect(const Rack& rack, std::uint32_t now_us, std::ui
             continue;
         }
         std::int32_t in = rack.lost_in_us(now_us, reo_wnd, at(i).time_us(), at(i).end);
-        if (in <= 0) {
+        bool guessed = in == Rack::not_judged && base::planted(base::Plant::lost_without_evidence);
+        if (in <= 0 || guessed) {
             newest_lost_us_ = at(i).time_us();
             change(i, Fate::lost);
         } else if (in != Rack::not_judged) {

@@ -117,7 +117,9 @@ void note_acknowledged(Tcb& t)
     t.rcv.unacked = 0;
     t.rcv.sack_news = 0;
     t.ts.last_ack_sent = t.rcv.nxt;
-    clear_deadline(t, Deadline::delayed_ack);
+    if (!base::planted(base::Plant::ack_sent_twice)) {
+        clear_deadline(t, Deadline::delayed_ack);
+    }
 }
 
 [[gnu::always_inline]] inline wire::TcpHeader header_of(Tcb& t, Seq seq, std::uint16_t flags)

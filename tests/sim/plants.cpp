@@ -66,6 +66,11 @@ constexpr Named plants[] = {
     {Plant::ipv4_change_kept_here, "ipv4-change-kept-here",
         "one CPU only hears of a change of IPv4 addresses and routes"},
     {Plant::ace_off_by_one, "ace-off-by-one", "the accurate feedback counts one mark too many at each"},
+    {Plant::window_growth_ignored, "window-growth-ignored", "a window that opens lets nothing out by itself"},
+    {Plant::ack_of_two_kept, "ack-of-two-kept", "four full segments are acknowledged at once, not two"},
+    {Plant::ack_sent_twice, "ack-sent-twice", "the delayed ACK is sent although a segment has said it"},
+    {Plant::sacked_sent_again, "sacked-sent-again", "what is SACKed behind a lost segment is sent again with it"},
+    {Plant::lost_without_evidence, "lost-without-evidence", "what nothing was heard of yet is taken for lost"},
 };
 
 // True: a seed failed in the child.

@@ -45,6 +45,8 @@ const protocols::Tcb* other_end(World& world, const Node& node, const protocols:
     return nullptr;
 }
 
+} // namespace
+
 FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to)
 {
     FlowKey key{};
@@ -54,8 +56,6 @@ FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to)
     std::memcpy(key.data() + 32, &ports, sizeof ports);
     return key;
 }
-
-} // namespace
 
 // Of a sender all of whose text is acknowledged: marks on text are counted before it is (RFC 9768 3.2.2.5.1), so it
 // knows all that its peer has counted. Where the field may have come round it may think more, by whole turns (A.2.1:

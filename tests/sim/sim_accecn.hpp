@@ -20,6 +20,7 @@ class World;
 struct Node;
 
 using FlowKey = std::array<unsigned char, 36>; // source, destination, ports
+FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to);
 
 class AccurateMarks {
 public:

@@ -52,6 +52,9 @@ void World::check_cpu(CpuRef c)
     protocols::TcpState& tcp = *d.tcp;
     for (Tcb* t = tcp.all.front(); t != nullptr; t = tcp.all.next(*t)) {
         const char* wrong = tcp_test::wrong_with_connection(*t);
+        if (wrong == nullptr && tcp.counters.no_packet == 0) {
+            wrong = tcp_test::waits_needlessly(*t);
+        }
         if (wrong == nullptr && c.node->stack->steering().cpu_of(t->flow) != c.id) {
             wrong = "the flow belongs to another CPU";
         }
@@ -76,6 +79,7 @@ void World::check_cpu(CpuRef c)
         violation(
             fmt::format("node {} CPU {}: the flow table holds {} of {}", c.node->index, c.id, tcp.flows.size(), nodes));
     }
+    needless_.round_over(*c.node, c.id);
 }
 
 // After a round: what was due has fired, but for what did not fit into the clock's budget.
@@ -90,10 +94,34 @@ void World::check_timers(CpuRef c)
     }
 }
 
+// A CPU that sleeps has heard of the room that its readers made, and told their peers where these see little of it (RFC
+// 9293 3.8.6.2.2).
+void World::check_readers(CpuRef c)
+{
+    protocols::TcpState& tcp = *c.node->stack->domain(c.id).tcp;
+    bool sleeps = c.node->cpus[c.id].asleep && c.node->sleep_word(c.id).load() != 0 && tcp.counters.no_packet == 0;
+    for (Tcb* t = sleeps ? tcp.all.front() : nullptr; t != nullptr; t = tcp.all.next(*t)) {
+        if (t->so == nullptr || t->joined != nullptr || t->app_closed || t->ack_soon || t->so->rcv_ring.size() == 0 ||
+            !protocols::tcp::synchronized(t->state) || protocols::tcp::fin_received(t->state)) {
+            continue;
+        }
+        std::uint64_t ring = t->so->rcv_ring.size();
+        std::uint64_t held = t->rcv.nxt_offset - t->so->slot->app.rcv_consumed.load();
+        std::uint64_t could = std::min(
+            ring - std::min(ring, held), std::uint64_t{protocols::tcp::window_unscaled_max} << t->agreed.rcv_scale);
+        std::uint64_t step = std::min<std::uint64_t>(ring / 2, 2 * t->mss);
+        if (t->window_open() < std::min<std::uint64_t>(t->mss, ring / 2) && could >= t->window_open() + step) {
+            violation(fmt::format("node {} CPU {}, {}: the reader has made room, and the peer sees {} of {}",
+                c.node->index, c.id, flow_text(*t), t->window_open(), could));
+        }
+    }
+}
+
 void World::check_all()
 {
     for (CpuRef c : cpus_) {
         check_cpu(c);
+        check_readers(c);
         protocols::TcpState& tcp = *c.node->stack->domain(c.id).tcp;
         for (Tcb* t = config_.marks ? tcp.all.front() : nullptr; t != nullptr; t = tcp.all.next(*t)) {
             marks_.accurate().check_counted(*c.node, *t);

@@ -121,6 +121,16 @@ void draw_congestion(base::Random& r, Config& c)
     }
 }
 
+// Hosts that do without an option, in one world of seven, which is none of seeds.txt.
+void draw_bare(base::Random& r, Config& c)
+{
+    for (NodeConfig& n : c.nodes) {
+        n.protocols.tcp_timestamps = r.chance(0.5);
+        n.protocols.tcp_sack = r.chance(0.5);
+        n.protocols.tcp_window_scaling = r.chance(0.5);
+    }
+}
+
 const char* families_name(Families f)
 {
     static constexpr const char* names[] = {"IPv4", "IPv6", "IPv4 and IPv6"};
@@ -232,6 +242,10 @@ Config draw_config(std::uint64_t seed)
     draw_accurate_marks(changes, c);
     base::Random algorithms(seed ^ 0x6363);
     draw_congestion(algorithms, c);
+    if (seed % 7 == 1) {
+        base::Random options(seed ^ 0x6f7074);
+        draw_bare(options, c);
+    }
     make_room_for_posted(c);
     return c;
 }
@@ -262,11 +276,13 @@ std::string Config::text() const
     for (const NodeConfig& n : nodes) {
         s += fmt::format(
             "  node: {} cpus, ring slots {}, {} families, {} clients, {} listeners, {}+{} datagram, rings 2^{}/2^{}, "
-            "idle after {} us, joined pairs {}, connections {}, SYN cache {}, ecn {}, {}\n",
+            "idle after {} us, joined pairs {}, connections {}, SYN cache {}, ecn {}, {}{}{}{}\n",
             n.cpus.pin.size(), n.cpus.ring_slots, n.families, n.clients, n.listeners, n.datagram_servers,
             n.datagram_clients, n.gateway.send_ring_shift, n.gateway.receive_ring_shift, n.gateway.idle_after.count(),
             n.gateway.join_pairs, n.protocols.connections_per_cpu, n.protocols.syn_cache_per_cpu,
-            static_cast<unsigned>(n.protocols.ecn), protocols::tcp::congestion_algorithm(n.protocols.congestion).name);
+            static_cast<unsigned>(n.protocols.ecn), protocols::tcp::congestion_algorithm(n.protocols.congestion).name,
+            n.protocols.tcp_timestamps ? "" : ", no timestamps", n.protocols.tcp_sack ? "" : ", no SACK",
+            n.protocols.tcp_window_scaling ? "" : ", no scaling");
     }
     for (const LinkConfig& l : links) {
         s += fmt::format("  link {}-{}: {}mtu {}, ethernet {}, tso {}, gso {}, gro {}, split {}, csum offload {}",

@@ -95,6 +95,10 @@ void LinkWatch::sent(unsigned side, const netmsg::Packet& frame)
     if (marks) {
         world->marks().sent(f, off[side]);
     }
+    if (f.is_tcp()) {
+        world->needless().sent(
+            *node[side], f, flow_key({f.source, f.tcp.source_port}, {f.destination, f.tcp.destination_port}));
+    }
 }
 
 void LinkWatch::taken(unsigned, const netmsg::Packet& frame)

@@ -39,6 +39,18 @@ std::vector<protocols::InterfaceAddress> addresses_of(Families families, std::si
     return all;
 }
 
+// One link: there and back; several: an answer may take another.
+base::Micros round_trip_of(const std::vector<LinkConfig>& links)
+{
+    base::Micros there = base::Micros::max();
+    base::Micros back = base::Micros::max();
+    for (const LinkConfig& l : links) {
+        there = std::min(there, l.wire.a.send.delay);
+        back = std::min(back, l.wire.b.send.delay);
+    }
+    return links.size() == 1 ? there + back : 2 * std::min(there, back);
+}
+
 double seconds_of(base::Instant t)
 {
     return static_cast<double>(t.time_since_epoch().count()) * 1e-6;
@@ -74,6 +86,7 @@ void World::build()
     for (const NodeConfig& n : config_.nodes) {
         nodes_.push_back(std::make_unique<Node>(*this, n, static_cast<unsigned>(nodes_.size())));
     }
+    shortest_round_trip_ = round_trip_of(config_.links);
     std::string error;
     for (const LinkConfig& l : config_.links) {
         auto link = std::make_unique<Link>();

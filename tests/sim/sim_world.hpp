@@ -20,6 +20,7 @@
 #include "tests/sim/sim_app.hpp"
 #include "tests/sim/sim_config.hpp"
 #include "tests/sim/sim_marks.hpp"
+#include "tests/sim/sim_needless.hpp"
 #include "tests/sim/sim_node.hpp"
 #include "tests/sim/sim_watch.hpp"
 
@@ -109,6 +110,9 @@ public:
     bool closing() const { return closing_; }
     Ledger& ledger() { return ledger_; }
     Marks& marks() { return marks_; }
+    Needless& needless() { return needless_; }
+    // Nothing comes back sooner, whichever way it goes.
+    base::Micros shortest_round_trip() const { return shortest_round_trip_; }
     bool sent_cookies() const
     {
         return std::any_of(nodes_.begin(), nodes_.end(), [](const auto& n) { return n->sent_cookies(); });
@@ -224,6 +228,7 @@ private:
     // sim_checks.cpp
     void check_cpu(CpuRef c);
     void check_timers(CpuRef c);
+    void check_readers(CpuRef c);
     void check_all();
     void check_calls();
     void check_sleepers();
@@ -236,6 +241,8 @@ private:
     lwkt::VirtualClock clock_;
     Ledger ledger_;
     Marks marks_{*this};
+    Needless needless_{*this};
+    base::Micros shortest_round_trip_{0};
     RunResult result_;
     std::vector<std::unique_ptr<Link>> links_; // their interfaces belong to the stacks
     std::vector<std::unique_ptr<Node>> nodes_;

@@ -127,6 +127,91 @@ const char* wrong_with_connection(const Tcb& t)
     return wrong != nullptr ? wrong : wrong_with_timers(t);
 }
 
+namespace {
+
+// What the peer waits for (RFC 9293 3.8.6.3, 3.8.6.2.2): beyond two full segments at once, else within the delay.
+const char* wrong_with_acknowledging(const Tcb& t)
+{
+    base::Instant due = t.deadlines[static_cast<unsigned>(protocols::tcp::Deadline::delayed_ack)];
+    if (t.rcv.unacked >= 2 * t.rcv.mss_seen) {
+        return "the ACK of two full segments waits";
+    }
+    if (t.rcv.unacked != 0 && !t.ack_soon) {
+        return "text was taken and no ACK is owed";
+    }
+    if (t.ack_soon && due > t.rcv.last_text + protocols::tcp::delayed_ack_time) {
+        return "an ACK is put off for longer than text may wait for it";
+    }
+    return nullptr;
+}
+
+// A segment below one MSS that is all there is: does Nagle, a cork or more that is announced hold it?
+bool tail_is_held(const Tcb& t)
+{
+    const protocols::SocketOptions& o = t.so->options;
+    bool small_in_flight = t.snd.nxt != t.snd.una && t.snd.small_end > t.snd.una;
+    return o.cork || t.so->more || (small_in_flight && !o.no_delay);
+}
+
+// Of a way that has become narrower the segment of before: what was less than one then asks for no new look.
+std::uint32_t full_segment(const Tcb& t)
+{
+    std::uint32_t device = t.route.interface->netif->info().mtu;
+    return t.route.mtu < device ? std::max<std::uint32_t>(t.mss, t.agreed.peer_mss) : t.mss;
+}
+
+const char* wrong_with_sending(const Tcb& t)
+{
+    std::uint32_t full = full_segment(t);
+    std::uint32_t pipe = t.board.pipe(t.mss);
+    std::uint32_t by_cwnd = t.cc.cwnd > pipe ? t.cc.cwnd - pipe : 0;
+    // RFC 5682 2.1 (2 b): new text was sent, and tells whether anything is lost
+    bool new_text_tells = t.undo.frto == protocols::tcp::Frto::wait_second && t.snd.nxt > t.board.recover;
+    bool full_list = t.board.runs() >= protocols::tcp::sent_runs_max;
+    if (t.board.lost_bytes() != 0 && !new_text_tells && !full_list) {
+        if (t.board.phase == protocols::tcp::Recovery::none) {
+            return "text is lost and nobody sends it again";
+        }
+        if (t.board.force_one || by_cwnd >= full) {
+            return "lost text waits though cwnd lets it go";
+        }
+    }
+    if (t.snd.fin_sent) {
+        return nullptr;
+    }
+    std::uint64_t waiting = t.so->snd_limit - t.offset_of(t.snd.nxt);
+    std::int32_t edge = (t.snd.una + t.snd.wnd) - t.snd.nxt;
+    std::uint32_t by_window = edge > 0 ? static_cast<std::uint32_t>(edge) : 0;
+    std::uint64_t room = std::min(by_window, by_cwnd);
+    bool end = t.so->snd_end == t.so->snd_limit && !protocols::tcp::may_send(t.state);
+    if (waiting == 0) {
+        return end && by_window != 0 ? "a FIN waits though the window lets it go" : nullptr;
+    }
+    if (std::min(waiting, room) >= full) {
+        return "a full segment waits though windows and pace let it go";
+    }
+    if (waiting <= room && (end || !tail_is_held(t))) {
+        return "the last text waits though windows, pace and Nagle let it go";
+    }
+    bool by_half = by_window != 0 && by_window <= by_cwnd && by_window < waiting && by_window >= t.snd.wnd_max / 2;
+    return by_half ? "text waits though half of the largest window is open" : nullptr;
+}
+
+} // namespace
+
+const char* waits_needlessly(const Tcb& t)
+{
+    bool due = t.pending_link.linked() || t.output_due || t.ack_now;
+    if (due || t.so == nullptr || t.joined != nullptr || !protocols::tcp::synchronized(t.state)) {
+        return nullptr;
+    }
+    if (const char* wrong = wrong_with_acknowledging(t)) {
+        return wrong;
+    }
+    bool paced = t.deadlines[static_cast<unsigned>(protocols::tcp::Deadline::pace)] != base::never;
+    return paced ? nullptr : wrong_with_sending(t);
+}
+
 const char* wrong_with_listeners(protocols::TcpState& tcp)
 {
     struct Seen {
