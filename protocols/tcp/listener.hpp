@@ -14,7 +14,7 @@ namespace protocols {
 
 struct Listener {
     Domain* domain = nullptr;        // c
-    Socket* so = nullptr;            // c: identity, and so->user, so->user_ref (c); nothing else on a foreign CPU
+    Socket* so = nullptr;            // c: identity, and what is c in it; nothing else on a foreign CPU
     SocketUser* user = nullptr;      // c
     base::Endpoint local;            // c: addr may be unspecified
     SocketOptions options;           // o: of the socket as last set; inherited by children

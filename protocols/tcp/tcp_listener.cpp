@@ -41,6 +41,12 @@ Fit fit(const Listener& l, const base::IpAddr& to)
     return l.local.addr.is_v4() == to.is_v4() ? Fit::of_family : Fit::dual;
 }
 
+// The last process has closed it, and the message that ends it is on its way here.
+bool let_go(const Listener& l)
+{
+    return l.so->slot->share.holders.load(std::memory_order_relaxed) == 0;
+}
+
 } // namespace
 
 Listener* ListenerTable::find(const base::Endpoint& local, std::uint64_t flow_hash)
@@ -51,7 +57,7 @@ Listener* ListenerTable::find(const base::Endpoint& local, std::uint64_t flow_ha
     std::uint64_t chosen_weight = 0;
     for (Listener* l = b.front(); l != nullptr; l = b.next(*l)) {
         Fit its = l->local.port == local.port ? fit(*l, local.addr) : Fit::none;
-        if (its == Fit::none || its > best) {
+        if (its == Fit::none || its > best || let_go(*l)) {
             continue;
         }
         std::uint64_t weight = reuse_weight(flow_hash, l->reuse_key);

@@ -318,5 +318,26 @@ TEST_CASE("a family whose requests are on their way to other CPUs keeps those of
     evil.close(theirs);
     good.close(mine);
     good.settle();
+}
+
+TEST_CASE("who connects to a listener that was closed is refused, also before its CPU has heard of the close")
+{
+    World w(2, 1, GENERATE(false, true));
+    FakeApp app(w.set, w.clock, *w.gw);
+    for (std::uint16_t port = 4000; port < 4008; ++port) {
+        FakeApp::Sock listener = app.socket(0);
+        REQUIRE(app.call(listener, Op::bind, local(port)) == 0);
+        REQUIRE(app.call(listener, Op::listen, {}, 16) == 0);
+        FakeApp::Sock client = app.socket(1);
+        app.close(listener);
+        app.push(app.request(client, Op::connect, local(port)), 1);
+        for (int i = 0; i < 50; ++i) {
+            w.set.step_one(1); // the other one is slow
+        }
+        app.settle();
+        CHECK(app.view.slot(client.slot).info.so_error.exchange(0) == ECONNREFUSED);
+        app.close(client);
+        app.settle();
+    }
     CHECK(w.gw->sockets_held() == 0);
 }

@@ -117,6 +117,7 @@ App& Host::make(base::CpuId cpu)
     a.slot.owner.rcv_ring_at.store(sockbuf::no_offset);
     a.slot.owner.urgent_mark.store(sockbuf::no_offset);
     a.slot.app.snd_end.store(sockbuf::no_offset);
+    a.slot.share.holders.store(1);
     return a;
 }
 
