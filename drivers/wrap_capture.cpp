@@ -44,6 +44,7 @@ struct alignas(base::apart) WrapCapture::Buffer final : lwkt::Poller { // everyt
     std::vector<std::byte> bytes;                                      // never longer than its reserve
     std::uint64_t packets = 0;                                         // in bytes
     base::Instant oldest = base::never;
+    std::atomic<bool>* torn = nullptr;    // c
     std::atomic<std::uint64_t> missed{0}; // s
 
     void capture(const netmsg::Packet& p);
@@ -73,8 +74,15 @@ void WrapCapture::Buffer::capture(const netmsg::Packet& p)
 
 void WrapCapture::Buffer::flush()
 {
-    if (!bytes.empty() && write(fd, bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size())) {
-        add(missed, packets); // the disk is full: the capture suffers, the stack does not
+    ssize_t n = -1;
+    if (!bytes.empty() && !torn->load(std::memory_order_relaxed)) {
+        n = write(fd, bytes.data(), bytes.size());
+    }
+    if (n != static_cast<ssize_t>(bytes.size())) { // the disk is full: the capture suffers, the stack does not
+        add(missed, packets);
+    }
+    if (n > 0 && n != static_cast<ssize_t>(bytes.size())) {
+        torn->store(true, std::memory_order_relaxed);
     }
     bytes.clear();
     packets = 0;
@@ -102,6 +110,7 @@ WrapCapture::~WrapCapture()
 
 bool WrapCapture::open_file(std::string& error)
 {
+    torn_ = false;
     fd_ = open(options_.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
     FileHeader h;
     h.snap_bytes = options_.snap_bytes;
@@ -128,6 +137,7 @@ bool WrapCapture::attach(
         b.options = &options_;
         b.cpu = &cpu;
         b.fd = fd_;
+        b.torn = &torn_;
         b.bytes.reserve(options_.buffer_bytes);
         cpu.add_poller(lwkt::Class::bio, b);
     });

@@ -5,6 +5,7 @@
 // Threads: those of the wrapped interface; each CPU has a buffer of its own.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
@@ -31,7 +32,8 @@ public:
     void transmit(netmsg::Packet& p) override;
     std::string describe() const override;
 
-    std::uint64_t missed(base::CpuId cpu) const; // packets that found the buffer full or could not be written
+    // Packets that found the buffer full or could not be written. Nothing follows what was written in part.
+    std::uint64_t missed(base::CpuId cpu) const;
 
 private:
     struct Buffer;
@@ -44,6 +46,7 @@ private:
     netmsg::InputFn input_ = nullptr;      // c after attach
     void* context_ = nullptr;              // c after attach
     int fd_ = -1;                          // c after attach; appended to by all CPUs
+    std::atomic<bool> torn_{false};        // any CPU: the file ends in a part of a record
     std::unique_ptr<Buffer[]> buffers_;    // element i: owner = CPU i
 };
 

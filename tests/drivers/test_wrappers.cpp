@@ -1,8 +1,10 @@
 // The wrappers around an interface, here the loopback: faults by seed, and a capture file that says what passed.
 #include "driver_world.hpp"
 
+#include <sys/resource.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <cstring>
 
@@ -120,4 +122,46 @@ TEST_CASE("a capture holds every packet whole, sent and received, with its stamp
     std::string error;
     CHECK_FALSE(refused.attach(*w.set, *w.pool, &World::input, &w, error));
     CHECK(error.find("/nonexistent/file") != std::string::npos);
+}
+
+TEST_CASE("a capture that cannot be written whole ends there, and all before that can be read")
+{
+    lwkt::VirtualClock clock;
+    World w(clock);
+    char path[] = "/tmp/netd-capture-XXXXXX";
+    int fd = mkstemp(path);
+    REQUIRE(fd >= 0);
+    close(fd);
+    drivers::WrapCaptureOptions options;
+    options.path = path;
+    drivers::WrapCapture netif(std::make_unique<drivers::Loopback>(), options);
+    w.attach(netif);
+    auto pass = [&] { // two records of 16 + 100
+        w.send(netif, pattern(100, 1));
+        settle(w);
+        clock.advance_to(w.set->next_deadline());
+        settle(w);
+    };
+    pass();
+    rlimit before{};
+    REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+    signal(SIGXFSZ, SIG_IGN);
+    rlimit full{24 + 3 * 116 + 50, before.rlim_max}; // as a disk that is full, in the middle of a record
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &full) == 0);
+    pass();
+    REQUIRE(setrlimit(RLIMIT_FSIZE, &before) == 0);
+    signal(SIGXFSZ, SIG_DFL);
+    pass(); // there is room again
+    netif.detach();
+    CHECK(netif.missed(0) == 4);
+    Bytes file = read_file(path);
+    unsigned records = 0;
+    for (std::size_t at = 24; at + 16 + 100 <= file.size(); at += 16 + 100) {
+        std::uint32_t record[4];
+        std::memcpy(record, &file[at], sizeof record);
+        CHECK((record[2] == 100 && record[3] == 100));
+        ++records;
+    }
+    CHECK(records == 3);
+    unlink(path);
 }
