@@ -471,9 +471,9 @@ void send_tail_probe(Tcb& t)
     s.len = static_cast<std::uint32_t>(std::min<std::uint64_t>({available, window_room(t), t.mss}));
     if (s.len != 0) {
         s.new_text = true;
-        bool all = s.len == available;
-        bool fin = all && fin_follows_text(t) && window_room(t) > s.len; // else it would wait for the probe's ACK
-        s.flags |= (all ? wire::tcp_psh : 0) | (fin ? wire::tcp_fin : 0);
+        bool last = s.len == available;
+        bool fin = last && fin_follows_text(t) && window_room(t) > s.len; // else it would wait for the probe's ACK
+        s.flags |= (fin ? wire::tcp_fin : 0) | (last ? wire::tcp_psh : 0);
         if (!send_text(t, s)) {
             return;
         }
