@@ -352,12 +352,17 @@ TEST_CASE("listeners of one port: the address, then all of its family, then thos
     base::IpAddr v4 = base::IpAddr::v4(0x0a000001);
     base::IpAddr v6 = base::parse_ip("2001:db8::1").value();
     base::IpAddr any_v6{};
+    auto slot = std::make_unique<sockbuf::SocketSlot>();
+    slot->share.holders.store(1); // else it is closed already
+    Socket so;
+    so.slot = slot.get();
     std::array<Listener, 8> all;
     std::array<base::IpAddr, 4> at{v4, base::IpAddr::any_v4(), any_v6, v6};
     ListenerTable table;
     for (std::size_t i = 0; i < all.size(); ++i) { // two of each: a group
         all[i].local = {at[i / 2], 80};
         all[i].reuse_key = random.next();
+        all[i].so = &so;
         table.insert(all[i]);
     }
     auto expect = [&](const base::IpAddr& to, const base::IpAddr& bound) {
