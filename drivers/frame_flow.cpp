@@ -6,8 +6,6 @@
 namespace drivers {
 namespace {
 
-constexpr std::uint32_t vlan_tag_bytes = 4;
-constexpr std::uint16_t type_vlan = 0x8100;
 constexpr unsigned protocol_tcp = 6;
 constexpr unsigned protocol_udp = 17;
 
@@ -71,7 +69,7 @@ unsigned ip_version(const netmsg::Packet& p, std::uint32_t at)
 std::uint32_t network_offset(const netmsg::Packet& p, std::uint32_t link_header_bytes)
 {
     bool tagged = link_header_bytes != 0 && p.size >= link_header_bytes + vlan_tag_bytes &&
-                  base::load_be16(p.data + link_header_bytes - 2) == type_vlan;
+                  base::load_be16(p.data + link_header_bytes - 2) == vlan_tag_type;
     return link_header_bytes + (tagged ? vlan_tag_bytes : 0);
 }
 

@@ -8,6 +8,10 @@
 
 namespace drivers {
 
+// IEEE 802.1Q: what stands between the addresses and the type of a frame of a VLAN, and its own type.
+inline constexpr std::uint32_t vlan_tag_bytes = 4;
+inline constexpr std::uint16_t vlan_tag_type = 0x8100;
+
 // Bytes of a frame in front of its network header: the tag of a VLAN (IEEE 802.1Q) is among them.
 std::uint32_t network_offset(const netmsg::Packet& p, std::uint32_t link_header_bytes);
 

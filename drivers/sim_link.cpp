@@ -3,12 +3,11 @@
 
 #include <algorithm>
 
+#include "drivers/frame_flow.hpp"
 #include "drivers/sim_wire.hpp"
 
 namespace drivers {
 namespace {
-
-constexpr std::uint32_t vlan_tag_bytes = 4; // IEEE 802.1Q
 
 netmsg::NetifInfo side_info(const SimLinkOptions& o, const SimLinkSide& side)
 {

@@ -6,14 +6,13 @@
 
 #include "base/endian.hpp"
 #include "drivers/counters.hpp"
+#include "drivers/frame_flow.hpp"
 
 namespace drivers {
 
 namespace {
 
-constexpr std::uint32_t tag_bytes = 4;
 constexpr std::uint32_t addresses_bytes = 12; // of Ethernet, in front of the tag
-constexpr std::uint16_t tag_type = 0x8100;
 
 netmsg::NetifInfo info_of(netmsg::Netif& parent, const VlanOptions& options)
 {
@@ -45,16 +44,16 @@ bool Vlan::attach(lwkt::CpuSet& set, netmsg::PacketPool&, netmsg::InputFn, void*
 void Vlan::transmit(netmsg::Packet& p)
 {
     netmsg::NetifCounters& counters = counters_[base::current_cpu];
-    if (p.headroom() < tag_bytes) {
+    if (p.headroom() < vlan_tag_bytes) {
         add(counters.out_dropped);
         p.free();
         return;
     }
-    std::byte* frame = p.push(tag_bytes);
-    std::memmove(frame, frame + tag_bytes, addresses_bytes);
-    base::store_be16(frame + addresses_bytes, tag_type);
+    std::byte* frame = p.push(vlan_tag_bytes);
+    std::memmove(frame, frame + vlan_tag_bytes, addresses_bytes);
+    base::store_be16(frame + addresses_bytes, vlan_tag_type);
     base::store_be16(frame + addresses_bytes + 2, info_.vlan_id);
-    p.csum_start = static_cast<std::uint16_t>(p.csum_start + tag_bytes);
+    p.csum_start = static_cast<std::uint16_t>(p.csum_start + vlan_tag_bytes);
     p.netif = &parent_;
     add(counters.out_packets);
     add(counters.out_bytes, p.total());

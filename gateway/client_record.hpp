@@ -20,10 +20,10 @@ namespace gateway {
 struct Client;
 class GatewayCpu;
 
-// What is behind an accept lane. Its CPU writes while the listener listens; then the listener's owner.
+// What is behind an accept lane. Owner: its CPU while the listener listens, then the listener's.
 struct alignas(base::apart) AcceptLane {
-    std::atomic<std::uint32_t> produced{0}; // the truth of the lane's index
-    std::atomic<std::uint32_t> reserved{0}; // places of connections that are not complete yet
+    std::atomic<std::uint32_t> produced{0}; // s: the truth of the lane's index
+    std::atomic<std::uint32_t> reserved{0}; // s: places of connections that are not complete yet
 };
 
 // A socket of a family. Owner = the CPU in Client::owner[slot]; in transit: the control message. All fields o unless

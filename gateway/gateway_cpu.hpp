@@ -173,14 +173,10 @@ private:
     void collect_waiters(Client& c, std::uint32_t slot, For whom);
     void tell_waiters();
     void wake_client(Client& c);
-    static void count(std::atomic<std::uint64_t>& one)
-    {
-        one.store(one.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
-    }
     void fault(Client& c)
     {
         c.faults.fetch_add(1, std::memory_order_relaxed);
-        count(counters_.faults);
+        protocols::count(counters_.faults);
     }
 
     static void request_dispatch(lwkt::Message& m);

@@ -99,8 +99,7 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
     if (rec == nullptr) {
         return nullptr;
     }
-    auto& made = c.cpu[me()].records_made;
-    made.store(made.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+    protocols::count(c.cpu[me()].records_made);
     auto& info = c.view().slot(slot).info;
     info.kind = static_cast<std::uint8_t>(kind);
     info.family = family;

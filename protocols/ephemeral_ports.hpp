@@ -1,7 +1,7 @@
 // The ephemeral ports and the order in which they are looked at: each once, in steps of about the golden section of
-// their number. A steering hash is linear in the bits of the port: by steps of one a search would see few of them
-// change, and with one key in ten no port of 32 steers a connection and its peer's end to this CPU (home_port.hpp).
-// Constant.
+// their number. A steering hash is linear in the bits of the port: by steps of one a search saw few of them change, and
+// 37 of 1,000 found no port of 32 that steers a connection and its peer's end to this CPU (home_port.hpp), by the key,
+// so for the life of a process. Constant.
 #pragma once
 
 #include <cstdint>

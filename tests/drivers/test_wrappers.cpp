@@ -22,6 +22,15 @@ void settle(World& w)
     }
 }
 
+std::string new_file()
+{
+    char path[] = "/tmp/netd-capture-XXXXXX";
+    int fd = mkstemp(path);
+    REQUIRE(fd >= 0);
+    close(fd);
+    return path;
+}
+
 Bytes read_file(const std::string& path)
 {
     Bytes b(1 << 20);
@@ -73,10 +82,7 @@ TEST_CASE("a capture holds every packet whole, sent and received, with its stamp
 {
     lwkt::VirtualClock clock;
     World w(clock);
-    char path[] = "/tmp/netd-capture-XXXXXX";
-    int fd = mkstemp(path);
-    REQUIRE(fd >= 0);
-    close(fd);
+    std::string path = new_file();
     drivers::WrapCaptureOptions options;
     options.path = path;
     options.buffer_bytes = 4096;
@@ -115,7 +121,7 @@ TEST_CASE("a capture holds every packet whole, sent and received, with its stamp
     netif.detach();
     CHECK(netif.missed(0) >= 3);
     CHECK(w.in_use() == 0);
-    unlink(path);
+    unlink(path.c_str());
 
     options.path = "/nonexistent/file";
     drivers::WrapCapture refused(std::make_unique<drivers::Loopback>(), options);
@@ -128,10 +134,7 @@ TEST_CASE("a capture that cannot be written whole ends there, and all before tha
 {
     lwkt::VirtualClock clock;
     World w(clock);
-    char path[] = "/tmp/netd-capture-XXXXXX";
-    int fd = mkstemp(path);
-    REQUIRE(fd >= 0);
-    close(fd);
+    std::string path = new_file();
     drivers::WrapCaptureOptions options;
     options.path = path;
     drivers::WrapCapture netif(std::make_unique<drivers::Loopback>(), options);
@@ -163,5 +166,5 @@ TEST_CASE("a capture that cannot be written whole ends there, and all before tha
         ++records;
     }
     CHECK(records == 3);
-    unlink(path);
+    unlink(path.c_str());
 }
