@@ -18,7 +18,7 @@ from .figures import Unavailable
 from .rows import BY_NAME, GROUPS, absent, judged, shown
 
 # Seconds per group: 44 minutes, and less than 5 for a quick run with its last task's grace.
-BUDGET = {"micro": 195, "stack": 860, "compare": 935, "apps": 390, "starve": 160, "scale": 100}
+BUDGET = {"micro": 140, "stack": 860, "compare": 1045, "apps": 385, "starve": 110, "scale": 100}
 BUDGET_QUICK = {"micro": 32, "stack": 110, "compare": 71, "apps": 39, "starve": 22, "scale": 8}
 GRACE, GRACE_QUICK = 30, 12  # after its deadline a task is ended
 STARTED = time.monotonic()
