@@ -13,7 +13,7 @@ from netdtools import leaks, process, workload  # noqa: E402
 from netdtools.process import ToolError  # noqa: E402
 from netdtools.testbed import Testbed, VethPair, why_not_possible  # noqa: E402
 
-__all__ = ["SystemTest", "Testbed", "ToolError", "VethPair", "main", "process", "workload"]
+__all__ = ["SystemTest", "Testbed", "ToolError", "VethPair", "leaks", "main", "process", "workload"]
 
 
 class SystemTest(unittest.TestCase):
