@@ -1,5 +1,5 @@
 // The ownership key: who may touch a field, written as a letter beside it. Used on every struct that two threads can
-// reach. The struct's comment names how its owner is found ("owner = the CPU of so_port").
+// reach. The struct's comment names how its owner is found ("owner = the CPU of `domain`").
 //
 //   c   nobody writes after construction; anyone reads
 //   o   the owner CPU's protocol thread writes and reads, nobody else touches

@@ -1,4 +1,4 @@
-// The receive lanes of a datagram socket, one per CPU of netd that has something for it (design.md rule 12). A reader
+// The receive lanes of a datagram socket, one per CPU of netd that has something for it (decision 0007). A reader
 // takes turns over them, a datagram each, so no lane starves; a flow keeps to one lane, so its order holds. Internal to
 // client/. Any thread; what changes the turn or consumes holds rcv_lock.
 #pragma once

@@ -1,6 +1,6 @@
 // A world in virtual time: stacks that share one clock and are stepped by the one thread that uses them, in an order
-// drawn from a seed, so the same seed gives the same run to the bit (design.md rule 17). Blocking calls on a simulated
-// stack step the world until they are done. One OS thread only, or several of which one at a time is inside (set_wait).
+// drawn from a seed, so the same seed gives the same run to the bit. Blocking calls on a simulated stack step the
+// world until they are done. One OS thread only, or several of which one at a time is inside (set_wait).
 #pragma once
 
 #include <cstdint>
@@ -34,7 +34,7 @@ public:
     void set_wait(Wait wait) { wait_ = std::move(wait); }
     bool wait(const bool& woken, base::Instant limit) { return wait_ ? wait_(woken, limit) : step(limit); }
 
-    // Stacks come and go (embed/stack.cpp).
+    // Stacks come and go (embed/embed_stack.cpp).
     void add(lwkt::CpuSet& set) { sets_.push_back(&set); }
     void remove(lwkt::CpuSet& set) { std::erase(sets_, &set); }
 

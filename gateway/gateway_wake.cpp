@@ -1,4 +1,4 @@
-// Wakeups, merged to one per waiter and batch (rule 8). Owner: this CPU's protocol thread.
+// Wakeups, merged to one per waiter and batch. Owner: this CPU's protocol thread.
 // Order, which loses no wake-up: offsets and states are published; a full barrier; the waiters' words are read; ready
 // bits are set; the sleeping words are read. A waiter does the reverse: sets its bit and `sleeping`, then looks at the
 // offsets.

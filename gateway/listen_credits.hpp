@@ -1,4 +1,4 @@
-// The backlog of a listener as one pool of credits (design.md rule 11): a credit stands for a connection that waits to
+// The backlog of a listener as one pool of credits (decision 0007): a credit stands for a connection that waits to
 // be accepted. A CPU borrows some at a time, so that a connection costs no shared write; when the pool is empty it
 // takes what another CPU holds and does not use. ListenCredits: s (reset: the listener's owner; take: any CPU for
 // itself).

@@ -1,4 +1,5 @@
-// Clocks are arguments (design.md rule 17): a real clock for threads, a virtual one that only advance() moves.
+// Clocks are arguments, so that a run can be repeated: a real clock for threads, a virtual one that only advance()
+// moves.
 #pragma once
 
 #include "base/units.hpp"

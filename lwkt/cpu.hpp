@@ -3,7 +3,7 @@
 //
 // A round of the loop: clock; drain rings into class queues; net and serial in alternation; bio; gen (both aged in);
 // clock again between batches; roll-ups; flush spills. Every class has a budget in items and in time; what is left
-// carries over to the next round (rule 7).
+// carries over to the next round.
 #pragma once
 
 #include <atomic>
@@ -76,7 +76,7 @@ public:
     Instant refresh_now();
 
     // Sends to a CPU of the same set, itself included (queued, never run nested). Never blocks, never fails: on a full
-    // ring the message spills and keeps its order (rule 5). Rings the doorbell of a sleeper. Owner only.
+    // ring the message spills and keeps its order. Rings the doorbell of a sleeper. Owner only.
     void send(CpuId to, Message& m);
     // As send(), but refused (false, counted, caller keeps m) when `to` has as many messages waiting as `shed` says, of
     // packets_queued_max.

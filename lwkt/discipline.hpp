@@ -1,4 +1,4 @@
-// Who serialises the protocol state (design.md rule 16). The protocol code does not know.
+// Who serialises the protocol state (decision 0006). The protocol code does not know.
 //   message   a CPU per thread; whoever wants something of it sends it a message
 //   inline    a CPU is run by the application thread that adopted it
 //   giant     one shard under one lock; whoever wants something of it takes the lock and does it

@@ -14,7 +14,7 @@ namespace lwkt {
 
 using base::CpuId;
 
-// Run-loop classes in order of precedence: clock > net == serial > bio > gen (design.md rule 7).
+// Run-loop classes in order of precedence: clock > net == serial > bio > gen; a round of the loop: lwkt/cpu.hpp.
 enum class Class : std::uint8_t {
     clock,  // timer wheels
     net,    // packets

@@ -22,7 +22,7 @@ public:
     virtual int wait_fd() const { return -1; }
 };
 
-// Work done once after each batch and before sleep: ACKs merged, transmits handed over, wakeups merged (rule 8).
+// Work done once after each batch and before sleep: ACKs merged, transmits handed over, wakeups merged.
 class Rollup {
 public:
     virtual ~Rollup() = default;

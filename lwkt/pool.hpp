@@ -1,4 +1,4 @@
-// Per-CPU object pools whose memory goes home (rule 14): an object freed on another CPU is collected there and sent
+// Per-CPU object pools whose memory goes home: an object freed on another CPU is collected there and sent
 // home as one chain per CPU at the next roll-up, passively. Capacity is fixed at construction and prefaulted in slabs
 // on demand; running out returns null, which the caller counts.
 #pragma once

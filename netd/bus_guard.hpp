@@ -1,5 +1,5 @@
 // SIGBUS over clients' segments (the system ran out of memory for them): zero pages replace the segment, the client is
-// marked, and netd goes on (design.md rule 15). One per process. The handler runs on whatever thread touched the page
+// marked, and netd goes on for the others. One per process. The handler runs on whatever thread touched the page
 // and uses only async-signal-safe calls; the table is written by the control thread.
 #pragma once
 

@@ -3,10 +3,10 @@
 // is stored in it before reply(). The gateway makes them from validated requests; the dispatch functions are
 // protocols/socket/so_dispatch.
 //
-//   bind        walks all CPUs: every one reserves the port before it completes (rule 1)
+//   bind        walks all CPUs: every one reserves the port before it completes
 //   listen      walks all CPUs: every one gets a listener entry
 //   connect     runs on the CPU that owns the flow; a socket bound first is handed over on the way
-//   send, rcvd  "look at the socket": offsets in shared memory moved; may be merged, dropped, reordered (rule 2)
+//   send, rcvd  "look at the socket": offsets in shared memory moved; may be merged, dropped, reordered
 //   may_send    what a datagram would be refused with; binds a socket that is not bound, by the same walk
 //   shutdown, disconnect, abort, ctloutput (setsockopt, getsockopt), control: run on the owner
 // attach happens on the home CPU when the first request for a granted slot arrives; accept needs no message (lanes);

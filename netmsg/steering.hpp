@@ -1,7 +1,6 @@
-// Which CPU owns a flow (design.md rule 10): Toeplitz hash with a random full-length key over the 4-tuple as it stands
-// in a RECEIVED packet (source = peer, destination = local), then an indirection table of 512 entries. Not symmetric: a
-// peer must not choose our CPU. Read-only after construction except for deliberate rebalancing (a later issue), so
-// shared by all CPUs.
+// Which CPU owns a flow: Toeplitz hash with a random full-length key over the 4-tuple as it stands in a RECEIVED
+// packet (source = peer, destination = local), then an indirection table of 512 entries. Not symmetric: a peer must not
+// choose our CPU. Read-only after construction, so shared by all CPUs.
 #pragma once
 
 #include <array>

@@ -1,6 +1,6 @@
 // The protocol state of one shard: what one protocol thread owns (discipline `message`: a domain per CPU). The protocol
-// code takes a Domain& everywhere and does not know which discipline serialises it (design.md rule 16). Domain: owner =
-// its CPU. All fields o unless marked.
+// code takes a Domain& everywhere and does not know which discipline serialises it (lwkt/discipline.hpp). Domain: owner
+// = its CPU. All fields o unless marked.
 #pragma once
 
 #include <cstdint>

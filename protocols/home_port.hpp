@@ -1,4 +1,4 @@
-// Ephemeral ports that keep a flow on the CPU that chooses them (design.md rule 1): of a connection to this host both
+// Ephemeral ports that keep a flow on the CPU that chooses them: of a connection to this host both
 // ends, so that none of its packets crosses CPUs. On the choosing CPU; pure.
 #pragma once
 

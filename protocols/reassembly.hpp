@@ -15,7 +15,8 @@
 
 namespace protocols {
 
-// Limits of reassembly on one CPU. A fragment holds a packet, so fragments_max is a term of the packet pool's sum.
+// Limits of reassembly on one CPU. A fragment holds a packet, so reassembly_fragments_max is a term of the packet
+// pool's sum.
 inline constexpr unsigned reassembly_datagrams_max = 64;
 inline constexpr unsigned reassembly_fragments_max = 1024;
 inline constexpr unsigned reassembly_per_datagram_max = 128; // 64 KiB at an MTU of 536 and more

@@ -3,7 +3,7 @@
 // out here.
 //
 // Trust: the application may write anything anywhere at any time. netd therefore copies a field once, validates the
-// copy, and keeps its own truth in private memory; nothing it reads here can harm another client (design.md rule 15).
+// copy, and keeps its own truth in private memory; nothing it reads here can harm another client.
 // Keys: o = written by netd's owner CPU of the socket, u = written by the application, c = written once by netd before
 // the application sees it. Offsets are absolute 64-bit byte counts; a position in a ring is
 // (offset - start) & (size - 1), where `start` is 0 at first and moved by the ring's writer while the ring is empty.
@@ -247,16 +247,16 @@ struct RequestRing {
     alignas(64) Request entries[request_slots];
 };
 
-// ---- Marks: "look at socket S", collapsed (rule 2)
+// ---- Marks: "look at socket S", collapsed
 // --------------------------------------------------------------------
 
-// One per CPU. The application sets the socket's bit in MarkBits, then its word's bit in summary unless that is set,
+// One per CPU. The application sets the socket's bit in mark_bits, then its word's bit in summary unless that is set,
 // then looks at the CPU's sleep word. netd looks at the words that summary names, exchanges those that are not 0, then
 // reads offsets: a mark is cleared before the offset is read. It clears a summary bit only when its word has been 0 for
 // a while, and looks at the word once more afterwards; both sides sequentially consistent.
 struct alignas(64) MarkLine {
     std::atomic<std::uint64_t> processes;   // u sets, o exchanges: bit p = request ring of process p has entries
-    std::atomic<std::uint64_t> summary[15]; // u sets, o clears: bit j of word i = MarkBits word i*64+j may be not 0
+    std::atomic<std::uint64_t> summary[15]; // u sets, o clears: bit j of word i = mark_bits word i*64+j may be not 0
 };
 static_assert(sizeof(MarkLine) == 128);
 
@@ -287,7 +287,7 @@ enum class WaiterKind : std::uint32_t { none = 0, thread = 1, set = 2 };
 struct alignas(64) Waiter {
     std::atomic<std::uint32_t>
         sleeping;                    // u stores 1 (seq_cst) then looks again; netd exchanges to 0 and writes the pipe
-    std::atomic<std::uint32_t> kind; // o: WaiterKind; `set`: who wakes it also sets ready bits (WaiterBits)
+    std::atomic<std::uint32_t> kind; // o: WaiterKind; `set`: who wakes it also sets ready bits (waiter_bits)
     std::uint32_t process;           // c: index of the process it was made for
     std::atomic<std::uint32_t> generation; // o: changes whenever the waiter is given out again
     unsigned char reserved[48];
@@ -362,7 +362,7 @@ static_assert(sizeof(DatagramError) == 32);
 inline constexpr std::uint32_t datagram_error_payload_max = 1024;
 inline constexpr std::uint32_t error_ring_shift = 14;
 
-// What a datagram socket receives on one CPU (design.md rule 12): a flow hashes to one CPU, so its order holds within
+// What a datagram socket receives on one CPU (decision 0007): a flow hashes to one CPU, so its order holds within
 // the lane. Its ring is made when the first datagram arrives there; bit `cpu` of SlotOwnerLine::lanes is set after the
 // place of the ring is written. A reader takes turns over the lanes that exist, under rcv_lock. Behind the lanes of the
 // CPUs lies one more, the socket's error queue, which its owner CPU writes; its ring is there when produced is not 0.

@@ -1,4 +1,4 @@
-// bind: a reservation on every CPU before it completes (design.md rule 1), explicit or of a port that we choose; and
+// bind: a reservation on every CPU before it completes, explicit or of a port that we choose; and
 // listen: a listener entry on every CPU. Runs on the owner, its walks on every CPU in turn.
 #include <netinet/in.h>
 

@@ -1,8 +1,8 @@
 // Everything of one domain that a 4-tuple can name: connections, asleep or not, SYN cache entries and TIME-WAIT
 // records, in two keyed tables, what packets are expected for and what rests. A line of a table is one cache line: tags
 // and pointers of up to seven nodes, of which only those with the right tag are looked at; what comes on top hangs on
-// the last one. Intrusive; grows by doubling and moves a few lines per insertion or removal, so no operation is long
-// (rule 13). Never iterated where order is visible. In front of both, what packets came for lately is found by their
+// the last one. Intrusive; grows by doubling and moves a few lines per insertion or removal, so no operation is
+// long. Never iterated where order is visible. In front of both, what packets came for lately is found by their
 // steering hash, which is known: whoever makes hashes collide is back at the keyed tables. Owner: its domain's CPU.
 #pragma once
 

@@ -1,4 +1,4 @@
-// Listeners: every CPU has its own entry for a listening socket (rule 11), so a SYN is served where it lands. The entry
+// Listeners: every CPU has its own entry for a listening socket, so a SYN is served where it lands. The entry
 // is this CPU's copy of what it needs from the socket, which another CPU may own. Owner: the CPU of `domain`.
 #pragma once
 

@@ -1,4 +1,4 @@
-// This CPU's share of a listening socket (rule 11): its entry in the listener table. Owner: the domain's CPU.
+// This CPU's share of a listening socket: its entry in the listener table. Owner: the domain's CPU.
 #include "base/plant.hpp"
 #include "protocols/reuse_group.hpp"
 #include "protocols/tcp/tcp_var.hpp"

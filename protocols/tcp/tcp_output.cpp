@@ -1,5 +1,5 @@
 // What to send, and when: retransmissions first (RFC 6675 4 (1)), then new text in super-segments, then FIN; Nagle
-// and cork, silly windows (RFC 9293 3.8.6.2.1), persist. Runs at the roll-up, once per batch and connection (rule 8),
+// and cork, silly windows (RFC 9293 3.8.6.2.1), persist. Runs at the roll-up, once per batch and connection,
 // and from timers. Building is tcp_segment_out.cpp. Owner: the Tcb's.
 #include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
@@ -386,7 +386,7 @@ void flush(Tcb& t)
 {
     bool had_ack = t.ack_now || t.output_due;
     if (t.so != nullptr && t.so->rcv_ring.size() != 0 && !so_take_consumed(*t.so)) {
-        abort(t, base::Error::connection_aborted); // the client's fault (rule 15)
+        abort(t, base::Error::connection_aborted); // the client's fault
         return;
     }
     if (t.output_due) {

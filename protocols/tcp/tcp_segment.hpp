@@ -1,4 +1,4 @@
-// A received segment as the state machine sees it, and what the input steps ask for. The steps (models.md, proposal A)
+// A received segment as the state machine sees it, and what the input steps ask for. The steps
 // may trim the segment and change the Tcb; they never send, wake or free: the parent applies Actions once at the end.
 #pragma once
 

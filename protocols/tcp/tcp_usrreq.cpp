@@ -26,8 +26,8 @@ bool yields(const Domain& d, const FlowNode* n)
 
 namespace {
 
-// A port such that the flow is steered to this CPU and unused here, which decides it: the flow can be nowhere else
-// (rule 1). RFC 6056 3.3.3: a keyed start per destination, moving on. When the peer is this host the port is chosen so
+// A port such that the flow is steered to this CPU and unused here, which decides it: the flow can be nowhere
+// else. RFC 6056 3.3.3: a keyed start per destination, moving on. When the peer is this host the port is chosen so
 // that its end is steered here as well if possible: then nothing of the connection crosses CPUs.
 bool choose_port(Domain& d, base::FourTuple& flow, ConnectWay& way)
 {

@@ -1,4 +1,4 @@
-// UDP's table on one CPU: an entry and a receive lane per bound socket on every CPU (design.md rule 12), so that a
+// UDP's table on one CPU: an entry and a receive lane per bound socket on every CPU (decision 0007), so that a
 // datagram is matched and kept where it arrives; only ICMP errors go to the socket's owner. UdpState, UdpPcb: owner =
 // the domain's CPU; everything o.
 #pragma once

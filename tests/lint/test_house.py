@@ -1,5 +1,5 @@
-"""House rules that a text search can see: one idea per file, its size, its guard, words that must not be there, and who
-may change the state of a connection, and that the index of decisions leaves none out."""
+"""House rules that a text search can see: one idea per file, its size, its guard, words that must not be there, files that
+are named and not there, who may change the state of a connection, and that the index of decisions leaves none out."""
 
 import re
 from pathlib import Path
@@ -13,6 +13,10 @@ MACHINE_PATHS = re.compile(r"(?<![\w.])/(wo" r"rk|fa" r"rm|ho" r"me/\w+|tmp/w)/"
 STATE_ASSIGNMENT = re.compile(r"(?:\.|->)state\s*=(?!=)\s*(?:\w+::)*State::")
 STATE_FILES = re.compile(r"^protocols/tcp/(tcp_)?state")
 TEXT = (".cpp", ".hpp", ".h", ".c", ".py", ".md", ".build", ".txt", ".toml", ".sh", "")
+# A file that a comment or a page names. Other systems' sources have names as well, but theirs end in .c and .h.
+FILE_NAME = re.compile(r"(?<![\w./*{}-])(?:\.\./)*([\w-][\w./-]*\.(?:md|hpp|cpp))\b")
+# Pages about how something once was.
+HISTORY = ("CHANGELOG.md", "docs/decisions/", "docs/performance", "docs/results/", "docs/rfc/README.md")
 # Names that stand for a role in their folder, not for an idea.
 COMMON_NAMES = {"meson.build", "README.md", "__init__.py", "main.cpp"}
 
@@ -56,6 +60,19 @@ def words():
                 yield f"{path}:{number}: a path of one machine"
 
 
+def mentions():
+    """A reader who is sent somewhere finds a file there."""
+    known = {"/".join(path.parts[start:]) for path in tracked() for start in range(len(path.parts))}
+    for path in sources(".cpp", ".hpp", ".h", ".c", ".md"):
+        if path.parts[:2] == ("tests", "lint") or path.as_posix().startswith(HISTORY):
+            continue
+        for number, line in lines_of(path):
+            text = line if path.suffix == ".md" else line.partition("//")[2]
+            for name in FILE_NAME.findall(text):
+                if name not in known:
+                    yield f"{path}:{number}: '{name}' is no file here"
+
+
 def tcp_state():
     """The state machine is a table; a state set elsewhere would be a transition that the table does not show."""
     for path in sources(".cpp", ".hpp"):
@@ -87,7 +104,7 @@ def decisions():
 
 
 def main():
-    finish([finding for rule in (base_names, sizes, opening, words, tcp_state, formatting_of_text, decisions) for finding in rule()])
+    finish([finding for rule in (base_names, sizes, opening, words, mentions, tcp_state, formatting_of_text, decisions) for finding in rule()])
 
 
 if __name__ == "__main__":

@@ -33,6 +33,7 @@ PLANTS = [
     ("test_house.py", "base/silent.cpp", "int x;\n", "open with what the file is for"),
     ("test_house.py", "base/long.cpp", "// long\n" * 700, "700 lines"),
     ("test_house.py", "base/late.cpp", "// late\n// TO" "DO: later\n", "unfinished work"),
+    ("test_house.py", "base/sent.cpp", "// as lost.md has it\n", "'lost.md' is no file"),
     ("test_house.py", "base/path.cpp", '// path\nconst char* p = "/wo' 'rk/main/x";\n', "a path of one machine"),
     ("test_house.py", "protocols/tcp/tcp_ack.cpp", "// ack\nvoid f() { tcb.state = State::closed; }\n", "transition function"),
     ("test_house.py", "base/blank.cpp", "// blank \n", "trailing blank"),

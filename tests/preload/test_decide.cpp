@@ -1,4 +1,4 @@
-// Which sockets are netd's: the rules of rule 15, and netrun --kernel.
+// Which sockets are netd's: by the prefixes that it announces, and netrun --kernel.
 #include <catch2/catch.hpp>
 #include <cstring>
 
