@@ -32,8 +32,8 @@ namespace base {
 using CpuId = std::uint16_t;
 inline constexpr CpuId no_cpu = 0xffff;
 
-// What one CPU writes begins at a multiple of this and nothing of another CPU's lies in the same one: objects of all
-// CPUs are made by one thread, side by side. Two lines, since processors fetch a line's neighbour along.
+// What one CPU writes begins at a multiple of this and nothing of another CPU's lies in the same one (decision 0037):
+// objects of all CPUs are made by one thread, side by side. Two lines, since processors fetch a line's neighbour along.
 inline constexpr std::size_t apart = 128;
 
 // The CPU whose protocol thread this OS thread is at the moment; no_cpu on every other thread. Set by the run loop only

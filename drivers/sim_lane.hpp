@@ -42,16 +42,16 @@ public:
 private:
     bool send_locked(const netmsg::Packet& p, netmsg::Csum csum);
 
-    bool shared_;                              // c: many senders
-    lwkt::SpinLock senders_;                   // held by the sender, when shared
-    lwkt::Ipiq<netmsg::Packet*> posted_small_; // q produces
-    lwkt::Ipiq<netmsg::Packet*> posted_large_; // q produces
-    lwkt::Ipiq<netmsg::Packet*> filled_;       // p produces
-    alignas(128) std::uint32_t sent_ = 0;      // p
-    std::atomic<std::uint32_t> published_{0};  // p: seq_cst, the sent_ that q must see before it sleeps
-    alignas(128) std::uint32_t received_ = 0;  // q
-    std::uint32_t missing_small_;              // q: not posted, to be refilled
-    std::uint32_t missing_large_;              // q
+    bool shared_;                                     // c: many senders
+    lwkt::SpinLock senders_;                          // held by the sender, when shared
+    lwkt::Ipiq<netmsg::Packet*> posted_small_;        // q produces
+    lwkt::Ipiq<netmsg::Packet*> posted_large_;        // q produces
+    lwkt::Ipiq<netmsg::Packet*> filled_;              // p produces
+    alignas(base::apart) std::uint32_t sent_ = 0;     // p
+    std::atomic<std::uint32_t> published_{0};         // p: seq_cst, the sent_ that q must see before it sleeps
+    alignas(base::apart) std::uint32_t received_ = 0; // q
+    std::uint32_t missing_small_;                     // q: not posted, to be refilled
+    std::uint32_t missing_large_;                     // q
 };
 
 } // namespace drivers

@@ -48,7 +48,7 @@ struct SimWire {
 };
 
 // Owner: its CPU, everything (o) unless marked.
-class alignas(64) SimQueue final : public lwkt::Poller, public lwkt::Rollup {
+class alignas(base::apart) SimQueue final : public lwkt::Poller, public lwkt::Rollup {
 public:
     void attach(SimWire& wire, unsigned side, lwkt::Cpu& cpu, netmsg::Netif& netif, netmsg::PacketPool& pool,
         netmsg::InputFn input, void* context, netmsg::NetifCounters& counters);

@@ -119,7 +119,7 @@ private:
     CpuSet& set_;                            // c
     std::atomic<std::uint32_t>* sleep_word_; // p: owner (seq_cst, 0 awake, 1 arming or asleep); q: ringers
     std::unique_ptr<CpuImpl> impl_;          // o: queues, rings, waiter (lwkt/cpu_impl.hpp, private to lwkt)
-    alignas(128) Instant now_{};             // o
+    alignas(base::apart) Instant now_{};     // o
     CpuCounters counters_;                   // s
 };
 

@@ -46,8 +46,9 @@ struct CpuRing {
     void fence() { fence_word.fetch_add(1, std::memory_order_seq_cst); }
 
     Ipiq<Sent> ring;
-    alignas(128) std::atomic<std::uint32_t> fence_word{0};
-    alignas(128) std::atomic<std::uint32_t> want_space{0}; // p sets before it sleeps on a spill; q exchanges for 0
+    alignas(base::apart) std::atomic<std::uint32_t> fence_word{0};
+    // p sets before it sleeps on a spill; q exchanges for 0
+    alignas(base::apart) std::atomic<std::uint32_t> want_space{0};
 };
 
 struct Shard;
@@ -149,10 +150,10 @@ struct alignas(base::apart) CpuImpl {
     bool fresh = false;            // o: now() was read by idle() a moment ago
     bool timing = true;            // o: batches are timed; those of a shard only now and then
 
-    alignas(128) std::atomic<Message*> posted{nullptr}; // p: any thread pushes; q: the owner takes all
+    alignas(base::apart) std::atomic<Message*> posted{nullptr}; // p: any thread pushes; q: the owner takes all
     std::atomic<bool> stop{false};
     std::mutex seat; // inline: held by the thread that is the protocol thread (lwkt/adopt.hpp)
-    alignas(128) std::atomic<std::uint32_t> backlog{0}; // s: messages in the class queues
+    alignas(base::apart) std::atomic<std::uint32_t> backlog{0}; // s: messages in the class queues
 };
 
 // Makes the calling thread the CPU's protocol thread for a scope.

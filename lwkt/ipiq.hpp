@@ -1,7 +1,7 @@
 // The ring between an ordered pair of CPUs: single producer, single consumer, never blocks. Each side keeps its own
 // index and a cached copy of the peer's on a line that nobody else touches, and publishes its index on another: the
-// peer's reads then take only the published line away, which costs the publisher a buffered store and no stall. Lines
-// are 128 bytes apart (adjacent-line prefetch). The shared lines are read once per batch and not once per element.
+// peer's reads then take only the published line away, which costs the publisher a buffered store and no stall. The
+// shared lines are read once per batch and not once per element.
 #pragma once
 
 #include <atomic>
@@ -12,13 +12,14 @@
 #include <type_traits>
 
 #include "base/check.hpp"
+#include "base/ownership.hpp"
 
 namespace lwkt {
 
 template <typename T>
 class Ipiq {
     static_assert(std::is_trivially_copyable_v<T>);
-    static constexpr std::align_val_t line{128};
+    static constexpr std::align_val_t line{base::apart};
     static constexpr std::uint32_t prefetch_slots = 32; // two batches ahead
 
 public:
@@ -94,12 +95,12 @@ private:
     struct Free {
         void operator()(T* slots) const { operator delete[](slots, line); }
     };
-    std::unique_ptr<T[], Free> slots_;                // c
-    std::uint32_t mask_;                              // c
-    alignas(128) Producer producer_;                  // p
-    alignas(128) std::atomic<std::uint32_t> tail_{0}; // p: release; q acquires
-    alignas(128) Consumer consumer_;                  // q
-    alignas(128) std::atomic<std::uint32_t> head_{0}; // q: release; p acquires
+    std::unique_ptr<T[], Free> slots_;                        // c
+    std::uint32_t mask_;                                      // c
+    alignas(base::apart) Producer producer_;                  // p
+    alignas(base::apart) std::atomic<std::uint32_t> tail_{0}; // p: release; q acquires
+    alignas(base::apart) Consumer consumer_;                  // q
+    alignas(base::apart) std::atomic<std::uint32_t> head_{0}; // q: release; p acquires
 };
 
 } // namespace lwkt

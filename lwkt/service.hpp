@@ -46,11 +46,12 @@ private:
 
     static constexpr std::int64_t awake = std::numeric_limits<std::int64_t>::min();
 
-    Clock& clock_;                                             // c
-    std::vector<Cpu*> cpus_;                                   // c
-    std::atomic<bool> stop_{false};                            // any thread sets
-    alignas(128) std::atomic<std::int64_t> wake_at_us_{awake}; // p: this thread, before it looks again; q: ringers
-    std::atomic<std::uint32_t> bell_{0};                       // ringers exchange for 1, this thread for 0
+    Clock& clock_;                  // c
+    std::vector<Cpu*> cpus_;        // c
+    std::atomic<bool> stop_{false}; // any thread sets
+    // p: this thread, before it looks again; q: ringers
+    alignas(base::apart) std::atomic<std::int64_t> wake_at_us_{awake};
+    std::atomic<std::uint32_t> bell_{0}; // ringers exchange for 1, this thread for 0
 };
 
 } // namespace lwkt

@@ -33,13 +33,13 @@ struct Shard {
     ShardLock lock;
     Service& service;                                         // c
     SocketLocks* socket_locks;                                // c: element i for socket i; null = one lock is enough
-    alignas(128) std::atomic<std::uint32_t> news{0};          // any thread: 1 = published since the last visit
+    alignas(base::apart) std::atomic<std::uint32_t> news{0};  // any thread: 1 = published since the last visit
     std::atomic<std::uint32_t> for_service{0};                // any thread: the service thread shall visit
     std::atomic<std::int64_t> deadline_us{Service::never_us}; // o: when something is due without a visit
     // Threads of other sets (the far side of a link) that have noted this shard for a visit. A set that stops closes
     // its shards and waits for those visitors, as it joins its own threads.
-    alignas(128) std::atomic<std::uint32_t> expected{0}; // visitors add and subtract
-    std::atomic<bool> closed{false};                     // who starts and stops the set
+    alignas(base::apart) std::atomic<std::uint32_t> expected{0}; // visitors add and subtract
+    std::atomic<bool> closed{false};                             // who starts and stops the set
 };
 
 // What this thread does with shards. Plain data: it outlives the thread_local destructors.

@@ -35,7 +35,7 @@ double ping_pong(const std::vector<int>& cpus, int trips, const Play& play)
 // how far it goes (64 or 86 ns in turn).
 double line_round_trip(const std::vector<int>& cpus, int trips)
 {
-    struct alignas(128) Line {
+    struct alignas(base::apart) Line {
         std::atomic<int> turn{0};
     };
     constexpr int lines = 50;
@@ -78,14 +78,14 @@ private:
     static constexpr std::uint32_t laps = 128; // messages are aligned to it
     static std::uintptr_t lap(std::uint32_t index) { return (index / slots + 1) % laps; }
 
-    alignas(128) std::atomic<std::uintptr_t> slots_[slots] = {};
-    alignas(128) std::uint32_t tail_ = 0; // p
-    alignas(128) std::uint32_t head_ = 0; // q
+    alignas(base::apart) std::atomic<std::uintptr_t> slots_[slots] = {};
+    alignas(base::apart) std::uint32_t tail_ = 0; // p
+    alignas(base::apart) std::uint32_t head_ = 0; // q
 };
 
 double bare_round_trip(const std::vector<int>& cpus, int trips)
 {
-    struct alignas(128) Aligned : Message {};
+    struct alignas(base::apart) Aligned : Message {};
     auto rings = std::make_unique<BareSlots[]>(2);
     Aligned message;
     rings[1].push(&message);
@@ -99,7 +99,7 @@ double bare_round_trip(const std::vector<int>& cpus, int trips)
 }
 
 // A call: goes to CPU `to`, is served there, comes back to a port on CPU 0.
-struct alignas(128) Call : Message { // on lines of its own, as messages from pools are
+struct alignas(base::apart) Call : Message { // on lines of its own, as messages from pools are
     int left = 0;
     CpuId to = 1;
     CompletionPort* finished = nullptr;

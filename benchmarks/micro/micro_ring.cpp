@@ -86,15 +86,15 @@ struct MutexQueue {
 // What carries whole batches of a size that the compiler knows, and nothing else: the least, for `bound.ring64`.
 template <typename T>
 struct BareRing {
-    struct alignas(128) Side { // private to it
+    struct alignas(base::apart) Side { // private to it
         std::uint32_t at = 0;
         std::uint32_t others_seen = 0;
     };
-    alignas(128) std::atomic<std::uint32_t> tail{0};
-    alignas(128) std::atomic<std::uint32_t> head{0};
+    alignas(base::apart) std::atomic<std::uint32_t> tail{0};
+    alignas(base::apart) std::atomic<std::uint32_t> head{0};
     Side producer;
     Side consumer;
-    alignas(128) T slots[ring_slots];
+    alignas(base::apart) T slots[ring_slots];
     std::uint32_t push(const T* blocks, std::uint32_t)
     {
         if (producer.at - producer.others_seen == ring_slots) {

@@ -17,11 +17,12 @@
 #include <memory>
 #include <vector>
 
+#include "base/ownership.hpp"
 #include "benchmarks/stack/side.hpp"
 
 namespace bench {
 
-struct alignas(128) Progress {
+struct alignas(base::apart) Progress {
     std::atomic<std::uint64_t> done{0};
     std::atomic<std::uint64_t> lost{0};
     std::atomic<bool> ready{false}; // all that stays open is open
