@@ -6,7 +6,7 @@
 #include <cmath>
 #include <cstring>
 
-#include "drivers/counters.hpp"
+#include "base/ownership.hpp"
 #include "protocols/wire/ipv4.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 #include "protocols/wire/udp.hpp"
@@ -15,7 +15,7 @@ namespace bench {
 namespace {
 
 namespace wire = protocols::wire;
-using drivers::add;
+using base::count;
 
 constexpr double queue_packets_max = 1024;
 constexpr std::uint32_t frame_bytes_max = 128;
@@ -157,7 +157,7 @@ void FloodNetif::Queue::arrive()
     looked_at = now;
     if (waiting > queue_packets_max) {
         auto over = std::floor(waiting - queue_packets_max);
-        add(lost, static_cast<std::uint64_t>(over));
+        count(lost, static_cast<std::uint64_t>(over));
         waiting -= over;
     }
 }
@@ -178,15 +178,15 @@ void FloodNetif::Queue::receive(const Frame& f)
 {
     netmsg::Packet* p = pool->allocate();
     if (p == nullptr) {
-        add(counters->in_dropped);
+        count(counters->in_dropped);
         return;
     }
     std::memcpy(p->put(f.size), f.bytes.data(), f.size);
     p->csum = netmsg::Csum::valid;
     p->netif = netif;
     p->stamp = cpu->now();
-    add(counters->in_packets);
-    add(counters->in_bytes, f.size);
+    count(counters->in_packets);
+    count(counters->in_bytes, f.size);
     input(context, *p);
 }
 
@@ -205,7 +205,7 @@ std::uint32_t FloodNetif::Queue::poll(std::uint32_t budget)
         waiting -= 1;
         receive(of_kind[next / turns % of_kind.size()]);
     }
-    add(taken, given);
+    count(taken, given);
     return done;
 }
 
@@ -303,8 +303,8 @@ void FloodNetif::detach()
 void FloodNetif::transmit(netmsg::Packet& p)
 {
     Queue& q = queues_[base::current_cpu];
-    add(q.counters->out_packets);
-    add(q.counters->out_bytes, p.total());
+    count(q.counters->out_packets);
+    count(q.counters->out_bytes, p.total());
     if (q.turns == 0) { // nothing floods in yet
         q.answer(p);
     }

@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-#include "drivers/counters.hpp"
+#include "base/ownership.hpp"
 #include "drivers/vnet_header.hpp"
 
 namespace drivers {
@@ -103,12 +103,12 @@ FrameQueue::Read FrameQueue::receive()
         return Read::nothing;
     }
     if (n < static_cast<ssize_t>(sizeof header + s_.link_header_bytes)) {
-        add(s_.counters->errors);
+        base::count(s_.counters->errors);
         return n == 0 ? Read::nothing : Read::frame;
     }
     auto frame_bytes = static_cast<std::uint32_t>(n) - vnet_header_bytes;
     if (count == 2 && frame_bytes == own) { // cut off, as far as one can tell
-        add(s_.counters->in_dropped);
+        base::count(s_.counters->in_dropped);
         return Read::frame;
     }
     deliver(frame_bytes, header);
@@ -126,7 +126,7 @@ FrameQueue::Read FrameQueue::discard()
         }
         return Read::nothing;
     }
-    add(s_.counters->in_dropped);
+    base::count(s_.counters->in_dropped);
     return Read::frame;
 }
 
@@ -144,14 +144,14 @@ void FrameQueue::deliver(std::uint32_t frame_bytes, const void* header)
         p.add_piece(p.large->bytes, frame_bytes - own);
     }
     if (!take_vnet_header(header, p)) {
-        add(s_.counters->errors);
+        base::count(s_.counters->errors);
         p.free();
         return;
     }
     p.netif = s_.netif;
     p.stamp = s_.cpu->now();
-    add(s_.counters->in_packets);
-    add(s_.counters->in_bytes, frame_bytes);
+    base::count(s_.counters->in_packets);
+    base::count(s_.counters->in_bytes, frame_bytes);
     s_.input(s_.context, p);
 }
 
@@ -170,7 +170,7 @@ void FrameQueue::rollup()
     while (lwkt::Message* m = tx_.pop()) {
         auto& p = static_cast<netmsg::Packet&>(*m);
         if (failed_) {
-            add(s_.counters->out_dropped);
+            base::count(s_.counters->out_dropped);
         } else {
             send(p);
         }
@@ -182,8 +182,8 @@ void FrameQueue::send(netmsg::Packet& p)
 {
     unsigned char header[vnet_header_bytes];
     if (!make_vnet_header(p, s_.link_header_bytes, header)) {
-        add(s_.counters->errors);
-        add(s_.counters->out_dropped);
+        base::count(s_.counters->errors);
+        base::count(s_.counters->out_dropped);
         return;
     }
     iovec parts[netmsg::packet_pieces_max + 2];
@@ -193,8 +193,8 @@ void FrameQueue::send(netmsg::Packet& p)
         send_refused(errno);
         return;
     }
-    add(s_.counters->out_packets);
-    add(s_.counters->out_bytes, p.total());
+    base::count(s_.counters->out_packets);
+    base::count(s_.counters->out_bytes, p.total());
     if (refusing_) {
         refusing_ = false;
         s_.device->queue_works(s_.cpu->id());
@@ -203,7 +203,7 @@ void FrameQueue::send(netmsg::Packet& p)
 
 void FrameQueue::send_refused(int error)
 {
-    add(s_.counters->out_dropped);
+    base::count(s_.counters->out_dropped);
     switch (error) {
     case EAGAIN:
     case ENOBUFS:
@@ -218,7 +218,7 @@ void FrameQueue::send_refused(int error)
         return;
     case EINVAL:
     case EFAULT: // a piece in shared memory went away under us, or the frame is malformed
-        add(s_.counters->errors);
+        base::count(s_.counters->errors);
         return;
     default:
         fail("write", error);
@@ -227,7 +227,7 @@ void FrameQueue::send_refused(int error)
 
 void FrameQueue::fail(const char* what, int error)
 {
-    add(s_.counters->errors);
+    base::count(s_.counters->errors);
     failed_ = true;
     retry_at_ = s_.cpu->now() + retry_interval;
     s_.device->queue_failed(s_.cpu->id(), what, error);

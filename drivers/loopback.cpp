@@ -3,7 +3,7 @@
 // another.
 #include "drivers/loopback.hpp"
 
-#include "drivers/counters.hpp"
+#include "base/ownership.hpp"
 
 namespace drivers {
 
@@ -48,8 +48,8 @@ std::uint32_t Loopback::Queue::poll(std::uint32_t budget)
         auto& p = static_cast<netmsg::Packet&>(*packets.pop());
         fetch_next();
         p.stamp = cpu->now();
-        add(counters->in_packets);
-        add(counters->in_bytes, p.total());
+        base::count(counters->in_packets);
+        base::count(counters->in_bytes, p.total());
         input(context, p);
     }
     return done;
@@ -128,15 +128,15 @@ void Loopback::transmit(netmsg::Packet& p)
         mine = q.pool->clone(p);
     }
     if (mine == nullptr) {
-        add(q.counters->out_dropped);
+        base::count(q.counters->out_dropped);
         p.free();
         return;
     }
     if (mine != &p) {
         p.free();
     }
-    add(q.counters->out_packets);
-    add(q.counters->out_bytes, mine->total());
+    base::count(q.counters->out_packets);
+    base::count(q.counters->out_bytes, mine->total());
     mine->netif = this;
     mine->csum = received_;
     mine->hops = 0;

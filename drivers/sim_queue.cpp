@@ -1,8 +1,8 @@
 // One CPU's queue of a simulated link, see sim_wire.hpp.
 #include <algorithm>
 
+#include "base/ownership.hpp"
 #include "drivers/congestion_mark.hpp"
-#include "drivers/counters.hpp"
 #include "drivers/frame_flow.hpp"
 #include "drivers/sim_wire.hpp"
 #include "netmsg/gso.hpp"
@@ -52,9 +52,9 @@ void SimQueue::detach()
 void SimQueue::refuse(netmsg::Packet& p, std::atomic<std::uint64_t>* why)
 {
     if (why != nullptr) {
-        add(*why);
+        base::count(*why);
     }
-    add(counters_->out_dropped);
+    base::count(counters_->out_dropped);
     p.free();
 }
 
@@ -72,7 +72,7 @@ void SimQueue::transmit(netmsg::Packet& p)
         return;
     }
     if (p.csum == netmsg::Csum::partial && !o.csum_offload && !netmsg::finish_checksum(p)) {
-        add(counters_->errors);
+        base::count(counters_->errors);
         refuse(p, nullptr);
         return;
     }
@@ -83,7 +83,7 @@ void SimQueue::segment(netmsg::Packet& p)
 {
     netmsg::PacketQueue segments;
     if (!netmsg::gso_segment(p, network_offset(p, wire_->link_header_bytes()), *pool_, segments)) {
-        add(counters_->errors);
+        base::count(counters_->errors);
         refuse(p, nullptr);
         return;
     }
@@ -97,16 +97,16 @@ void SimQueue::segment(netmsg::Packet& p)
 void SimQueue::submit(netmsg::Packet& p)
 {
     const Impairments& im = wire_->impairments(side_);
-    add(counters_->out_packets);
-    add(counters_->out_bytes, p.total());
+    base::count(counters_->out_packets);
+    base::count(counters_->out_bytes, p.total());
     if (wire_->options.watch != nullptr) {
         wire_->options.watch->sent(side_, p);
     }
     if (im.mark > 0 && random_.chance(im.mark) && mark_congestion(p, network_offset(p, wire_->link_header_bytes()))) {
-        add(losses_.marked);
+        base::count(losses_.marked);
     }
     if (im.loss > 0 && random_.chance(im.loss)) {
-        add(losses_.lost);
+        base::count(losses_.lost);
         p.free();
         return;
     }
@@ -119,7 +119,7 @@ void SimQueue::submit(netmsg::Packet& p)
     }
     if (im.duplicate > 0 && random_.chance(im.duplicate)) {
         if (netmsg::Packet* twin = pool_->clone(*sent); twin != nullptr) {
-            add(losses_.duplicated);
+            base::count(losses_.duplicated);
             place(*twin);
         }
     }
@@ -132,8 +132,8 @@ netmsg::Packet* SimQueue::corrupt(netmsg::Packet& p)
     netmsg::Packet* own = pool_->clone(p);
     p.free();
     if (own == nullptr) {
-        add(losses_.held_full);
-        add(counters_->out_dropped);
+        base::count(losses_.held_full);
+        base::count(counters_->out_dropped);
         return nullptr;
     }
     if (own->csum == netmsg::Csum::partial) {
@@ -145,7 +145,7 @@ netmsg::Packet* SimQueue::corrupt(netmsg::Packet& p)
         iovec byte[netmsg::packet_pieces_max + 1];
         own->span(at, 1, byte);
         *static_cast<std::byte*>(byte[0].iov_base) ^= std::byte{1} << random_.below(8);
-        add(losses_.corrupted);
+        base::count(losses_.corrupted);
     }
     own->csum = netmsg::Csum::unknown;
     return own;
@@ -186,7 +186,7 @@ void SimQueue::place(netmsg::Packet& p)
     }
     due += im.delay;
     if (im.reorder > 0 && random_.chance(im.reorder)) {
-        add(losses_.reordered);
+        base::count(losses_.reordered);
         due += im.reorder_hold;
     }
     // What is due now overtakes nothing that is due now and waits.
@@ -273,8 +273,8 @@ std::uint32_t SimQueue::poll(std::uint32_t budget)
             ++done;
             p->netif = netif_;
             p->stamp = cpu_->now();
-            add(counters_->in_packets);
-            add(counters_->in_bytes, p->total());
+            base::count(counters_->in_packets);
+            base::count(counters_->in_bytes, p->total());
             input_(context_, *p);
         }
         short_of_memory_ |= !lane.refill(*pool_);

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/endian.hpp"
-#include "drivers/counters.hpp"
+#include "base/ownership.hpp"
 #include "drivers/frame_flow.hpp"
 
 namespace drivers {
@@ -45,7 +45,7 @@ void Vlan::transmit(netmsg::Packet& p)
 {
     netmsg::NetifCounters& counters = counters_[base::current_cpu];
     if (p.headroom() < vlan_tag_bytes) {
-        add(counters.out_dropped);
+        base::count(counters.out_dropped);
         p.free();
         return;
     }
@@ -55,8 +55,8 @@ void Vlan::transmit(netmsg::Packet& p)
     base::store_be16(frame + addresses_bytes + 2, info_.vlan_id);
     p.csum_start = static_cast<std::uint16_t>(p.csum_start + vlan_tag_bytes);
     p.netif = &parent_;
-    add(counters.out_packets);
-    add(counters.out_bytes, p.total());
+    base::count(counters.out_packets);
+    base::count(counters.out_bytes, p.total());
     parent_.transmit(p);
 }
 

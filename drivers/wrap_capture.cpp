@@ -9,7 +9,7 @@
 #include <cstring>
 #include <vector>
 
-#include "drivers/counters.hpp"
+#include "base/ownership.hpp"
 
 namespace drivers {
 namespace {
@@ -59,7 +59,7 @@ void WrapCapture::Buffer::capture(const netmsg::Packet& p)
     std::uint32_t n = std::min(p.total(), options->snap_bytes);
     std::size_t at = bytes.size();
     if (at + sizeof(RecordHeader) + n > options->buffer_bytes) {
-        add(missed);
+        base::count(missed);
         return;
     }
     auto stamp = (cpu->now().time_since_epoch() + options->wall_clock_offset).count();
@@ -79,7 +79,7 @@ void WrapCapture::Buffer::flush()
         n = write(fd, bytes.data(), bytes.size());
     }
     if (n != static_cast<ssize_t>(bytes.size())) { // the disk is full: the capture suffers, the stack does not
-        add(missed, packets);
+        base::count(missed, packets);
     }
     if (n > 0 && n != static_cast<ssize_t>(bytes.size())) {
         torn->store(true, std::memory_order_relaxed);
@@ -173,8 +173,8 @@ void WrapCapture::on_input(void* context, netmsg::Packet& p)
 {
     auto& self = *static_cast<WrapCapture*>(context);
     netmsg::NetifCounters& counters = self.counters_[base::current_cpu];
-    add(counters.in_packets);
-    add(counters.in_bytes, p.total());
+    base::count(counters.in_packets);
+    base::count(counters.in_bytes, p.total());
     self.buffers_[base::current_cpu].capture(p);
     p.netif = &self;
     self.input_(self.context_, p);
@@ -183,8 +183,8 @@ void WrapCapture::on_input(void* context, netmsg::Packet& p)
 void WrapCapture::transmit(netmsg::Packet& p)
 {
     netmsg::NetifCounters& counters = counters_[base::current_cpu];
-    add(counters.out_packets);
-    add(counters.out_bytes, p.total());
+    base::count(counters.out_packets);
+    base::count(counters.out_bytes, p.total());
     buffers_[base::current_cpu].capture(p);
     inner_->transmit(p);
 }

@@ -1,7 +1,7 @@
 // See wrap_fault.hpp. Counters: what was spoiled or dropped here, per CPU; the wrapped interface counts its own.
 #include "drivers/wrap_fault.hpp"
 
-#include "drivers/counters.hpp"
+#include "base/ownership.hpp"
 #include "netmsg/gso.hpp"
 
 namespace drivers {
@@ -79,7 +79,7 @@ void WrapFault::on_input(void* context, netmsg::Packet& p)
     netmsg::Packet* twin = nullptr;
     netmsg::Packet* result = self.spoil(p, self.options_.in, twin);
     if (result == nullptr) {
-        add(counters.in_dropped);
+        base::count(counters.in_dropped);
         return;
     }
     if (was_spoilable && result != &p) {
@@ -88,8 +88,8 @@ void WrapFault::on_input(void* context, netmsg::Packet& p)
     for (netmsg::Packet* passed : {result, twin}) {
         if (passed != nullptr) {
             passed->netif = &self;
-            add(counters.in_packets);
-            add(counters.in_bytes, passed->total());
+            base::count(counters.in_packets);
+            base::count(counters.in_bytes, passed->total());
             self.input_(self.context_, *passed);
         }
     }
@@ -101,13 +101,13 @@ void WrapFault::transmit(netmsg::Packet& p)
     netmsg::Packet* twin = nullptr;
     netmsg::Packet* result = spoil(p, options_.out, twin);
     if (result == nullptr) {
-        add(counters.out_dropped);
+        base::count(counters.out_dropped);
         return;
     }
     for (netmsg::Packet* passed : {result, twin}) {
         if (passed != nullptr) {
-            add(counters.out_packets);
-            add(counters.out_bytes, passed->total());
+            base::count(counters.out_packets);
+            base::count(counters.out_bytes, passed->total());
             inner_->transmit(*passed);
         }
     }

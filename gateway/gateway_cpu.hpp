@@ -176,7 +176,7 @@ private:
     void fault(Client& c)
     {
         c.faults.fetch_add(1, std::memory_order_relaxed);
-        protocols::count(counters_.faults);
+        base::count(counters_.faults);
     }
 
     static void request_dispatch(lwkt::Message& m);

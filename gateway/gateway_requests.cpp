@@ -364,7 +364,7 @@ bool GatewayCpu::mourn(SocketRecord& rec)
 
 void GatewayCpu::refuse(Client& c, const sockbuf::Request& r, std::int32_t error)
 {
-    protocols::count(counters_.refused);
+    base::count(counters_.refused);
     if (r.sequence != 0) {
         answer(c, r.slot, r.sequence, error);
     } else if (static_cast<Op>(r.op) == Op::connect) {

@@ -99,7 +99,7 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
     if (rec == nullptr) {
         return nullptr;
     }
-    protocols::count(c.cpu[me()].records_made);
+    base::count(c.cpu[me()].records_made);
     auto& info = c.view().slot(slot).info;
     info.kind = static_cast<std::uint8_t>(kind);
     info.family = family;

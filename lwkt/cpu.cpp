@@ -76,11 +76,11 @@ void CpuImpl::queue_to(CpuId to, Message& m, bool passive)
     }
     INVARIANT(to < outgoing.size());
     Outgoing& out = outgoing[to];
-    bump(cpu.counters_.messages_out);
+    base::count(cpu.counters_.messages_out);
     if ((!out.spill.empty() && !base::planted(base::Plant::spill_overtaken)) || !out.ring->ring.push(Sent(m))) {
         out.spill.push(m);
         ++spilled;
-        bump(cpu.counters_.spills);
+        base::count(cpu.counters_.spills);
         passive = false; // a target that sleeps on a full ring of passive messages has to make room
     }
     if (!passive) {
@@ -106,7 +106,7 @@ void CpuImpl::ring_one(Cpu& target)
         return;
     }
     target.ring();
-    bump(cpu.counters_.doorbells_sent);
+    base::count(cpu.counters_.doorbells_sent);
 }
 
 void CpuImpl::ring_doorbells()
@@ -117,7 +117,7 @@ void CpuImpl::ring_doorbells()
         if (out->target->sleep_word().load(std::memory_order_seq_cst) != 0) {
             ring_one(*out->target);
         } else {
-            bump(cpu.counters_.doorbells_suppressed);
+            base::count(cpu.counters_.doorbells_suppressed);
         }
     }
     dirty.clear();
@@ -192,7 +192,7 @@ bool Cpu::try_send(CpuId to, Message& m, Shed shed)
         waiting += out.ring->ring.waiting(waiting < limit ? limit - static_cast<std::uint32_t>(waiting) - 1 : 0);
     }
     if (waiting >= limit) {
-        bump(counters_.shed);
+        base::count(counters_.shed);
         return false;
     }
     impl_->queue_to(to, m, false);
@@ -202,7 +202,7 @@ bool Cpu::try_send(CpuId to, Message& m, Shed shed)
 void Cpu::send_passive(CpuId to, Message& m)
 {
     impl_->queue_to(to, m, true);
-    bump(counters_.passive_out);
+    base::count(counters_.passive_out);
 }
 
 void Cpu::add_poller(Class cls, Poller& p)

@@ -169,11 +169,7 @@ private:
     CpuId id_before_;
 };
 
-// Adds to a counter of which the caller is the only writer.
-[[gnu::always_inline]] inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1)
-{
-    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
+// As base::count(), of a maximum.
 inline void raise_to(std::atomic<std::uint64_t>& counter, std::int64_t value)
 {
     if (value > 0 && static_cast<std::uint64_t>(value) > counter.load(std::memory_order_relaxed)) {

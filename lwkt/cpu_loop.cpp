@@ -26,7 +26,7 @@ bool CpuImpl::round()
     if (removed) {
         compact();
     }
-    bump(cpu.counters_.rounds);
+    base::count(cpu.counters_.rounds);
     if (!fresh) {
         cpu.refresh_now();
     }
@@ -45,7 +45,7 @@ bool CpuImpl::round()
     worked |= flush_spills();
     ring_doorbells();
     if (worked) {
-        bump(cpu.counters_.busy_rounds);
+        base::count(cpu.counters_.busy_rounds);
     }
     return worked || !queues_empty();
 }
@@ -78,7 +78,7 @@ bool CpuImpl::take_in()
     }
     taken += take_posted();
     if (taken != 0) {
-        bump(cpu.counters_.messages_in, taken);
+        base::count(cpu.counters_.messages_in, taken);
         raise_to(cpu.counters_.batch_max, static_cast<std::int64_t>(taken));
     }
     publish_backlog();
@@ -149,11 +149,11 @@ std::uint32_t CpuImpl::run_batch(Class cls, std::uint32_t items)
         done += p->poll(items);
     }
     if (done != 0) {
-        bump(cpu.counters_.items[static_cast<unsigned>(cls)], done);
+        base::count(cpu.counters_.items[static_cast<unsigned>(cls)], done);
     }
     if (done != 0 && timing) {
         std::int64_t took_us = (cpu.refresh_now() - start).count();
-        bump(cpu.counters_.busy_us[static_cast<unsigned>(cls)], static_cast<std::uint64_t>(took_us));
+        base::count(cpu.counters_.busy_us[static_cast<unsigned>(cls)], static_cast<std::uint64_t>(took_us));
         raise_to(cpu.counters_.longest_handler_us, took_us);
         ring_doorbells();
     }
@@ -163,7 +163,7 @@ std::uint32_t CpuImpl::run_batch(Class cls, std::uint32_t items)
 void CpuImpl::count_lateness(std::int64_t late_us)
 {
     auto bound = std::lower_bound(std::begin(late_bounds_us), std::end(late_bounds_us), late_us);
-    bump(cpu.counters_.timer_late[bound - std::begin(late_bounds_us)]);
+    base::count(cpu.counters_.timer_late[bound - std::begin(late_bounds_us)]);
     raise_to(cpu.counters_.timer_late_max_us, late_us);
 }
 

@@ -92,7 +92,7 @@ void CpuImpl::sleep()
 {
     Instant next = base::never;
     if (settle(next)) {
-        bump(cpu.counters_.sleeps);
+        base::count(cpu.counters_.sleeps);
         watch_pollers();
         waiter->wait(next == base::never ? Micros::max() : next - cpu.now());
     }
@@ -155,7 +155,7 @@ void CpuImpl::add_poller_fds(std::vector<int>& fds) const
 
 void CpuImpl::count_sleep()
 {
-    bump(cpu.counters_.sleeps);
+    base::count(cpu.counters_.sleeps);
 }
 
 void CpuImpl::watch_pollers()

@@ -58,7 +58,7 @@ void CpuImpl::push_posted(Message& m)
 void CpuImpl::queue_to_shard(CpuId to, Message& m, bool passive)
 {
     Cpu& target = cpu.set().cpu(to);
-    bump(cpu.counters_.messages_out);
+    base::count(cpu.counters_.messages_out);
     target.impl_->push_posted(m);
     if (!passive && visitor.inside != nullptr) { // else stop() is draining all
         visitor.note(target);
@@ -89,8 +89,8 @@ bool CpuImpl::enter(Operation f, void* argument, std::uint32_t socket)
         Clock& clock = cpu.set().clock();
         std::int64_t start_ns = clock.now_ns();
         shard->lock.lock();
-        bump(cpu.counters_.lock_waits);
-        bump(cpu.counters_.lock_wait_ns, static_cast<std::uint64_t>(clock.now_ns() - start_ns));
+        base::count(cpu.counters_.lock_waits);
+        base::count(cpu.counters_.lock_wait_ns, static_cast<std::uint64_t>(clock.now_ns() - start_ns));
     }
     SocketLocks* side = socket == no_socket ? nullptr : shard->socket_locks;
     if (side != nullptr) { // only ever taken under a shard's lock, send before receive
@@ -123,8 +123,8 @@ void CpuImpl::visit_and_release(Operation f, void* argument, SocketLocks* side)
         shard->deadline_us.store(due_us, std::memory_order_seq_cst);
     }
     if (timed) {
-        bump(cpu.counters_.holds_timed);
-        bump(cpu.counters_.hold_ns, static_cast<std::uint64_t>(clock.now_ns() - held_since_ns));
+        base::count(cpu.counters_.holds_timed);
+        base::count(cpu.counters_.hold_ns, static_cast<std::uint64_t>(clock.now_ns() - held_since_ns));
     }
     v.inside = nullptr;
     if (side != nullptr) {
@@ -147,8 +147,8 @@ bool CpuImpl::visit(Operation f, void* argument)
     if (removed) {
         compact();
     }
-    bump(cpu.counters_.rounds);
-    bump(cpu.counters_.busy_rounds);
+    base::count(cpu.counters_.rounds);
+    base::count(cpu.counters_.busy_rounds);
     cpu.refresh_now();
     if (shard->news.load(std::memory_order_relaxed) != 0) {
         shard->news.exchange(0, std::memory_order_seq_cst); // before the look at what it tells of
@@ -158,7 +158,7 @@ bool CpuImpl::visit(Operation f, void* argument)
         run_batch(Class::clock, options.class_items);
     }
     if (f != nullptr) {
-        bump(cpu.counters_.operations);
+        base::count(cpu.counters_.operations);
         f(argument, cpu);
     }
     run_rollups();

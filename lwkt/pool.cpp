@@ -157,7 +157,7 @@ void* PoolCore::allocate()
     INVARIANT(base::current_cpu < cpus_);
     PerCpu& p = per_cpu_[base::current_cpu];
     if (p.free == nullptr && !p.carve()) {
-        p.exhausted.store(p.exhausted.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
+        base::count(p.exhausted);
         return nullptr;
     }
     FreeObject* o = p.free;

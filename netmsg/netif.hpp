@@ -86,11 +86,8 @@ public:
     // On that CPU: a frame that came in on another interface is this one's. A VLAN has no queue to count at.
     void count_input(base::CpuId cpu, std::uint64_t bytes)
     {
-        auto add = [](std::atomic<std::uint64_t>& counter, std::uint64_t n) {
-            counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-        };
-        add(counters_[cpu].in_packets, 1);
-        add(counters_[cpu].in_bytes, bytes);
+        base::count(counters_[cpu].in_packets);
+        base::count(counters_[cpu].in_bytes, bytes);
     }
 
 protected:

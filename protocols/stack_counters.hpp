@@ -7,6 +7,8 @@
 #include <cstdint>
 #include <span>
 
+#include "base/ownership.hpp"
+
 namespace protocols {
 
 // field, name
@@ -140,11 +142,7 @@ struct alignas(64) StackCounters {
 #undef PROTOCOLS_COUNTER_FIELD
 };
 
-// Adds n; only on the CPU that owns the counter, so no locked instruction is needed.
-[[gnu::always_inline]] inline void count(std::atomic<std::uint64_t>& counter, std::uint64_t n = 1)
-{
-    counter.store(counter.load(std::memory_order_relaxed) + n, std::memory_order_relaxed);
-}
+using base::count;
 
 struct StackCounterName {
     const char* name;

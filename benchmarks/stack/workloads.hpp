@@ -40,11 +40,6 @@ inline unsigned worker_count(const Plan& plan)
     return static_cast<unsigned>(plan.cpus.size());
 }
 
-inline void bump(std::atomic<std::uint64_t>& counter, std::uint64_t by = 1)
-{
-    counter.store(counter.load(std::memory_order_relaxed) + by, std::memory_order_relaxed);
-}
-
 inline constexpr int look_up_ms = 50; // how often a worker without events looks whether it should stop
 
 template <typename Side>
@@ -143,7 +138,7 @@ public:
             }
             ssize_t n;
             while ((n = must(e.socket.recv(buffer_.data(), buffer_.size()), "recv")) > 0) {
-                bump(progress_.done, static_cast<std::uint64_t>(n));
+                base::count(progress_.done, static_cast<std::uint64_t>(n));
             }
         };
         meet(step);
@@ -308,7 +303,7 @@ private:
         if (end == 0) {
             set_.remove(e.socket);
             e.socket.close();
-            bump(progress_.done);
+            base::count(progress_.done);
             connect(e);
         }
     }
@@ -324,7 +319,7 @@ private:
     {
         if (receive(e) == 0) {
             e.got = 0;
-            bump(progress_.done);
+            base::count(progress_.done);
             send(e);
         }
     }
@@ -349,7 +344,7 @@ private:
         while ((n = must(e.socket.recv(buffer_.data(), buffer_.size()), "recv")) >= 0) {
             if (!e.answered && std::memcmp(buffer_.data(), &e.round, sizeof e.round) == 0) {
                 ++e.round;
-                bump(progress_.done);
+                base::count(progress_.done);
                 ask_datagram(e);
             }
         }
@@ -358,7 +353,7 @@ private:
     {
         for (auto& e : ends_) {
             if (e->got == e->round) { // no answer since the last look
-                bump(progress_.lost);
+                base::count(progress_.lost);
                 ask_datagram(*e);
             }
             e->got = e->round;

@@ -1,5 +1,5 @@
 // What TCP counted on one CPU, with a name for each, so that netctl can print all of them. TcpCounters: owner = its
-// domain's CPU; all fields s; added to by count() of protocols/stack_counters.hpp.
+// domain's CPU; all fields s; added to by base::count().
 #pragma once
 
 #include <atomic>
