@@ -16,18 +16,6 @@
 
 #include "base/check.hpp"
 
-#if defined(__clang__)
-#define NETD_THREAD_ATTR(x) __attribute__((x))
-#else
-#define NETD_THREAD_ATTR(x)
-#endif
-
-// Clang's thread-safety analysis with an execution context as the capability; nothing on GCC.
-#define CAPABILITY_CONTEXT NETD_THREAD_ATTR(capability("context"))
-#define OWNED_BY(context) NETD_THREAD_ATTR(guarded_by(context))
-#define REQUIRES_OWNER(context) NETD_THREAD_ATTR(requires_capability(context))
-#define ASSERTS_OWNER(context) NETD_THREAD_ATTR(assert_capability(context))
-
 namespace base {
 
 using CpuId = std::uint16_t;
@@ -48,7 +36,7 @@ inline constexpr std::size_t apart = 128;
 inline thread_local CpuId current_cpu = no_cpu;
 
 // An execution context: "running on CPU `id`'s protocol thread".
-class CAPABILITY_CONTEXT Owner {
+class Owner {
 public:
     explicit constexpr Owner(CpuId id) : id_(id) {}
     constexpr CpuId id() const { return id_; }
@@ -58,7 +46,7 @@ private:
 };
 
 // Aborts, in release too, unless the caller runs on `owner`. One thread-local load and a compare.
-inline void assert_on(const Owner& owner) ASSERTS_OWNER(owner)
+inline void assert_on(const Owner& owner)
 {
     INVARIANT(current_cpu == owner.id());
 }
