@@ -11,7 +11,7 @@
 
 #include "benchmarks/flood_netif.hpp"
 #include "benchmarks/flood_world.hpp"
-#include "lwkt/cpu_set.hpp"
+#include "lwkt/topology.hpp"
 
 namespace {
 

@@ -121,9 +121,4 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-// The CPUs the process may run on, by core then hyperthread, from hwloc; parse "0-3,6" or "all". Empty on a syntax
-// error or a CPU that does not exist; `error` says which.
-std::vector<int> usable_cpus();
-std::vector<int> parse_cpu_list(const std::string& text, std::string& error);
-
 } // namespace lwkt

@@ -4,11 +4,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <string>
-#include <vector>
 
 #include "base/check.hpp"
-#include "lwkt/cpu_set.hpp"
 
 namespace lwkt {
 namespace {

@@ -11,6 +11,7 @@
 #include <fmt/format.h>
 #include <toml++/toml.h>
 
+#include "lwkt/topology.hpp"
 #include "protocols/tcp/fastopen.hpp"
 #include "protocols/tcp/tcp_cc.hpp"
 #include "sockbuf/abi.hpp"

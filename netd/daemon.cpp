@@ -15,6 +15,7 @@
 
 #include "base/check.hpp"
 #include "base/siphash.hpp"
+#include "lwkt/topology.hpp"
 #include "netd/address_secret.hpp"
 #include "netd/admission_loop.hpp"
 #include "netd/bus_guard.hpp"

@@ -12,6 +12,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/check.hpp"
+#include "lwkt/topology.hpp"
 #include "netd/arguments.hpp"
 #include "netd/config.hpp"
 #include "netd/daemon.hpp"

@@ -4,7 +4,7 @@
 
 #include <fmt/format.h>
 
-#include "lwkt/cpu_set.hpp"
+#include "lwkt/topology.hpp"
 #include "netd/exit_codes.hpp"
 #include "netd/interfaces.hpp"
 #include "netd/seqpacket.hpp"

@@ -12,6 +12,7 @@
 #include <nlohmann/json.hpp>
 
 #include "benchmarks/micro/micro.hpp"
+#include "lwkt/topology.hpp"
 
 namespace micro {
 

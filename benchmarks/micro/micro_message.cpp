@@ -5,6 +5,7 @@
 #include <thread>
 
 #include "benchmarks/micro/micro.hpp"
+#include "lwkt/topology.hpp"
 
 namespace micro {
 namespace {

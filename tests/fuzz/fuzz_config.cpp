@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "base/check.hpp"
-#include "lwkt/cpu_set.hpp"
+#include "lwkt/topology.hpp"
 #include "netd/arguments.hpp"
 #include "netd/config.hpp"
 #include "netd/exit_codes.hpp"

@@ -12,6 +12,7 @@
 #include "lwkt/cpu_set.hpp"
 #include "lwkt/port.hpp"
 #include "lwkt/timer_wheel.hpp"
+#include "lwkt/topology.hpp"
 
 using namespace lwkt;
 using base::Micros;

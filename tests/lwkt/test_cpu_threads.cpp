@@ -19,6 +19,7 @@
 #include "lwkt/ipiq.hpp"
 #include "lwkt/pool.hpp"
 #include "lwkt/port.hpp"
+#include "lwkt/topology.hpp"
 
 using namespace lwkt;
 
