@@ -42,20 +42,10 @@ private:
     std::atomic<std::uint32_t> done_{0}; // p: deliver (release); q: the waiting thread
 };
 
-// The memory goes away by the given function; for messages nobody waits for.
-class DropPort final : public Port {
-public:
-    explicit DropPort(void (*drop)(Message&)) : drop_(drop) {}
-    void deliver(Message& m) override { drop_(m); }
-
-private:
-    void (*drop_)(Message&); // c
-};
-
 // Nobody may reply to this message (a received packet, for one): a reply aborts.
-class NoReplyPort final : public Port {
+class NoReplyPort : public Port {
 public:
-    void deliver(Message& m) override;
+    void deliver(Message& m) final;
 };
 
 } // namespace lwkt

@@ -2,7 +2,6 @@
 // stopped.
 #include "protocols/domain.hpp"
 
-#include "base/check.hpp"
 #include "protocols/dead_gateways.hpp"
 #include "protocols/dhcp/dhcp_client.hpp"
 #include "protocols/gro.hpp"
@@ -18,12 +17,6 @@
 #include "protocols/udp/udp_state.hpp"
 
 namespace protocols {
-
-void DomainPort::deliver(lwkt::Message&)
-{
-    constexpr bool reply_to_a_received_packet = true;
-    INVARIANT(!reply_to_a_received_packet);
-}
 
 // Runs the wheel in class clock.
 class Domain::WheelPoller final : public lwkt::Poller {

@@ -35,11 +35,8 @@ struct PortTable;       // protocols/port_table.hpp: explicit binds, replicated 
 
 // Where packets that are forwarded to a domain say that they go: the dispatch function finds the domain by it, and
 // nobody may reply to a received packet.
-class DomainPort final : public lwkt::Port {
-public:
+struct DomainPort final : lwkt::NoReplyPort {
     explicit DomainPort(Domain& target) : domain(target) {}
-    void deliver(lwkt::Message& m) override;
-
     Domain& domain; // c
 };
 

@@ -415,14 +415,6 @@ TEST_CASE("ports: replies go where the kind of the port says")
     }
     REQUIRE(log == std::vector<std::string>{"reply on 1"});
 
-    log.clear();
-    DropPort drop([](Message&) { note("dropped on "); });
-    Job dropped(Class::serial, [](Job& self) { reply(self); });
-    dropped.reply_port = &drop;
-    set.post(1, dropped);
-    while (set.step()) {
-    }
-    REQUIRE(log == std::vector<std::string>{"dropped on 1"});
     REQUIRE(Cpu::current() == nullptr);
     REQUIRE(base::current_cpu == base::no_cpu);
 }
