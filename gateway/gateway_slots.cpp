@@ -305,8 +305,7 @@ void GatewayCpu::slot_home(Client& c, std::uint32_t slot)
     c.cpu[me()].free_slots.push(c.slots.get(), slot);
 }
 
-// ---- Death of a process
-// ------------------------------------------------------------------------------------------------
+// ---- Death of a process ---------------------------------------------------------------------------------------------
 
 void GatewayCpu::drain_process(Client& c, std::uint32_t process)
 {

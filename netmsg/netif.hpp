@@ -19,7 +19,7 @@
 namespace netmsg {
 
 struct alignas(base::apart) NetifCounters { // s, one per CPU
-    alignas(64) std::atomic<std::uint64_t> in_packets{0};
+    std::atomic<std::uint64_t> in_packets{0};
     std::atomic<std::uint64_t> in_bytes{0};
     std::atomic<std::uint64_t> in_dropped{0}; // no packet memory
     std::atomic<std::uint64_t> out_packets{0};

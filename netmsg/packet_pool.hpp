@@ -1,8 +1,7 @@
 // The packets of a stack: per-CPU pools whose memory goes home (lwkt/pool.hpp). Sizes are a visible sum of what can
 // hold a packet on one CPU, so running out is an attack or a bug, and either way a counted drop:
-//   driver receive burst + packets queued from every other CPU (shed at packets_queued_max) + ARP queues + IP
-//   reassembly
-//   + transmit queues until the roll-up + receive buffers posted to in-memory wires.
+//   driver receive burst + packets queued from every other CPU (shed at packets_queued_max) + neighbour queues
+//   + IP reassembly + transmit queues until the roll-up + receive buffers posted to in-memory wires.
 #pragma once
 
 #include <cstdint>

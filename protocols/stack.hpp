@@ -132,8 +132,7 @@ private:
     std::vector<std::unique_ptr<Domain>> domains_;       // element i: owner = CPU i; destroyed first
 };
 
-// ---- The network layer as transports use it
-// ---------------------------------------------------------------------------
+// ---- The network layer as transports use it -------------------------------------------------------------------------
 
 struct Route {
     Interface* interface = nullptr;
@@ -217,8 +216,5 @@ void tcp_icmp_error(Domain& d, const IcmpError& e);
 void udp_icmp_error(Domain& d, const IcmpError& e);
 // Sends an ICMP error about received packet `p` (p.l3 set; not freed); rate limited, never about errors or broadcasts.
 void icmp_send_unreachable(Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t code);
-
-// Checksum over the pseudo-header and the packet's transport bytes (verification) or the pseudo-header alone (for
-// Csum::partial); protocols/wire/checksum.hpp has the pieces.
 
 } // namespace protocols

@@ -247,8 +247,7 @@ struct RequestRing {
     alignas(64) Request entries[request_slots];
 };
 
-// ---- Marks: "look at socket S", collapsed
-// --------------------------------------------------------------------
+// ---- Marks: "look at socket S", collapsed ---------------------------------------------------------------------------
 
 // One per CPU. The application sets the socket's bit in mark_bits, then its word's bit in summary unless that is set,
 // then looks at the CPU's sleep word. netd looks at the words that summary names, exchanges those that are not 0, then
@@ -260,8 +259,7 @@ struct alignas(64) MarkLine {
 };
 static_assert(sizeof(MarkLine) == 128);
 
-// ---- Lanes: slot ids handed to applications
-// ---------------------------------------------------------------------------
+// ---- Lanes: slot ids handed to applications -------------------------------------------------------------------------
 
 // A ring of slot ids from one CPU to any thread of the family. Grant lanes hand out free slots for socket(); accept
 // lanes hand out connections. Takers hold `lock`: set their holder bit in the slot, store consumed, then clear
@@ -277,8 +275,7 @@ struct alignas(64) LaneHeader {
 static_assert(sizeof(LaneHeader) == 64);
 inline constexpr std::uint32_t grant_lane_entries = 64;
 
-// ---- Waiters
-// ------------------------------------------------------------------------------------------------------------
+// ---- Waiters --------------------------------------------------------------------------------------------------------
 
 // Who sleeps for sockets: a thread (blocking call, poll, select) or an epoll set. Each has a pipe whose write end only
 // netd holds, so a sleeper reads EOF when netd dies and gets exact EINTR and SA_RESTART behaviour from the kernel
@@ -295,8 +292,7 @@ struct alignas(64) Waiter {
 };
 static_assert(sizeof(Waiter) == 192);
 
-// ---- Datagrams
-// ------------------------------------------------------------------------------------------------------------
+// ---- Datagrams ------------------------------------------------------------------------------------------------------
 
 // A record in a datagram ring, 32-byte aligned so that a header never wraps; the payload may. Records follow each
 // other; offsets advance by datagram_stride(size of what follows the header).
@@ -376,8 +372,7 @@ struct DatagramLane {
 };
 static_assert(sizeof(DatagramLane) == 128);
 
-// ---- Segment
-// ------------------------------------------------------------------------------------------------------------
+// ---- Segment --------------------------------------------------------------------------------------------------------
 
 struct AnnouncedPrefix {
     unsigned char addr[16];

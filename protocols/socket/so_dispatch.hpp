@@ -18,8 +18,8 @@ void so_post(Domain& d, netmsg::SocketMsg& m);
 void so_look_send(Domain& d, Socket& so); // snd_produced or snd_end moved
 void so_look_rcvd(Domain& d, Socket& so); // rcv_consumed of a stream moved
 
-// ---- The stream protocol's side (protocols/tcp/tcp_usrreq.cpp)
-// -------------------------------------------------------------
+// ---- The stream protocol's side (protocols/tcp/tcp_usrreq.cpp) ------------------------------------------------------
+
 // What the owner of a flow has looked up for a connect.
 struct ConnectWay {
     Route route;
@@ -57,8 +57,8 @@ base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how);
 base::Error tcp_set_option(Domain& d, Socket& so, int level, int name, const void* value, std::uint32_t size);
 base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* value, std::uint32_t& size);
 
-// ---- Idle connections (protocols/tcp/tcp_idle.cpp, decision 0011)
-// ---------------------------------------------------------
+// ---- Idle connections (protocols/tcp/tcp_idle.cpp, decision 0011) ---------------------------------------------------
+
 // Could it sleep now, as far as private state tells?
 bool tcp_may_sleep(const Socket& so);
 // Puts an established connection to sleep of which everything is acknowledged and read: so has no connection any more
@@ -69,8 +69,8 @@ IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref);
 Tcb* tcp_wake(Domain& d, IdleConnection& i);
 const base::FourTuple& tcp_idle_flow(const IdleConnection& i);
 
-// ---- The datagram protocol's side (protocols/udp/udp_usrreq.cpp)
-// -----------------------------------------------------------
+// ---- The datagram protocol's side (protocols/udp/udp_usrreq.cpp) ----------------------------------------------------
+
 base::Error udp_attach_here(Domain& d, Socket& so); // this CPU's table entry for a bound socket
 void udp_update_here(Domain& d, const Socket& so);  // after connect, shutdown or setsockopt
 void udp_detach_here(Domain& d, Socket& so);
