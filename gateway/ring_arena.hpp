@@ -115,11 +115,6 @@ public:
 
     std::uint64_t in_use() const { return in_use_; }
     std::uint64_t total() const { return total_; }
-    std::size_t free_rings(unsigned shift) const
-    {
-        const Size& size = sizes_[shift - shift_min];
-        return size.count + size.at_hand;
-    }
 
 private:
     static constexpr std::uint64_t heads_in_page = head_page_bytes / sockbuf::RingView::head_bytes;

@@ -21,16 +21,15 @@ namespace tcp {
 struct SynEntry : FlowNode, lwkt::Timer {
     SynEntry(Domain& d, const base::FourTuple& f, Listener& l);
 
-    Domain& domain;                // c
-    Listener* listener;            // o: another of its group takes it over when this one goes
-    base::ListLink link;           // o: in SynCache::entries
-    Seq iss;                       // c
-    Seq irs;                       // c
-    Negotiated agreed;             // c
-    EcnHandshake ecn;              // o
-    std::uint32_t ts_offset = 0;   // c
-    std::uint32_t ts_recent = 0;   // o
-    std::uint32_t peer_window = 0; // c: unscaled, from the SYN
+    Domain& domain;              // c
+    Listener* listener;          // o: another of its group takes it over when this one goes
+    base::ListLink link;         // o: in SynCache::entries
+    Seq iss;                     // c
+    Seq irs;                     // c
+    Negotiated agreed;           // c
+    EcnHandshake ecn;            // o
+    std::uint32_t ts_offset = 0; // c
+    std::uint32_t ts_recent = 0; // o
     Route route;
     base::Instant sent_at{};  // o: first SYN-ACK, for the round trip
     bool give_cookie = false; // c: of Fast Open, in the SYN-ACK
