@@ -4,6 +4,7 @@
 
 #include <array>
 #include <atomic>
+#include <bit>
 #include <cstdint>
 #include <memory>
 #include <vector>
@@ -19,6 +20,10 @@ namespace gateway {
 
 struct Client;
 class GatewayCpu;
+
+// Of each accept lane, whatever the backlog: of its address space one page is touched.
+inline constexpr std::uint32_t accept_lane_entries = protocols::listen_backlog_max;
+static_assert(std::has_single_bit(accept_lane_entries));
 
 // What is behind an accept lane. Owner: its CPU while the listener listens, then the listener's.
 struct alignas(base::apart) AcceptLane {
@@ -44,9 +49,7 @@ struct SocketRecord {
     bool abort_wanted = false;
     bool detached = false;                      // the protocols have let go; freed once msg is back
     base::CpuId rings_cpu = 0;                  // whose arena the rings came from
-    std::uint32_t lane_at = 0;                  // position in the lane that handed it out
-    bool from_accept = false;                   // handed out by an accept lane (else by a grant lane)
-    std::uint32_t lane_entries = 0;             // listener: capacity of a lane, c once listening
+    std::uint32_t lane_at = 0;                  // accepted: position in accept_lane
     std::uint64_t lanes = 0;                    // listener: offset of its lanes, c once listening
     std::uint32_t backlog = 0;                  // listener: connections that may wait
     std::unique_ptr<ListenCredits> credits;     // listener, c once listening
@@ -57,7 +60,7 @@ struct SocketRecord {
     std::uint64_t moved = ~std::uint64_t{0};    // bytes that had moved when it was last looked at
     std::uint32_t round = 0;                    // ... and in which round that was
     std::uint32_t partner = 0;                  // joined pair: slot of the other end + 1, c once connected
-    std::uint64_t accept_lane = 0; // accepted: offset of the lane it was put into, for requeueing claims of the dead
+    sockbuf::LaneHeader* accept_lane = nullptr; // accepted: the lane it was put into, for claims of the dead
 };
 
 // What a slot holds: a record, or what sleeps in a record's place, or what there is to say of a slot that has neither.
@@ -209,6 +212,12 @@ struct Client {
     }
     base::CpuId home(std::uint32_t slot) const { return static_cast<base::CpuId>((slot >> run_shift) % cpus); }
 };
+
+// The lane of a listener on CPU `cpu`.
+inline sockbuf::LaneHeader& lane_of(const SocketRecord& listener, std::uint32_t cpu)
+{
+    return listener.client->view().accept_lane(listener.lanes, accept_lane_entries, cpu);
+}
 
 // How a slot names a ring that has memory.
 inline std::uint32_t page_of(const Client& c, const sockbuf::RingView& ring)

@@ -95,7 +95,7 @@ void GatewayCpu::report(Client& c, std::uint32_t from, std::uint32_t to, std::ve
         r.joined = rec.partner != 0;
         if (rec.lanes != 0) {
             for (std::uint32_t i = 0; i < c.cpus; ++i) {
-                auto& lane = c.view().accept_lane(rec.lanes, rec.lane_entries, i);
+                auto& lane = lane_of(rec, i);
                 r.recv_queue += rec.accept_lanes[i].produced.load(std::memory_order_relaxed) -
                                 lane.consumed.load(std::memory_order_relaxed);
             }

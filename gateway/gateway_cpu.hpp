@@ -134,7 +134,7 @@ private:
     void request_close(Client& c, std::uint32_t slot, std::uint32_t generation, bool abort);
     void give_lanes(SocketRecord& rec);
     void close_unaccepted(SocketRecord& listener);
-    bool still_in_lane(Client& c, const SocketRecord& rec) const;
+    static bool still_in_lane(const SocketRecord& rec);
     void sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process);
     void release_locks(Client& c, std::uint32_t slot, std::uint32_t process);
     // gateway_rings.cpp

@@ -106,7 +106,7 @@ GatewayCpu::Idleness GatewayCpu::look_idle(SocketRecord& rec)
     if (wrong) {
         return Idleness::never;
     }
-    bool waits = rec.busy || rec.want_ring_link.linked() || still_in_lane(*rec.client, rec);
+    bool waits = rec.busy || rec.want_ring_link.linked() || still_in_lane(rec);
     if ((moves && !hurry_) || waits || so.snd_acked != so.snd_limit) {
         return Idleness::moving;
     }

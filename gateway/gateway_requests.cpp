@@ -237,8 +237,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     }
     leaves(rec);
     Client& c = *rec.client;
-    constexpr std::uint32_t entries = protocols::listen_backlog_max;
-    std::uint64_t bytes = sockbuf::lane_stride(entries) * c.cpus;
+    std::uint64_t bytes = sockbuf::lane_stride(accept_lane_entries) * c.cpus;
     unsigned shift = std::max<unsigned>(RingArena::shift_min, static_cast<unsigned>(std::bit_width(bytes - 1)));
     auto offset = shift <= RingArena::shift_max ? c.cpu[me()].arena.take(shift) : std::nullopt;
     if (!offset) {
@@ -247,15 +246,14 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     rec.lanes = *offset;
     rec.lanes_shift = static_cast<std::uint8_t>(shift);
     rec.rings_cpu = me();
-    rec.lane_entries = entries;
     rec.credits = std::make_unique<ListenCredits>(c.cpus);
     rec.accept_lanes = std::make_unique<AcceptLane[]>(c.cpus);
     for (std::uint32_t i = 0; i < c.cpus; ++i) {
-        auto& lane = c.view().accept_lane(*offset, entries, i);
+        auto& lane = lane_of(rec, i);
         lane.produced.store(0, std::memory_order_relaxed);
         lane.consumed.store(0, std::memory_order_relaxed);
         lane.lock.store(0, std::memory_order_relaxed);
-        lane.capacity = entries;
+        lane.capacity = accept_lane_entries;
     }
     set_backlog(rec, wanted);
     auto& slot = c.view().slot(rec.slot);
@@ -263,7 +261,7 @@ bool GatewayCpu::prepare_listen(SocketRecord& rec, std::int32_t backlog)
     slot.app.accept_taken.store(0, std::memory_order_relaxed); // a connection had snd_urgent there
     slot.app.want_space.store(0, std::memory_order_relaxed);
     auto& info = slot.info;
-    info.lane_entries = static_cast<std::uint16_t>(entries);
+    info.lane_entries = static_cast<std::uint16_t>(accept_lane_entries);
     info.rcv_ring.store(static_cast<std::uint32_t>(*offset >> sockbuf::page_shift), std::memory_order_release);
     return true;
 }

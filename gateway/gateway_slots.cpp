@@ -111,18 +111,18 @@ SocketRecord* GatewayCpu::make_record(Client& c, std::uint32_t slot, sockbuf::Sl
 // its own connections.
 std::uint32_t GatewayCpu::waiting_in(const SocketRecord& listener, std::uint32_t cpu)
 {
-    auto& lane = listener.client->view().accept_lane(listener.lanes, listener.lane_entries, cpu);
+    auto& lane = lane_of(listener, cpu);
     std::uint32_t waiting = listener.accept_lanes[cpu].produced.load(std::memory_order_relaxed) -
                             lane.consumed.load(std::memory_order_acquire);
     std::uint32_t on_their_way = listener.accept_lanes[cpu].reserved.load(std::memory_order_relaxed);
-    return std::min(std::min(waiting, listener.lane_entries) + on_their_way, listener.lane_entries);
+    return std::min(std::min(waiting, accept_lane_entries) + on_their_way, accept_lane_entries);
 }
 
 // May one more connection wait in this CPU's lane?
 bool GatewayCpu::may_wait(const SocketRecord& listener) const
 {
     std::uint32_t waiting = waiting_in(listener, me());
-    return waiting < listener.lane_entries &&
+    return waiting < accept_lane_entries &&
            listener.credits->take(me(), waiting, [&](std::uint32_t cpu) { return waiting_in(listener, cpu); });
 }
 
@@ -159,7 +159,6 @@ SocketRecord* GatewayCpu::accepted(
         }
         return nullptr;
     }
-    rec->from_accept = true;
     rec->reserved_at = &listener;
     auto& places = listener.accept_lanes[me()].reserved;
     places.store(places.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed);
@@ -170,17 +169,17 @@ SocketRecord* GatewayCpu::accepted(
 void GatewayCpu::ready(SocketRecord& listener, SocketRecord& child)
 {
     Client& c = *listener.client;
-    auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, me());
+    auto& lane = lane_of(listener, me());
     std::uint32_t at = listener.accept_lanes[me()].produced.load(std::memory_order_relaxed);
     release_place(child);
-    if (at - lane.consumed.load(std::memory_order_acquire) >= listener.lane_entries) {
+    if (at - lane.consumed.load(std::memory_order_acquire) >= accept_lane_entries) {
         fault(c); // it had a place: an index that no honest process writes
         close(child, true);
         return;
     }
     child.lane_at = at;
-    child.accept_lane = listener.lanes + me() * sockbuf::lane_stride(listener.lane_entries);
-    sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].store(
+    child.accept_lane = &lane;
+    sockbuf::SegmentView::lane_entries(lane)[at % accept_lane_entries].store(
         child.slot | std::uint64_t{child.generation} << 32, std::memory_order_relaxed);
     listener.accept_lanes[me()].produced.store(at + 1, std::memory_order_relaxed);
     lane.produced.store(at + 1, std::memory_order_release);
@@ -235,10 +234,10 @@ void GatewayCpu::close_unaccepted(SocketRecord& listener)
 {
     Client& c = *listener.client;
     for (std::uint32_t cpu = 0; cpu < c.cpus; ++cpu) {
-        auto& lane = c.view().accept_lane(listener.lanes, listener.lane_entries, cpu);
+        auto& lane = lane_of(listener, cpu);
         std::uint32_t end = listener.accept_lanes[cpu].produced.load(std::memory_order_relaxed);
         std::uint32_t at = lane.consumed.load(std::memory_order_acquire);
-        if (end - at > listener.lane_entries) {
+        if (end - at > accept_lane_entries) {
             fault(c);
             continue;
         }
@@ -246,7 +245,7 @@ void GatewayCpu::close_unaccepted(SocketRecord& listener)
         lane.produced.store(at, std::memory_order_release);
         for (; at != end; ++at) {
             std::uint64_t entry =
-                sockbuf::SegmentView::lane_entries(lane)[at % listener.lane_entries].load(std::memory_order_relaxed);
+                sockbuf::SegmentView::lane_entries(lane)[at % accept_lane_entries].load(std::memory_order_relaxed);
             request_close(c, static_cast<std::uint32_t>(entry), static_cast<std::uint32_t>(entry >> 32), true);
         }
     }
@@ -366,23 +365,22 @@ void GatewayCpu::release_locks(Client& c, std::uint32_t slot, std::uint32_t proc
     SocketRecord* rec = c.slots[slot].record();
     if (rec != nullptr && rec->lanes != 0) {
         for (std::uint32_t i = 0; i < c.cpus; ++i) {
-            sockbuf::side_lock_release_dead(c.view().accept_lane(rec->lanes, rec->lane_entries, i).lock, process);
+            sockbuf::side_lock_release_dead(lane_of(*rec, i).lock, process);
         }
     }
 }
 
 // The lane's memory may be another listener's by now, whose index says nothing of this socket; but who takes a socket
 // clears lane_holder last.
-bool GatewayCpu::still_in_lane(Client& c, const SocketRecord& rec) const
+bool GatewayCpu::still_in_lane(const SocketRecord& rec)
 {
-    if (!rec.from_accept) {
-        return false; // a granted slot leaves its lane before its first request makes the record
-    }
     if (rec.reserved_at != nullptr) {
         return true; // not in it yet, which is no process' doing
     }
-    std::uint32_t consumed = reinterpret_cast<sockbuf::LaneHeader*>(c.view().base() + rec.accept_lane)
-                                 ->consumed.load(std::memory_order_acquire);
+    if (rec.accept_lane == nullptr) {
+        return false; // never in one; a granted slot leaves its lane before its first request makes the record
+    }
+    std::uint32_t consumed = rec.accept_lane->consumed.load(std::memory_order_acquire);
     bool taken = (rec.so.slot->share.holders.load(std::memory_order_seq_cst) & sockbuf::lane_holder) == 0;
     return !taken && static_cast<std::int32_t>(rec.lane_at - consumed) >= 0;
 }
@@ -397,7 +395,7 @@ void GatewayCpu::sweep_slot(Client& c, std::uint32_t slot, std::uint32_t process
     // Before the holders: who takes a slot sets its bit, then moves the lane on (tests/lwkt/test_ring_models.cpp).
     bool in_lane = false;
     if (rec != nullptr) {
-        in_lane = still_in_lane(c, *rec);
+        in_lane = still_in_lane(*rec);
     } else if (granted) {
         std::uint32_t consumed = c.view().grant_lane(me()).consumed.load(std::memory_order_acquire);
         in_lane = static_cast<std::int32_t>(c.slots[slot].place() - consumed) >= 0;
