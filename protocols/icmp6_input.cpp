@@ -6,7 +6,7 @@
 
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
-#include "protocols/ipv4.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/mld.hpp"
@@ -16,12 +16,6 @@ namespace protocols {
 namespace {
 
 constexpr std::uint32_t headers_below = 58; // IPv6, Ethernet and a VLAN tag
-
-void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
-{
-    count(reason);
-    p.free();
-}
 
 // The reply is the request with another type, in the same packet (RFC 4443 4.2).
 void answer_echo(Domain& d, const IpIn& ip, const wire::IcmpHeader& h, netmsg::Packet& request)

@@ -3,6 +3,7 @@
 // judge it (RFC 5927).
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/wire/checksum.hpp"
@@ -15,12 +16,6 @@ constexpr std::uint32_t transport_quote = 8; // what we look at of the transport
 constexpr std::uint32_t quote_max = transport_quote + sockbuf::datagram_error_payload_max; // behind IP headers
 constexpr std::uint32_t ipv4_header_max = 60;
 constexpr std::uint32_t link_headers_max = 38; // IPv4, Ethernet and a VLAN tag
-
-void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
-{
-    count(reason);
-    p.free();
-}
 
 bool checksum_correct(const netmsg::Packet& p)
 {
@@ -143,7 +138,7 @@ void icmp_take_error(Domain& d, const wire::IcmpHeader& h, netmsg::Packet& p)
     note_payload(p, wire::icmp_header_bytes + headers + transport_quote, e);
     base::CpuId owner = d.stack.steering().cpu_of(e.flow);
     if (owner != d.id()) {
-        ipv4_forward(d, owner, p, error_dispatch);
+        forward_to_cpu(d, owner, p, error_dispatch);
         return;
     }
     icmp_to_transport(d, e);

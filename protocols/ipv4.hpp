@@ -61,8 +61,6 @@ const Ipv4Address* ipv4_find_address(const Domain& d, std::uint32_t address, std
 bool ipv4_on_link(const Domain& d, const Interface& in, std::uint32_t address);
 // Broadcast address of a network of ours, the limited broadcast, or a group.
 bool ipv4_is_broadcast(const Domain& d, std::uint32_t address);
-// Bytes of IP packet that the route's interface takes, by its device, its lease or its routers; of either family.
-std::uint32_t route_device_mtu(const Domain& d, const Route& route);
 // An address of the interface to send from: one on the network of `towards`, else its first; 0.0.0.0 = has none.
 base::IpAddr interface_source(const Domain& d, const Interface& out, const base::IpAddr& towards);
 // With the broadcast address that its prefix gives it (RFC 1122 3.3.6).
@@ -92,29 +90,11 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
 // A packet of ours to a group comes back, as if it had arrived on the interface by which it leaves; header at data. The
 // packet stays the caller's.
 void ipv4_loop(Domain& d, const Route& route, const netmsg::Packet& p);
-// The same for either family: a copy as it arrives, sent as a message to this CPU, so that input never nests.
-void ip_loop(Domain& d, const Route& route, const netmsg::Packet& p, lwkt::Message::Dispatch next);
-// Sends the packet to another CPU, which calls `next` with it; drops and counts when shed or forwarded too often:
-// false.
-bool ipv4_forward(
-    Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed = lwkt::Shed::early);
-// The domain and interface of a packet that was forwarded here.
-Domain& forwarded_domain(lwkt::Message& m);
-Interface& received_on(Domain& d, const netmsg::Packet& p);
 // The IpIn of a packet whose l3 is a header that ipv4_input() took.
 IpIn ipv4_describe(Domain& d, const netmsg::Packet& p);
 // Sends an IP packet that is complete (header at data) to the route's neighbour. Takes it. ipv4_output.cpp
 void ipv4_transmit(Domain& d, const Route& route, netmsg::Packet& p);
 // Cuts a packet that is longer than the route's MTU; header at data. Takes it. ipv4_fragment.cpp
 base::Error ipv4_fragment(Domain& d, const Route& route, const wire::Ipv4Header& h, netmsg::Packet& p);
-// The longest packet that what leaves as `p` becomes, where a device or we cut it; data behind the IP header.
-std::uint32_t longest_cut(const netmsg::Packet& p, std::uint32_t ip_header_bytes);
-// Completes Csum::partial over the packet's own bytes. ipv4_output.cpp
-void finish_checksum(netmsg::Packet& p);
-// Whether the sum over the pseudo-header and `p`, which begins with the transport's header, is right. Either family.
-bool checksum_correct(const IpIn& ip, std::uint8_t protocol, const netmsg::Packet& p);
-// What transmitting has in common in both families: the checksum where the device makes none; and where there is no
-// link header the packet leaves. True then.
-bool transmit_without_link(Domain& d, const Route& route, netmsg::Packet& p);
 
 } // namespace protocols

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "base/plant.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 

@@ -1,6 +1,7 @@
 // Fragmentation on output (RFC 791 3.2): a datagram longer than the route's MTU is copied into packets of its own per
 // fragment, so the original's pieces (a socket's ring) are free at once.
-#include "base/endian.hpp"
+#include "netmsg/gso.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 
 namespace protocols {
@@ -32,8 +33,8 @@ netmsg::Packet* make_fragment(
 
 base::Error ipv4_fragment(Domain& d, const Route& route, const wire::Ipv4Header& h, netmsg::Packet& p)
 {
-    if (p.csum == netmsg::Csum::partial) {
-        finish_checksum(p); // no device can do it over several packets
+    if (p.csum == netmsg::Csum::partial) { // no device can do it over several packets
+        INVARIANT(netmsg::finish_checksum(p));
     }
     INVARIANT(route.mtu >= wire::ipv4_header_bytes + 8);
     std::uint32_t payload = p.total() - wire::ipv4_header_bytes;
@@ -42,9 +43,7 @@ base::Error ipv4_fragment(Domain& d, const Route& route, const wire::Ipv4Header&
     for (std::uint32_t offset = 0; offset < payload; offset += step) {
         netmsg::Packet* f = make_fragment(d, h, p, offset, std::min(step, payload - offset));
         if (f == nullptr) {
-            count(d.counters.ip_out_no_memory);
-            p.free();
-            return base::Error::no_buffers;
+            return refuse(p, d.counters.ip_out_no_memory, base::Error::no_buffers);
         }
         count(d.counters.frag_out_created);
         ipv4_transmit(d, route, *f);

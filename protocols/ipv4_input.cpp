@@ -4,6 +4,7 @@
 #include "base/endian.hpp"
 #include "base/plant.hpp"
 #include "protocols/icmp.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/reassembly.hpp"
@@ -15,13 +16,6 @@ namespace protocols {
 namespace {
 
 constexpr std::uint32_t local_groups = 0xe00000; // 224.0.0.0/24
-constexpr std::uint8_t hops_max = 4; // arrival, fragment owner, flow owner, and one for a table that changed
-
-void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
-{
-    count(reason);
-    p.free();
-}
 
 std::atomic<std::uint64_t>& fault_counter(StackCounters& c, wire::Ipv4Fault fault)
 {
@@ -167,7 +161,7 @@ IpIn describe(const wire::Ipv4Header& h, Interface& in, const netmsg::Packet& p)
     p.flow_hash = steering.hash_v4(h.source, h.destination, base::load_be16(at), base::load_be16(at + 2));
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
-        ipv4_forward(d, owner, p, resume, shed_of(p, h));
+        forward_to_cpu(d, owner, p, resume, shed_of(p, h));
         return;
     }
     count(d.counters.steer_local);
@@ -183,7 +177,7 @@ void steer_fragment(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv
     p.flow_hash = steering.hash_pair(local, peer);
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id() && !(base::planted(base::Plant::wrong_owner) && p.hops == 0)) {
-        ipv4_forward(d, owner, p, resume, shed_of(p, h));
+        forward_to_cpu(d, owner, p, resume, shed_of(p, h));
         return;
     }
     Fragment f{peer, local, h.id, h.protocol, h.header_bytes, h.fragment_offset, h.payload_bytes(), h.more_fragments};
@@ -202,18 +196,6 @@ bool has_ports(const wire::Ipv4Header& h)
 }
 
 } // namespace
-
-Domain& forwarded_domain(lwkt::Message& m)
-{
-    Domain& d = static_cast<DomainPort*>(m.reply_port)->domain;
-    base::assert_on(d.cpu.owner());
-    return d;
-}
-
-Interface& received_on(Domain& d, const netmsg::Packet& p)
-{
-    return *d.stack.interfaces()[p.netif->info().index - 1];
-}
 
 IpIn ipv4_describe(Domain& d, const netmsg::Packet& p)
 {
@@ -251,20 +233,6 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
     ipv4_steer(d, in, p, h);
 }
 
-void ip_loop(Domain& d, const Route& route, const netmsg::Packet& p, lwkt::Message::Dispatch next)
-{
-    netmsg::Packet* copy = d.stack.pool().clone(p);
-    if (copy == nullptr) {
-        return count(d.counters.ip_out_no_memory);
-    }
-    copy->netif = route.interface->netif;
-    copy->stamp = d.now();
-    copy->broadcast = true;
-    copy->csum = netmsg::Csum::valid; // never left this host
-    copy->hops = 0;
-    ipv4_forward(d, d.id(), *copy, next);
-}
-
 void ipv4_loop(Domain& d, const Route& route, const netmsg::Packet& p)
 {
     ip_loop(d, route, p, resume);
@@ -279,24 +247,6 @@ void ipv4_steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv4Hea
     } else {
         deliver(d, in, p, h); // ICMP and what nobody speaks: any CPU will do
     }
-}
-
-bool ipv4_forward(Domain& d, base::CpuId to, netmsg::Packet& p, lwkt::Message::Dispatch next, lwkt::Shed shed)
-{
-    if (p.hops >= hops_max) {
-        drop(p, d.counters.steer_hops);
-        return false;
-    }
-    ++p.hops;
-    p.dispatch = next;
-    p.reply_port = &d.stack.domain(to).port;
-    p.cls = lwkt::Class::net;
-    if (!d.cpu.try_send(to, p, shed)) {
-        drop(p, d.counters.steer_shed);
-        return false;
-    }
-    count(d.counters.steer_forwarded);
-    return true;
 }
 
 } // namespace protocols

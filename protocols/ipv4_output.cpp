@@ -1,14 +1,11 @@
 // IPv4 output: header, checksum completion, link header, neighbour. Runs on the CPU that sends. The packet leaves by
 // the driver at the latest at this CPU's roll-up; a loopback driver queues it, so input never nests in output.
-#include "base/endian.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
-#include "protocols/netif_output.hpp"
-#include "protocols/wire/checksum.hpp"
 #include "protocols/wire/ethernet.hpp"
-#include "protocols/wire/udp.hpp"
 
 namespace protocols {
 
@@ -35,13 +32,6 @@ bool comes_back(Domain& d, const Route& route, const IpOut& ip)
         return false; // it brings everything by itself
     }
     return !ip.destination.is_multicast_v4() || groups_admit(d, ip.destination, route.interface->index, ip.source);
-}
-
-base::Error refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason, base::Error error)
-{
-    count(reason);
-    p.free();
-    return error;
 }
 
 } // namespace
@@ -98,49 +88,6 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     }
     ipv4_transmit(d, route, p);
     return base::Error::none;
-}
-
-std::uint32_t longest_cut(const netmsg::Packet& p, std::uint32_t ip_header_bytes)
-{
-    constexpr std::uint32_t tcp_offset_at = 12;
-    bool udp = p.gso == netmsg::Gso::udp;
-    std::uint32_t tcp = udp ? 0 : (std::to_integer<std::uint32_t>(p.data[tcp_offset_at]) >> 4) * 4;
-    return ip_header_bytes + (udp ? wire::udp_header_bytes : tcp) + p.gso_size;
-}
-
-void finish_checksum(netmsg::Packet& p)
-{
-    INVARIANT(p.csum == netmsg::Csum::partial && p.csum_start + p.csum_offset + 2U <= p.size);
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    unsigned n = p.span(p.csum_start, p.total() - p.csum_start, pieces);
-    wire::Checksum sum;
-    sum.add(pieces, n); // the field holds the pseudo-header's sum
-    std::uint16_t value = sum.finish();
-    // RFC 768: UDP sends an all-zero checksum as all ones; in TCP the two are the same number.
-    base::store_be16(p.data + p.csum_start + p.csum_offset, value == 0 ? 0xffff : value);
-    p.csum = netmsg::Csum::valid;
-}
-
-bool checksum_correct(const IpIn& ip, std::uint8_t protocol, const netmsg::Packet& p)
-{
-    wire::Checksum sum = wire::pseudo_header(ip.source, ip.destination, protocol, p.total());
-    iovec pieces[netmsg::packet_pieces_max + 1];
-    sum.add(pieces, p.span(0, p.total(), pieces));
-    return sum.correct();
-}
-
-bool transmit_without_link(Domain& d, const Route& route, netmsg::Packet& p)
-{
-    const netmsg::NetifInfo& info = route.interface->netif->info();
-    if (p.csum == netmsg::Csum::partial && !info.tx_csum && !netmsg::cut_in_software(info, p.gso)) {
-        count(d.counters.ip_out_checksum);
-        finish_checksum(p);
-    }
-    if (info.ethernet) {
-        return false;
-    }
-    netif_output(*route.interface, p);
-    return true;
 }
 
 namespace {

@@ -175,7 +175,4 @@ std::vector<base::IpAddr> ipv6_solicited_groups(Domain& d, const Interface& in);
 void ipv6_send_on_link(Domain& d, Interface& out, const base::IpAddr& source, const base::IpAddr& destination,
     const base::MacAddr* to, std::uint8_t hop_limit, std::uint32_t extension_bytes, netmsg::Packet& p);
 
-// Copies the packet's bytes to every other CPU, which calls `next` with its copy; false when some CPU got none.
-bool tell_all_cpus(Domain& d, const netmsg::Packet& p, lwkt::Message::Dispatch next);
-
 } // namespace protocols

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 

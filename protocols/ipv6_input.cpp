@@ -3,7 +3,7 @@
 #include <cstring>
 
 #include "base/endian.hpp"
-#include "protocols/ipv4.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/reassembly.hpp"
@@ -17,12 +17,6 @@ namespace {
 constexpr std::uint32_t linear_bytes = wire::ipv6_chain_max + 8; // all headers, and the ports
 constexpr std::uint32_t payload_length_at = 4;
 constexpr std::uint32_t fragment_offset_at = 2; // in its header
-
-void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
-{
-    count(reason);
-    p.free();
-}
 
 std::atomic<std::uint64_t>& fault_counter(StackCounters& c, wire::Ipv6Fault fault)
 {
@@ -268,7 +262,7 @@ void steer(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6Header& 
     }
     base::CpuId owner = steering.cpu_of_hash(p.flow_hash);
     if (owner != d.id()) {
-        ipv4_forward(d, owner, p, resume, shed_of(p, chain));
+        forward_to_cpu(d, owner, p, resume, shed_of(p, chain));
         return;
     }
     if (chain.fragment) {

@@ -6,7 +6,6 @@
 
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
-#include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
@@ -227,25 +226,6 @@ void nd_send(Domain& d, Interface& out, const base::IpAddr& source, const base::
         count(d.counters.nd_out_advertisements);
     }
     ipv6_send_on_link(d, out, source, destination, to, nd_hop_limit, 0, *p);
-}
-
-bool tell_all_cpus(Domain& d, const netmsg::Packet& p, lwkt::Message::Dispatch next)
-{
-    bool all = true;
-    for (std::size_t cpu = 0; cpu < d.stack.cpus(); ++cpu) {
-        if (cpu == d.id()) {
-            continue;
-        }
-        netmsg::Packet* copy = d.stack.pool().clone(p);
-        if (copy == nullptr) {
-            count(d.counters.ip_out_no_memory);
-            all = false;
-            continue;
-        }
-        copy->hops = 0;
-        all &= ipv4_forward(d, static_cast<base::CpuId>(cpu), *copy, next, lwkt::Shed::last);
-    }
-    return all;
 }
 
 } // namespace protocols

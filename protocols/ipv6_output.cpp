@@ -2,7 +2,8 @@
 // source does, RFC 8200 4.5). Runs on the CPU that sends, as ipv4_output.cpp does.
 #include <algorithm>
 
-#include "protocols/ipv4.hpp"
+#include "netmsg/gso.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
@@ -11,13 +12,6 @@
 namespace protocols {
 
 namespace {
-
-base::Error refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason, base::Error error)
-{
-    count(reason);
-    p.free();
-    return error;
-}
 
 // RFC 7739: counters per address pair that start at random places; each CPU takes its own residue class.
 std::uint32_t next_id(Domain& d, const wire::Ipv6Header& h)
@@ -68,8 +62,8 @@ netmsg::Packet* make_fragment(
 
 base::Error fragment(Domain& d, const Route& route, wire::Ipv6Header h, netmsg::Packet& p)
 {
-    if (p.csum == netmsg::Csum::partial) {
-        finish_checksum(p); // no device can do it over several packets
+    if (p.csum == netmsg::Csum::partial) { // no device can do it over several packets
+        INVARIANT(netmsg::finish_checksum(p));
     }
     constexpr std::uint32_t headers = wire::ipv6_header_bytes + wire::ipv6_fragment_bytes;
     INVARIANT(route.mtu >= headers + 8);

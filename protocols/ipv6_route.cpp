@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "protocols/dead_gateways.hpp"
-#include "protocols/ipv4.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/neighbor.hpp"
 

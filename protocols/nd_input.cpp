@@ -2,7 +2,7 @@
 // solicitations, what neighbours say of themselves, duplicate addresses (RFC 4862 5.4). Runs on the CPU of arrival;
 // what a router says is told to every CPU (nd_router.cpp).
 #include "base/plant.hpp"
-#include "protocols/ipv4.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
@@ -131,12 +131,6 @@ void router_dispatch(lwkt::Message& msg)
     base::IpAddr from = h->source.in_zone(in.index);
     p.free();
     nd_router_message(d, in, from, *m);
-}
-
-void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
-{
-    count(reason);
-    p.free();
 }
 
 } // namespace

@@ -3,6 +3,7 @@
 #include "base/endian.hpp"
 #include "protocols/dead_gateways.hpp"
 #include "protocols/icmp.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/neighbor.hpp"
@@ -102,8 +103,7 @@ bool drop_without_source(Domain& d, const Interface& out, bool v4, netmsg::Packe
     if (source.is_any() || is_local(d, source)) {
         return false;
     }
-    count(d.counters.ip_out_no_route);
-    p.free();
+    drop(p, d.counters.ip_out_no_route);
     return true;
 }
 
@@ -445,7 +445,7 @@ void neighbor_tell_others(Domain& d, const NeighborNews& n)
         }
         static_assert(std::is_trivially_copyable_v<NeighborNews>);
         std::memcpy(p->put(sizeof n), &n, sizeof n);
-        ipv4_forward(d, static_cast<base::CpuId>(cpu), *p, news_dispatch, lwkt::Shed::last);
+        forward_to_cpu(d, static_cast<base::CpuId>(cpu), *p, news_dispatch, lwkt::Shed::last);
     }
 }
 

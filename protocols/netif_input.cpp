@@ -7,6 +7,7 @@
 
 #include "protocols/arp.hpp"
 #include "protocols/gro.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/wire/ethernet.hpp"
@@ -34,9 +35,7 @@ void vlan_input(Domain& d, Interface& in, netmsg::Packet& p)
     constexpr std::uint32_t addresses_bytes = 12;
     constexpr std::uint16_t id_mask = 0xfff;
     if (!p.pullup(wire::ethernet_header_bytes + tag_bytes)) {
-        count(d.counters.eth_malformed);
-        p.free();
-        return;
+        return drop(p, d.counters.eth_malformed);
     }
     std::uint16_t id = base::load_be16(p.data + wire::ethernet_header_bytes) & id_mask;
     auto at = std::find_if(
@@ -44,9 +43,7 @@ void vlan_input(Domain& d, Interface& in, netmsg::Packet& p)
     bool tagged_inside =
         base::load_be16(p.data + wire::ethernet_header_bytes + 2) == wire::ethertype_vlan; // no end to it otherwise
     if ((id != 0 && at == in.vlans.end()) || tagged_inside) {
-        count(d.counters.eth_other_vlan);
-        p.free();
-        return;
+        return drop(p, d.counters.eth_other_vlan);
     }
     Interface& to = id == 0 ? in : **at;
     if (id != 0) {
@@ -62,15 +59,11 @@ void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p)
 {
     auto h = p.pullup(wire::ethernet_header_bytes) ? wire::parse_ethernet(p.data, p.size) : std::nullopt;
     if (!h) {
-        count(d.counters.eth_malformed);
-        p.free();
-        return;
+        return drop(p, d.counters.eth_malformed);
     }
     p.broadcast = h->destination.is_multicast(); // broadcast is one of the groups
     if (!p.broadcast && h->destination != in.netif->info().mac) {
-        count(d.counters.eth_not_ours);
-        p.free();
-        return;
+        return drop(p, d.counters.eth_not_ours);
     }
     if (h->type == wire::ethertype_vlan) {
         return vlan_input(d, in, p);
@@ -89,8 +82,7 @@ void ethernet_input(Domain& d, Interface& in, netmsg::Packet& p)
         }
         [[fallthrough]];
     default:
-        count(d.counters.eth_unknown_type);
-        p.free();
+        drop(p, d.counters.eth_unknown_type);
     }
 }
 

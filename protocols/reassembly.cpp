@@ -8,6 +8,7 @@
 #include "base/endian.hpp"
 #include "base/plant.hpp"
 #include "protocols/icmp.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 
@@ -260,8 +261,7 @@ netmsg::Packet* assemble(Domain& d, Interface& in, Reassembly& r)
 
 netmsg::Packet* refuse(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
 {
-    count(reason);
-    p.free();
+    drop(p, reason);
     return nullptr;
 }
 

@@ -5,6 +5,7 @@
 
 #include "base/plant.hpp"
 #include "protocols/dead_gateways.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/path_mtu.hpp"

@@ -6,6 +6,7 @@
 
 #include "base/endian.hpp"
 #include "protocols/arp.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/neighbor.hpp"
 
@@ -382,7 +383,7 @@ void dhcp_input(Domain& d, Interface& in, netmsg::Packet& p)
 {
     base::assert_on(d.cpu.owner());
     if (base::CpuId owner = dhcp_owner(d, in); owner != d.id()) {
-        ipv4_forward(d, owner, p, input_dispatch, lwkt::Shed::early);
+        forward_to_cpu(d, owner, p, input_dispatch, lwkt::Shed::early);
         return;
     }
     take(d, in, p);
@@ -399,7 +400,7 @@ void dhcp_conflict(Domain& d, Interface& in, std::uint32_t address)
         base::store_be32(p->put(4), address);
         p->netif = in.netif;
         p->hops = 0;
-        ipv4_forward(d, owner, *p, conflict_dispatch);
+        forward_to_cpu(d, owner, *p, conflict_dispatch);
     }
 }
 

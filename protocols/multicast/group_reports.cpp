@@ -5,6 +5,7 @@
 #include <optional>
 
 #include "base/endian.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/group_jobs.hpp"
@@ -367,9 +368,7 @@ void igmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     bool believed = q && ip.ttl == 1 && (q->version == 1 || wire::has_router_alert_v4(p.l3)) &&
                     !(q->group.is_any() && to_some_group(ip.destination));
     if (!believed) {
-        count(d.counters.group_in_ignored); // the reports of others, too
-        p.free();
-        return;
+        return drop(p, d.counters.group_in_ignored); // the reports of others, too
     }
     if (q->version < 3) {
         group_tell_version(d, p, false);

@@ -2,10 +2,11 @@
 // entry or a TIME-WAIT record; else a listener, else the segment belongs to nothing. The packet is freed here and
 // nowhere else. Owner: the CPU of the flow (steering has brought the packet here).
 #include "base/plant.hpp"
-#include "protocols/ipv4.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/tcp/idle_connection.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 #include "protocols/wire/checksum.hpp"
+#include "protocols/wire/ipv4.hpp"
 
 namespace protocols {
 

@@ -2,7 +2,7 @@
 // both sides agreed on. Pure but for the keys of the domain.
 #include <netinet/in.h>
 
-#include "protocols/ipv4.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/path_mtu.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 

@@ -9,7 +9,7 @@
 #include <algorithm>
 
 #include "protocols/icmp.hpp"
-#include "protocols/ipv4.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/udp/udp_state.hpp"
 
@@ -168,7 +168,7 @@ void udp_icmp_error(Domain& d, const IcmpError& e)
         std::memcpy(p->put(e.quote_bytes), e.quote, e.quote_bytes);
     }
     count(d.counters.udp_forwarded);
-    ipv4_forward(d, pcb->owner, *p, forwarded);
+    forward_to_cpu(d, pcb->owner, *p, forwarded);
 }
 
 } // namespace protocols

@@ -9,6 +9,7 @@
 #include "base/plant.hpp"
 #include "protocols/dhcp/dhcp_client.hpp"
 #include "protocols/icmp.hpp"
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
@@ -21,12 +22,6 @@
 namespace protocols {
 
 namespace {
-
-void drop(netmsg::Packet& p, std::atomic<std::uint64_t>& reason)
-{
-    count(reason);
-    p.free();
-}
 
 // What the records of one packet have in common.
 struct Arrival {

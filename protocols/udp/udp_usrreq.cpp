@@ -8,6 +8,7 @@
 
 #include <algorithm>
 
+#include "protocols/ip.hpp"
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/path_mtu.hpp"
