@@ -193,7 +193,7 @@ std::vector<std::string> Report::addresses()
     stack_.set().call(0, [&](lwkt::Cpu& cpu) {
         const protocols::Ipv4State& v4 = *stack_.domain(0).ipv4;
         for (const protocols::Ipv4Address& a : v4.addresses) {
-            show(address_line(*stack_.interfaces()[a.interface - 1],
+            show(address_line(stack_.interface(a.interface),
                 base::to_string(base::Prefix{base::IpAddr::v4(a.addr), a.length}), a.tentative ? "tentative" : "valid")
                      .dump());
         }
@@ -213,13 +213,13 @@ std::vector<std::string> Report::addresses()
                                 : a.preferred_until <= cpu.now() ? "deprecated"
                                                                  : "valid";
             lines.push_back(address_line(
-                *stack_.interfaces()[a.interface - 1], base::to_string(base::Prefix{a.addr.on_wire(), a.length}), state)
+                stack_.interface(a.interface), base::to_string(base::Prefix{a.addr.on_wire(), a.length}), state)
                                 .dump());
         }
         for (const protocols::DefaultRouter& r : v6.routers) {
             if (r.until > cpu.now()) {
                 lines.push_back(address_line(
-                    *stack_.interfaces()[r.interface - 1], "default via " + base::to_string(r.addr.on_wire()), "router")
+                    stack_.interface(r.interface), "default via " + base::to_string(r.addr.on_wire()), "router")
                                     .dump());
             }
         }

@@ -101,7 +101,7 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
 
 void arp_solicit(Domain& d, const NeighborEntry& e)
 {
-    Interface& out = *d.stack.interfaces()[e.interface - 1];
+    Interface& out = d.stack.interface(e.interface);
     std::uint32_t source = interface_source(d, out, e.address).v4();
     base::MacAddr to = e.status == NeighborStatus::probing ? e.mac : base::MacAddr::broadcast();
     request(d, out, to, source, e.address.v4());

@@ -40,7 +40,7 @@ Domain& forwarded_domain(lwkt::Message& m)
 
 Interface& received_on(Domain& d, const netmsg::Packet& p)
 {
-    return *d.stack.interfaces()[p.netif->info().index - 1];
+    return d.stack.interface(p.netif->info().index);
 }
 
 bool tell_all_cpus(Domain& d, const netmsg::Packet& p, lwkt::Message::Dispatch next)

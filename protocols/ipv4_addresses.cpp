@@ -23,15 +23,11 @@ Ipv4Address* find(Domain& d, const Ipv4Address& a)
     return at == all.end() ? nullptr : &*at;
 }
 
-Interface& interface_of(Domain& d, const Ipv4Address& a)
-{
-    return *d.stack.interfaces()[a.interface - 1];
-}
-
 RouteEntry connected(Domain& d, const Ipv4Address& a)
 {
     std::uint32_t mask = a.length == 0 ? 0 : ~std::uint32_t{0} << (32 - a.length);
-    return {{base::IpAddr::v4(a.addr & mask), a.length}, base::IpAddr{}, &interface_of(d, a), Origin::connected};
+    return {{base::IpAddr::v4(a.addr & mask), a.length}, base::IpAddr{}, &d.stack.interface(a.interface),
+        Origin::connected};
 }
 
 void remove_route_here(Domain& d, const RouteEntry& r)
@@ -84,7 +80,8 @@ void set_address_here(Domain& d, const Ipv4Address& a)
         d.ipv4->addresses.push_back(a);
     }
     ++d.route_generation;
-    if (!a.tentative && !interface_of(d, a).netif->info().loopback) { // that is reached by is_local(), not by routes
+    // The loopback's are reached by is_local(), not by routes.
+    if (!a.tentative && !d.stack.interface(a.interface).netif->info().loopback) {
         add_route_here(d, connected(d, a));
     }
 }

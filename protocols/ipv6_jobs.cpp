@@ -42,11 +42,6 @@ namespace {
 
 using Job = Ipv6State::Job;
 
-Interface& interface_of(const Job& j)
-{
-    return *j.domain.stack.interfaces()[j.interface - 1];
-}
-
 void probe(Domain& d, Interface& out, const base::IpAddr& address)
 {
     wire::NdMessage m;
@@ -79,7 +74,7 @@ base::Micros next_wait(Domain& d, base::Micros before)
 // When to go on; nothing: it is done.
 std::optional<base::Micros> run(Domain& d, Job& j)
 {
-    Interface& out = interface_of(j);
+    Interface& out = j.domain.stack.interface(j.interface);
     Ipv6Link& link = d.ipv6->link(j.interface);
     unsigned step = j.step++;
     switch (j.kind) {

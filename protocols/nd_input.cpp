@@ -206,7 +206,7 @@ base::IpAddr soliciting_source(Domain& d, const Interface& out, const NeighborEn
 
 void nd_solicit(Domain& d, const NeighborEntry& e)
 {
-    Interface& out = *d.stack.interfaces()[e.interface - 1];
+    Interface& out = d.stack.interface(e.interface);
     wire::NdMessage m;
     m.type = wire::nd_neighbor_solicitation;
     m.target = e.address.on_wire();

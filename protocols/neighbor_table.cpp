@@ -26,11 +26,6 @@ NeighborEntry*& bucket(Domain& d, std::uint32_t interface, const base::IpAddr& a
     return d.neighbors->table[hash % NeighborTable::buckets];
 }
 
-Interface& interface_of(Domain& d, const NeighborEntry& e)
-{
-    return *d.stack.interfaces()[e.interface - 1];
-}
-
 // The first of those that wait; null = none does.
 netmsg::Packet* pop(NeighborEntry& e)
 {
@@ -136,7 +131,7 @@ void fail(Domain& d, NeighborEntry& e)
     while (netmsg::Packet* p = pop(e)) {
         orphans.push(*p);
     }
-    Interface& out = interface_of(d, e);
+    Interface& out = d.stack.interface(e.interface);
     base::IpAddr address = e.address;
     end(d, e); // first: what a socket sends in answer asks anew
     gateway_failed(d, out.index, address);
@@ -218,7 +213,7 @@ void settle(Domain& d, NeighborEntry& e, base::Instant fresh_until)
     d.neighbors->known.push_back(e);
     gateway_answered(d, e.interface, e.address);
     std::uint16_t type = e.address.is_v4() ? wire::ethertype_ipv4 : wire::ethertype_ipv6;
-    Interface& out = interface_of(d, e);
+    Interface& out = d.stack.interface(e.interface);
     while (netmsg::Packet* p = pop(e)) {
         if (!drop_without_source(d, out, e.address.is_v4(), *p)) {
             link_transmit(out, e.mac, type, *p);

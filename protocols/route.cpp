@@ -72,7 +72,7 @@ bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, R
 }
 
 // Limited broadcast and groups without a route leave by the first interface that has a link.
-const Interface* first_link(const Stack& s)
+Interface* first_link(const Stack& s)
 {
     for (const auto& interface : s.interfaces()) {
         if (!interface->netif->info().loopback) {
@@ -100,11 +100,11 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
     if (const RouteEntry* entry = choose_route(d, d.ipv4->routes, destination, nullptr); entry != nullptr) {
         return fill(d, destination, *entry, out);
     }
-    const Interface* link = of_link_scope(destination) ? first_link(s) : nullptr;
+    Interface* link = of_link_scope(destination) ? first_link(s) : nullptr;
     if (link == nullptr) {
         return false;
     }
-    return fill(d, destination, RouteEntry{{}, {}, s.interfaces()[link->index - 1].get()}, out);
+    return fill(d, destination, RouteEntry{{}, {}, link}, out);
 }
 
 bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out)

@@ -109,7 +109,8 @@ public:
     const StackOptions& options() const { return options_; }
     const EphemeralPorts& ephemeral() const { return ephemeral_; }
     const std::vector<std::unique_ptr<Interface>>& interfaces() const { return interfaces_; }
-    const std::vector<RouteEntry>& routes6() const { return routes6_; } // IPv6, configured ones
+    Interface& interface(std::uint32_t index) const { return *interfaces_[index - 1]; } // 1-based, as Interface::index
+    const std::vector<RouteEntry>& routes6() const { return routes6_; }                 // IPv6, configured ones
     base::SipKey address_secret() const { return address_secret_; }
     base::SipKey fastopen_secret() const { return fastopen_secret_; }
     Interface* loopback() const { return loopback_; }

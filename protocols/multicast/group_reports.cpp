@@ -34,11 +34,6 @@ base::IpAddr link_group_v6(unsigned char last)
     return base::IpAddr::v6(b);
 }
 
-Interface& interface_at(Domain& d, std::uint32_t index)
-{
-    return *d.stack.interfaces()[index - 1];
-}
-
 // RFC 3376 6, RFC 3810 6: of these groups no report is ever sent.
 bool reported(const base::IpAddr& group)
 {
@@ -189,7 +184,7 @@ std::optional<GroupRecord> state_of(const GroupKey& key, const SourceFilter& f, 
 
 void send_change(Domain& d, const Report& r)
 {
-    Interface& out = interface_at(d, r.key.interface);
+    Interface& out = d.stack.interface(r.key.interface);
     bool v6 = !r.key.group.is_v4();
     SourceFilter now = filter_of(d, r.key);
     unsigned version = version_on(d, r.key.interface, v6);
@@ -202,7 +197,7 @@ void send_change(Domain& d, const Report& r)
 
 void send_answer(Domain& d, const Report& r)
 {
-    Interface& out = interface_at(d, r.key.interface);
+    Interface& out = d.stack.interface(r.key.interface);
     bool everything = r.key.group.is_any();
     std::vector<GroupRecord> records;
     for (const auto& [key, group] : d.groups->groups) {
@@ -306,7 +301,7 @@ void group_changed(Domain& d, const GroupKey& key, const SourceFilter& before)
 {
     const netmsg::Steering& steering = d.stack.steering();
     bool mine = steering.cpu_of_hash(steering.hash_pair(key.group, key.group)) == d.id();
-    if (!mine || !reported(key.group) || !has_routers(interface_at(d, key.interface))) {
+    if (!mine || !reported(key.group) || !has_routers(d.stack.interface(key.interface))) {
         return;
     }
     bool v6 = !key.group.is_v4();
