@@ -31,6 +31,9 @@ void icmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p);
 // Sends an error about a received packet (p.l3 set, not freed). `rest`: the second word of its header.
 void icmp_send_error(
     Domain& d, const IpIn& ip, const netmsg::Packet& p, std::uint8_t type, std::uint8_t code, std::uint32_t rest);
+// Quotes `p` from its IP header on, behind the header of the ICMP message `error`, which gets so long at most. Either
+// family.
+void icmp_put_quote(netmsg::Packet& error, const netmsg::Packet& p, std::uint32_t message_max);
 // May one more error about what came in now go to whoever sent it? Both families share the limits.
 bool icmp_within_rate(Domain& d, const IpIn& ip);
 // An error of either family that came, to the CPU that owns the flow which it quotes and there to the transport. Data

@@ -1,7 +1,5 @@
 // ICMPv6 errors that we send (RFC 4443 2.4): what may be answered, how often, and what is quoted. Runs on the CPU that
 // found the error.
-#include <algorithm>
-#include <cstring>
 
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
@@ -28,17 +26,6 @@ bool may_answer(const IpIn& ip, const netmsg::Packet& p, std::uint8_t type, std:
     return !wire::icmp6_is_error(about) && about != wire::nd_redirect; // e.1, e.2
 }
 
-// The packet from its IP header on, as much as the minimum MTU holds (RFC 4443 2.4 c).
-void put_quote(netmsg::Packet& error, const netmsg::Packet& p)
-{
-    std::uint32_t room = wire::ipv6_mtu_min - wire::ipv6_header_bytes - wire::icmp_header_bytes;
-    auto above = static_cast<std::uint32_t>(p.data - p.l3); // headers already taken off
-    std::uint32_t head = std::min(room, above);
-    std::uint32_t body = std::min(room - head, p.total());
-    std::memcpy(error.put(head), p.l3, head);
-    p.copy_out(0, error.put(body), body);
-}
-
 } // namespace
 
 void icmp6_send_error(
@@ -62,7 +49,7 @@ void icmp6_send_error(
     out.protocol = wire::protocol_icmp6;
     out.dont_fragment = false;
     std::byte* header = error->put(wire::icmp_header_bytes);
-    put_quote(*error, p);
+    icmp_put_quote(*error, p, wire::ipv6_mtu_min - wire::ipv6_header_bytes); // RFC 4443 2.4 c
     wire::emit_icmp(header, {type, code, 0, rest});
     auto sum = wire::pseudo_header(out.source, out.destination, wire::protocol_icmp6, error->size);
     sum.add(error->data, error->size);

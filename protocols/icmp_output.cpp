@@ -29,22 +29,21 @@ bool may_answer(const Domain& d, const IpIn& ip, const netmsg::Packet& p)
     return quoted && !quoted->error();
 }
 
-// The packet from its IP header on, up to quote bytes, behind the 8 bytes of the ICMP header.
-void put_quote(netmsg::Packet& error, const netmsg::Packet& p)
-{
-    std::uint32_t room = error_packet_max - wire::ipv4_header_bytes - wire::icmp_header_bytes;
-    auto above = static_cast<std::uint32_t>(p.data - p.l3); // headers already taken off
-    std::uint32_t head = std::min(room, above);
-    std::uint32_t body = std::min(room - head, p.total());
-    std::memcpy(error.put(head), p.l3, head);
-    p.copy_out(0, error.put(body), body);
-}
-
 } // namespace
 
 IcmpState::IcmpState(Domain&)
     : all(icmp_errors_per_second, icmp_errors_burst), paths_told(100, 20), peers(icmp_peer_slots, TokenBucket(1, 6))
 {
+}
+
+void icmp_put_quote(netmsg::Packet& error, const netmsg::Packet& p, std::uint32_t message_max)
+{
+    std::uint32_t room = message_max - wire::icmp_header_bytes;
+    auto above = static_cast<std::uint32_t>(p.data - p.l3); // headers already taken off
+    std::uint32_t head = std::min(room, above);
+    std::uint32_t body = std::min(room - head, p.total());
+    std::memcpy(error.put(head), p.l3, head);
+    p.copy_out(0, error.put(body), body);
 }
 
 bool icmp_within_rate(Domain& d, const IpIn& ip)
@@ -76,7 +75,7 @@ void icmp_send_error(
         return;
     }
     std::byte* header = error->put(wire::icmp_header_bytes);
-    put_quote(*error, p);
+    icmp_put_quote(*error, p, error_packet_max - wire::ipv4_header_bytes);
     wire::emit_icmp(header, {type, code, 0, rest});
     base::store_be16(header + 2, wire::checksum(error->data, error->size));
     error->csum = netmsg::Csum::valid;
