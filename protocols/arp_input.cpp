@@ -6,6 +6,7 @@
 #include "protocols/arp.hpp"
 #include "protocols/dhcp/dhcp_client.hpp"
 #include "protocols/ipv4.hpp"
+#include "protocols/netif_output.hpp"
 #include "protocols/wire/arp.hpp"
 #include "protocols/wire/ethernet.hpp"
 

@@ -9,6 +9,7 @@
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/neighbor.hpp"
+#include "protocols/netif_output.hpp"
 #include "protocols/wire/checksum.hpp"
 #include "protocols/wire/ethernet.hpp"
 

@@ -105,7 +105,4 @@ NeighborEntry* neighbor_find(Domain& d, std::uint32_t interface, const base::IpA
 void arp_solicit(Domain& d, const NeighborEntry& e);
 void nd_solicit(Domain& d, const NeighborEntry& e);
 
-// Adds the Ethernet header and hands the packet to the driver.
-void link_transmit(Interface& out, const base::MacAddr& to, std::uint16_t type, netmsg::Packet& p);
-
 } // namespace protocols

@@ -444,11 +444,4 @@ void neighbor_tell_others(Domain& d, const NeighborNews& n)
     }
 }
 
-void link_transmit(Interface& out, const base::MacAddr& to, std::uint16_t type, netmsg::Packet& p)
-{
-    wire::emit_ethernet(p.push(wire::ethernet_header_bytes), {to, out.netif->info().mac, type});
-    p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ethernet_header_bytes);
-    netif_output(out, p);
-}
-
 } // namespace protocols

@@ -37,4 +37,11 @@ void netif_output(Interface& out, netmsg::Packet& p)
     out.netif->transmit(p);
 }
 
+void link_transmit(Interface& out, const base::MacAddr& to, std::uint16_t type, netmsg::Packet& p)
+{
+    wire::emit_ethernet(p.push(wire::ethernet_header_bytes), {to, out.netif->info().mac, type});
+    p.csum_start = static_cast<std::uint16_t>(p.csum_start + wire::ethernet_header_bytes);
+    netif_output(out, p);
+}
+
 } // namespace protocols
