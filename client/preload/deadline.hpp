@@ -21,6 +21,13 @@ inline bool is_zero(const timespec* timeout)
     return timeout != nullptr && timeout->tv_sec == 0 && timeout->tv_nsec == 0;
 }
 
+// The timeout of poll and epoll_wait; null: for ever.
+inline const timespec* from_ms(int ms, timespec& out)
+{
+    out = {ms / 1000, ms % 1000 * 1'000'000L};
+    return ms < 0 ? nullptr : &out;
+}
+
 // As the kernel's timespec64_valid.
 inline bool is_time(const timespec* timeout)
 {

@@ -18,13 +18,6 @@ using namespace preload;
 
 namespace {
 
-void drop(Entry* e)
-{
-    if (e != nullptr) {
-        unref(e);
-    }
-}
-
 bool hidden(int fd)
 {
     return is_own(fd) && !is_foreign_process();

@@ -20,9 +20,7 @@ int remember(int epfd)
         e->set = new EpollSet;
         stale = install(epfd, e);
     }
-    if (stale != nullptr) {
-        unref(stale);
-    }
+    drop(stale);
     return epfd;
 }
 
@@ -71,12 +69,6 @@ int wait(int epfd, epoll_event* out, int max, const timespec* timeout, const sig
     }
     return e->set->has_netd() ? e->set->wait(epfd, out, max, timeout, mask)
                               : e->set->wait_for_kernel(epfd, out, max, timeout, mask);
-}
-
-const timespec* from_ms(int ms, timespec& out)
-{
-    out = {ms / 1000, ms % 1000 * 1'000'000L};
-    return ms < 0 ? nullptr : &out;
 }
 
 } // namespace

@@ -73,7 +73,13 @@ inline Entry* peek(int fd)
                                                                       : nullptr;
 }
 
-void unref(Entry* e); // the last one releases what the entry stands for
+void unref(Entry* e);      // the last one releases what the entry stands for
+inline void drop(Entry* e) // as unref; null: nothing
+{
+    if (e != nullptr) {
+        unref(e);
+    }
+}
 
 // References that calls of this thread have: those of other threads are void in a child that this one forks.
 [[gnu::tls_model("initial-exec")]] inline constinit thread_local std::uint32_t calls_under_way = 0;
@@ -128,7 +134,7 @@ private:
     client::CountedBy counted_;
 };
 
-// ---- Changes; the caller holds table_mutex, and drops what comes back (unref) after it let go of the mutex.
+// ---- Changes; the caller holds table_mutex, and drops what comes back after it let go of the mutex.
 
 Entry* new_entry(EntryState state); // one reference, the caller's, which install takes over
 // fd stands for e from now on; returns what a close that went past us left there, or null.

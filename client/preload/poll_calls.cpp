@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "client/preload/calls.hpp"
+#include "client/preload/deadline.hpp"
 #include "client/preload/poll_set.hpp"
 
 // libc declares that poll only writes its array; the definition may read what it was given.
@@ -13,12 +14,6 @@
 using namespace preload;
 
 namespace {
-
-const timespec* from_ms(int ms, timespec& out)
-{
-    out = {ms / 1000, ms % 1000 * 1'000'000L};
-    return ms < 0 ? nullptr : &out;
-}
 
 constexpr short read_events = POLLIN | POLLRDNORM | POLLHUP | POLLERR; // select(2): as the kernel's POLLIN_SET ...
 constexpr short write_events = POLLOUT | POLLWRNORM | POLLERR;
@@ -85,13 +80,6 @@ int select_mixed(int count, fd_set* r, fd_set* w, fd_set* x, const timespec* tim
     return found;
 }
 
-timespec now_monotonic()
-{
-    timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t;
-}
-
 } // namespace
 
 PRELOAD_CALL int poll(pollfd* fds, nfds_t count, int ms)
@@ -129,11 +117,9 @@ PRELOAD_CALL int select(int count, fd_set* r, fd_set* w, fd_set* x, timeval* tim
         return -1;
     }
     timespec t{timeout->tv_sec + timeout->tv_usec / 1'000'000, timeout->tv_usec % 1'000'000 * 1000};
-    timespec before = now_monotonic();
+    base::Instant before = monotonic_now();
     int rc = select_mixed(count, r, w, x, &t, nullptr);
-    timespec after = now_monotonic();
-    std::int64_t us = t.tv_sec * 1'000'000 + t.tv_nsec / 1000 - (after.tv_sec - before.tv_sec) * 1'000'000 -
-                      (after.tv_nsec - before.tv_nsec) / 1000;
+    std::int64_t us = t.tv_sec * 1'000'000 + t.tv_nsec / 1000 - (monotonic_now() - before).count();
     us = std::max<std::int64_t>(us, 0);
     *timeout = {us / 1'000'000, us % 1'000'000};
     return rc;

@@ -22,13 +22,6 @@ bool could_be_netd(int domain, int type, int protocol)
                (kind == SOCK_DGRAM && (protocol == 0 || protocol == IPPROTO_UDP)));
 }
 
-void drop(Entry* stale)
-{
-    if (stale != nullptr) {
-        unref(stale);
-    }
-}
-
 bool fits_table(int fd)
 {
     if (fd < fds_max) {
