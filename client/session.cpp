@@ -77,16 +77,23 @@ void Host::renew_after_fork()
     }
 }
 
-std::vector<std::uint16_t> cpus_near(const sockbuf::SegmentHeader& header)
+std::vector<std::uint16_t> threads_near(std::span<const int> pins)
 {
     std::vector<std::uint16_t> near;
-    for (std::uint16_t cpu = 0; cpu < header.cpus; ++cpu) {
-        if (int pin = header.pins[cpu]; pin >= 0) {
-            near.resize(std::max<std::size_t>(near.size(), static_cast<std::size_t>(pin) + 1), no_cpu_near);
-            near[static_cast<std::size_t>(pin)] = cpu;
+    for (std::size_t i = 0; i < pins.size(); ++i) {
+        if (pins[i] >= 0) {
+            auto os_cpu = static_cast<std::size_t>(pins[i]);
+            near.resize(std::max(near.size(), os_cpu + 1), no_cpu_near);
+            near[os_cpu] = static_cast<std::uint16_t>(i);
         }
     }
     return near;
+}
+
+std::vector<std::uint16_t> cpus_near(const sockbuf::SegmentHeader& header)
+{
+    std::vector<int> pins(header.pins, header.pins + header.cpus);
+    return threads_near(pins);
 }
 
 bool host_exists(std::uint64_t host_id)

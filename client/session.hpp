@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "base/plant.hpp"
@@ -100,6 +101,8 @@ void give_up(Host& host, HeldWaiter& w);
 void end_hold(std::uint64_t host_id, std::uint32_t waiter, std::uint64_t hold);
 
 inline constexpr std::uint16_t no_cpu_near = 0xffff;
+// By OS CPU: which of the pinned threads is on it; no_cpu_near or short = none. -1 in `pins`: not pinned.
+std::vector<std::uint16_t> threads_near(std::span<const int> pins);
 // Session::near of a segment.
 std::vector<std::uint16_t> cpus_near(const sockbuf::SegmentHeader& header);
 

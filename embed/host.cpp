@@ -3,6 +3,7 @@
 #include <sched.h>
 
 #include <algorithm>
+#include <span>
 #include <tuple>
 #include <utility>
 
@@ -175,29 +176,17 @@ std::uint32_t InlineHost::home()
 
 // ---- striped --------------------------------------------------------------------------------------------------------
 
-namespace {
-
-constexpr std::uint32_t no_service = UINT32_MAX;
-
-} // namespace
-
 StripedHost::StripedHost(gateway::Gateway& gateway, lwkt::CpuSet& set, const std::vector<int>& pins)
-    : ThreadHost(gateway, set), services_(static_cast<std::uint32_t>(std::min(pins.size(), set.size())))
+    : ThreadHost(gateway, set), services_(static_cast<std::uint32_t>(std::min(pins.size(), set.size()))),
+      service_on_(client::threads_near(std::span(pins).first(services_)))
 {
-    for (std::uint32_t i = 0; i < services_; ++i) {
-        if (pins[i] >= 0) {
-            auto os_cpu = static_cast<std::size_t>(pins[i]);
-            service_on_.resize(std::max(service_on_.size(), os_cpu + 1), no_service);
-            service_on_[os_cpu] = i;
-        }
-    }
 }
 
 std::uint32_t StripedHost::home()
 {
     auto here = static_cast<std::size_t>(service_on_.empty() ? 0 : sched_getcpu());
-    if (here >= service_on_.size() || service_on_[here] == no_service) {
-        return no_service; // no shard has this number
+    if (here >= service_on_.size() || service_on_[here] == client::no_cpu_near) {
+        return client::no_cpu_near; // no shard has this number
     }
     static thread_local std::uint32_t turn = 0;
     std::uint32_t first = service_on_[here];

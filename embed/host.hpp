@@ -92,7 +92,7 @@ public:
 
 private:
     std::uint32_t services_;                // c: shard i is of service i modulo this
-    std::vector<std::uint32_t> service_on_; // c: by OS CPU; no_service or short = none
+    std::vector<std::uint16_t> service_on_; // c: client::threads_near of the services
 };
 
 // -EDEADLK from sleep(): nothing in this world can ever wake the caller.

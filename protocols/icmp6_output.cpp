@@ -1,6 +1,5 @@
 // ICMPv6 errors that we send (RFC 4443 2.4): what may be answered, how often, and what is quoted. Runs on the CPU that
 // found the error.
-
 #include "base/endian.hpp"
 #include "protocols/icmp.hpp"
 #include "protocols/ipv4.hpp"
