@@ -51,7 +51,7 @@ struct SimLinkOptions {
     bool tso = true;      // takes super-segments
     bool gso = false;     // without tso: they are cut in software, above the link
     bool gro = false;     // received segments are joined, above the link
-    bool split = false;   // cuts them into MTU-sized frames before the impairments, as a network card would
+    bool split = false;   // cuts super-segments into frames before the impairments, as a network card would
     bool csum_offload =
         true; // takes Csum::partial, and receivers need not verify; false: sums are finished and unknown
     std::uint32_t held_frames_max = 4096; // per sending CPU, in the sender's pool: delayed, or waiting for the receiver

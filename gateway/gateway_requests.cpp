@@ -13,6 +13,7 @@ namespace gateway {
 
 using netmsg::SocketOp;
 using sockbuf::Op;
+static_assert(netmsg::option_bytes_max == sockbuf::reply_data_max);
 
 void ReplyPort::deliver(lwkt::Message& m)
 {

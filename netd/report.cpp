@@ -232,6 +232,7 @@ void Report::leases(std::vector<std::string>& lines)
 {
     static constexpr const char* phases[] = {"waiting", "rebooting", "selecting", "requesting", "probing", "bound",
         "renewing", "rebinding", "releasing", "released"};
+    static_assert(std::size(phases) == static_cast<unsigned>(protocols::DhcpPhase::released) + 1);
     for (const auto& interface : stack_.interfaces()) {
         if (!interface->dhcp) {
             continue;

@@ -1,5 +1,5 @@
 // What this process is to netd: its settings (from netrun's environment), its membership, its placeholder, and fork.
-// Membership comes at the first bind, connect or send of an IPv4 socket, so that what netrun starts on the way (a
+// Membership comes at the first bind, connect or send of an Internet socket, so that what netrun starts on the way (a
 // shell) costs nothing. Any thread.
 #pragma once
 

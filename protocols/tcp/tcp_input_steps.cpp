@@ -365,9 +365,9 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
 
 namespace {
 
-// Header prediction (Jacobson 1990; RFC 7323 5.6): the next segment in order of an
-// established connection, that carries text or acknowledges, or both, and asks for nothing else, while nothing is lost.
-// Each line is a step that would find nothing to do.
+// Header prediction (Jacobson 1990; RFC 7323 5.6): the next segment in order of an established connection, that carries
+// text or acknowledges, or both, and asks for nothing else, while nothing is lost. Each line is a step that would find
+// nothing to do.
 bool expected(const Tcb& t, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;

@@ -288,10 +288,7 @@ void tcp_usr_rcvd(Domain& d, Socket& so)
 base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how)
 {
     base::assert_on(d.cpu.owner());
-    constexpr int shut_rd = 0;
-    constexpr int shut_wr = 1;
-    constexpr int shut_rdwr = 2;
-    if (how != shut_rd && how != shut_wr && how != shut_rdwr) {
+    if (how != SHUT_RD && how != SHUT_WR && how != SHUT_RDWR) {
         return base::Error::invalid;
     }
     Tcb* t = so.tcb;
@@ -299,18 +296,18 @@ base::Error tcp_usr_shutdown(Domain& d, Socket& so, int how)
         return base::Error::not_connected;
     }
     if (t->joined != nullptr) {
-        tcp::joined_shutdown(*t, how != shut_wr, how != shut_rd);
+        tcp::joined_shutdown(*t, how != SHUT_WR, how != SHUT_RD);
         return base::Error::none;
     }
     // RFC 9293 3.10.4: the TCB goes. With Fast Open the application has a connection already, and has sent.
     if (t->state == tcp::State::syn_sent && !t->fast_active) {
         return tcp_unconnect(d, so, true);
     }
-    if (how != shut_wr) {
+    if (how != SHUT_WR) {
         t->read_shut = true; // unless writing is shut too, later text is taken, as Linux does; the end moves behind it
         so_publish_end(so);
     }
-    if (how != shut_rd) {
+    if (how != SHUT_RD) {
         if (!so_take_send(so)) {
             tcp::abort(*t, base::Error::connection_aborted);
             return base::Error::invalid;
