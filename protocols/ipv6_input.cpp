@@ -68,6 +68,14 @@ bool has_solicited_group(Domain& d, const Interface& in, const base::IpAddr& gro
     return false;
 }
 
+// RFC 3810 5.1.15: a query about a group goes to that group, and is for everybody in it, whatever sources he wants. It
+// is told by how it must have come (RFC 3810 6.2).
+bool asks_members(Domain& d, const Interface& in, const wire::Ipv6Header& h)
+{
+    bool query = h.next_header == wire::next_hop_by_hop && h.hop_limit == 1 && h.source.is_link_local_v6();
+    return query && d.groups->groups.contains({h.destination, in.index});
+}
+
 // RFC 4291 2.8: of groups those that a socket of ours is in, all nodes', and our addresses' own.
 bool is_ours(Domain& d, const Interface& in, const wire::Ipv6Header& h)
 {
@@ -75,7 +83,7 @@ bool is_ours(Domain& d, const Interface& in, const wire::Ipv6Header& h)
     if (!to.is_multicast_v6()) {
         return ipv6_is_local(d, to); // weak host model, as Linux
     }
-    return groups_admit(d, to, in.index, h.source) || has_solicited_group(d, in, to);
+    return groups_admit(d, to, in.index, h.source) || has_solicited_group(d, in, to) || asks_members(d, in, h);
 }
 
 // How a packet came here.
