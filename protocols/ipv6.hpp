@@ -116,6 +116,8 @@ const Ipv6Address* ipv6_find_address(Domain& d, const base::IpAddr& a, std::uint
 base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& destination);
 // An address that may be used on the link before any other: its usable link-local one, or "::".
 base::IpAddr ipv6_link_source(Domain& d, const Interface& out);
+// While there is none: when there will be; never = nothing says that there will.
+base::Instant ipv6_link_source_at(Domain& d, const Interface& out);
 bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
 bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Route& out);
 // What is known holds from then on, or until then: kept routes are decided again.

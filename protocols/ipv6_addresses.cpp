@@ -310,6 +310,17 @@ base::IpAddr ipv6_link_source(Domain& d, const Interface& out)
     return {};
 }
 
+base::Instant ipv6_link_source_at(Domain& d, const Interface& out)
+{
+    base::Instant soonest = base::never;
+    for (const Ipv6Address& a : d.ipv6->addresses) {
+        if (a.interface == out.index && a.addr.is_link_local_v6() && a.tentative(d.now())) {
+            soonest = std::min(soonest, a.usable_at);
+        }
+    }
+    return soonest;
+}
+
 void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p)
 {
     if (p.addr.is_link_local_v6() || p.addr.is_multicast_v6()) {

@@ -81,13 +81,19 @@ std::optional<base::Micros> run(Domain& d, Job& j)
     switch (j.kind) {
     case Kind::detect: {
         unsigned probes = d.stack.options().duplicate_probes;
-        if (step < reports_to_join) {
+        unsigned steps = std::max(probes, reports_to_join);
+        if (step < reports_to_join || step >= steps) {
             mld_send_record(d, out, {wire::RecordType::to_exclude, wire::solicited_node(j.address), {}});
         }
         if (step < probes) {
             probe(d, out, j.address);
         }
-        return j.step < std::max(probes, reports_to_join) ? std::optional{link.retransmit} : std::nullopt;
+        if (j.step < steps) {
+            return link.retransmit;
+        }
+        // RFC 3810 5.2.13, RFC 3590 4: what came from "::" routers do not believe; once more from an address.
+        base::Instant at = ipv6_link_source(d, out).is_any() ? ipv6_link_source_at(d, out) : base::never;
+        return at != base::never ? std::optional{at - d.now()} : std::nullopt;
     }
     case Kind::solicit:
         if (link.router_seen) {

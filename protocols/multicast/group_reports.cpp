@@ -223,6 +223,13 @@ void send_answer(Domain& d, const Report& r)
     }
 }
 
+// RFC 3810 5.2.13: what comes from "::" routers do not believe. When they will; never: they have, or nothing says so.
+base::Instant believed_at(Domain& d, const Report& r)
+{
+    const Interface& out = interface_at(d, r.key.interface);
+    return r.v6 && ipv6_link_source(d, out).is_any() ? ipv6_link_source_at(d, out) : base::never;
+}
+
 void on_timer(lwkt::Timer& t)
 {
     auto& r = static_cast<Report&>(t);
@@ -233,6 +240,11 @@ void on_timer(lwkt::Timer& t)
         send_change(d, r);
         if (--r.left != 0) {
             return d.wheel.arm(r, d.now() + base::Micros{1 + d.random.below(unsolicited_interval_us)});
+        }
+        if (base::Instant at = believed_at(d, r); at != base::never) { // RFC 3590 4: then all of it again
+            r.whole = true;
+            r.left = reports_of_change;
+            return d.wheel.arm(r, at);
         }
     }
     d.groups->reports.remove_if([&](const Report& each) { return &each == &r; });

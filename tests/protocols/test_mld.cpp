@@ -111,3 +111,28 @@ TEST_CASE("RFC 3810 5.1.15: a query to a group is heard by who wants of it other
     CHECK(t.h.link->sent.empty());
     CHECK(t.h.packets_in_use() == 0);
 }
+
+TEST_CASE("RFC 3810 5.2.13, RFC 3590 4: what was said without an address is said again once there is one")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 3, .address6 = "fd00::1", .duplicate_probes = 1});
+    base::IpAddr group = ip6("ff15::1");
+    TestSocket s(world, h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(join(s, MCAST_JOIN_GROUP, group) == Error::none);
+    world.advance(base::seconds(6));
+    for (const base::IpAddr& each : {group, wire::solicited_node(ip6("fd00::1"))}) {
+        auto all = told(h.link->sent, each);
+        REQUIRE(!all.empty());
+        CHECK(all.front().from.is_any());
+        CHECK(all.back().from.is_link_local_v6());
+        CHECK(all.back().type == RecordType::to_exclude);
+        CHECK(all.size() <= 4);
+    }
+    h.link->sent.clear();
+    REQUIRE(s.close() == Error::none);
+    world.advance(base::seconds(6));
+    auto all = told(h.link->sent, group);
+    REQUIRE(all.size() == 2);
+    CHECK((all[0].type == RecordType::to_include && all[0].from.is_link_local_v6()));
+}
