@@ -254,7 +254,9 @@ Interface* group_interface(Domain& d, const base::IpAddr& group, const base::IpA
         return at == all.end() ? nullptr : at->get();
     }
     Route route;
-    return route_lookup(d, group, route) ? route.interface : nullptr;
+    bool found = route_lookup(d, group, route);
+    // An IPv6 group is joined before there is an address to send from, too, as on Linux.
+    return found || !group.is_v4() ? route.interface : nullptr;
 }
 
 Membership* find_membership(Socket& so, const base::IpAddr& group, std::uint32_t interface)

@@ -136,3 +136,24 @@ TEST_CASE("RFC 3810 5.2.13, RFC 3590 4: what was said without an address is said
     REQUIRE(all.size() == 2);
     CHECK((all[0].type == RecordType::to_include && all[0].from.is_link_local_v6()));
 }
+
+TEST_CASE("an IPv6 group is joined without naming an interface before there is an address, as on Linux")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address6 = nullptr, .slaac = true, .duplicate_probes = 1});
+    TestSocket s(world, h, SlotKind::datagram, 0, 18, AF_INET6);
+    for (const char* group : {"ff15::1", "ff02::fb"}) {
+        ipv6_mreq r{};
+        std::memcpy(&r.ipv6mr_multiaddr, ip6(group).bytes(), 16);
+        CHECK(s.set(IPPROTO_IPV6, IPV6_JOIN_GROUP, &r, sizeof r) == Error::none);
+    }
+    REQUIRE(s.bind(at("::", 7)) == Error::none);
+    Ip6Fields f = to_us("fe80::2");
+    f.destination = ip6("ff02::fb");
+    f.to = wire::multicast_mac_v6(f.destination);
+    h.link->inject(ip6_frame(f, udp6_datagram(f, 9, 7, Bytes(3))), 0);
+    world.settle();
+    Bytes got;
+    CHECK(s.receive(got));
+}
