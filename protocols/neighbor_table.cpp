@@ -177,11 +177,15 @@ bool evict(Domain& d)
     return true;
 }
 
-// A new entry in state incomplete; null when the table is full of resolutions.
-NeighborEntry* make(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+enum class Asked : std::uint8_t { yes, no };
+
+// A new entry in state incomplete; null when the table is full of resolutions. One that need not be asked for, since
+// its link-layer address is known, is none (RFC 6583: those that exist go before a scan).
+NeighborEntry* make(Domain& d, std::uint32_t interface, const base::IpAddr& address, Asked asked)
 {
     NeighborTable& s = *d.neighbors;
-    if (s.resolving_count >= neighbors_resolving_max || (s.unused.empty() && !evict(d))) {
+    bool too_many = asked == Asked::yes && s.resolving_count >= neighbors_resolving_max;
+    if (too_many || (s.unused.empty() && !evict(d))) {
         count(d.counters.neighbor_table_full);
         return nullptr;
     }
@@ -344,7 +348,7 @@ void neighbor_ask(Domain& d, std::uint32_t interface, const base::IpAddr& addres
     if (neighbor_find(d, interface, address) != nullptr) {
         return;
     }
-    if (NeighborEntry* e = make(d, interface, address); e != nullptr) {
+    if (NeighborEntry* e = make(d, interface, address, Asked::yes); e != nullptr) {
         ask(d, *e);
     }
 }
@@ -366,7 +370,7 @@ void neighbor_resolve(Domain& d, Interface& out, const base::IpAddr& next_hop, n
     NeighborEntry* e = neighbor_find(d, out.index, next_hop);
     bool unknown = e == nullptr;
     if (unknown) {
-        e = make(d, out.index, next_hop);
+        e = make(d, out.index, next_hop, Asked::yes);
         if (e == nullptr) {
             p.free();
             return;
@@ -392,7 +396,7 @@ bool neighbor_take(Domain& d, const NeighborNews& n)
 {
     NeighborEntry* e = neighbor_find(d, n.interface, n.address);
     if (e == nullptr) {
-        e = n.create && n.has_mac ? make(d, n.interface, n.address) : nullptr;
+        e = n.create && n.has_mac ? make(d, n.interface, n.address, Asked::no) : nullptr;
         if (e == nullptr) {
             return false;
         }

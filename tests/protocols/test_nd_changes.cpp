@@ -192,3 +192,21 @@ TEST_CASE("RFC 4861 8.3, 7.2.5: whom a redirect names is a router until it says 
         CHECK(r.next_hop == ip6("fe80::99%1"));
     }
 }
+
+TEST_CASE("RFC 6583 7: while many addresses are asked for in vain, a neighbour that asks for ours is answered")
+{
+    Link t;
+    TestSocket s(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(s.bind(at("::", 5)) == Error::none);
+    for (unsigned i = 0; i < 600; ++i) {
+        char to[32];
+        std::snprintf(to, sizeof to, "fd00::1:%x", i);
+        s.send(Bytes(1), at(to, 7));
+    }
+    CHECK(t.h.counted(&StackCounters::neighbor_table_full) != 0);
+    t.in(solicit("fd00::1"));
+    CHECK(t.sent(wire::nd_neighbor_advertisement).size() == 1);
+    CHECK(t.neighbor("fd00::2") != nullptr);
+    t.world.advance(base::seconds(60));
+    CHECK(t.h.packets_in_use() == 0);
+}
