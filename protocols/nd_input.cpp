@@ -14,7 +14,7 @@ namespace protocols {
 namespace {
 
 constexpr std::uint8_t nd_hop_limit = 255;
-constexpr std::uint32_t message_max = 1280;
+constexpr std::uint32_t message_max = 1500; // more than a frame is none: they do not come in fragments (RFC 6980)
 
 // RFC 4861 6.1.2, 7.1.1, 7.1.2, 8.1: how a message must have come.
 bool well_addressed(const IpIn& ip, const wire::NdMessage& m)

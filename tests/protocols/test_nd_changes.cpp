@@ -210,3 +210,22 @@ TEST_CASE("RFC 6583 7: while many addresses are asked for in vain, a neighbour t
     t.world.advance(base::seconds(60));
     CHECK(t.h.packets_in_use() == 0);
 }
+
+TEST_CASE("RFC 4861 6.1.2: an advertisement may be as long as a frame")
+{
+    Link t({.address6 = nullptr, .slaac = true});
+    Bytes plain = router_advertisement({.prefix = "2001:db8:1::"});
+    Bytes message = slice(plain, 54, plain.size() - 54);
+    while (message.size() + 56 <= 1460) { // names of domains, say
+        Bytes o(56);
+        o[0] = 31;
+        o[1] = 7;
+        message.insert(message.end(), o.begin(), o.end());
+    }
+    base::store_be16(message.data() + 2, 0);
+    Ip6Fields f = from_router();
+    t.in(ip6_frame(f, with_checksum6(f, wire::protocol_icmp6, message, 2)));
+    protocols::Route r;
+    CHECK(t.route("2001:db8:ffff::1", r));
+    CHECK(t.h.packets_in_use() == 0);
+}
