@@ -16,6 +16,17 @@ RedirectEntry& redirect_slot(Domain& d, const base::IpAddr& destination)
     return d.ipv6->redirects[base::siphash(d.table_key, destination.bytes(), 16) % redirect_slots];
 }
 
+// Null: no router said so. `by`: only over this interface; null = over any.
+const RedirectEntry* find_redirect(Domain& d, const base::IpAddr& destination, const Interface* by)
+{
+    if (d.ipv6->redirect_count == 0) {
+        return nullptr;
+    }
+    const RedirectEntry& r = redirect_slot(d, destination);
+    bool admitted = r.interface != 0 && (by == nullptr || r.interface == by->index);
+    return admitted && r.destination == destination ? &r : nullptr;
+}
+
 bool fill(Domain& d, const base::IpAddr& destination, Interface& out, const base::IpAddr& next_hop, Route& route)
 {
     route.interface = &out;
@@ -126,11 +137,8 @@ bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
         }
         return fill(d, destination.in_zone(link->index), *link, destination.in_zone(link->index), out);
     }
-    if (d.ipv6->redirect_count != 0) {
-        const RedirectEntry& r = redirect_slot(d, destination);
-        if (r.interface != 0 && r.destination == destination) {
-            return fill(d, destination, *of_index(d, r.interface), r.next_hop, out);
-        }
+    if (const RedirectEntry* r = find_redirect(d, destination, nullptr); r != nullptr) {
+        return fill(d, destination, *of_index(d, r->interface), r->next_hop, out);
     }
     Way way = longest(d, destination, nullptr);
     return way.out != nullptr && fill(d, destination, *way.out, way.next_hop, out);
@@ -142,9 +150,14 @@ bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Ro
     if (!by.ipv6) {
         return false;
     }
-    bool link_only = to.is_link_scoped() || to.is_multicast_v6();
-    Way way = link_only ? Way{} : longest(d, to, &by);
-    return fill(d, to, by, way.out != nullptr ? way.next_hop : to, out);
+    if (to.is_link_scoped() || to.is_multicast_v6()) {
+        return fill(d, to, by, to, out);
+    }
+    if (const RedirectEntry* r = find_redirect(d, to, &by); r != nullptr) {
+        return fill(d, to, by, r->next_hop, out);
+    }
+    Way way = longest(d, to, &by); // RFC 5942 4: what nobody says to be on the link is not
+    return way.out != nullptr && fill(d, to, by, way.next_hop, out);
 }
 
 // RFC 4861 8.1: believed from the router that the destination goes through now.

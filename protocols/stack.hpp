@@ -148,8 +148,8 @@ bool is_local(Domain& d, const base::IpAddr& a);
 
 // False when there is no route. A local destination is routed to the loopback interface with source = destination.
 bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
-// The same by an interface that a socket chose (IP_PKTINFO, IP_MULTICAST_IF); without a route there, as if the
-// destination were on its link, as Linux does.
+// The same by an interface that a socket chose (IP_PKTINFO, IP_MULTICAST_IF); without a route there, over IPv4 as if
+// the destination were on its link, over IPv6 there is no way, as Linux does.
 bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out);
 // Whether a kept route is what a look-up would find: nothing that decided it has changed. Default-made, it never is.
 // Its MTU may be another since: what was learned of a path (pmtu_lookup) ends by the clock.

@@ -1,0 +1,106 @@
+// Which way a host sends where routers differ (RFC 4191): preferences, routes to prefixes, routers that fall silent;
+// and what is no way: an interface without a router (RFC 5942). One host against hand-made frames in virtual time.
+#include "protocols/neighbor.hpp"
+#include "tests/protocols/nd_link.hpp"
+
+using namespace test;
+using base::Error;
+using protocols::StackCounters;
+using sockbuf::SlotKind;
+
+namespace {
+
+constexpr unsigned char high = 1;
+constexpr unsigned char low = 3;
+constexpr unsigned char reserved = 2;
+
+struct Said {
+    const char* prefix = "::";
+    unsigned char length = 0;
+    unsigned char preference = 0;
+    std::uint32_t life_s = 1800;
+    unsigned octets = 16; // of the prefix that are there
+};
+
+// An advertisement of fe80::LAST with preference, lifetime and route information (RFC 4191 2.2, 2.3).
+Bytes says(
+    unsigned char last, unsigned char preference, std::uint16_t life_s = 1800, const std::vector<Said>& routes = {})
+{
+    Ip6Fields f = from_router();
+    f.source = ip6(("fe80::" + std::to_string(last)).c_str());
+    f.from = mac(last);
+    Bytes b(16);
+    b[0] = wire::nd_router_advertisement;
+    b[4] = 64;
+    b[5] = static_cast<unsigned char>(preference << 3);
+    base::store_be16(b.data() + 6, life_s);
+    Bytes source{1, 1, 2, 0, 0, 0, 0, last};
+    b.insert(b.end(), source.begin(), source.end());
+    for (const Said& r : routes) {
+        Bytes o(8 + r.octets);
+        o[0] = 24;
+        o[1] = static_cast<unsigned char>(o.size() / 8);
+        o[2] = r.length;
+        o[3] = static_cast<unsigned char>(r.preference << 3);
+        base::store_be32(o.data() + 4, r.life_s);
+        std::memcpy(o.data() + 8, ip6(r.prefix).bytes(), std::min(r.octets, 16U));
+        b.insert(b.end(), o.begin(), o.end());
+    }
+    return ip6_frame(f, with_checksum6(f, wire::protocol_icmp6, b, 2));
+}
+
+struct Routers : Link {
+    explicit Routers(unsigned cpus = 1) : Link({.cpus = cpus, .address6 = nullptr, .slaac = true}) {}
+    // The last octet of the router that leads there; 0: none does.
+    unsigned leads(const char* destination, base::CpuId cpu = 0)
+    {
+        protocols::Route r;
+        return route(destination, r, cpu) ? r.next_hop.bytes()[15] : 0;
+    }
+    // Every router answers no more.
+    void silence(unsigned char last)
+    {
+        for (base::CpuId cpu = 0; cpu < h.stack.cpus(); ++cpu) {
+            h.on(cpu, [&](protocols::Domain& d) {
+                protocols::neighbor_doubt(d, 1, ip6(("fe80::" + std::to_string(last)).c_str()).in_zone(1));
+            });
+        }
+        world.advance(base::millis(3500));
+    }
+};
+
+constexpr const char* far = "2001:db8:ffff::1";
+
+} // namespace
+
+TEST_CASE("RFC 4861 5.2, RFC 5942 4: without a router on an interface nothing beyond its link is reached by it")
+{
+    Link t({.address6 = "fd00::1", .slaac = true});
+    auto by = [&](const char* destination, protocols::Route& r) {
+        bool found = false;
+        t.h.on(0, [&](protocols::Domain& d) { found = protocols::ipv6_route_by(d, ip6(destination), *t.h.eth, r); });
+        return found;
+    };
+    protocols::Route r;
+    CHECK(!by(far, r));
+    CHECK(by("fd00::7", r));
+    CHECK(by("fe80::7", r));
+    CHECK(by("ff15::7", r));
+    TestSocket s(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(s.bind(at("::", 5)) == Error::none);
+    sockbuf::DatagramHeader h{};
+    h.size = 3;
+    h.port = 7;
+    h.interface = 1; // IPV6_PKTINFO
+    std::memcpy(h.addr, ip6(far).bytes(), 16);
+    s.send_raw(h, Bytes(3));
+    s.look();
+    CHECK(s.take_error() == ENETUNREACH);
+    CHECK(t.h.link->sent.empty());
+    t.in(says(1, 0));
+    REQUIRE(by(far, r));
+    CHECK(r.next_hop == ip6("fe80::1%1"));
+    t.in(redirect(far, "fe80::55", "fe80::1")); // RFC 4861 8.3
+    REQUIRE(by(far, r));
+    CHECK(r.next_hop == ip6("fe80::55%1"));
+}
