@@ -216,10 +216,11 @@ std::vector<std::string> Report::addresses()
                 stack_.interface(a.interface), base::to_string(base::Prefix{a.addr.on_wire(), a.length}), state)
                                 .dump());
         }
-        for (const protocols::DefaultRouter& r : v6.routers) {
+        for (const protocols::AdvertisedRoute& r : v6.advertised) {
             if (r.until > cpu.now()) {
+                std::string to = r.destination.length == 0 ? "default" : base::to_string(r.destination);
                 lines.push_back(address_line(
-                    stack_.interface(r.interface), "default via " + base::to_string(r.addr.on_wire()), "router")
+                    stack_.interface(r.interface), to + " via " + base::to_string(r.addr.on_wire()), "router")
                                     .dump());
             }
         }

@@ -18,10 +18,10 @@ constexpr base::Micros wait_max = base::seconds(80);
 bool is_gateway(const Domain& d, std::uint32_t interface, const base::IpAddr& address)
 {
     auto leads = [&](const RouteEntry& r) { return r.gateway == address && r.interface->index == interface; };
-    auto advertised = [&](const DefaultRouter& r) { return r.addr == address && r.interface == interface; };
+    auto advertised = [&](const AdvertisedRoute& r) { return r.addr == address && r.interface == interface; };
     const auto& routes = address.is_v4() ? d.ipv4->routes : d.stack.routes6();
-    const auto& routers = d.ipv6->routers;
-    return std::any_of(routes.begin(), routes.end(), leads) || std::any_of(routers.begin(), routers.end(), advertised);
+    const auto& said = d.ipv6->advertised;
+    return std::any_of(routes.begin(), routes.end(), leads) || std::any_of(said.begin(), said.end(), advertised);
 }
 
 auto find(const std::list<DeadGateway>& list, std::uint32_t interface, const base::IpAddr& address)

@@ -1,7 +1,7 @@
 // IPv6 (RFC 8200) and what one CPU knows for it: the addresses of this host and their life (RFC 4862), prefixes,
-// routers and redirects (RFC 4861 5.1). Every CPU has its own copy: what changes them (router advertisements,
-// redirects, a duplicate address) is told to every CPU, and each applies it, so no CPU asks another one on the data
-// path. Ipv6State: owner = its domain's CPU; everything o. Addresses above the wire carry their zone
+// routers and redirects (RFC 4861 5.1, RFC 4191 3.1). Every CPU has its own copy: what changes them (router
+// advertisements, redirects, a duplicate address) is told to every CPU, and each applies it, so no CPU asks another one
+// on the data path. Ipv6State: owner = its domain's CPU; everything o. Addresses above the wire carry their zone
 // (base/net_addr.hpp).
 #pragma once
 
@@ -22,7 +22,8 @@ namespace protocols {
 
 inline constexpr unsigned addresses_per_interface_max = 16; // RFC 4862 leaves it open; a flood of prefixes must end
 inline constexpr unsigned prefixes_max = 64;
-inline constexpr unsigned routers_max = 16;
+inline constexpr unsigned routers_max = 16;           // default ones,
+inline constexpr unsigned advertised_routes_max = 64; // and routes to prefixes
 inline constexpr unsigned redirect_slots = 256;
 inline constexpr unsigned id6_slots = 256; // identification counters, chosen by a hash of the address pair
 inline constexpr std::uint8_t default_hop_limit = 64;
@@ -57,10 +58,13 @@ struct OnLinkPrefix {
     base::Instant until{};
 };
 
-struct DefaultRouter {
-    base::IpAddr addr; // link-local
+// That a router is a default router, or leads to a prefix (RFC 4191).
+struct AdvertisedRoute {
+    base::IpAddr addr; // the router's, link-local
     std::uint32_t interface = 0;
     base::Instant until{};
+    base::Prefix destination;   // "::/0": a default router
+    std::int8_t preference = 0; // 1 high, 0 medium, -1 low
 };
 
 struct RedirectEntry {
@@ -94,7 +98,7 @@ struct alignas(base::apart) Ipv6State {
 
     std::vector<Ipv6Address> addresses;
     std::vector<OnLinkPrefix> prefixes;
-    std::vector<DefaultRouter> routers;
+    std::vector<AdvertisedRoute> advertised;
     std::array<RedirectEntry, redirect_slots> redirects;
     unsigned redirect_count = 0; // slots ever used
     std::vector<Ipv6Link> links; // by interface index - 1
@@ -156,8 +160,10 @@ void mld_input(Domain& d, const IpIn& ip, netmsg::Packet& p); // the same
 void nd_router_message(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m);
 bool nd_redirect_believable(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m);
 void ipv6_take_redirect(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m);
-// The neighbour is no router any more: it leaves the list, redirects through it go (RFC 4861 7.2.5).
+// The neighbour is no router any more: its routes leave the list, redirects through it go (RFC 4861 7.2.5).
 void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& address);
+// The route's lifetime is over, or its router says so: it leaves the list, redirects through the router go.
+void nd_route_over(Domain& d, const AdvertisedRoute& route);
 // Nobody answers there: what redirects led to it goes by the routers again (RFC 4861 7.3.3).
 void ipv6_next_hop_failed(Domain& d, std::uint32_t interface, const base::IpAddr& address);
 // `to`: null = whom the destination says, who is asked for first if need be.

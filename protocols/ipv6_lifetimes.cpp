@@ -12,12 +12,11 @@ namespace {
 // RFC 4861 6.3.5: what a router said goes with it.
 void drop_routers(Domain& d)
 {
-    auto over = [&](const DefaultRouter& r) { return r.until <= d.now(); };
-    auto& list = d.ipv6->routers;
+    auto over = [&](const AdvertisedRoute& r) { return r.until <= d.now(); };
+    auto& list = d.ipv6->advertised;
     for (auto at = std::find_if(list.begin(), list.end(), over); at != list.end();
          at = std::find_if(list.begin(), list.end(), over)) {
-        DefaultRouter gone = *at;
-        nd_router_lost(d, gone.interface, gone.addr);
+        nd_route_over(d, *at);
     }
 }
 
@@ -36,7 +35,7 @@ void on_timer(lwkt::Timer& t)
     for (const OnLinkPrefix& p : d.ipv6->prefixes) {
         ipv6_turns_at(d, p.until);
     }
-    for (const DefaultRouter& r : d.ipv6->routers) {
+    for (const AdvertisedRoute& r : d.ipv6->advertised) {
         ipv6_turns_at(d, r.until);
     }
 }

@@ -1,6 +1,8 @@
-// Where an IPv6 destination goes (RFC 4861 5.2): this host, the link, a redirect, the longest of configured routes and
-// advertised prefixes, a default router. Owner: the domain's CPU; configured routes are shared and constant.
+// Where an IPv6 destination goes (RFC 4861 5.2, RFC 4191 3.2): this host, the link, a redirect, the longest of
+// configured routes, advertised prefixes and advertised routes, of which the default routers are the shortest. Owner:
+// the domain's CPU; configured routes are shared and constant.
 #include <algorithm>
+#include <tuple>
 
 #include "protocols/dead_gateways.hpp"
 #include "protocols/ip.hpp"
@@ -54,20 +56,23 @@ Interface* first_link(Domain& d)
     return nullptr;
 }
 
-// RFC 4861 6.3.6: one that works before one of which nothing is known before one that is dead, among equals the first.
-// `by`: only one of this interface; null = of any.
-const DefaultRouter* choose_router(Domain& d, const Interface* by)
+// RFC 4191 3.2: one that is not dead before the longest prefix before the preferred one; among equals one that works
+// before one of which nothing is known (RFC 4861 6.3.6), then the first. `by`: only of this interface; null = of any.
+const AdvertisedRoute* choose_router(Domain& d, const base::IpAddr& destination, const Interface* by)
 {
-    const DefaultRouter* chosen = nullptr;
-    for (const DefaultRouter& r : d.ipv6->routers) {
-        if (r.until <= d.now() || (by != nullptr && r.interface != by->index)) {
+    using Rank = std::tuple<bool, std::uint8_t, std::int8_t, bool>;
+    const AdvertisedRoute* chosen = nullptr;
+    Rank best;
+    for (const AdvertisedRoute& r : d.ipv6->advertised) {
+        bool admitted = r.until > d.now() && (by == nullptr || r.interface == by->index);
+        if (!admitted || !r.destination.contains(destination)) {
             continue;
         }
-        if (neighbor_works(d, r.interface, r.addr)) {
-            return &r;
-        }
-        if (chosen == nullptr || gateway_dead(d, chosen->interface, chosen->addr)) {
-            chosen = chosen == nullptr || !gateway_dead(d, r.interface, r.addr) ? &r : chosen;
+        Rank rank{!gateway_dead(d, r.interface, r.addr), r.destination.length, r.preference,
+            neighbor_works(d, r.interface, r.addr)};
+        if (chosen == nullptr || rank > best) {
+            chosen = &r;
+            best = rank;
         }
     }
     return chosen;
@@ -87,8 +92,17 @@ bool forget_redirects(Domain& d, const Which& which)
     return d.ipv6->redirect_count != before;
 }
 
+// Those that the router said, and those that lead to it.
+void forget_redirects_of(Domain& d, std::uint32_t interface, const base::IpAddr& router)
+{
+    forget_redirects(d, [&](const RedirectEntry& r) {
+        return r.interface == interface && (r.router == router || r.next_hop == router);
+    });
+}
+
 struct Way {
-    int length = -1; // of the prefix
+    int length = -1;  // of the prefix
+    bool dead = true; // its gateway does not answer, or there is none
     Interface* out = nullptr;
     base::IpAddr next_hop;
 };
@@ -98,17 +112,21 @@ Way longest(Domain& d, const base::IpAddr& destination, const Interface* by)
 {
     Way way;
     if (const RouteEntry* e = choose_route(d, d.stack.routes6(), destination, by); e != nullptr) {
-        way = {e->destination.length, e->interface, e->gateway.is_any() ? destination : e->gateway};
+        bool dead = !e->gateway.is_any() && gateway_dead(d, e->interface->index, e->gateway);
+        way = {e->destination.length, dead, e->interface, e->gateway.is_any() ? destination : e->gateway};
     }
     for (const OnLinkPrefix& p : d.ipv6->prefixes) {
         bool admitted = by == nullptr || p.interface == by->index;
         if (admitted && p.prefix.length > way.length && p.until > d.now() && p.prefix.contains(destination)) {
-            way = {p.prefix.length, of_index(d, p.interface), destination};
+            way = {p.prefix.length, false, of_index(d, p.interface), destination};
         }
     }
-    if (way.length < 0) {
-        if (const DefaultRouter* r = choose_router(d, by); r != nullptr) {
-            way = {0, of_index(d, r->interface), r->addr};
+    if (const AdvertisedRoute* r = choose_router(d, destination, by); r != nullptr) {
+        bool dead = gateway_dead(d, r->interface, r->addr);
+        int length = r->destination.length;
+        // What is configured goes before what is advertised and as long, while its gateway lives.
+        if (way.dead == dead ? length > way.length : way.dead && length >= way.length) {
+            way = {length, dead, of_index(d, r->interface), r->addr};
         }
     }
     return way;
@@ -189,10 +207,18 @@ void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& addr
 {
     ++d.route_generation;
     std::erase_if(
-        d.ipv6->routers, [&](const DefaultRouter& r) { return r.interface == interface && r.addr == address; });
-    forget_redirects(d, [&](const RedirectEntry& r) {
-        return r.interface == interface && (r.router == address || r.next_hop == address);
+        d.ipv6->advertised, [&](const AdvertisedRoute& r) { return r.interface == interface && r.addr == address; });
+    forget_redirects_of(d, interface, address);
+}
+
+void nd_route_over(Domain& d, const AdvertisedRoute& route)
+{
+    AdvertisedRoute gone = route; // it may be the one in the list
+    ++d.route_generation;
+    std::erase_if(d.ipv6->advertised, [&](const AdvertisedRoute& r) {
+        return r.interface == gone.interface && r.addr == gone.addr && r.destination == gone.destination;
     });
+    forget_redirects_of(d, gone.interface, gone.addr);
 }
 
 void ipv6_next_hop_failed(Domain& d, std::uint32_t interface, const base::IpAddr& address)

@@ -1,5 +1,5 @@
-// What routers say (RFC 4861 6.3.4, 8.3), applied on every CPU to its own copy: default routers, prefixes, addresses,
-// the link's parameters, redirects. Owner: the domain's CPU.
+// What routers say (RFC 4861 6.3.4, 8.3; RFC 4191), applied on every CPU to its own copy: default routers, routes,
+// prefixes, addresses, the link's parameters, redirects. Owner: the domain's CPU.
 #include <algorithm>
 
 #include "protocols/ipv6.hpp"
@@ -27,29 +27,54 @@ void learn_mac(Domain& d, const Interface& in, const base::IpAddr& address, cons
     neighbor_take(d, news); // every CPU hears the message itself
 }
 
-void take_default_router(Domain& d, const Interface& in, const base::IpAddr& from, std::uint16_t life_s)
+bool is_default(const base::Prefix& p)
 {
-    auto& list = d.ipv6->routers;
-    auto at = std::find_if(
-        list.begin(), list.end(), [&](const DefaultRouter& r) { return r.addr == from && r.interface == in.index; });
-    if (life_s == 0) {
+    return p.length == 0;
+}
+
+// RFC 4191 3.1: a route is known by its prefix and its router.
+void take_route(Domain& d, const Interface& in, const base::IpAddr& from, const wire::NdRoute& said)
+{
+    auto& list = d.ipv6->advertised;
+    auto at = std::find_if(list.begin(), list.end(), [&](const AdvertisedRoute& r) {
+        return r.addr == from && r.interface == in.index && r.destination == said.destination;
+    });
+    if (said.life_s == 0) {
         if (at != list.end()) {
-            nd_router_lost(d, in.index, from); // RFC 4861 6.3.5: what went through it finds another way
+            nd_route_over(d, *at); // RFC 4861 6.3.5: what went through it finds another way
         }
         return;
     }
-    base::Instant until = d.now() + base::seconds(life_s);
+    base::Instant until = said.life_s == wire::nd_forever ? base::never : d.now() + base::seconds(said.life_s);
     ipv6_turns_at(d, until);
     if (at != list.end()) {
-        d.route_generation += at->until <= d.now() ? 1 : 0;
+        d.route_generation += at->until <= d.now() || at->preference != said.preference ? 1 : 0;
         at->until = until;
+        at->preference = said.preference;
         return;
     }
-    std::erase_if(list, [&](const DefaultRouter& r) { return r.until <= d.now(); });
-    if (list.size() < routers_max) {
-        list.push_back({from, in.index, until});
-        ++d.route_generation;
+    std::erase_if(list, [&](const AdvertisedRoute& r) { return r.until <= d.now(); });
+    bool fallback = is_default(said.destination);
+    auto alike = std::count_if(
+        list.begin(), list.end(), [&](const AdvertisedRoute& r) { return is_default(r.destination) == fallback; });
+    if (alike >= (fallback ? routers_max : advertised_routes_max)) {
+        return count(d.counters.nd_prefixes_refused);
     }
+    list.push_back({from, in.index, until, said.destination, said.preference});
+    ++d.route_generation;
+}
+
+void take_routes(Domain& d, const Interface& in, const base::IpAddr& from, const wire::NdMessage& m)
+{
+    wire::NdRoute fallback{{}, m.preference, m.router_life_s};
+    for (unsigned i = 0; i < m.route_count; ++i) {
+        if (is_default(m.routes[i].destination)) {
+            fallback = m.routes[i]; // RFC 4191 3.1: goes before the header
+        } else {
+            take_route(d, in, from, m.routes[i]);
+        }
+    }
+    take_route(d, in, from, fallback);
 }
 
 void take_parameters(Domain& d, const Interface& in, const wire::NdMessage& m)
@@ -75,7 +100,7 @@ void take_advertisement(Domain& d, const Interface& in, const base::IpAddr& from
     if (!in.slaac) {
         return; // the administrator configures this interface
     }
-    take_default_router(d, in, from, m.router_life_s);
+    take_routes(d, in, from, m);
     take_parameters(d, in, m);
     learn_mac(d, in, from, m, true);
     for (unsigned i = 0; i < m.prefix_count; ++i) {

@@ -226,7 +226,7 @@ void send_answer(Domain& d, const Report& r)
 // RFC 3810 5.2.13: what comes from "::" routers do not believe. When they will; never: they have, or nothing says so.
 base::Instant believed_at(Domain& d, const Report& r)
 {
-    const Interface& out = interface_at(d, r.key.interface);
+    const Interface& out = d.stack.interface(r.key.interface);
     return r.v6 && ipv6_link_source(d, out).is_any() ? ipv6_link_source_at(d, out) : base::never;
 }
 

@@ -13,6 +13,7 @@ constexpr unsigned char option_source_mac = 1;
 constexpr unsigned char option_target_mac = 2;
 constexpr unsigned char option_prefix = 3;
 constexpr unsigned char option_mtu = 5;
+constexpr unsigned char option_route = 24;
 constexpr std::uint32_t option_mac_bytes = 8;
 
 // Bytes before the options; 0 = no message of ours.
@@ -63,6 +64,29 @@ void take_prefix(const unsigned char* o, NdMessage& m)
     p.addr = masked(o + 16, p.length);
 }
 
+// RFC 4191 2.1: two bits with a sign, of which one value is reserved.
+std::optional<std::int8_t> read_preference(unsigned char flags)
+{
+    static constexpr std::int8_t values[] = {0, 1, 0, -1};
+    constexpr unsigned reserved = 2;
+    unsigned bits = flags >> 3 & 3U;
+    return bits == reserved ? std::nullopt : std::optional{values[bits]};
+}
+
+// RFC 4191 2.3: of the prefix there are as many octets as its length needs, or more.
+void take_route(const unsigned char* o, std::uint32_t bytes, NdMessage& m)
+{
+    constexpr std::uint32_t fixed = 8;
+    auto preference = read_preference(o[3]);
+    std::uint32_t given = bytes - fixed;
+    unsigned char prefix[16] = {};
+    if (m.route_count == nd_routes_max || !preference || given > sizeof prefix || o[2] > given * 8) {
+        return;
+    }
+    std::memcpy(prefix, o + fixed, given);
+    m.routes[m.route_count++] = {{masked(prefix, o[2]), o[2]}, *preference, base::load_be32(o + 4)};
+}
+
 void take_option(const unsigned char* o, std::uint32_t bytes, NdMessage& m)
 {
     if (o[0] == mac_option_of(m.type) && bytes == option_mac_bytes) {
@@ -75,6 +99,8 @@ void take_option(const unsigned char* o, std::uint32_t bytes, NdMessage& m)
         m.mtu = base::load_be32(o + 4);
     } else if (o[0] == option_prefix && bytes == 32 && m.type == nd_router_advertisement) {
         take_prefix(o, m);
+    } else if (o[0] == option_route && m.type == nd_router_advertisement) {
+        take_route(o, bytes, m);
     }
 }
 
@@ -83,6 +109,7 @@ void take_fixed(const unsigned char* b, NdMessage& m)
     switch (m.type) {
     case nd_router_advertisement:
         m.hop_limit = b[4];
+        m.preference = read_preference(b[5]).value_or(0); // RFC 4191 2.2
         m.router_life_s = base::load_be16(b + 6);
         m.reachable_ms = base::load_be32(b + 8);
         m.retransmit_ms = base::load_be32(b + 12);

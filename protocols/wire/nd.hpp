@@ -16,6 +16,7 @@ inline constexpr std::uint8_t nd_neighbor_solicitation = 135;
 inline constexpr std::uint8_t nd_neighbor_advertisement = 136;
 inline constexpr std::uint8_t nd_redirect = 137;
 inline constexpr unsigned nd_prefixes_max = 8; // of one advertisement; more are ignored
+inline constexpr unsigned nd_routes_max = 16;  // likewise
 inline constexpr std::uint32_t nd_forever = 0xffffffff;
 
 struct NdPrefix {
@@ -27,6 +28,13 @@ struct NdPrefix {
     std::uint32_t preferred_s = 0;
 };
 
+// What a router says of a way through it (RFC 4191 2.3).
+struct NdRoute {
+    base::Prefix destination;   // bits behind its length cleared
+    std::int8_t preference = 0; // 1 high, 0 medium, -1 low
+    std::uint32_t life_s = 0;
+};
+
 struct NdMessage {
     std::uint8_t type = 0;
     base::IpAddr target;              // solicitation, advertisement, redirect
@@ -36,12 +44,15 @@ struct NdMessage {
     bool override_known = false;      // ...
     std::uint8_t hop_limit = 0;       // router advertisement; 0 = unspecified
     std::uint16_t router_life_s = 0;  // ... 0 = no default router
+    std::int8_t preference = 0;       // ... of it, as of a route
     std::uint32_t reachable_ms = 0;   // ... 0 = unspecified
     std::uint32_t retransmit_ms = 0;  // ... 0 = unspecified
     std::optional<base::MacAddr> mac; // source's (solicitations, router advertisement) or target's
     std::uint32_t mtu = 0;            // option; 0 = none
     NdPrefix prefixes[nd_prefixes_max];
     unsigned prefix_count = 0;
+    NdRoute routes[nd_routes_max];
+    unsigned route_count = 0;
 };
 
 // `bytes`: from the ICMPv6 header on, the checksum verified. Nothing when the code is not 0, it is too short, or an

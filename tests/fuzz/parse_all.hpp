@@ -65,6 +65,10 @@ inline bool parse_icmp6_message(const unsigned char* at, std::uint32_t size)
         for (unsigned i = 0; i < nd->prefix_count && sane; ++i) {
             sane = nd->prefixes[i].length <= 128;
         }
+        for (unsigned i = 0; i < nd->route_count && sane; ++i) {
+            const wire::NdRoute& r = nd->routes[i];
+            sane = r.destination.length <= 128 && r.preference >= -1 && r.preference <= 1;
+        }
         if (!sane) {
             return false;
         }

@@ -73,6 +73,103 @@ constexpr const char* far = "2001:db8:ffff::1";
 
 } // namespace
 
+TEST_CASE("RFC 4191 2.2, 3.2: the preferred router of several is taken, on every CPU, whoever spoke first")
+{
+    Routers t(2);
+    t.in(says(1, 0), 1);
+    t.in(says(2, high), 0);
+    t.in(says(3, low), 1);
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        CHECK(t.leads(far, cpu) == 2);
+    }
+    std::uint32_t known = t.h.domain().route_generation;
+    t.in(says(2, high));
+    CHECK(t.h.domain().route_generation == known); // no news
+    t.in(says(2, low));                            // it changes its mind: kept routes hear of it
+    CHECK(t.h.domain().route_generation != known);
+    CHECK(t.leads(far) == 1);
+    t.in(says(3, reserved)); // RFC 4191 2.2: as medium; among equals the first
+    CHECK(t.leads(far) == 1);
+    t.in(says(1, 0, 0));
+    CHECK(t.leads(far) == 3);
+}
+
+TEST_CASE("RFC 4191 3.2: a router that does not answer is passed over, whatever its preference, until it does")
+{
+    Routers t;
+    t.in(says(1, low));
+    t.in(says(2, high));
+    t.silence(2);
+    CHECK(t.leads(far) == 1);
+    t.in(says(2, high)); // it lives: its link-layer address is in it
+    CHECK(t.leads(far) == 2);
+    t.silence(1);
+    t.silence(2);
+    CHECK(t.leads(far) == 2); // of dead ones the preferred, too
+}
+
+TEST_CASE("RFC 4191 2.3, 3.2: the longest of the routes that routers advertise, then the preferred one")
+{
+    Routers t(2);
+    t.in(says(1, high, 1800, {{"2001:db8:1::", 48, 0}}));
+    t.in(says(2, 0, 0, {{"2001:db8:1:2::", 64, low, 1800, 8}, {"2001:db8:2::", 48, high}}), 1); // no default router
+    t.in(says(3, 0, 1800, {{"2001:db8:2::", 48, 0}, {"2001:db8:3::", 48, 0, 60}}));
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        CHECK(t.leads(far, cpu) == 1);
+        CHECK(t.leads("2001:db8:1:1::1", cpu) == 1);
+        CHECK(t.leads("2001:db8:1:2::1", cpu) == 2);
+        CHECK(t.leads("2001:db8:2::1", cpu) == 2);
+        CHECK(t.leads("2001:db8:3::1", cpu) == 3);
+    }
+    t.silence(2); // RFC 4191 3.2: one that answers goes before a longer prefix
+    CHECK(t.leads("2001:db8:1:2::1") == 1);
+    CHECK(t.leads("2001:db8:2::1") == 3);
+    t.in(says(2, 0, 0));
+    CHECK(t.leads("2001:db8:1:2::1") == 2);
+    t.in(says(2, 0, 0, {{"2001:db8:1:2::", 64, low, 0, 8}})); // this one goes, its other stays
+    CHECK(t.leads("2001:db8:1:2::1") == 1);
+    CHECK(t.leads("2001:db8:2::1") == 2);
+    std::uint32_t known = t.h.domain().route_generation;
+    t.world.advance(base::seconds(61)); // its time is over, and kept routes hear of it
+    CHECK(t.leads("2001:db8:3::1") == 1);
+    CHECK(t.h.domain().route_generation != known);
+    t.in(advertise("fe80::2", 2, false, true, false)); // it is no router any more
+    CHECK(t.leads("2001:db8:2::1") == 3);
+}
+
+TEST_CASE("RFC 4191 2.3, 3.1: an option about ::/0 overrides the header; what it cannot mean is ignored")
+{
+    Routers t;
+    t.in(says(1, high, 1800, {{"::", 0, low, 1800, 0}}));
+    t.in(says(2, 0));
+    CHECK(t.leads(far) == 2);
+    t.in(says(3, 0, 0, {{"::", 0, high, 1800, 8}}));
+    CHECK(t.leads(far) == 3);
+    t.in(says(3, 0, 1800, {{"::", 0, high, 0, 0}}));
+    CHECK(t.leads(far) == 2);
+    std::uint32_t known = t.h.domain().route_generation;
+    t.in(says(2, 0, 1800,
+        {{"2001:db8:1::", 48, reserved}, {"2001:db8:2::", 129, high}, {"2001:db8:3::", 65, high, 1800, 8},
+            {"2001:db8:4::", 1, high, 1800, 0}, {"2001:db8:5::", 48, high, 1800, 24}}));
+    CHECK(t.h.domain().route_generation == known);
+    t.in(says(1, low, 1800, {{"2001:db8:6:ffff::", 48, high}})); // bits behind the length mean nothing
+    CHECK(t.leads("2001:db8:6::1") == 1);
+}
+
+TEST_CASE("a flood of advertised routes ends, and leaves default routers their place")
+{
+    Routers t;
+    for (unsigned i = 1; i <= 200; ++i) {
+        char prefix[32];
+        std::snprintf(prefix, sizeof prefix, "2001:db8:%x::", i);
+        t.in(says(1, 0, 0, {{prefix, 48, high}}));
+    }
+    CHECK(t.leads("2001:db8:1::1") == 1);
+    CHECK(t.leads("2001:db8:c8::1") == 0);
+    t.in(says(2, 0));
+    CHECK(t.leads("2001:db8:c8::1") == 2);
+}
+
 TEST_CASE("RFC 4861 5.2, RFC 5942 4: without a router on an interface nothing beyond its link is reached by it")
 {
     Link t({.address6 = "fd00::1", .slaac = true});

@@ -135,7 +135,7 @@ void World::check_agreement()
                 all.emplace_back(a.addr, a.interface);
             }
         }
-        for (const protocols::DefaultRouter& r : state.routers) {
+        for (const protocols::AdvertisedRoute& r : state.advertised) {
             if (r.until > now()) {
                 all.emplace_back(r.addr, r.interface);
             }

@@ -1,23 +1,41 @@
 """IPv6 against the kernel over TAP: ping of all sizes, neighbours, routers, unmodified programs in all directions."""
 
 import json
+import socket
+import struct
 import sys
 
 from harness import SystemTest, main, process, workload
 
 HTTP, IPERF, REDIS = 8000, 5201, 6379
 
-# The peer as a router: one advertisement of a prefix, by hand, since no router program is needed for it.
+# The peer as a router: one advertisement, by hand, since no router program is needed for it.
 ADVERTISE = """
 import socket, struct, sys
-prefix = socket.inet_pton(socket.AF_INET6, sys.argv[2])
-index = socket.if_nametoindex(sys.argv[1])
-message = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 1800, 0, 0) + struct.pack("!BBBBIII", 3, 4, 64, 0xc0, 7200, 3600, 0) + prefix
+device, source, preference, life, options = sys.argv[1:6]
+index = socket.if_nametoindex(device)
+message = struct.pack("!BBHBBHII", 134, 0, 0, 64, int(preference) << 3, int(life), 0, 0) + bytes.fromhex(options)
 with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6) as s:
     s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
     s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+    if source:
+        s.bind((source, 0, 0, index))
     s.sendto(message, ("ff02::1", 0, 0, index))
 """
+LOW, MEDIUM, HIGH = 3, 0, 1
+
+
+def octets(address):
+    return socket.inet_pton(socket.AF_INET6, address)
+
+
+def prefix_option(prefix):
+    return struct.pack("!BBBBIII", 3, 4, 64, 0xc0, 7200, 3600, 0) + octets(prefix)
+
+
+def route_option(prefix, length):
+    return struct.pack("!BBBBI", 24, 3, length, 0, 1800) + octets(prefix)
+
 
 AUTOMATIC = """\
 socket = "{socket}"
@@ -94,13 +112,50 @@ class Autoconfiguration(SystemTest):
 
         def own():
             # Again and again: the router's own link-local address is tentative for a second or two.
-            self.peer.run([sys.executable, "-c", ADVERTISE, "nd0", prefix], check=False)
+            self.peer.run([sys.executable, "-c", ADVERTISE, "nd0", "", MEDIUM, 1800, prefix_option(prefix).hex()], check=False)
             lines = json.loads(process.run(self.bed.netctl("addr", "--json")).stdout)["addresses"]
             return [line["address"].split("/")[0] for line in lines
                     if line["address"].startswith("fd00:abcd:") and line["state"] == "valid"]
 
         self.assertTrue(process.wait_until(own, 15, step=1))
         self.peer.run(["ping", "-6", "-n", "-q", "-c2", "-W2", own()[0]])
+
+
+class Routers(SystemTest):
+    """Of two routers one is not there, so netd had better not ask for it."""
+
+    @classmethod
+    def start_bed(cls):
+        super().start_bed(AUTOMATIC)
+
+    def advertise(self, source, preference, life, options):
+        self.peer.run([sys.executable, "-c", ADVERTISE, "nd0", source, preference, life, options.hex()])
+
+    def own(self):
+        lines = json.loads(process.run(self.bed.netctl("addr", "--json")).stdout)["addresses"]
+        return [line["address"].split("/")[0] for line in lines
+                if line["address"].startswith("fd00:abcd:") and line["state"] == "valid"]
+
+    def ip(self, *arguments):
+        self.peer.run(["ip", "-6", *arguments])
+
+    def test_the_route_to_a_prefix_and_the_preferred_router_are_taken(self):
+        self.peer.run(["sh", "-c", "echo 1 >/proc/sys/net/ipv6/conf/nd0/forwarding"])
+        self.ip("address", "add", "fd00:abcd::1/64", "dev", "nd0", "nodad")
+        for address in ("fe80::a/64", "fe80::b/64"):
+            self.ip("address", "add", address, "dev", "nd0", "nodad")
+        for address in ("2001:db8:aaaa::1", "2001:db8:bbbb::1"):
+            self.ip("address", "add", address, "dev", "lo", "nodad")
+        self.advertise("fe80::a", MEDIUM, 1800, prefix_option("fd00:abcd::"))
+        self.ip("address", "del", "fe80::a/64", "dev", "nd0")
+        self.assertTrue(process.wait_until(self.own, 15))
+        self.advertise("fe80::b", LOW, 0, route_option("2001:db8:aaaa::", 48))
+        ping = ["ping", "-6", "-n", "-q", "-c1", "-W10"]
+        self.peer.run([*ping, "-I", "2001:db8:aaaa::1", self.own()[0]])
+        self.advertise("fe80::b", HIGH, 1800, b"")
+        self.peer.run([*ping, "-I", "2001:db8:bbbb::1", self.own()[0]])
+        counters = json.loads(process.run(self.bed.netctl("stat", "--json")).stdout)["counters"]
+        self.assertEqual(counters["neighbor.failed"]["total"], 0)
 
 
 if __name__ == "__main__":
