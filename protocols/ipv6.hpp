@@ -24,6 +24,7 @@ inline constexpr unsigned addresses_per_interface_max = 16; // RFC 4862 leaves i
 inline constexpr unsigned prefixes_max = 64;
 inline constexpr unsigned routers_max = 16;           // default ones,
 inline constexpr unsigned advertised_routes_max = 64; // and routes to prefixes
+inline constexpr unsigned announced_max = 64;         // prefixes, each by each router
 inline constexpr unsigned redirect_slots = 256;
 inline constexpr unsigned id6_slots = 256; // identification counters, chosen by a hash of the address pair
 inline constexpr std::uint8_t default_hop_limit = 64;
@@ -67,6 +68,14 @@ struct AdvertisedRoute {
     std::int8_t preference = 0; // 1 high, 0 medium, -1 low
 };
 
+// Who advertised a prefix, on link or for addresses (RFC 6724 5, rule 5.5).
+struct AnnouncedPrefix {
+    base::Prefix prefix;
+    base::IpAddr router;
+    std::uint32_t interface = 0;
+    base::Instant until{};
+};
+
 struct RedirectEntry {
     base::IpAddr destination;
     base::IpAddr next_hop;
@@ -99,6 +108,7 @@ struct alignas(base::apart) Ipv6State {
     std::vector<Ipv6Address> addresses;
     std::vector<OnLinkPrefix> prefixes;
     std::vector<AdvertisedRoute> advertised;
+    std::vector<AnnouncedPrefix> announced;
     std::array<RedirectEntry, redirect_slots> redirects;
     unsigned redirect_count = 0; // slots ever used
     std::vector<Ipv6Link> links; // by interface index - 1
@@ -116,8 +126,9 @@ void ipv6_attach(Domain& d, const Interface& in);
 // Of any interface and usable; loopback addresses too.
 bool ipv6_is_local(Domain& d, const base::IpAddr& a);
 const Ipv6Address* ipv6_find_address(Domain& d, const base::IpAddr& a, std::uint32_t interface); // usable or not
-// The address to send from (RFC 6724 5); unspecified = none.
-base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& destination);
+// The address to send from (RFC 6724 5), by the next hop where it is known; unspecified = none.
+base::IpAddr ipv6_source(
+    Domain& d, const Interface& out, const base::IpAddr& destination, const base::IpAddr& next_hop = {});
 // An address that may be used on the link before any other: its usable link-local one, or "::".
 base::IpAddr ipv6_link_source(Domain& d, const Interface& out);
 // While there is none: when there will be; never = nothing says that there will.
@@ -127,7 +138,7 @@ bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Ro
 // What is known holds from then on, or until then: kept routes are decided again.
 void ipv6_turns_at(Domain& d, base::Instant at);
 // A prefix that an advertisement brought (RFC 4861 6.3.4, RFC 4862 5.5.3).
-void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p);
+void ipv6_take_prefix(Domain& d, const Interface& in, const base::IpAddr& router, const wire::NdPrefix& p);
 void ipv6_duplicate(Domain& d, Interface& in, const base::IpAddr& a); // tells the other CPUs too
 // Tells them; false: some could not be told, and it has to be said again, which harms nobody who has heard it.
 bool ipv6_tell_duplicate(Domain& d, Interface& in, const base::IpAddr& a);

@@ -193,10 +193,57 @@ unsigned common_bits(const base::IpAddr& a, const base::IpAddr& b, unsigned most
     return n;
 }
 
+void note_announced(Domain& d, const Interface& in, const base::IpAddr& router, const wire::NdPrefix& p)
+{
+    auto& list = d.ipv6->announced;
+    base::Prefix prefix{p.addr, p.length};
+    auto over = [&](const AnnouncedPrefix& a) { return a.until <= d.now(); };
+    std::erase_if(list, over);
+    auto at = std::find_if(list.begin(), list.end(),
+        [&](const AnnouncedPrefix& a) { return a.prefix == prefix && a.router == router && a.interface == in.index; });
+    if (at != list.end()) {
+        at->until = until(d.now(), p.valid_s);
+        d.route_generation += over(*at) ? 1 : 0;
+    } else if (p.valid_s != 0 && list.size() < announced_max) {
+        list.push_back({prefix, router, in.index, until(d.now(), p.valid_s)});
+        ++d.route_generation;
+    }
+}
+
+enum class Announced : std::uint8_t { by_nobody, by_others, by_next_hop };
+
+Announced announced(Domain& d, const Ipv6Address& a, const base::IpAddr& next_hop)
+{
+    Announced by = Announced::by_nobody;
+    for (const AnnouncedPrefix& p : d.ipv6->announced) {
+        if (p.interface != a.interface || p.until <= d.now() || !p.prefix.contains(a.addr)) {
+            continue;
+        }
+        if (p.router == next_hop) {
+            return Announced::by_next_hop;
+        }
+        by = Announced::by_others;
+    }
+    return by;
+}
+
+// Rule 5.5: positive if the next hop advertised the prefix of `a`, and others that of `b`.
+int by_next_hop(Domain& d, const Ipv6Address& a, const Ipv6Address& b, const base::IpAddr& next_hop)
+{
+    if (d.ipv6->announced.size() < 2 || !next_hop.is_link_local_v6()) {
+        return 0;
+    }
+    Announced of_a = announced(d, a, next_hop);
+    Announced of_b = announced(d, b, next_hop);
+    bool decides = of_a != of_b && of_a != Announced::by_nobody && of_b != Announced::by_nobody;
+    return !decides ? 0 : of_a == Announced::by_next_hop ? 1 : -1;
+}
+
 // RFC 6724 5: is `a` better than `b`? Rules 4 (home addresses), 5 (all are the outgoing interface's) and 7 (temporary
 // ones) decide nothing here.
-bool better(const Ipv6Address& a, const Ipv6Address& b, const base::IpAddr& to, base::Instant now)
+bool better(Domain& d, const Ipv6Address& a, const Ipv6Address& b, const base::IpAddr& to, const base::IpAddr& next_hop)
 {
+    base::Instant now = d.now();
     if (a.addr == to || b.addr == to) { // rule 1
         return a.addr == to;
     }
@@ -209,6 +256,9 @@ bool better(const Ipv6Address& a, const Ipv6Address& b, const base::IpAddr& to, 
     bool deprecated_b = b.preferred_until <= now;
     if (deprecated_a != deprecated_b) { // rule 3
         return deprecated_b;
+    }
+    if (int by = by_next_hop(d, a, b, next_hop); by != 0) {
+        return by > 0;
     }
     bool label_a = label(a.addr) == label(to);
     bool label_b = label(b.addr) == label(to);
@@ -288,12 +338,12 @@ const Ipv6Address* ipv6_find_address(Domain& d, const base::IpAddr& a, std::uint
     return find(d, a, interface);
 }
 
-base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& destination)
+base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& destination, const base::IpAddr& next_hop)
 {
-    base::Instant now = d.now();
     const Ipv6Address* best = nullptr;
     for (const Ipv6Address& a : d.ipv6->addresses) {
-        if (a.interface == out.index && a.usable(now) && (best == nullptr || better(a, *best, destination, now))) {
+        bool candidate = a.interface == out.index && a.usable(d.now());
+        if (candidate && (best == nullptr || better(d, a, *best, destination, next_hop))) {
             best = &a;
         }
     }
@@ -321,10 +371,13 @@ base::Instant ipv6_link_source_at(Domain& d, const Interface& out)
     return soonest;
 }
 
-void ipv6_take_prefix(Domain& d, const Interface& in, const wire::NdPrefix& p)
+void ipv6_take_prefix(Domain& d, const Interface& in, const base::IpAddr& router, const wire::NdPrefix& p)
 {
     if (p.addr.is_link_local_v6() || p.addr.is_multicast_v6()) {
         return; // RFC 4861 6.3.4, RFC 4862 5.5.3 b
+    }
+    if (p.on_link || p.autonomous) {
+        note_announced(d, in, router, p);
     }
     if (p.on_link) {
         take_on_link(d, in, p);

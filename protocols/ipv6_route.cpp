@@ -33,7 +33,7 @@ bool fill(Domain& d, const base::IpAddr& destination, Interface& out, const base
 {
     route.interface = &out;
     route.next_hop = next_hop;
-    route.source = ipv6_source(d, out, destination);
+    route.source = ipv6_source(d, out, destination, next_hop);
     route.mtu = pmtu_lookup(d, destination, route_device_mtu(d, route));
     route.generation = d.route_generation;
     return !route.source.is_any();

@@ -104,7 +104,7 @@ void take_advertisement(Domain& d, const Interface& in, const base::IpAddr& from
     take_parameters(d, in, m);
     learn_mac(d, in, from, m, true);
     for (unsigned i = 0; i < m.prefix_count; ++i) {
-        ipv6_take_prefix(d, in, m.prefixes[i]);
+        ipv6_take_prefix(d, in, from, m.prefixes[i]);
     }
 }
 

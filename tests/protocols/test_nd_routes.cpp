@@ -201,3 +201,39 @@ TEST_CASE("RFC 4861 5.2, RFC 5942 4: without a router on an interface nothing be
     REQUIRE(by(far, r));
     CHECK(r.next_hop == ip6("fe80::55%1"));
 }
+
+TEST_CASE("RFC 6724 5, rule 5.5: the address to send from is one whose prefix the next hop advertised")
+{
+    Routers t(2);
+    auto router = [](unsigned char last) {
+        Ip6Fields f = from_router();
+        f.source = ip6(("fe80::" + std::to_string(last)).c_str());
+        f.from = mac(last);
+        return f;
+    };
+    t.in(router_advertisement({.prefix = "2001:db8:1::"}, router(1)));
+    t.in(router_advertisement({.prefix = "2001:db8:2::"}, router(2)), 1);
+    auto from = [&](unsigned char prefix, base::CpuId cpu) {
+        protocols::Route r;
+        REQUIRE(t.route("2001:db8:2:ffff::1", r, cpu)); // rule 8 would have that of the second router
+        return r.source.bytes()[5] == prefix;
+    };
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        CHECK(from(1, cpu));
+    }
+    t.in(says(2, high));
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        CHECK(from(2, cpu));
+    }
+    t.in(says(1, high));
+    t.in(says(2, low));
+    CHECK(from(1, 0));
+    t.in(router_advertisement({.prefix = "2001:db8:2::"}, router(1))); // both do: rule 8 decides
+    t.in(says(1, high));
+    CHECK(from(2, 0));
+    t.in(router_advertisement({.prefix = "2001:db8:2::", .valid_s = 0, .preferred_s = 0}, router(1)));
+    t.in(router_advertisement({.prefix = "2001:db8:2::"}, router(2)));
+    t.in(says(2, low));
+    t.in(says(1, high));
+    CHECK(from(1, 0));
+}

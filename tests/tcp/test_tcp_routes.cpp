@@ -38,7 +38,7 @@ void advertise(Pair& p, std::uint32_t valid_s)
             prefix.length = 64;
             prefix.on_link = prefix.autonomous = true;
             prefix.valid_s = prefix.preferred_s = valid_s;
-            protocols::ipv6_take_prefix(d, in, prefix);
+            protocols::ipv6_take_prefix(d, in, base::IpAddr{}, prefix); // no router of ours
         });
     }
 }
