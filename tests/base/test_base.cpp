@@ -33,6 +33,9 @@ TEST_CASE("addresses and prefixes parse, print and match")
     REQUIRE(a->v4() == 0x0a010203U);
     REQUIRE(to_string(*a) == "10.1.2.3");
     REQUIRE(to_string(*parse_ip("fd00::1")) == "fd00::1");
+    REQUIRE(to_string(*parse_ip("2001:0DB8:0:0:1:0:0:01")) == "2001:db8::1:0:0:1"); // RFC 5952 4
+    REQUIRE(to_string(*parse_ip("2001:db8:0:1:1:1:1:1")) == "2001:db8:0:1:1:1:1:1");
+    REQUIRE(to_string(*parse_ip("2001:0:0:1:0:0:0:1")) == "2001:0:0:1::1");
     REQUIRE_FALSE(parse_ip("10.1.2"));
     auto p = parse_prefix("10.1.0.0/15");
     REQUIRE(p);

@@ -109,3 +109,42 @@ TEST_CASE("RFC 8201 4: ... also where the CPU that hears of it knew the path alr
     t.in(echo_request(1400), 0);
     CHECK(t.h.link->sent.size() == 2);
 }
+
+TEST_CASE("RFC 7739: identifications of fragments for one peer say nothing of those for another")
+{
+    auto ids = [](std::uint64_t seed) {
+        Link t({.seed = seed, .address6 = "fd00::1"});
+        std::vector<std::uint32_t> found;
+        for (const char* peer : {"fd00::2", "fd00::2", "fd00::3"}) {
+            t.in(solicit("fd00::1", peer));
+            t.h.link->sent.clear();
+            Ip6Fields f = to_us(peer);
+            for (bool more : {true, false}) {
+                Bytes message = icmp6_message(f, wire::icmp6_echo, 0, 1, Bytes(2000, 9));
+                Bytes header(8);
+                wire::emit_ipv6_fragment(
+                    header.data(), {wire::protocol_icmp6, static_cast<std::uint16_t>(more ? 0 : 1200), more,
+                                       static_cast<std::uint32_t>(found.size() + 1)});
+                Ip6Fields part = f;
+                part.kinds = {wire::next_fragment};
+                part.extensions = {header};
+                part.next = wire::protocol_icmp6;
+                t.in(ip6_frame(part, slice(message, more ? 0 : 1200, more ? 1200 : message.size() - 1200)));
+            }
+            REQUIRE(t.h.link->sent.size() == 2);
+            for (const Bytes& f2 : t.h.link->sent) {
+                CHECK(f2.at(20) == wire::next_fragment);
+            }
+            found.push_back(wire::read_ipv6_fragment(t.h.link->sent[0].data() + 54).id);
+            CHECK(wire::read_ipv6_fragment(t.h.link->sent[1].data() + 54).id == found.back());
+        }
+        CHECK(found[1] == found[0] + 1);
+        return found;
+    };
+    auto one = ids(1);
+    auto two = ids(2);
+    auto far_apart = [](std::uint32_t a, std::uint32_t b) { return std::min(a - b, b - a) > 1000; };
+    CHECK(far_apart(one[0], one[2]));
+    CHECK(far_apart(one[0], two[0]));
+    CHECK(far_apart(one[2] - one[0], two[2] - two[0]));
+}

@@ -101,6 +101,35 @@ TEST_CASE("RFC 8200 4.2: an unknown option does what its high bits say")
     CHECK(walk({60}, {Bytes{0, 0, 1, 9, 0, 0, 0, 0}}, c).fault == ChainFault::problem);
 }
 
+TEST_CASE("RFC 8504 5.3: of a packet with more than eight options in a header, or headers in a chain, nothing is taken")
+{
+    wire::Ipv6Chain c;
+    auto options = [&](std::size_t n) { // each with padding, which does not count
+        Bytes h{0, static_cast<unsigned char>(n * 2)};
+        for (std::size_t i = 0; i < n; ++i) {
+            const Bytes o{0x1e, 6, 0, 0, 0, 0, 0, 0, 1, 6, 0, 0, 0, 0, 0, 0};
+            h.insert(h.end(), o.begin(), o.end());
+        }
+        const Bytes end{1, 4, 0, 0, 0, 0};
+        h.insert(h.end(), end.begin(), end.end());
+        return walk({60}, {h}, c).fault;
+    };
+    CHECK(options(wire::ipv6_options_max) == wire::ChainFault::none);
+    CHECK(options(wire::ipv6_options_max + 1) == wire::ChainFault::discard);
+    auto headers = [&](std::size_t n) {
+        return walk(std::vector<std::uint8_t>(n, 60), std::vector<Bytes>(n, pads), c).fault;
+    };
+    CHECK(headers(wire::ipv6_extensions_max) == wire::ChainFault::none);
+    CHECK(headers(wire::ipv6_extensions_max + 1) == wire::ChainFault::discard);
+    Bytes long_one(1024); // one header, all padding
+    long_one[1] = 127;
+    for (std::size_t at = 2; at < 1024; at += 255) {
+        long_one[at] = 1;
+        long_one[at + 1] = static_cast<unsigned char>(std::min<std::size_t>(253, 1024 - at - 2));
+    }
+    CHECK(walk({60}, {long_one}, c).fault == wire::ChainFault::discard);
+}
+
 TEST_CASE("RFC 5095: a routing header that is not used up is refused, type 0 like any other")
 {
     using wire::ChainFault;
