@@ -126,7 +126,7 @@ void ipv6_attach(Domain& d, const Interface& in);
 // Of any interface and usable; loopback addresses too.
 bool ipv6_is_local(Domain& d, const base::IpAddr& a);
 const Ipv6Address* ipv6_find_address(Domain& d, const base::IpAddr& a, std::uint32_t interface); // usable or not
-// The address to send from (RFC 6724 5), by the next hop where it is known; unspecified = none.
+// The address to send from (RFC 6724), of the interface's or, for a next hop, others that reach; unspecified = none.
 base::IpAddr ipv6_source(
     Domain& d, const Interface& out, const base::IpAddr& destination, const base::IpAddr& next_hop = {});
 // An address that may be used on the link before any other: its usable link-local one, or "::".

@@ -268,6 +268,20 @@ bool better(Domain& d, const Ipv6Address& a, const Ipv6Address& b, const base::I
     return common_bits(a.addr, to, a.length) > common_bits(b.addr, to, b.length); // rule 8
 }
 
+// `out`: of this interface; null = of any.
+const Ipv6Address* best_of(
+    Domain& d, const Interface* out, const base::IpAddr& destination, const base::IpAddr& next_hop)
+{
+    const Ipv6Address* best = nullptr;
+    for (const Ipv6Address& a : d.ipv6->addresses) {
+        bool candidate = (out == nullptr || a.interface == out->index) && a.usable(d.now());
+        if (candidate && (best == nullptr || better(d, a, *best, destination, next_hop))) {
+            best = &a;
+        }
+    }
+    return best;
+}
+
 // News of it may come when the address is in use here already: the CPU that heard of the other host decided.
 void duplicate_here(Domain& d, const Interface& in, const base::IpAddr& a)
 {
@@ -340,14 +354,16 @@ const Ipv6Address* ipv6_find_address(Domain& d, const base::IpAddr& a, std::uint
 
 base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& destination, const base::IpAddr& next_hop)
 {
-    const Ipv6Address* best = nullptr;
-    for (const Ipv6Address& a : d.ipv6->addresses) {
-        bool candidate = a.interface == out.index && a.usable(d.now());
-        if (candidate && (best == nullptr || better(d, a, *best, destination, next_hop))) {
-            best = &a;
-        }
+    const Ipv6Address* own = best_of(d, &out, destination, next_hop);
+    base::IpAddr source = own != nullptr ? own->addr : base::IpAddr{};
+    bool reaches = own != nullptr && scope(source) >= scope(destination);
+    if (reaches || next_hop.is_any() || destination.is_multicast_v6() || destination.is_link_scoped()) {
+        return source;
     }
-    return best != nullptr ? best->addr : base::IpAddr{};
+    // RFC 6724 4 leaves it at the outgoing interface's. As Linux: a link without a prefix of its own leads on from
+    // addresses of the loopback, say.
+    const Ipv6Address* other = best_of(d, nullptr, destination, next_hop);
+    return other != nullptr && scope(other->addr) >= scope(destination) ? other->addr : source;
 }
 
 base::IpAddr ipv6_link_source(Domain& d, const Interface& out)

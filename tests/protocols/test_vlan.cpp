@@ -170,6 +170,40 @@ TEST_CASE("RFC 4861 6.3.6: each interface has its own default routers, and what 
     });
 }
 
+TEST_CASE("RFC 6724 4: where no address of the link reaches as far as the destination another link's is taken")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address6 = nullptr, .slaac = true});
+    std::string error;
+    auto vlan = std::make_unique<drivers::Vlan>(*h.link, drivers::VlanOptions{"eth0.7", id, 0});
+    REQUIRE(h.stack.add_interface(std::move(vlan), {{ip("fd07::1"), 64}}, error) != nullptr);
+    world.advance(base::seconds(3));
+    h.link->inject(router_advertisement({}), 0); // a router, and no prefix
+    world.settle();
+    auto source = [&](const char* to) {
+        protocols::Route r;
+        h.on(0, [&](protocols::Domain& d) { REQUIRE(protocols::ipv6_route_lookup(d, ip6(to), r)); });
+        CHECK(r.interface == h.eth);
+        return r.source;
+    };
+    CHECK(source("2001:db8::1") == ip6("fd07::1"));
+    CHECK(source("fe80::9%1").is_link_local_v6());
+    CHECK(source("ff15::7").is_link_local_v6());
+    TestSocket s(world, h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(s.connect(at("2001:db8::1", 7)) == Error::none);
+    h.link->sent.clear();
+    s.send(Bytes(3));
+    REQUIRE(h.link->sent.size() == 1);
+    CHECK((base::IpAddr::v6(h.link->sent[0].data() + 22) == ip6("fd07::1") && !is_tagged(h.link->sent[0])));
+    world.advance(base::seconds(6)); // the router is asked whether it is there, from an address of its link
+    REQUIRE(h.link->sent.size() >= 2);
+    CHECK(base::IpAddr::v6(h.link->sent[1].data() + 22).is_link_local_v6());
+    h.link->inject(router_advertisement({.prefix = "2001:db8:1::"}), 0);
+    world.settle();
+    CHECK(base::Prefix{ip6("2001:db8:1::"), 64}.contains(source("2001:db8::1")));
+}
+
 TEST_CASE("IP_MULTICAST_IF: a connect to a group goes by it too, and the address that it names is the source")
 {
     Tagged t;
