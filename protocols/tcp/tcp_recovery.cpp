@@ -18,6 +18,15 @@ std::uint32_t reo_wnd(const Tcb& t)
         t.board.phase != Recovery::none, t.board.many_sacked(t.mss), min_rtt_us(t), micros(t.rtt.srtt()));
 }
 
+// The last one that text of ours had; before any is acknowledged that of the handshake, else what we wait for it.
+std::uint32_t round_trip(const Tcb& t)
+{
+    if (t.rack.rtt_us != 0) {
+        return t.rack.rtt_us;
+    }
+    return micros(t.rtt.srtt().count() != 0 ? t.rtt.srtt() : t.rtt.rto_of_path());
+}
+
 // Octets newly found lost; the reordering timer waits for those that may still be late.
 std::uint32_t find_losses(Tcb& t)
 {
@@ -320,7 +329,7 @@ void begin_timeout(Tcb& t)
             ecn_reduced(t);
         }
     }
-    t.board.enter_timeout(t.rack, clock_us(t), reo_wnd(t), t.mss);
+    t.board.enter_timeout(round_trip(t), clock_us(t), reo_wnd(t), t.mss);
     if (t.bbr != nullptr) {
         t.bbr->timed_out(t.board.pipe(t.mss));
         t.cc.cwnd = t.bbr->cwnd();

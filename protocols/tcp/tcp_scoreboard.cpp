@@ -370,22 +370,23 @@ void Scoreboard::enter_fast(Seq nxt)
     force_one = true;
 }
 
-void Scoreboard::enter_timeout(const Rack& rack, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t mss)
+void Scoreboard::enter_timeout(std::uint32_t rtt_us, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t mss)
 {
     // RFC 2018 8: after a timeout the receiver may have reneged; the second one in a row trusts no SACK any more, and
     // neither does one whose first octet is SACKed.
     bool reneged = count_ != 0 && at(0).fate() == Fate::sacked;
-    bool trusts = use_sack && phase != Recovery::timeout && !reneged;
-    if (!trusts || rack.rtt_us == 0) {
-        mark_all_lost(trusts);
+    bool trusts = phase != Recovery::timeout && !reneged;
+    if (!use_sack) {
+        mark_all_lost(false);
     } else { // RFC 8985 6.3: the first segment, and what was sent long enough ago
         for (unsigned i = 0; i < count_; ++i) {
-            auto left = static_cast<std::int32_t>(at(i).time_us() + rack.rtt_us + reo_wnd - now_us);
-            if (at(i).fate() == Fate::flying && left <= 0) {
-                change(i, Fate::lost);
+            bool known = at(i).fate() == Fate::lost || (at(i).fate() == Fate::sacked && trusts);
+            auto left = static_cast<std::int32_t>(at(i).time_us() + rtt_us + reo_wnd - now_us);
+            if (!known) {
+                change(i, left <= 0 ? Fate::lost : Fate::flying);
             }
         }
-        mark_lost(una_, una_ + std::min(mss, flight()));
+        mark_lost(una_, base::min(una_ + mss, start_of(std::min<unsigned>(count_, 1))));
     }
     resend_quietly();
 }

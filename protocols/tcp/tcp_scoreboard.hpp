@@ -98,8 +98,8 @@ struct Scoreboard {
     void unmark_lost(); // they were only late
 
     void enter_fast(Seq nxt);
-    // RFC 8985 6.3, RFC 2018 8.
-    void enter_timeout(const Rack& rack, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t mss);
+    // RFC 8985 6.3, RFC 2018 8. `rtt_us`: what left later may be on its way still.
+    void enter_timeout(std::uint32_t rtt_us, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t mss);
     // What is marked lost goes again without a sign of congestion, until all in flight is acknowledged.
     void resend_quietly();
     // After acked(): ends a recovery whose point is acknowledged; without SACK finds the next hole (RFC 6582 3.2).

@@ -222,8 +222,8 @@ TEST_CASE("RFC 6298 5.4: a list full of what is lost has room for what goes agai
     for (unsigned i = 0; f.b.runs() < sent_runs_max; ++i) { // each at a time of its own
         REQUIRE(f.b.resend(1000, ms(60 + i)));
     }
-    f.b.enter_timeout(f.rack, ms(400), 0, mss);
-    f.b.enter_timeout(f.rack, ms(1200), 0, mss);
+    f.b.enter_timeout(f.rack.rtt_us, ms(400), 0, mss);
+    f.b.enter_timeout(f.rack.rtt_us, ms(1200), 0, mss);
     REQUIRE(f.b.lost_bytes() == 300000);
     REQUIRE(f.b.resend(1000, ms(1200)));
     CHECK(f.b.lost_bytes() == 299000);
@@ -374,7 +374,7 @@ TEST_CASE("RFC 8985 6.3: a timeout takes the first segment and what is old, not 
     Flight f(9, 10); // the last was sent at 80 ms
     f.now(20);
     f.ack(1000); // rtt 20 ms
-    f.b.enter_timeout(f.rack, ms(62), 0, mss);
+    f.b.enter_timeout(f.rack.rtt_us, ms(62), 0, mss);
     CHECK(f.b.lost_bytes() == 4000); // sent at 10, 20, 30, 40
     CHECK(f.b.phase == Recovery::timeout);
     CHECK(f.b.force_one);
@@ -385,16 +385,16 @@ TEST_CASE("RFC 2018 8: a second timeout, or a SACKed first octet, forgets the SA
     Flight f(3);
     f.now(20);
     f.sack(1000, 2000);
-    f.b.enter_timeout(f.rack, ms(300), 0, mss);
+    f.b.enter_timeout(f.rack.rtt_us, ms(300), 0, mss);
     CHECK(f.b.sacked_bytes() == 1000);
     CHECK(f.b.pipe(mss) == 0);
-    f.b.enter_timeout(f.rack, ms(900), 0, mss);
+    f.b.enter_timeout(f.rack.rtt_us, ms(900), 0, mss);
     CHECK(f.b.sacked_bytes() == 0);
     CHECK(f.b.lost_bytes() == 3000);
     Flight g(3);
     g.now(20);
     g.sack(0, 1000);
-    g.b.enter_timeout(g.rack, ms(300), 0, mss);
+    g.b.enter_timeout(g.rack.rtt_us, ms(300), 0, mss);
     CHECK(g.b.sacked_bytes() == 0);
 }
 
