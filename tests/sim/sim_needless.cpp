@@ -112,11 +112,15 @@ void Needless::check_bare(const Tcb& t, const Frame& p, const Flow& f)
     }
 }
 
-void Needless::note_text(const Tcb& t, const Frame& p, Flow& f, base::Instant now)
+// What has waited for its neighbour its sender sent long ago: of that nothing is noted.
+void Needless::note_text(const Tcb& t, const Frame& p, bool sure, Flow& f, base::Instant now)
 {
     base::Seq start = p.tcp.seq;
     base::Seq end = start + p.text();
-    std::vector<Piece> left{{start, end, now}};
+    std::vector<Piece> left;
+    if (sure) {
+        left.push_back({start, end, now});
+    }
     for (const Piece& o : f.pieces) {
         if (o.end <= t.snd.una) {
             continue;
@@ -153,7 +157,7 @@ void Needless::sent(const Node& node, const Frame& p, const FlowKey& key)
         check_bare(*t, p, f);
     }
     if (p.text() != 0) {
-        note_text(*t, p, f, world_.now());
+        note_text(*t, p, sure, f, world_.now());
     }
     f.said = {p.tcp.ack.raw(), p.tcp.window, flags_of(p), sack_edge(p), t->segments_in};
     f.known = sure;

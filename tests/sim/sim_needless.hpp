@@ -64,7 +64,7 @@ private:
     static bool fresh(const protocols::Domain& d, const Known& k);
     void check_text(const protocols::Tcb& t, const Frame& p, const Flow& f, const Known& k, const FlowKey& key);
     void check_bare(const protocols::Tcb& t, const Frame& p, const Flow& f);
-    static void note_text(const protocols::Tcb& t, const Frame& p, Flow& f, base::Instant now);
+    static void note_text(const protocols::Tcb& t, const Frame& p, bool sure, Flow& f, base::Instant now);
     [[noreturn]] void wrong(const protocols::Tcb& t, const Frame& p, const char* what);
 
     World& world_;
