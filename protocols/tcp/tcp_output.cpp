@@ -140,11 +140,12 @@ bool resend_lost(Tcb& t)
     std::uint32_t room = cwnd_room(t);
     bool by_timer = t.board.force_one &&
                     t.board.phase == Recovery::timeout; // or a smaller path: one segment waits for no pace, as on Linux
-    if ((!t.board.force_one && room < t.mss) || (!by_timer && waits_for_pace(t))) {
+    auto hole = static_cast<std::uint32_t>(end - start);
+    if ((!t.board.force_one && room < std::min(hole, t.mss)) || (!by_timer && waits_for_pace(t))) {
         return false;
     }
     std::uint32_t most = std::min(std::max(room / t.mss * t.mss, t.mss), super_bytes(t));
-    std::uint32_t len = std::min(static_cast<std::uint32_t>(end - start), most);
+    std::uint32_t len = std::min(hole, most);
     if (!t.board.resend(len, clock_us(t))) {
         return false; // the list of runs is full: when an ACK has shortened it
     }

@@ -172,7 +172,10 @@ const char* wrong_with_sending(const Tcb& t)
         if (t.board.phase == protocols::tcp::Recovery::none) {
             return "text is lost and nobody sends it again";
         }
-        if (t.board.force_one || by_cwnd >= full) {
+        protocols::tcp::Seq start;
+        protocols::tcp::Seq end;
+        t.board.first_lost(start, end);
+        if (t.board.force_one || by_cwnd >= std::min(full, static_cast<std::uint32_t>(end - start))) {
             return "lost text waits though cwnd lets it go";
         }
     }
