@@ -84,10 +84,11 @@ struct RecvState {
     std::uint64_t nxt_offset = 0;  // ring offset of nxt
     std::uint64_t urgent_mark = 0; // ring offset one past the last urgent octet announced; 0: none was
     std::uint32_t unacked = 0;     // text octets received since the last ACK
-    std::uint32_t mss_seen = 536;  // largest segment seen: what "every second segment" means
+    std::uint32_t mss_seen = 536;  // of the peer's full segments: what "every second segment" means
     Seq text_end_late;             // of the last out-of-order segment
     std::uint8_t sack_news = 0;    // SACK blocks that changed since the last ACK
     std::uint8_t quick_acks = 0;   // ACKs still sent at once (start of a connection)
+    std::uint16_t last_full = 0;   // the last segment, where it may have been a full one below mss_seen
     base::Instant last_text{};     // when text last came
     bool fin_known = false;
     bool interactive = false; // we answer what we receive: delay ACKs to piggyback them

@@ -9,7 +9,8 @@ namespace protocols::tcp {
 
 namespace {
 
-constexpr unsigned sack_blocks_an_ack = 3; // with timestamps
+constexpr unsigned sack_blocks_an_ack = 3;       // with timestamps
+constexpr std::uint32_t full_segment_least = 88; // as Linux TCP_MIN_MSS
 
 // Copies the segment's text into the ring at the absolute offset of its sequence number.
 [[gnu::always_inline]] inline void place(Tcb& t, const Segment& s)
@@ -83,11 +84,25 @@ void advance_to(Tcb& t, Seq end, Actions& a)
     }
 }
 
+// As tcp_measure_rcv_mss of Linux: the path of the peer may have become narrower. Two in a row of one size are full
+// ones if they are not small, or do not end what the peer's application wrote.
+void note_segment_size(Tcb& t, const Segment& s)
+{
+    std::uint32_t size = std::min<std::uint32_t>(s.packet->gso_size != 0 ? s.packet->gso_size : s.len, t.route.mtu);
+    bool goes_on = size >= full_segment_least && !s.has(wire::tcp_psh | wire::tcp_fin | wire::tcp_urg);
+    bool full = size >= mss_default || goes_on;
+    if (size >= t.rcv.mss_seen || (full && size == t.rcv.last_full)) {
+        t.rcv.mss_seen = size;
+        t.rcv.last_full = 0;
+    } else {
+        t.rcv.last_full = static_cast<std::uint16_t>(full ? size : 0);
+    }
+}
+
 void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a)
 {
     base::Instant now = t.domain.now();
-    std::uint32_t segment = s.packet->gso_size != 0 ? s.packet->gso_size : s.len;
-    t.rcv.mss_seen = std::max(t.rcv.mss_seen, std::min(segment, t.route.mtu));
+    note_segment_size(t, s);
     if (now - t.rcv.last_text >= rto_min) { // as Linux: a sender whose timer has expired begins with a window of one
         t.rcv.quick_acks = quick_acks_at_start;
     }

@@ -31,7 +31,8 @@ void note(Figures& f, const protocols::Tcb& t)
 {
     f << protocols::tcp::state_name(t.state) << t.snd.una << t.snd.nxt << t.snd.wl1 << t.snd.wl2 << t.snd.small_end;
     f << t.snd.una_offset << t.snd.wnd << t.snd.wnd_max << t.snd.fin_sent;
-    f << t.rcv.nxt << t.rcv.adv << t.rcv.nxt_offset << t.rcv.unacked << t.rcv.mss_seen << t.rcv.text_end_late;
+    f << t.rcv.nxt << t.rcv.adv << t.rcv.nxt_offset << t.rcv.unacked << t.rcv.mss_seen << t.rcv.last_full
+      << t.rcv.text_end_late;
     f << int{t.rcv.sack_news} << int{t.rcv.quick_acks} << t.rcv.last_text << t.rcv.fin_known << t.rcv.interactive;
     f << t.ts.recent << t.ts.recent_at << t.ts.last_ack_sent << t.ecn.echo << t.ecn.cwr_due << t.ecn.reduced;
     f << t.accecn.r_cep << t.accecn.r_ceb << t.accecn.r_e0b << t.accecn.told_cep << t.accecn.told_e0b;
