@@ -126,8 +126,8 @@ void congestion_on_timeout(const CongestionAlgorithm& a, CongestionState& c, std
     if (first) { // RFC 5681 3.1: not again for a segment that was already sent again by the timer
         c.ssthresh = a.reduce(c, flight);
     }
-    if (&a == &cubic_algorithm) {
-        c.cubic.w_max = 0; // RFC 9438 4.8: the next curve begins at its plateau
+    if (a.after_timeout != nullptr) {
+        a.after_timeout(c);
     }
     c.cwnd = c.mss;
     c.acked = 0;

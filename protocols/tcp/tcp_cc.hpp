@@ -90,6 +90,7 @@ struct CongestionAlgorithm {
     // ECE told of a mark, once per window: the new ssthresh, which cwnd follows. Null: as a loss.
     std::uint32_t (*reduce_marked)(CongestionState&) = nullptr;
     void (*after_idle)(CongestionState&) = nullptr;
+    void (*after_timeout)(CongestionState&) = nullptr; // behind `reduce`
 };
 
 extern const CongestionAlgorithm cubic_algorithm;

@@ -101,6 +101,12 @@ void after_idle(CongestionState& c)
     c.cubic.unused_since = base::never;
 }
 
+// 4.8: the next curve begins at its plateau.
+void after_timeout(CongestionState& c)
+{
+    c.cubic.w_max = 0;
+}
+
 } // namespace
 
 double cubic_window(double t_s, double k_s, double w_max)
@@ -109,7 +115,12 @@ double cubic_window(double t_s, double k_s, double w_max)
     return cubic_c * d * d * d + w_max;
 }
 
-constinit const CongestionAlgorithm cubic_algorithm{
-    .name = "cubic", .start = start, .avoid = avoid, .reduce = reduce, .observe = observe, .after_idle = after_idle};
+constinit const CongestionAlgorithm cubic_algorithm{.name = "cubic",
+    .start = start,
+    .avoid = avoid,
+    .reduce = reduce,
+    .observe = observe,
+    .after_idle = after_idle,
+    .after_timeout = after_timeout};
 
 } // namespace protocols::tcp

@@ -86,6 +86,11 @@ void after_idle(CongestionState& c)
     c.westwood.since = base::never; // nothing was delivered since nothing was sent
 }
 
+void after_timeout(CongestionState& c)
+{
+    cubic_algorithm.after_timeout(c);
+}
+
 } // namespace
 
 constinit const CongestionAlgorithm westwood_algorithm{.name = "westwood",
@@ -96,6 +101,7 @@ constinit const CongestionAlgorithm westwood_algorithm{.name = "westwood",
     .reduce = reduce,
     .observe = observe,
     .observe_recovery = measure,
-    .after_idle = after_idle};
+    .after_idle = after_idle,
+    .after_timeout = after_timeout};
 
 } // namespace protocols::tcp

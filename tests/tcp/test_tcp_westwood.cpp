@@ -171,6 +171,20 @@ TEST_CASE("westwood: a loss without a queue leaves what the path holds; the wind
     }
 }
 
+TEST_CASE("westwood: after a timeout CUBIC's curve begins at its plateau (RFC 9438 4.8)")
+{
+    Path p;
+    p.rounds(100, 100 * mss);
+    congestion_on_timeout(westwood_algorithm, p.c, 80 * mss, true);
+    p.c.cwnd = p.c.ssthresh; // slow start is over
+    std::uint32_t after = p.c.cwnd;
+    for (unsigned n = 10; n > 0; --n) {
+        p.now += p.rtt;
+        p.ack(p.c.cwnd, true);
+    }
+    CHECK(p.c.cwnd <= after + 10 * mss); // Reno's slope; towards the old maximum it was faster
+}
+
 TEST_CASE("westwood: a mark never widens the window, however much is in flight above it")
 {
     Path p;
