@@ -158,6 +158,7 @@ void act_on(Socket& so, int name)
         break;
     case TCP_MAXSEG:
         set_mss(*t);
+        output_soon(*t); // what was less than a segment may be one
         break;
     case TCP_KEEPIDLE:
         restart_keepalive(*t, t->last_received);
