@@ -49,19 +49,24 @@ void finish_handshake(Tcb& t, const Segment& s, Actions& a)
     connection_opened(t);
 }
 
-// RFC 6298 3 (Karn) and RFC 7323 4: a timed segment gives microseconds; after a retransmission only the echoed
-// timestamp tells.
-void measure(Tcb& t, const Segment& s)
+// RFC 6298 3 (Karn) and RFC 7323 4: a timed segment gives microseconds; of text that was sent again only the echoed
+// timestamp tells. `resent`: the ACK is of such text, too.
+void measure(Tcb& t, const Segment& s, bool resent)
 {
     base::Instant now = t.domain.now();
+    bool recovers = t.board.phase != Recovery::none || t.retries != 0;
     if (t.timing && s.ack() >= t.timed_end) {
         t.timing = false;
-        t.rtt.sample(now - t.timed_at);
-        return;
+        if (!resent) {
+            t.rtt.sample(now - t.timed_at);
+            return;
+        }
+        if (!recovers && !t.agreed.timestamps) {
+            t.rtt.back_off(); // for the probe, which took a timeout's place: else each flight has one, and no sample
+        }
     }
     const wire::TcpOptions& o = s.header.options;
-    bool resent = t.board.phase != Recovery::none || t.retries != 0;
-    if (resent && !t.timing && t.agreed.timestamps && o.has_timestamp && o.ts_ecr != 0) {
+    if ((resent || recovers) && !t.timing && t.agreed.timestamps && o.has_timestamp && o.ts_ecr != 0) {
         auto elapsed_ms = static_cast<std::int32_t>(timestamp_now(now, t.ts.offset) - o.ts_ecr);
         if (elapsed_ms >= 0 && base::millis(elapsed_ms) < rto_max) {
             t.rtt.sample(base::millis(std::max(elapsed_ms, 1)));
@@ -136,13 +141,13 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
 {
     r.advanced = true;
     r.acked = static_cast<std::uint32_t>(s.ack() - t.snd.una);
-    measure(t, s);
     bool fin_acked = t.snd.fin_sent && s.ack() > t.snd.fin_seq;
     std::uint32_t octets = r.acked - (fin_acked && !base::planted(base::Plant::fin_counted_as_text) ? 1U : 0U);
     t.snd.una = s.ack();
     t.snd.una_offset += octets;
     t.bytes_acked += octets;
     t.board.acked(t.snd.una, t.rack, r.d);
+    measure(t, s, r.d.resent);
     t.snd.small_end = base::max(t.snd.small_end, t.snd.una);  // never half the number space behind
     t.ecn.reduced = t.ecn.reduced && t.snd.una <= t.ecn.high; // what tells of CWR lies above
     if (t.plpmtu.probe != 0) {

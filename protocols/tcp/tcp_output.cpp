@@ -313,7 +313,8 @@ void restart_probe(Tcb& t)
     }
     base::Instant now = t.domain.now();
     base::Micros left = t.deadlines[static_cast<unsigned>(Deadline::retransmit)] - now;
-    set_deadline(t, Deadline::probe, now + Tlp::timeout(t.rtt.srtt(), one, left));
+    base::Micros srtt = t.rtt.srtt() * (std::int64_t{1} << t.rtt.shift()); // which may have grown, as the timeout says
+    set_deadline(t, Deadline::probe, now + Tlp::timeout(srtt, one, left));
 }
 
 // RFC 6298 5.1: the timer runs while anything is unacknowledged; persist while nothing is and something waits, unless
@@ -485,9 +486,11 @@ void send_tail_probe(Tcb& t)
     }
     std::uint32_t len = std::min(t.mss, t.flight());
     t.board.probed(t.snd.nxt - len, clock_us(t));
+    bool timing = t.timing;
     if (resend(t, t.snd.nxt - len, len)) {
         t.tlp.sent(t.snd.nxt, true);
     }
+    t.timing = timing && t.board.resent_bytes() != 0; // the board knows what the probe makes ambiguous (tcp_ack.cpp)
 }
 
 void output_soon(Tcb& t)
