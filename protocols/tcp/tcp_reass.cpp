@@ -103,7 +103,9 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
 {
     base::Instant now = t.domain.now();
     note_segment_size(t, s);
-    if (now - t.rcv.last_text >= rto_min) { // as Linux: a sender whose timer has expired begins with a window of one
+    // As Linux: a sender whose timer has expired begins with a window of one. One that has just repaired a loss has a
+    // small window, too: its last odd segment would wait for the timer here, and of few ACKs each that is lost counts.
+    if (filled_hole || now - t.rcv.last_text >= rto_min) {
         t.rcv.quick_acks = quick_acks_at_start;
     }
     t.rcv.last_text = now;
@@ -118,7 +120,7 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
         a.ack_now = true;
         return;
     }
-    if (!t.ack_soon) {
+    if (!t.ack_soon || base::planted(base::Plant::delayed_ack_put_off)) {
         t.ack_soon = true;
         if (!base::planted(base::Plant::delayed_ack_never_sent)) {
             set_deadline(t, Deadline::delayed_ack, now + delayed_ack_time);
