@@ -96,6 +96,7 @@ void take_sack(Tcb& t, const Segment& s, AckRound& r)
         return;
     }
     take_dsack(t, s, r);
+    r.d.ack.has_echo = false; // RFC 7323 4.3: behind a hole it is what came in order last, not what is SACKed
     wire::SackBlock blocks[wire::tcp_sack_blocks_max];
     unsigned n = 0;
     for (unsigned i = 0; i < o.sack_count; ++i) {
