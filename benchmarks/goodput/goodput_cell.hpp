@@ -50,10 +50,11 @@ inline drivers::SimLinkOptions goodput_link(const GoodputCell& c)
     return o;
 }
 
-// Of a socket, each way: more than the whole link can hold for one flow, and twelve fair shares of it for 64.
+// Of a socket, each way: twelve fair shares of what the whole link can hold for 64 flows, and three times all of it for
+// one: what came behind the first hole of a slow start that went too far waits here, while as much goes on.
 inline unsigned buffer_shift(const GoodputCell& c)
 {
-    return c.flows == 1 ? 23 : c.flows <= 8 ? 22 : 20;
+    return c.flows == 1 ? 24 : c.flows <= 8 ? 22 : 20;
 }
 
 inline constexpr std::uint16_t goodput_port = 7100;
