@@ -229,6 +229,17 @@ void emit_options(const TcpOptions& o, OptionWriter& w)
     }
 }
 
+[[gnu::noinline]] void emit_other_options(const TcpHeader& h, unsigned char* to, std::uint32_t bytes)
+{
+    OptionWriter w(to);
+    if (h.has(tcp_syn)) {
+        emit_syn_options(h.options, w);
+    } else {
+        emit_options(h.options, w);
+    }
+    INVARIANT(w.bytes() == bytes);
+}
+
 } // namespace
 
 bool tcp_parse(const void* data, std::size_t size, TcpHeader& out)
@@ -289,13 +300,13 @@ void tcp_emit(const TcpHeader& h, void* to, std::uint32_t bytes)
     base::store_be16(p + 14, h.window);
     base::store_be16(p + 16, 0);
     base::store_be16(p + 18, h.urgent);
-    OptionWriter w(p + tcp_header_min_bytes);
-    if (h.has(tcp_syn)) {
-        emit_syn_options(h.options, w);
-    } else {
-        emit_options(h.options, w);
+    if (bytes == tcp_header_min_bytes + 12 && !h.has(tcp_syn) && h.options.has_timestamp) { // nearly every segment
+        base::store_be32(p + tcp_header_min_bytes, timestamp_alone);
+        base::store_be32(p + tcp_header_min_bytes + 4, h.options.ts_val);
+        base::store_be32(p + tcp_header_min_bytes + 8, h.options.ts_ecr);
+        return;
     }
-    INVARIANT(w.bytes() == bytes - tcp_header_min_bytes);
+    emit_other_options(h, p + tcp_header_min_bytes, bytes - tcp_header_min_bytes);
 }
 
 } // namespace protocols::wire
