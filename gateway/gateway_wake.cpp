@@ -82,8 +82,11 @@ void GatewayCpu::collect_waiters(Client& c, std::uint32_t slot, For whom)
             if (is_set) {
                 sockbuf::set_ready(c.view(), w, slot);
             }
-            mine.wake[half] |= std::uint64_t{1} << (w % 64);
-            mine.wake_anyway[half] |= std::uint64_t{whom == For::sleepers ? 1U : 0U} << (w % 64);
+            std::uint64_t bit = m & -m;
+            mine.wake[half] |= bit;
+            if (whom == For::sleepers) {
+                mine.wake_anyway[half] |= bit;
+            }
         }
     }
     if (!mine.wake_queued && (mine.wake[0] | mine.wake[1]) != 0) {

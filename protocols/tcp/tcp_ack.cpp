@@ -179,8 +179,13 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     }
 }
 
+bool has_model_or_lists(const Tcb& t)
+{
+    return t.bbr != nullptr || t.long_runs != nullptr;
+}
+
 // What few connections have.
-void tell_model_and_lists(Tcb& t, const AckRound& r, Actions& a)
+[[gnu::noinline]] void tell_model_and_lists(Tcb& t, const AckRound& r, Actions& a)
 {
     if (t.bbr != nullptr) {
         std::uint32_t before = t.cc.cwnd;
@@ -272,7 +277,9 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
     } else {
         recover(t, s, r, a);
     }
-    tell_model_and_lists(t, r, a);
+    if (has_model_or_lists(t)) {
+        tell_model_and_lists(t, r, a);
+    }
     if (r.ece) {
         take_echo(t, r);
     }
@@ -294,7 +301,9 @@ void take_expected_ack(Tcb& t, const Segment& s, Actions& a)
         take_ack(t, s, r, a);
         grow_window(t, r);
     }
-    tell_model_and_lists(t, r, a);
+    if (has_model_or_lists(t)) {
+        tell_model_and_lists(t, r, a);
+    }
     update_window(t, s);
     if (t.snd.wnd > window_before && !at_rest(t) && !base::planted(base::Plant::window_growth_ignored)) {
         a.output = true;

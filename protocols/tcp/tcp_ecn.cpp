@@ -98,10 +98,13 @@ bool ecn_syn_again(EcnMode m, EcnHandshake& h, EcnMode asked, const Segment& syn
 // (RFC 9768 3.2.2.5.1).
 std::uint8_t tos_of(const Tcb& t, bool new_text)
 {
+    if (t.agreed.ecn == EcnMode::none) {
+        return t.tos;
+    }
     bool accurate = t.agreed.ecn == EcnMode::accurate;
     bool forbidden = accurate ? !t.accecn.may_set_ect() : t.accecn.handshake.plain; // RFC 3168 6.1.1
     bool answers = t.bbr == nullptr; // BBR would not answer a mark, so it asks for none
-    if (t.agreed.ecn == EcnMode::none || forbidden || !answers) {
+    if (forbidden || !answers) {
         return t.tos;
     }
     bool capable = new_text || (t.algorithm().needs_ecn && (!accurate || t.agreed.sack));

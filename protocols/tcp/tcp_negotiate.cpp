@@ -3,7 +3,6 @@
 #include <netinet/in.h>
 
 #include "protocols/ip.hpp"
-#include "protocols/path_mtu.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -112,7 +111,7 @@ bool asks_path(const Tcb& t)
 
 } // namespace
 
-bool may_fragment(const Tcb& t)
+bool may_fragment_there(const Tcb& t)
 {
     bool narrow = t.route.mtu <= pmtu_min && t.mtu_discover == IP_PMTUDISC_WANT;
     return !asks_path(t) || (narrow && path_cuts(t.domain, t.flow.peer.addr));

@@ -251,6 +251,32 @@ bool asks_for_new(const Tcb& t)
     return t.undo.frto == Frto::wait_second && t.snd.nxt == t.board.recover && t.so != nullptr;
 }
 
+// Whatever Nagle says of it, as Linux; push_small is put back when it has gone (settle_asked).
+[[gnu::noinline]] void ask_for_new(Tcb& t)
+{
+    t.push_small = t.push_small || t.so->snd_limit - t.offset_of(t.snd.nxt) <= window_room(t);
+}
+
+// In vain: the conventional way, or what is lost waits for another timeout.
+[[gnu::noinline]] void settle_asked(Tcb& t, bool push_small)
+{
+    t.push_small = push_small;
+    if (asks_for_new(t)) {
+        t.undo.frto = Frto::off;
+        resend_all(t);
+    }
+}
+
+// Nothing went for longer than a timeout. Without text to begin with nothing begins, or an idle window would be halved
+// again for each look at the ring.
+[[gnu::noinline]] void begin_after_idle(Tcb& t, base::Micros idle)
+{
+    bool begins = t.so != nullptr && t.so->snd_limit != t.snd.una_offset && window_room(t) != 0;
+    if (begins && t.bbr == nullptr) {
+        congestion_after_idle(t.algorithm(), t.cc, idle, t.rtt.rto());
+    }
+}
+
 // The last text is followed by it.
 bool fin_follows_text(const Tcb& t)
 {
@@ -413,30 +439,26 @@ void output(Tcb& t)
     if (has_order_to_tell(t)) {
         send_ack(t);
     }
-    base::Instant now = t.domain.now();
-    // Without text to begin with nothing begins, or an idle window would be halved again for each look at the ring.
-    bool begins =
-        t.snd.nxt == t.snd.una && t.so != nullptr && t.so->snd_limit != t.snd.una_offset && window_room(t) != 0;
-    if (begins && t.last_sent != base::Instant{} && now - t.last_sent > t.rtt.rto() && t.bbr == nullptr) {
-        congestion_after_idle(t.algorithm(), t.cc, now - t.last_sent, t.rtt.rto());
+    base::Micros idle = t.domain.now() - t.last_sent;
+    if (t.snd.nxt == t.snd.una && idle > t.rtt.rto() && t.last_sent != base::Instant{}) {
+        begin_after_idle(t, idle);
     }
     bool asks = asks_for_new(t);
-    if (t.undo.frto != Frto::wait_second) {
+    bool pushes = t.push_small;
+    if (asks) {
+        ask_for_new(t);
+    } else if (t.undo.frto != Frto::wait_second) {
         resend_all(t);
     }
     t.cwnd_limited = false;
     unsigned sent = 0;
     std::uint64_t cut_before = cut_so_far(t.domain);
     bool enough = false;
-    bool pushes = t.push_small;
-    t.push_small = pushes || (asks && t.so->snd_limit - t.offset_of(t.snd.nxt) <= window_room(t)); // as Linux, no Nagle
     while (!enough && send_new(t)) {
         enough = ++sent == turn_segments || cut_so_far(t.domain) - cut_before >= cut_a_round;
     }
-    t.push_small = pushes;
-    if (asks && asks_for_new(t)) { // in vain: the conventional way, or what is lost waits for another timeout
-        t.undo.frto = Frto::off;
-        resend_all(t);
+    if (asks) {
+        settle_asked(t, pushes);
     }
     if (enough) {
         output_soon(t); // behind the others

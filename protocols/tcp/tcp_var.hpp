@@ -2,8 +2,11 @@
 // domain (or Tcb) they are given.
 #pragma once
 
+#include <netinet/in.h>
+
 #include <cstdint>
 
+#include "protocols/path_mtu.hpp"
 #include "protocols/socket/so_dispatch.hpp"
 #include "protocols/tcp/tcp_domain.hpp"
 #include "protocols/tcp/tcp_segment.hpp"
@@ -45,7 +48,12 @@ std::uint16_t mss_to_announce(const Domain& d, const Route& r, const SocketOptio
 Negotiated offer(const Domain& d, const SocketOptions& o); // what we say in a SYN, or take of a peer's
 Negotiated negotiate(const wire::TcpOptions& theirs, const Negotiated& ours);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
-bool may_fragment(const Tcb& t);     // IP_MTU_DISCOVER: no DF
+bool may_fragment_there(const Tcb& t);
+// IP_MTU_DISCOVER: no DF. What is not narrow, and discovers as by default, is asked no more.
+inline bool may_fragment(const Tcb& t)
+{
+    return (t.mtu_discover != IP_PMTUDISC_WANT || t.route.mtu <= pmtu_min) && may_fragment_there(t);
+}
 bool believes_routers(const Tcb& t); // ... what they say of the path's MTU
 void set_mss(Tcb& t);                // from the route, the peer's MSS, TCP_MAXSEG and the options in use
 void fit_way(Tcb& t);                // a route that is narrower than the one before makes smaller segments
@@ -144,8 +152,8 @@ inline std::uint32_t receive_window(const Tcb& t)
     }
     std::uint64_t held = t.rcv.nxt_offset - t.so->rcv_consumed;
     std::uint64_t size = t.so->rcv_ring.size();
-    std::uint64_t room = held < size ? size - held : 0;
-    return static_cast<std::uint32_t>(std::min(room, window_max(t)));
+    std::uint64_t room = held < size ? size - held : 0; // never more than the ring
+    return static_cast<std::uint32_t>(std::min(room, std::uint64_t{window_unscaled_max} << t.agreed.rcv_scale));
 }
 struct SegmentOut {
     Seq seq;
