@@ -363,12 +363,19 @@ void set_timers(Tcb& t)
         return;
     }
     bool waiting = t.so->snd_limit != t.snd.una_offset || (!may_send(t.state) && !t.snd.fin_sent);
-    bool paced = is_set(t, Deadline::pace) && window_room(t) != 0;
-    if (!waiting || paced) {
+    bool open = window_room(t) != 0;
+    if (open) { // its probes are over, and the patience with them
+        t.persist_probes = 0;
+    }
+    if (!waiting || (open && is_set(t, Deadline::pace))) {
         clear_deadline(t, Deadline::persist);
-    } else if (!is_set(t, Deadline::persist) && !base::planted(base::Plant::persist_not_armed)) {
-        bool corked = (t.so->options.cork || t.so->more) && window_room(t) != 0;
-        set_deadline(t, Deadline::persist, t.domain.now() + (corked ? cork_time : t.rtt.rto()));
+    } else if (!base::planted(base::Plant::persist_not_armed)) {
+        bool corked = (t.so->options.cork || t.so->more) && open;
+        base::Instant due = t.domain.now() + (corked ? cork_time : t.rtt.rto());
+        // What an open window holds back does not wait for as long as the next probe of a closed one would have.
+        if (!is_set(t, Deadline::persist) || (open && t.deadlines[static_cast<unsigned>(Deadline::persist)] > due)) {
+            set_deadline(t, Deadline::persist, due);
+        }
     }
 }
 
