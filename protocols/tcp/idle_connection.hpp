@@ -30,7 +30,8 @@ struct IdleTimer : lwkt::Timer {
     Domain* domain; // c
     IdleConnection& idle;
     SharedOptions* options;
-    base::ListLink link; // in TcpState::idle_timers
+    base::Instant heard{}; // the peer, to the microsecond: what its silence is counted from
+    base::ListLink link;   // in TcpState::idle_timers
 };
 
 } // namespace tcp

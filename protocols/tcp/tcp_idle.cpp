@@ -179,6 +179,7 @@ void restore(const IdleConnection& i, Tcb& t)
     t.retransmitted = i.retransmitted;
     plpmtu_resume(t);
     if (i.keepalive) { // woken by it, or before it is due
+        t.last_received = i.timer->heard;
         set_deadline(t, Deadline::keepalive, i.timer->armed() ? i.timer->deadline() : now);
     }
 }
@@ -245,6 +246,7 @@ IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref)
         }
         i->keepalive = true;
         i->timer = timer;
+        timer->heard = t.last_received;
         s.idle_timers.push_back(*timer);
         d.wheel.arm(*timer, t.deadlines[static_cast<unsigned>(tcp::Deadline::keepalive)]);
     }

@@ -255,6 +255,35 @@ TEST_CASE("idle: a sleeper's keepalive comes when it would have come had it not 
     CHECK(probes(base::seconds(20)) == awake);
 }
 
+TEST_CASE("idle: a sleeper's patience with a silent peer lasts as long as if it had not slept")
+{
+    auto ends_after = [](base::Micros idle) {
+        embed::Simulation world{4};
+        Pair p(1, &world, 4, {}, idle_after(idle));
+        Connected x;
+        connect(p, x);
+        REQUIRE(x.c.set_option(SOL_SOCKET, SO_KEEPALIVE, 1) == 0);
+        REQUIRE(x.c.set_option(IPPROTO_TCP, TCP_KEEPIDLE, 3) == 0);
+        REQUIRE(x.c.set_option(IPPROTO_TCP, TCP_KEEPINTVL, 1) == 0);
+        REQUIRE(x.c.set_option(IPPROTO_TCP, TCP_USER_TIMEOUT, 4500) == 0);
+        auto into_second = world.now().time_since_epoch() % base::seconds(1);
+        world.run_for(base::millis(1900) - into_second);
+        REQUIRE(x.s.send("heard late in a second") == 22);
+        CHECK(read_exactly(x.c, 22) == "heard late in a second");
+        base::Instant heard = world.now();
+        world.run_for(base::millis(2500));
+        CHECK((slept(p.a) != 0) == (idle < base::seconds(1000)));
+        drivers::Impairments cut;
+        cut.loss = 1;
+        p.link.set(0, cut);
+        auto over = [&] { return (x.c.readiness(EPOLLERR) & EPOLLERR) != 0; };
+        CHECK(world.run_until(over, base::seconds(20)));
+        return (world.now() - heard) / base::millis(100);
+    };
+    CHECK(ends_after(base::seconds(1000)) == 50); // the second probe behind it finds it over
+    CHECK(ends_after(base::millis(500)) == 50);
+}
+
 TEST_CASE("idle: streams with pauses in bad weather stay whole")
 {
     auto seed = GENERATE(range(1, 21));
