@@ -161,7 +161,7 @@ bool keepalive_timeout(Tcb& t)
     // What is unacknowledged, or waits for a window, has a timer that proves more than a probe would.
     bool silent = t.flight() == 0 && t.so->snd_limit == t.snd.una_offset;
     if (now < due || !silent) {
-        set_deadline(t, Deadline::keepalive, std::max(due, now + base::seconds(1)));
+        set_deadline(t, Deadline::keepalive, silent ? due : std::max(due, now + base::seconds(1)));
         return true;
     }
     bool impatient = o.user_timeout_ms != 0 && now - t.last_received >= base::millis(o.user_timeout_ms);
