@@ -30,6 +30,7 @@ void take_options(Tcb& t, const Segment& s)
 
 void synchronize(Tcb& t, const Segment& s)
 {
+    heard(t);
     t.rcv.irs = s.seq;
     t.rcv.nxt = s.seq + 1;
     // What our SYN offered, from the first octet on: the window of a SYN is never scaled (RFC 7323 2.2).
