@@ -14,7 +14,7 @@ struct Pacer {
     base::Instant next{}; // nothing goes before
 
     // As Linux: twice the window per round trip in slow start, a fifth more than the window afterwards, so that pacing
-    // does not hold the window's growth back; never above `limit` (octets per second).
+    // does not hold the window's growth back; never above `limit` (octets per second). A limit of 0 is none, as there.
     static std::uint64_t rate(std::uint32_t cwnd, base::Micros srtt, bool slow_start, std::uint64_t limit)
     {
         if (srtt.count() == 0) {
@@ -23,7 +23,7 @@ struct Pacer {
         std::uint64_t factor_percent = slow_start ? 200 : 120;
         std::uint64_t by_window =
             std::uint64_t{cwnd} * factor_percent * 10000 / static_cast<std::uint64_t>(srtt.count());
-        return std::clamp<std::uint64_t>(by_window, 1, limit);
+        return std::min(std::max<std::uint64_t>(by_window, 1), limit); // std::clamp has no limit below 1
     }
     // What may go in one piece: a millisecond's worth, two segments at least.
     static std::uint32_t burst(std::uint64_t rate, std::uint32_t mss)

@@ -275,8 +275,9 @@ std::uint32_t Bbr::bdp(double gain) const
 
 std::uint32_t Bbr::send_quantum() const // 4.6.3: a millisecond's worth
 {
-    std::uint64_t octets = std::clamp<std::uint64_t>(pacing_rate_ / 1000, 2 * std::uint64_t{mss_}, quantum_max);
-    return static_cast<std::uint32_t>(octets);
+    // Two segments may be more than the most: no std::clamp.
+    std::uint64_t octets = std::max<std::uint64_t>(pacing_rate_ / 1000, 2 * std::uint64_t{mss_});
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(octets, quantum_max));
 }
 
 std::uint32_t Bbr::quantized(std::uint64_t octets) const // 4.6.4.2

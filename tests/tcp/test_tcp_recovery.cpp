@@ -563,6 +563,7 @@ TEST_CASE("pacing: twice the window a round trip in slow start, a fifth more tha
     CHECK(Pacer::rate(100000, base::millis(100), false, 500'000) == 500'000);
     CHECK(Pacer::rate(100000, {}, false, 500'000) == 500'000);
     CHECK(Pacer::rate(0, base::millis(100), false, 500'000) == 1); // never 0, which is "not paced"
+    CHECK(Pacer::rate(100000, base::millis(100), false, 0) == 0);  // but where that is asked for
     CHECK(Pacer::burst(1'000'000, mss) == 2 * mss);
     CHECK(Pacer::burst(50'000'000, mss) == 50 * mss);
     Pacer p;
