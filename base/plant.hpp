@@ -52,6 +52,16 @@ enum class Plant : std::uint8_t {
     ack_sent_twice,
     sacked_sent_again,
     lost_without_evidence,
+    pace_not_kept,
+    timeout_not_doubled,
+    syn_not_spread,
+    probes_not_spread,
+    patience_of_before,
+    patience_overrun,
+    keepalive_unheard,
+    delayed_ack_put_off,
+    fin_wait_2_short,
+    time_wait_at_once,
 };
 
 #ifdef NETD_PLANTS

@@ -209,7 +209,9 @@ Verdict close_by_state(Tcb& t, Actions& a)
             if (linger_s < 0) {
                 return Verdict::abort; // as Linux: nothing waits for the peer's FIN
             }
-            set_deadline(t, Deadline::fin_wait_2, t.domain.now() + base::seconds(std::max(linger_s, 1)));
+            bool cut = base::planted(base::Plant::fin_wait_2_short);
+            base::Micros wait = cut ? base::millis(50) : base::seconds(std::max(linger_s, 1));
+            set_deadline(t, Deadline::fin_wait_2, t.domain.now() + wait);
         }
     } else if (t.state == State::closing) {
         t.state.apply(Event::fin_acked);

@@ -39,7 +39,7 @@ bool waits_for_pace(Tcb& t)
 
 void note_pace(Tcb& t, std::uint32_t len)
 {
-    if (may_be_paced(t)) {
+    if (may_be_paced(t) && !base::planted(base::Plant::pace_not_kept)) {
         if (std::uint64_t rate = pacing_rate(t); rate != 0) {
             t.pacer.sent(len, rate, t.domain.now());
         }

@@ -28,7 +28,8 @@ bool out_of_patience(const Tcb& t)
 base::Micros within_patience(const Tcb& t, base::Micros wait)
 {
     base::Micros left = t.first_retry + patience(t) - t.domain.now();
-    return patience(t).count() == 0 ? wait : std::clamp(left, base::Micros{0}, wait);
+    bool all = patience(t).count() == 0 || base::planted(base::Plant::patience_overrun);
+    return all ? wait : std::clamp(left, base::Micros{0}, wait);
 }
 
 // The user's patience, else R2 as a count of retransmissions (RFC 9293 3.8.3, MUST-20).
@@ -77,7 +78,9 @@ bool retry_handshake(Tcb& t)
     if (t.retries > most || out_of_patience(t)) {
         return give_up(t, why(t));
     }
-    t.rtt.back_off();
+    if (!base::planted(base::Plant::syn_not_spread)) {
+        t.rtt.back_off();
+    }
     send_syn(t);
     restart_retransmit(t);
     return true;
@@ -109,7 +112,8 @@ bool retransmit_timeout(Tcb& t)
     if (!synchronized(t.state)) {
         return retry_handshake(t);
     }
-    if (t.retries++ == 0) { // without the back-off of earlier losses, or it might have lasted too long before it began
+    // Without the back-off of earlier losses, or it might have lasted too long before it began.
+    if (t.retries++ == 0 && !base::planted(base::Plant::patience_of_before)) {
         t.first_retry = t.domain.now() - t.rtt.rto_of_path();
     }
     advise(t);
@@ -120,7 +124,9 @@ bool retransmit_timeout(Tcb& t)
     renew_way(t); // it may have changed
     plpmtu_timeout(t);
     begin_timeout(t);
-    t.rtt.back_off();
+    if (!base::planted(base::Plant::timeout_not_doubled)) {
+        t.rtt.back_off();
+    }
     output(t);
     restart_retransmit(t);
     return true;
@@ -143,7 +149,8 @@ bool persist_timeout(Tcb& t)
     if (is_set(t, Deadline::persist)) { // output found nothing it could send
         count(t.domain.tcp->counters.persist_probes);
         send_probe(t);
-        base::Micros wait = t.rtt.rto_doubled(t.persist_probes); // not the timeout of the text that will follow
+        base::Micros wait = // not the timeout of the text that will follow
+            t.rtt.rto_doubled(base::planted(base::Plant::probes_not_spread) ? 0 : t.persist_probes);
         set_deadline(t, Deadline::persist, t.domain.now() + within_patience(t, wait));
     }
     return true;
@@ -157,7 +164,8 @@ bool keepalive_timeout(Tcb& t)
     }
     const SocketOptions& o = t.so->options;
     base::Instant now = t.domain.now();
-    base::Instant due = t.last_received + base::seconds(o.keep_idle_s);
+    base::Instant due =
+        base::planted(base::Plant::keepalive_unheard) ? now : t.last_received + base::seconds(o.keep_idle_s);
     // What is unacknowledged, or waits for a window, has a timer that proves more than a probe would.
     bool silent = t.flight() == 0 && t.so->snd_limit == t.snd.una_offset;
     if (now < due || !silent) {

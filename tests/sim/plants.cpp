@@ -71,6 +71,17 @@ constexpr Named plants[] = {
     {Plant::ack_sent_twice, "ack-sent-twice", "the delayed ACK is sent although a segment has said it"},
     {Plant::sacked_sent_again, "sacked-sent-again", "what is SACKed behind a lost segment is sent again with it"},
     {Plant::lost_without_evidence, "lost-without-evidence", "what nothing was heard of yet is taken for lost"},
+    {Plant::pace_not_kept, "pace-not-kept", "what is paced goes as soon as the windows let it"},
+    {Plant::timeout_not_doubled, "timeout-not-doubled", "text is sent again by the timer without back-off"},
+    {Plant::syn_not_spread, "syn-not-spread", "a SYN is sent again without back-off"},
+    {Plant::probes_not_spread, "probes-not-spread", "a closed window is probed without back-off"},
+    {Plant::patience_of_before, "patience-of-before",
+        "the user's patience counts from before what is tried again was sent"},
+    {Plant::patience_overrun, "patience-overrun", "the user's patience ends with the timeout that comes after it"},
+    {Plant::keepalive_unheard, "keepalive-unheard", "a peer that was heard meanwhile is asked whether it is there"},
+    {Plant::delayed_ack_put_off, "delayed-ack-put-off", "more text puts the delayed ACK off anew"},
+    {Plant::fin_wait_2_short, "fin-wait-2-short", "FIN-WAIT-2 of a closed socket lasts 50 ms"},
+    {Plant::time_wait_at_once, "time-wait-at-once", "the end of one TIME-WAIT ends all others"},
 };
 
 // True: a seed failed in the child.

@@ -94,6 +94,18 @@ void World::check_timers(CpuRef c)
     }
 }
 
+// Before time moves: CPUs have rounds in calls of control threads as well.
+void World::look_at_rounds()
+{
+    for (CpuRef c : cpus_) {
+        std::uint64_t rounds = c.node->set->cpu(c.id).counters().rounds.load();
+        if (rounds != c.node->cpus[c.id].rounds_seen) {
+            c.node->cpus[c.id].rounds_seen = rounds;
+            timing_.round_over(*c.node, c.id);
+        }
+    }
+}
+
 // A CPU that sleeps has heard of the room that its readers made, and told their peers where these see little of it (RFC
 // 9293 3.8.6.2.2).
 void World::check_readers(CpuRef c)

@@ -106,6 +106,9 @@ struct Conduit {
     }
     Io receive_some(std::uint64_t upto, bool& moved)
     {
+        if (world().config().limits && a.random.chance(0.02)) { // until its window is closed, perhaps
+            a.rest(base::Micros{a.random.below(3'000'000)});
+        }
         std::size_t n = std::min<std::uint64_t>(upto - mine().received, 1 + a.random.below(sizeof a.buffer));
         ssize_t rc = client::sock_recv(a.session(), k, a.buffer, n, a.blocking ? 0 : MSG_DONTWAIT, nullptr, nullptr);
         moved = rc > 0;
@@ -239,7 +242,8 @@ struct Conduit {
 // sim_scripts.cpp
 void set_option(App& a, client::Sock k, int level, int name, int value);
 void draw_options(App& a, client::Sock k, Connection& c, bool before_connect);
-void use_blocking_calls(App& a, client::Sock k); // some of the time
+void draw_limits(App& a, client::Sock k, Connection& c); // in some worlds
+void use_blocking_calls(App& a, client::Sock k);         // some of the time
 void draw_script(App& a, Connection& c);
 Io run_script(Conduit& d);
 void finish(Conduit& d);

@@ -56,6 +56,7 @@ struct Config {
     std::int64_t silence_us = 0;    // between requests of one connection, at most
     bool marks = false;             // stacks ask for ECN, links mark, datagrams are ECN-capable
     bool loses_nothing = false;     // no loss, corruption, outage or shortage: nothing may time out
+    bool limits = false;            // sockets have paces, patience and limits of their own, and slow readers
 
     bool corrupts() const;   // some link does
     bool duplicates() const; //

@@ -71,6 +71,7 @@ struct CpuState {
     base::Instant paused_since{}; // then
     std::uint32_t weight = 1;
     unsigned overdue_rounds = 0;
+    std::uint64_t rounds_seen = 0;      // by World::look_at_rounds
     std::vector<netmsg::Packet*> hoard; // packets withheld from the stack: a shortage
     base::Instant hoard_until{};
 };

@@ -66,6 +66,34 @@ void draw_options(App& a, client::Sock k, Connection& c, bool before_connect)
     }
 }
 
+void draw_limits(App& a, client::Sock k, Connection& c)
+{
+    if (!a.world.config().limits) {
+        return;
+    }
+    auto some = [&](unsigned n) { return 1 + static_cast<int>(a.random.below(n)); };
+    if (a.random.chance(0.3)) {
+        set_option(a, k, SOL_SOCKET, SO_MAX_PACING_RATE, 20'000 << a.random.below(7));
+    }
+    if (a.random.chance(0.3)) {
+        c.may_time_out = true;
+        set_option(a, k, IPPROTO_TCP, TCP_USER_TIMEOUT, 400 << a.random.below(4));
+    }
+    if (a.random.chance(0.4)) {
+        c.may_time_out = true;
+        set_option(a, k, IPPROTO_TCP, TCP_KEEPIDLE, some(2));
+        set_option(a, k, IPPROTO_TCP, TCP_KEEPINTVL, some(3));
+        set_option(a, k, IPPROTO_TCP, TCP_KEEPCNT, some(3));
+        set_option(a, k, SOL_SOCKET, SO_KEEPALIVE, 1);
+    }
+    if (a.random.chance(0.3)) {
+        set_option(a, k, IPPROTO_TCP, TCP_LINGER2, some(8));
+    }
+    if (a.random.chance(0.3)) {
+        set_option(a, k, IPPROTO_TCP, TCP_SYNCNT, some(3));
+    }
+}
+
 // Calls without MSG_DONTWAIT, with a limit so that the ledger is asked now and then.
 void use_blocking_calls(App& a, client::Sock k)
 {

@@ -116,6 +116,7 @@ void one_connection(App& a)
     draw_script(a, c);
     a.connection = &c;
     a.side = client_side;
+    draw_limits(a, k, c);
     draw_options(a, k, c, true);
     use_blocking_calls(a, k);
     rc = connect_to(a, k, Address(to, family), a.blocking);
@@ -188,6 +189,7 @@ void stream_server(App& a, client::Sock k, Service&)
     if (d.theirs().sent + d.theirs().sending < header_bytes) {
         a.world.violation(fmt::format("connection {}: its first bytes arrived before they were sent", c->id));
     }
+    draw_limits(a, k, *c);
     if (a.random.chance(0.1)) {
         draw_options(a, k, *c, false);
     }

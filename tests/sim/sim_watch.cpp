@@ -96,16 +96,24 @@ void LinkWatch::sent(unsigned side, const netmsg::Packet& frame)
         world->marks().sent(f, off[side]);
     }
     if (f.is_tcp()) {
-        world->needless().sent(
-            *node[side], f, flow_key({f.source, f.tcp.source_port}, {f.destination, f.tcp.destination_port}));
+        FlowKey key = flow_key({f.source, f.tcp.source_port}, {f.destination, f.tcp.destination_port});
+        world->needless().sent(*node[side], f, key);
+        world->timing().sent(*node[side], f, key);
     }
 }
 
-void LinkWatch::taken(unsigned, const netmsg::Packet& frame)
+void LinkWatch::taken(unsigned side, const netmsg::Packet& frame)
 {
     Frame f;
-    if (marks && f.parse(frame, link_header)) {
+    if (!f.parse(frame, link_header)) {
+        return;
+    }
+    if (marks) {
         world->marks().taken(f);
+    }
+    if (f.is_tcp()) {
+        world->timing().taken(
+            *node[1 - side], f, flow_key({f.source, f.tcp.source_port}, {f.destination, f.tcp.destination_port}));
     }
 }
 

@@ -1,5 +1,6 @@
 // What looks at the frames of one wire as they leave a stack and reach the other: congestion marks, that nothing leaves
-// from an address that its host does not have at that moment, and no segment without need. One OS thread.
+// from an address that its host does not have at that moment, no segment without need, and what is paced at its pace.
+// One OS thread.
 #pragma once
 
 #include <cstdint>

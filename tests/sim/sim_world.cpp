@@ -390,10 +390,12 @@ bool World::one_step()
         redraw_weights();
     }
     misfortune();
+    look_at_rounds();
     if (config_.time_jitter > 0 && random_.chance(config_.time_jitter)) {
         clock_.advance_to(now() + base::Micros{random_.below(random_.chance(0.1) ? 3000 : 100)});
     }
     bool possible = pick_and_run();
+    look_at_rounds();
     check_sleepers();
     if (step_ % check_all_every == 0) {
         check_all();
@@ -411,6 +413,7 @@ void World::run_for(base::Micros time)
     while (now() < until) {
         ++step_;
         if (pick_and_run()) {
+            look_at_rounds();
             check_sleepers();
         } else if (base::Instant before = now(); !advance_time() || before >= until) {
             break;

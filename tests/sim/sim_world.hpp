@@ -22,6 +22,7 @@
 #include "tests/sim/sim_marks.hpp"
 #include "tests/sim/sim_needless.hpp"
 #include "tests/sim/sim_node.hpp"
+#include "tests/sim/sim_timing.hpp"
 #include "tests/sim/sim_watch.hpp"
 
 namespace sim {
@@ -111,6 +112,7 @@ public:
     Ledger& ledger() { return ledger_; }
     Marks& marks() { return marks_; }
     Needless& needless() { return needless_; }
+    Timing& timing() { return timing_; }
     // Nothing comes back sooner, whichever way it goes.
     base::Micros shortest_round_trip() const { return shortest_round_trip_; }
     bool sent_cookies() const
@@ -228,6 +230,7 @@ private:
     // sim_checks.cpp
     void check_cpu(CpuRef c);
     void check_timers(CpuRef c);
+    void look_at_rounds();
     void check_readers(CpuRef c);
     void check_all();
     void check_calls();
@@ -242,6 +245,7 @@ private:
     Ledger ledger_;
     Marks marks_{*this};
     Needless needless_{*this};
+    Timing timing_{*this};
     base::Micros shortest_round_trip_{0};
     RunResult result_;
     std::vector<std::unique_ptr<Link>> links_; // their interfaces belong to the stacks
