@@ -1,7 +1,7 @@
 // What a stack does because time has passed, held against the RFCs and the options of the sockets: tries of what is not
-// answered (SYN, text, a closed window, a silent peer) come neither early nor late, each further from the one before;
-// patience, FIN-WAIT-2, TIME-WAIT and a delayed ACK last as long as they should, and what is paced keeps its rate. Of
-// connections between hosts, as they are after each round of their CPU. One OS thread.
+// answered (SYN, text, a closed window, a silent peer) come not early, of all but text not late, each further from the
+// one before; patience, FIN-WAIT-2, TIME-WAIT and a delayed ACK last as long as they should, and what is paced keeps
+// its rate. Of connections between hosts, as they are after each round of their CPU. One OS thread.
 #pragma once
 
 #include <cstdint>
