@@ -57,9 +57,9 @@ bool comes_back(Domain& d, const Route& route, const IpOut& ip)
 }
 
 // What is cut, here or by the device, what this host has a copy of, and what does not leave it.
-[[gnu::noinline]] base::Error output_other(Domain& d, const Route& route, const IpOut& ip, netmsg::Packet& p)
+[[gnu::noinline]] base::Error output_other(
+    Domain& d, const Route& route, const IpOut& ip, std::uint32_t total, netmsg::Packet& p)
 {
-    std::uint32_t total = p.total() + wire::ipv4_header_bytes;
     bool super = p.gso != netmsg::Gso::none;
     bool fits = total <= (super ? netmsg::super_max(route.interface->netif->info(), p.gso) : route.mtu);
     if (super && longest_cut(p, wire::ipv4_header_bytes) > route.mtu) {
@@ -106,8 +106,8 @@ base::Error ip_output(Domain& d, const Route& route, const IpOut& ip, netmsg::Pa
     }
     std::uint32_t total = p.total() + wire::ipv4_header_bytes;
     bool whole = total <= route.mtu && total <= wire::ipv4_packet_max && p.gso == netmsg::Gso::none;
-    if (!whole || ip.loop_group || ip.ttl == 0) { // few
-        return output_other(d, route, ip, p);
+    if (!whole || ip.loop_group || ip.ttl == 0) { // few, or large
+        return output_other(d, route, ip, total, p);
     }
     put_header(d, ip, total, p);
     ipv4_transmit(d, route, p);

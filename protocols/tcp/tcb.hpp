@@ -87,7 +87,7 @@ struct RecvState {
     std::uint32_t mss_seen = 536;  // of the peer's full segments: what "every second segment" means
     Seq text_end_late;             // of the last out-of-order segment
     std::uint8_t sack_news = 0;    // SACK blocks that changed since the last ACK
-    std::uint8_t quick_acks = 0;   // ACKs still sent at once (start of a connection)
+    std::uint8_t quick_acks = 0;   // ACKs still sent at once (start, after a pause, after a hole)
     std::uint16_t last_full = 0;   // the last segment, where it may have been a full one below mss_seen
     base::Instant last_text{};     // when text last came
     bool fin_known = false;

@@ -61,7 +61,8 @@ void measure(Tcb& t, const Segment& s, bool resent)
             t.rtt.sample(now - t.timed_at);
             return;
         }
-        if (!recovers && !t.agreed.timestamps) {
+        bool probed = t.tlp.in_progress && t.tlp.is_retrans;
+        if (probed && !recovers && !t.agreed.timestamps) {
             t.rtt.back_off(); // for the probe, which took a timeout's place: else each flight has one, and no sample
         }
     }
@@ -233,7 +234,11 @@ void update_window(Tcb& t, const Segment& s)
     if (!newer) {
         return;
     }
-    t.snd.wnd = window_of(t, s);
+    std::uint32_t window = window_of(t, s);
+    if (t.snd.wnd == 0 && window != 0) { // its probes are over, and the patience with them
+        t.persist_probes = 0;
+    }
+    t.snd.wnd = window;
     t.snd.wnd_max = std::max(t.snd.wnd_max, t.snd.wnd);
     t.snd.wl1 = base::max(t.snd.wl1, s.seq);
     t.snd.wl2 = base::max(t.snd.wl2, s.ack());

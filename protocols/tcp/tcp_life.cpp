@@ -189,7 +189,7 @@ void begin_sending(Tcb& t, Seq first)
     t.rack.reset(first);
     t.board.use_sack = t.agreed.sack;
     t.snd.small_end = base::min(first, t.snd.una); // a SYN in flight holds nothing back
-    t.rcv.quick_acks = quick_acks_at_start;
+    t.rcv.quick_acks = quick_acks_max;
 }
 
 void connection_opened(Tcb& t)

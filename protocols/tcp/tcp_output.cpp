@@ -364,9 +364,6 @@ void set_timers(Tcb& t)
     }
     bool waiting = t.so->snd_limit != t.snd.una_offset || (!may_send(t.state) && !t.snd.fin_sent);
     bool open = window_room(t) != 0;
-    if (open) { // its probes are over, and the patience with them
-        t.persist_probes = 0;
-    }
     if (!waiting || (open && is_set(t, Deadline::pace))) {
         clear_deadline(t, Deadline::persist);
     } else if (!base::planted(base::Plant::persist_not_armed)) {

@@ -106,7 +106,7 @@ void acknowledge_in_order(Tcb& t, const Segment& s, bool filled_hole, Actions& a
     // As Linux: a sender whose timer has expired begins with a window of one. One that has just repaired a loss has a
     // small window, too: its last odd segment would wait for the timer here, and of few ACKs each that is lost counts.
     if (filled_hole || now - t.rcv.last_text >= rto_min) {
-        t.rcv.quick_acks = quick_acks_at_start;
+        t.rcv.quick_acks = quick_acks_max;
     }
     t.rcv.last_text = now;
     // RFC 9293 3.8.6.3 (SHLD-19): at least every second full-sized segment; RFC 5681 4.2: at once when a hole is filled

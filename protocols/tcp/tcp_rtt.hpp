@@ -36,8 +36,9 @@ public:
             set_rto();
         }
     }
-    // RFC 6298 5.5: each expiry doubles, up to the maximum. Until the next sample (RFC 6298 3, Karn): an ACK of what
-    // was sent again says nothing of the path, whose round trip may have grown beyond the timeout.
+    // RFC 6298 5.5: each expiry doubles (and a probe that took its place, without a sample), up to the maximum. Until
+    // the next sample (RFC 6298 3, Karn): an ACK of what was sent again says nothing of the path, whose round trip may
+    // have grown beyond the timeout.
     void back_off() { shift_ = std::min(shift_ + 1, rto_shift_max); }
     // RFC 6298 5.7: the SYN was lost and there is no sample.
     void handshake_was_slow()

@@ -140,7 +140,8 @@ bool persist_timeout(Tcb& t)
         t.first_retry = t.domain.now();
     }
     bool orphan_limit = t.app_closed && t.persist_probes > retries_orphan;
-    if (out_of_patience(t) || orphan_limit || ++t.unanswered > retries_data) {
+    bool asks = window_room(t) == 0; // else what holds it back is here (a lack of packets), not a silent peer
+    if (out_of_patience(t) || orphan_limit || (asks && ++t.unanswered > retries_data)) {
         return give_up(t, base::Error::timed_out);
     }
     t.push_small = true; // a silly window or a cork is overridden here (RFC 9293 3.8.6.2.1 (3))

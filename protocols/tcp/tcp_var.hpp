@@ -48,11 +48,11 @@ std::uint16_t mss_to_announce(const Domain& d, const Route& r, const SocketOptio
 Negotiated offer(const Domain& d, const SocketOptions& o); // what we say in a SYN, or take of a peer's
 Negotiated negotiate(const wire::TcpOptions& theirs, const Negotiated& ours);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
-bool may_fragment_there(const Tcb& t);
+bool may_fragment_narrow(const Tcb& t);
 // IP_MTU_DISCOVER: no DF. What is not narrow, and discovers as by default, is asked no more.
 inline bool may_fragment(const Tcb& t)
 {
-    return (t.mtu_discover != IP_PMTUDISC_WANT || t.route.mtu <= pmtu_min) && may_fragment_there(t);
+    return (t.mtu_discover != IP_PMTUDISC_WANT || t.route.mtu <= pmtu_min) && may_fragment_narrow(t);
 }
 bool believes_routers(const Tcb& t); // ... what they say of the path's MTU
 void set_mss(Tcb& t);                // from the route, the peer's MSS, TCP_MAXSEG and the options in use
@@ -140,9 +140,13 @@ void output_soon(Tcb& t); // at the roll-up
 void ack_now(Tcb& t);     // at the roll-up
 // What we could offer ever. RFC 7323 2.3: the header can say no more, however large the ring is (a peer without window
 // scaling, a listener whose SO_RCVBUF was small).
+inline std::uint64_t window_said_max(const Tcb& t)
+{
+    return std::uint64_t{window_unscaled_max} << t.agreed.rcv_scale;
+}
 inline std::uint64_t window_max(const Tcb& t)
 {
-    return std::min<std::uint64_t>(t.so->rcv_ring.size(), std::uint64_t{window_unscaled_max} << t.agreed.rcv_scale);
+    return std::min<std::uint64_t>(t.so->rcv_ring.size(), window_said_max(t));
 }
 // ... and now.
 inline std::uint32_t receive_window(const Tcb& t)
@@ -153,7 +157,7 @@ inline std::uint32_t receive_window(const Tcb& t)
     std::uint64_t held = t.rcv.nxt_offset - t.so->rcv_consumed;
     std::uint64_t size = t.so->rcv_ring.size();
     std::uint64_t room = held < size ? size - held : 0; // never more than the ring
-    return static_cast<std::uint32_t>(std::min(room, std::uint64_t{window_unscaled_max} << t.agreed.rcv_scale));
+    return static_cast<std::uint32_t>(std::min(room, window_said_max(t)));
 }
 struct SegmentOut {
     Seq seq;

@@ -451,3 +451,26 @@ TEST_CASE("Nagle: a small segment of 2 GiB ago holds nothing back")
     CHECK(t.flight() == t.mss + 10);
     p.close_all();
 }
+
+TEST_CASE("text that waits for a packet waits on, however long there is none: its peer is not silent")
+{
+    Pair p(PairOptions{});
+    auto [client, server] = p.connected(7000);
+    std::vector<netmsg::Packet*> held;
+    p.a.run(0, [&](protocols::Domain& d) {
+        while (netmsg::Packet* packet = d.stack.pool().allocate()) {
+            held.push_back(packet);
+        }
+    });
+    char text[100] = {};
+    client->write(text, sizeof text);
+    p.run_for(base::seconds(60));
+    CHECK(server->readable() == 0);
+    CHECK(client->error() == 0);
+    p.a.run(0, [&](protocols::Domain&) {
+        for (netmsg::Packet* packet : held) {
+            packet->free();
+        }
+    });
+    CHECK(p.run_until([&] { return server->readable() == sizeof text; }, base::seconds(60)));
+}
