@@ -173,6 +173,9 @@ bool nd_redirect_believable(Domain& d, Interface& in, const base::IpAddr& from, 
 void ipv6_take_redirect(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m);
 // The neighbour is no router any more: its routes leave the list, redirects through it go (RFC 4861 7.2.5).
 void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& address);
+// A route is new, lives again or is preferred otherwise: what redirects said of destinations behind it was said of
+// another.
+void nd_route_changed(Domain& d, const base::Prefix& destination);
 // The route's lifetime is over, or its router says so: it leaves the list, redirects through the router go.
 void nd_route_over(Domain& d, const AdvertisedRoute& route);
 // Nobody answers there: what redirects led to it goes by the routers again (RFC 4861 7.3.3).

@@ -239,8 +239,8 @@ int by_next_hop(Domain& d, const Ipv6Address& a, const Ipv6Address& b, const bas
     return !decides ? 0 : of_a == Announced::by_next_hop ? 1 : -1;
 }
 
-// RFC 6724 5: is `a` better than `b`? Rules 4 (home addresses), 5 (all are the outgoing interface's) and 7 (temporary
-// ones) decide nothing here.
+// RFC 6724 5: is `a` better than `b`? Rules 4 (home addresses) and 7 (temporary ones) decide nothing here, nor does
+// 5: those compared are all the outgoing interface's, or none is.
 bool better(Domain& d, const Ipv6Address& a, const Ipv6Address& b, const base::IpAddr& to, const base::IpAddr& next_hop)
 {
     base::Instant now = d.now();

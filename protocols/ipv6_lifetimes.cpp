@@ -1,4 +1,4 @@
-// What of a CPU's IPv6 state begins or ceases to hold by the clock: addresses, prefixes, default routers. Look-ups
+// What of a CPU's IPv6 state begins or ceases to hold by the clock: addresses, prefixes, routes of routers. Look-ups
 // compare with the clock themselves; kept routes are told here, by one timer, which may also fire for what was
 // prolonged since. Owner: the domain's CPU.
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace protocols {
 namespace {
 
 // RFC 4861 6.3.5: what a router said goes with it.
-void drop_routers(Domain& d)
+void drop_routes(Domain& d)
 {
     auto over = [&](const AdvertisedRoute& r) { return r.until <= d.now(); };
     auto& list = d.ipv6->advertised;
@@ -24,7 +24,7 @@ void on_timer(lwkt::Timer& t)
 {
     Domain& d = static_cast<Ipv6Turn&>(t).domain;
     ++d.route_generation;
-    drop_routers(d);
+    drop_routes(d);
     for (const Ipv6Address& a : d.ipv6->addresses) {
         if (!a.duplicate) {
             ipv6_turns_at(d, a.usable_at);

@@ -211,6 +211,12 @@ void nd_router_lost(Domain& d, std::uint32_t interface, const base::IpAddr& addr
     forget_redirects_of(d, interface, address);
 }
 
+void nd_route_changed(Domain& d, const base::Prefix& destination)
+{
+    ++d.route_generation;
+    forget_redirects(d, [&](const RedirectEntry& r) { return destination.contains(r.destination); });
+}
+
 void nd_route_over(Domain& d, const AdvertisedRoute& route)
 {
     AdvertisedRoute gone = route; // it may be the one in the list

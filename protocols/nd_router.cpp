@@ -48,10 +48,10 @@ void take_route(Domain& d, const Interface& in, const base::IpAddr& from, const 
     base::Instant until = said.life_s == wire::nd_forever ? base::never : d.now() + base::seconds(said.life_s);
     ipv6_turns_at(d, until);
     if (at != list.end()) {
-        d.route_generation += at->until <= d.now() || at->preference != said.preference ? 1 : 0;
+        bool changed = at->until <= d.now() || at->preference != said.preference;
         at->until = until;
         at->preference = said.preference;
-        return;
+        return changed ? nd_route_changed(d, said.destination) : void();
     }
     std::erase_if(list, [&](const AdvertisedRoute& r) { return r.until <= d.now(); });
     bool fallback = is_default(said.destination);
@@ -61,7 +61,7 @@ void take_route(Domain& d, const Interface& in, const base::IpAddr& from, const 
         return count(d.counters.nd_prefixes_refused);
     }
     list.push_back({from, in.index, until, said.destination, said.preference});
-    ++d.route_generation;
+    nd_route_changed(d, said.destination);
 }
 
 void take_routes(Domain& d, const Interface& in, const base::IpAddr& from, const wire::NdMessage& m)

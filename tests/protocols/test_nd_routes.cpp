@@ -137,6 +137,65 @@ TEST_CASE("RFC 4191 2.3, 3.2: the longest of the routes that routers advertise, 
     CHECK(t.leads("2001:db8:2::1") == 3);
 }
 
+TEST_CASE("RFC 4191 2.2, 3.3: a redirect of before says nothing of a better route; who is no router prefers nothing")
+{
+    Routers t;
+    t.in(says(1, 0));
+    t.in(redirect(far, "fe80::55", "fe80::1"));
+    CHECK(t.leads(far) == 0x55);
+    t.in(says(2, high, 0)); // RFC 4191 2.2: no default router, so no preferred one
+    CHECK(t.leads(far) == 0x55);
+    t.in(says(2, 0, 0, {{"2001:db8:ffff::", 48, 0}}));
+    CHECK(t.leads(far) == 2);
+    t.in(redirect(far, "fe80::55", "fe80::2"));
+    t.in(says(2, 0, 0, {{"2001:db8:ffff::", 48, 0}})); // said again: no news
+    CHECK(t.leads(far) == 0x55);
+    t.in(says(3, 0, 0, {{"2001:db8:ffff::", 48, high}}));
+    CHECK(t.leads(far) == 3);
+}
+
+TEST_CASE("RFC 4191 2.3: of as many routes as a frame holds each is taken")
+{
+    Routers t;
+    std::vector<Said> routes;
+    std::vector<std::string> prefixes;
+    for (unsigned i = 0; i < 60; ++i) {
+        prefixes.push_back("2001:db8:" + std::to_string(100 + i) + "::");
+    }
+    for (const std::string& p : prefixes) {
+        routes.push_back({p.c_str(), 48, 0, 1800, 8});
+    }
+    t.in(says(2, 0, 0, routes));
+    for (const std::string& p : prefixes) {
+        CHECK(t.leads((p + "1").c_str()) == 2);
+    }
+}
+
+TEST_CASE("what is configured goes before what is advertised and as long, while its gateway answers")
+{
+    Routers t;
+    std::string error;
+    REQUIRE(t.h.stack.add_route({ip6("::"), 0}, ip6("fe80::9").in_zone(1), error));
+    REQUIRE(t.h.stack.add_route({ip6("2001:db8:5::"), 48}, ip6("fe80::8").in_zone(1), error));
+    t.in(says(2, high, 1800, {{"2001:db8:5::", 48, high}, {"2001:db8:5:1::", 64, low}, {"2001:db8:6::", 48, 0}}));
+    CHECK(t.leads(far) == 9);
+    CHECK(t.leads("2001:db8:5::1") == 8);
+    CHECK(t.leads("2001:db8:5:1::1") == 2); // longer
+    CHECK(t.leads("2001:db8:6::1") == 2);
+    auto answers = [&](const char* gateway, unsigned char last) {
+        t.h.on(0, [&](protocols::Domain& d) { protocols::neighbor_ask(d, 1, ip6(gateway).in_zone(1)); });
+        t.in(advertise(gateway, last, false, true)); // to all nodes: this one has no address of its own
+    };
+    answers("fe80::8", 8);
+    answers("fe80::9", 9);
+    t.silence(9);
+    t.silence(8);
+    CHECK(t.leads(far) == 2);
+    CHECK(t.leads("2001:db8:5::1") == 2);
+    answers("fe80::9", 9);
+    CHECK(t.leads(far) == 9);
+}
+
 TEST_CASE("RFC 4191 2.3, 3.1: an option about ::/0 overrides the header; what it cannot mean is ignored")
 {
     Routers t;
