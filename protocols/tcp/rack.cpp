@@ -31,7 +31,8 @@ void Rack::delivered(const RackAck& ack, std::uint32_t time_us, Seq end, bool re
     }
     if (resent) { // 6.2 step 2: the ACK may be for the original
         bool of_original = ack.has_echo && static_cast<std::int32_t>(time_us - ack.echo_end_us) >= 0;
-        if (of_original || rtt < ack.min_rtt_us) {
+        bool untold = !ack.has_echo && ack.min_rtt_us == 0; // as Linux: of any age it may be the original's
+        if (of_original || untold || rtt < ack.min_rtt_us) {
             return;
         }
     }

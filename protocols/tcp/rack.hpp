@@ -22,7 +22,7 @@ constexpr bool rack_sent_after(std::uint32_t time_us, Seq end, std::uint32_t oth
 // What is known when an ACK is processed.
 struct RackAck {
     std::uint32_t now_us = 0;
-    std::uint32_t min_rtt_us = 0;
+    std::uint32_t min_rtt_us = 0; // 0: not known
     bool has_echo = false;
     std::uint32_t echo_end_us = 0; // what was sent from here on is younger than the timestamp the ACK echoes
 };

@@ -119,6 +119,10 @@ void take_sack(Tcb& t, const Segment& s, AckRound& r)
     for (unsigned i = 0; i < n; ++i) {
         t.board.sack(blocks[i].start, blocks[i].end, t.rack, r.d);
     }
+    if (t.rtt.srtt().count() == 0 && r.d.sacked != 0 && !r.d.resent) {
+        t.rtt.sample(
+            base::Micros{r.d.ack.now_us - r.d.newest_sent_us}); // as Linux: a timed segment may lie in the hole
+    }
 }
 
 // RFC 5681 2: a duplicate ACK says that something arrived above a hole; with SACK it says what.

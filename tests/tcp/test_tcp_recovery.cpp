@@ -263,6 +263,11 @@ TEST_CASE("RFC 8985 6.2 step 2: the latest transmission delivered counts, and a 
     f.d.ack.echo_end_us = ms(82);
     f.ack(5000);
     CHECK(f.rack.xmit_us == (ms(81) & ~15U));
+    f.b.mark_lost(at(5000), at(6000));
+    f.b.resend(1000, ms(111));
+    f.now(150, 0); // no shortest round trip is known, and no echo tells
+    f.ack(6000);
+    CHECK(f.rack.xmit_us == (ms(81) & ~15U));
 }
 
 TEST_CASE("RFC 8985 6.2 step 2: text sent 36 minutes and more after what was delivered last is younger")
