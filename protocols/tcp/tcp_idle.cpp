@@ -213,9 +213,14 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
 {
 }
 
+bool tcp_owes_pace(const Socket& so)
+{
+    return so.tcb != nullptr && so.tcb->pacer.next > so.tcb->domain.now() && tcp::pacing_rate(*so.tcb) != 0;
+}
+
 bool tcp_may_sleep(const Socket& so)
 {
-    return so.tcb != nullptr && tcp::is_plain(*so.tcb) && tcp::is_quiet(*so.tcb);
+    return so.tcb != nullptr && tcp::is_plain(*so.tcb) && tcp::is_quiet(*so.tcb) && !tcp_owes_pace(so);
 }
 
 IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref)

@@ -379,6 +379,30 @@ TEST_CASE("a connection sleeps though it saw a duplicate that it cannot report")
     p.expect_clean();
 }
 
+TEST_CASE("a paced connection sleeps once what it sends next would not wait: it knows no pace when it wakes")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5001);
+    p.run_for(base::seconds(1));
+    client->so.options.max_pacing_rate = 1000;
+    const std::string text(1000, 'x');
+    client->write(text.data(), text.size());
+    auto may_sleep = [&p, so = &client->so] {
+        bool may = false;
+        p.a.run(0, [&](protocols::Domain&) { may = protocols::tcp_may_sleep(*so); });
+        return may;
+    };
+    p.run_for(base::millis(900));
+    CHECK(client->so.tcb->flight() == 0);
+    CHECK_FALSE(may_sleep());
+    p.run_for(base::millis(200));
+    CHECK(may_sleep());
+    std::string got(1000, '.');
+    REQUIRE(server->take(got.data(), got.size()) == 1000);
+    p.close_all();
+    p.expect_clean();
+}
+
 TEST_CASE("two ends whose numbers a forged segment moved apart do not answer each other for ever")
 {
     PairOptions o;
