@@ -514,6 +514,7 @@ void send_tail_probe(Tcb& t)
     t.board.probed(t.snd.nxt - len, clock_us(t));
     bool timing = t.timing;
     if (resend(t, t.snd.nxt - len, len)) {
+        note_pace(t, len); // it waits for no pace; what follows does
         t.tlp.sent(t.snd.nxt, true);
     }
     t.timing = timing && t.board.resent_bytes() != 0; // the board knows what the probe makes ambiguous (tcp_ack.cpp)
