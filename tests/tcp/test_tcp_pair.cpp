@@ -9,6 +9,7 @@
 
 #include <cstring>
 #include <map>
+#include <tuple>
 
 #include "protocols/tcp/tcp_var.hpp"
 #include "tests/tcp/pair.hpp"
@@ -479,7 +480,9 @@ TEST_CASE("Nagle: a small segment of 2 GiB ago holds nothing back")
 TEST_CASE("text that waits for a packet waits on, however long there is none: its peer is not silent")
 {
     Pair p(PairOptions{});
-    auto [client, server] = p.connected(7000);
+    App* client = nullptr;
+    App* server = nullptr;
+    std::tie(client, server) = p.connected(7000);
     std::vector<netmsg::Packet*> held;
     p.a.run(0, [&](protocols::Domain& d) {
         while (netmsg::Packet* packet = d.stack.pool().allocate()) {
