@@ -6,6 +6,7 @@
 
 #include "protocols/neighbor.hpp"
 #include "protocols/tcp/tcp_domain.hpp"
+#include "protocols/tcp/tcp_var.hpp"
 #include "tests/sim/sim_world.hpp"
 
 namespace sim {
@@ -40,17 +41,10 @@ base::Micros least_waits(bool opened, unsigned expiries)
     return all;
 }
 
-// Octets per microsecond; 0 = it is not paced.
+// Octets per microsecond; 0 = it is not paced. The stack's own: what is looked at is whether it is kept.
 double pace_of(const Tcb& t)
 {
-    std::uint64_t limit = t.so != nullptr ? t.so->options.max_pacing_rate : protocols::pacing_unlimited;
-    std::uint64_t rate = 0;
-    if (t.bbr != nullptr) {
-        rate = std::min(t.bbr->pacing_rate(), limit);
-    } else if (limit != protocols::pacing_unlimited) {
-        rate = tcp::Pacer::rate(t.cc.cwnd, t.rtt.srtt(), t.cc.cwnd < t.cc.ssthresh, limit);
-    }
-    return static_cast<double>(rate) * 1e-6;
+    return static_cast<double>(tcp::pacing_rate(t)) * 1e-6;
 }
 
 double micros_of(base::Instant t)
