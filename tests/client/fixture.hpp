@@ -89,6 +89,13 @@ struct World {
         REQUIRE(client::sock_release(session(), l) == 0);
         return p;
     }
+    // Until netd has shown it: a call may be over a moment before.
+    void until(client::Sock k, std::uint32_t events)
+    {
+        while ((client::sock_readiness(session(), k, events) & events) != events) {
+            std::this_thread::yield();
+        }
+    }
     ssize_t send(client::Sock k, const std::string& text, int flags = 0)
     {
         return client::sock_send(session(), k, text.data(), text.size(), flags, nullptr, 0);

@@ -17,13 +17,6 @@ std::uint32_t ready(fake::World& w, Sock k, std::uint32_t interest = all)
 {
     return sock_readiness(w.session(), k, interest);
 }
-// Until netd has shown it.
-void until(fake::World& w, Sock k, std::uint32_t events)
-{
-    while ((ready(w, k) & events) != events) {
-        std::this_thread::yield();
-    }
-}
 
 // The same steps on kernel sockets over loopback.
 struct Kernel {
@@ -74,21 +67,21 @@ TEST_CASE("a stream from birth to death, beside the kernel's")
     CHECK(ready(w, p.b) == Kernel::ready(kernel.b)); // OUT
     REQUIRE(w.send(p.a, "x") == 1);
     REQUIRE(write(kernel.a, "x", 1) == 1);
-    until(w, p.b, EPOLLIN);
+    w.until(p.b, EPOLLIN);
     Kernel::until(kernel.b, POLLIN);
     CHECK(ready(w, p.b) == Kernel::ready(kernel.b)); // IN OUT
     CHECK(ready(w, p.b, EPOLLOUT) == EPOLLOUT);
 
     REQUIRE(sock_shutdown(w.session(), p.a, SHUT_WR) == 0);
     shutdown(kernel.a, SHUT_WR);
-    until(w, p.b, EPOLLRDHUP);
+    w.until(p.b, EPOLLRDHUP);
     Kernel::until(kernel.b, POLLRDHUP);
     CHECK(ready(w, p.b) == Kernel::ready(kernel.b)); // IN OUT RDHUP
     CHECK(ready(w, p.a) == Kernel::ready(kernel.a)); // OUT: writes would fail at once
 
     REQUIRE(sock_shutdown(w.session(), p.b, SHUT_WR) == 0);
     shutdown(kernel.b, SHUT_WR);
-    until(w, p.a, EPOLLHUP);
+    w.until(p.a, EPOLLHUP);
     Kernel::until(kernel.a, POLLHUP);
     CHECK(ready(w, p.b) == Kernel::ready(kernel.b)); // and HUP
     CHECK(ready(w, p.a) == Kernel::ready(kernel.a));
@@ -102,7 +95,7 @@ TEST_CASE("a refused connect, beside the kernel's")
     CHECK(ready(w, k) == 0);
     Sock refused = w.open(SOCK_STREAM | SOCK_NONBLOCK);
     CHECK(w.connect(refused, 4) == -EINPROGRESS);
-    until(w, refused, EPOLLERR);
+    w.until(refused, EPOLLERR);
     int kernel = socket(test::family(), SOCK_STREAM | SOCK_NONBLOCK, 0);
     fake::Address to = fake::at_port(4);
     ::connect(kernel, to.get(), to.size);
@@ -118,7 +111,7 @@ TEST_CASE("a listener is readable while connections wait")
     CHECK(ready(w, l) == 0);
     Sock c = w.open(SOCK_STREAM);
     REQUIRE(w.connect(c, 91) == 0);
-    until(w, l, EPOLLIN);
+    w.until(l, EPOLLIN);
     CHECK(ready(w, l) == EPOLLIN);
     Sock a;
     REQUIRE(sock_accept(w.session(), l, nullptr, nullptr, 0, a) == 0);
@@ -172,7 +165,7 @@ TEST_CASE("datagram sockets")
     CHECK(ready(w, from) == EPOLLOUT);
     REQUIRE(w.connect(from, 60) == 0);
     REQUIRE(w.send(from, "") == 0);
-    until(w, to, EPOLLIN);
+    w.until(to, EPOLLIN);
     CHECK(ready(w, to) == (EPOLLIN | EPOLLOUT)); // an empty datagram is one
     CHECK(w.receive(to, 10).empty());
     CHECK(ready(w, to) == EPOLLOUT);
