@@ -264,12 +264,10 @@ bool tcp_join_begin(Domain& d, Socket& so, const base::Endpoint& peer)
     if (!tcp::yields(d, held) || !route_lookup(d, peer.addr, route)) {
         return false;
     }
-    if (held != nullptr) {
-        tcp::time_wait_remove(d, static_cast<tcp::TimeWaitRecord&>(*held));
-    }
     if (tcp::make_end(d, flow, so, route) == nullptr) {
         return false;
     }
+    tcp::time_wait_yield(d, held);
     so_publish_addresses(so);
     so_publish_state(so, sockbuf::SlotState::connecting);
     return true;
@@ -288,9 +286,6 @@ bool tcp_join_accept(Domain& d, Socket& active)
         !route_lookup(d, flow.peer.addr, route)) {
         return false;
     }
-    if (held != nullptr) { // what is left of it on the wire is no segment of the new connection, which has none
-        tcp::time_wait_remove(d, static_cast<tcp::TimeWaitRecord&>(*held));
-    }
     Socket* so = l->user->socket_accepted(*l, flow);
     if (so == nullptr) {
         return false;
@@ -300,6 +295,7 @@ bool tcp_join_accept(Domain& d, Socket& active)
         so->user->socket_detached(*so);
         return false;
     }
+    tcp::time_wait_yield(d, held); // what is left of it on the wire is no segment of the new connection, which has none
     tcp::JoinedEnd& there = *active.tcb->joined;
     t->joined->other = &there;
     t->joined->other_slot = active.slot;

@@ -62,6 +62,13 @@ void time_wait_remove(Domain& d, TimeWaitRecord& r)
     d.tcp->time_wait.slab.destroy(r);
 }
 
+void time_wait_yield(Domain& d, FlowNode* held)
+{
+    if (held != nullptr) {
+        time_wait_remove(d, static_cast<TimeWaitRecord&>(*held));
+    }
+}
+
 void time_wait_timer(lwkt::Timer& timer)
 {
     auto& q = static_cast<TimeWaitQueue&>(timer);

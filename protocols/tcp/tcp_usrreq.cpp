@@ -159,11 +159,9 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     if (!is_local(d, flow.local.addr)) { // bound to it while it was
         return base::Error::address_not_available;
     }
-    if (tcp::FlowNode* n = d.tcp->flows.find(flow, way->flow_hash); n != nullptr) {
-        if (!tcp::yields(d, n)) {
-            return base::Error::address_not_available;
-        }
-        tcp::time_wait_remove(d, static_cast<tcp::TimeWaitRecord&>(*n));
+    tcp::FlowNode* held = d.tcp->flows.find(flow, way->flow_hash);
+    if (!tcp::yields(d, held)) {
+        return base::Error::address_not_available;
     }
     if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
         return base::Error::no_buffers;
@@ -172,6 +170,7 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     if (t == nullptr) {
         return base::Error::no_buffers;
     }
+    tcp::time_wait_yield(d, held);
     d.tcp->flows.remember(*t, way->steering_hash); // its answer comes next
     t->route = way->route;
     so_publish_addresses(so);

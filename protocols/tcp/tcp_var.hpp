@@ -303,5 +303,6 @@ void time_wait_insert(Domain& d, TimeWaitRecord& r);                    // for 2
 void time_wait_remove(Domain& d, TimeWaitRecord& r);
 // May a new connection take the place of what the flow table holds (null: nothing)? tcp_usrreq.cpp
 bool yields(const Domain& d, const FlowNode* n);
+void time_wait_yield(Domain& d, FlowNode* held); // it did: once there is a connection in its place, not before
 
 } // namespace protocols::tcp

@@ -212,6 +212,34 @@ TEST_CASE("of too many TIME-WAIT records the oldest goes")
     p.expect_clean();
 }
 
+TEST_CASE("a connect that finds no room leaves the TIME-WAIT record whose place it wanted")
+{
+    PairOptions o;
+    o.stack.connections_per_cpu = 2;
+    Pair p(o);
+    auto [first, server] = p.connected(5006);
+    base::FourTuple flow = first->so.flow;
+    p.a.close(*first);
+    REQUIRE(p.run_until([s = server] { return s->at_end(); }, base::seconds(5)));
+    p.b.close(*server);
+    REQUIRE(p.run_until([f = first] { return f->detached; }, base::seconds(5)));
+    p.run_for(base::seconds(2)); // from then on it yields (RFC 6191)
+    App& listener = p.listen(5007);
+    p.connect(5007);
+    p.connect(5007);
+    REQUIRE(p.run_until([&] { return listener.accepted.size() == 2; }, base::seconds(5)));
+
+    App& again = p.a.make();
+    REQUIRE(p.a.set_option(again, SOL_SOCKET, SO_REUSEADDR, 1) == 0);
+    REQUIRE(p.a.bind(again, flow.local) == 0);
+    CHECK(p.a.connect(again, flow.peer) == ENOBUFS);
+    CHECK(p.a.tcp().time_wait.slab.in_use() == 1);
+    CHECK(p.a.tcp().flows.find(flow) != nullptr);
+    p.b.close(listener);
+    p.close_all();
+    p.expect_clean();
+}
+
 TEST_CASE("many short connections leave nothing behind")
 {
     PairOptions o;
