@@ -112,7 +112,8 @@ void Timing::sent(const Node& node, const Frame& p, const FlowKey& key)
         return;
     }
     bool held = d.tcp->counters.timeouts == c.counted.timeouts && d.tcp->counters.probes == c.counted.tail_probes;
-    double at_once = 2 * t.mss + tcp::Pacer::burst(static_cast<std::uint64_t>(rate * 1e6), t.mss);
+    std::uint32_t mss = std::max(t.mss, kept->second.mss);
+    double at_once = 2 * mss + tcp::Pacer::burst(static_cast<std::uint64_t>(rate * 1e6), mss);
     if (held && pace.due_us > now + at_once / rate + static_cast<double>(slack.count())) {
         wrong(t.flow, "more leaves than its pace lets go");
     }
@@ -134,7 +135,8 @@ void Timing::look_at_tries(const Tcb& t, Kept& k, bool on_time)
     if (waits != k.waits || t.snd.una != k.una || tries < k.tries || tries > k.tries + 1) {
         k.began = k.tried = k.first_tried = now;
     } else if (tries == k.tries + 1) {
-        if (now - k.tried < least_wait(opened, k.tries)) {
+        bool lacks_packets = waits == Waits::window && t.snd.wnd != 0; // who closes or uncorks it looks at once
+        if (!lacks_packets && now - k.tried < least_wait(opened, k.tries)) {
             wrong(t.flow, "it is tried again too early");
         }
         k.tried = now;
@@ -265,6 +267,7 @@ void Timing::look(const Tcb& t, Kept& k, bool on_time)
     k.orphan = t.so == nullptr;
     k.syn_count = t.so != nullptr ? t.so->options.syn_count : 0;
     k.rate = pace_of(t);
+    k.mss = t.mss;
 }
 
 // R2 (RFC 9293 3.8.3), TCP_SYNCNT, the user's patience or TCP_KEEPCNT.

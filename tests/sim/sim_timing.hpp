@@ -50,7 +50,8 @@ private:
         base::Micros patience{0};
         base::Micros interval{0}; // of keepalive, when it probed last
         base::Micros linger{0};
-        double rate = 0; // octets per microsecond; 0 = not paced
+        double rate = 0;       // octets per microsecond; 0 = not paced
+        std::uint32_t mss = 0; // one segment of this may be cut into many where the way becomes narrower
         // When ...
         base::Instant began{};       // it began to wait
         base::Instant tried{};       // last; before the first one: began to wait
