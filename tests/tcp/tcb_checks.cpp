@@ -153,15 +153,12 @@ bool tail_is_held(const Tcb& t)
     return o.cork || t.so->more || (small_in_flight && !o.no_delay);
 }
 
-// The largest segment the way may have had before: what was less than that when it became narrower, for a while or to
-// stay, asks for no new look before the next ACK.
+// The largest segment that a way may have had before, or may have again: what was less than that when it became
+// narrower, for a while or to stay, asks for no new look before the next ACK.
 std::uint32_t full_segment(const Tcb& t)
 {
-    const base::IpAddr& to = t.flow.peer.addr;
-    std::uint32_t headers = protocols::tcp::ip_header_bytes(to) + protocols::wire::tcp_header_min_bytes;
-    std::uint32_t by_device = t.route.interface->netif->info().mtu - headers;
     std::uint32_t options = t.agreed.timestamps ? protocols::tcp::timestamp_bytes : 0;
-    return std::max(t.mss, std::min<std::uint32_t>(by_device, t.agreed.peer_mss) - options);
+    return std::max(t.mss + options, std::uint32_t{t.agreed.peer_mss}) - options;
 }
 
 const char* wrong_with_sending(const Tcb& t)
