@@ -261,6 +261,7 @@ Verdict check_ack(Tcb& t, Segment& s, Actions& a)
         return v;
     }
     heard(t);
+    keep_timestamp(t, s);
     bool completes = t.state == State::syn_received;
     if (completes) {
         finish_handshake(t, s, a);

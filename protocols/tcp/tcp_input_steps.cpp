@@ -40,11 +40,10 @@ Verdict check_paws(Tcb& t, Segment& s, Actions&)
     return Verdict::next;
 }
 
-namespace {
-
-// R3, after R2 (the sequence number is acceptable): taken only from the segment that spans what we acknowledged last,
-// so that delayed ACKs do not shorten the peer's RTT. Where check_paws() let an older one pass, what was kept is out of
-// date (5.5): it gives way, or nothing would be compared until the peer's clock has passed it.
+// R3, after R2 (the sequence number is acceptable) and after what RFC 5961 5 asks of the ACK, as on Linux, or who
+// guesses one number makes all that the peer sends old: taken only from the segment that spans what we acknowledged
+// last, so that delayed ACKs do not shorten the peer's RTT. Where check_paws() let an older one pass, what was kept is
+// out of date (5.5): it gives way, or nothing would be compared until the peer's clock has passed it.
 void keep_timestamp(Tcb& t, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
@@ -53,6 +52,8 @@ void keep_timestamp(Tcb& t, const Segment& s)
         t.ts.recent_at = t.domain.now();
     }
 }
+
+namespace {
 
 // Text and SYN below the window go; true when something of the segment is left or its ACK may still be used.
 void trim_front(Tcb& t, Segment& s)
@@ -135,7 +136,6 @@ Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
     if (s.has(wire::tcp_rst) || (s.has(wire::tcp_syn) && s.seq < t.rcv.nxt)) {
         return Verdict::next; // judged by its exact number; challenged with all it carries (RFC 5961 4.2)
     }
-    keep_timestamp(t, s);
     if (s.seq < t.rcv.nxt) {
         trim_front(t, s);
         a.ack_now = true;

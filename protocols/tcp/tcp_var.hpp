@@ -36,7 +36,8 @@ Verdict check_urgent(Tcb& t, Segment& s, Actions& a);
 Verdict take_text(Tcb& t, Segment& s, Actions& a);
 Verdict check_fin(Tcb& t, Segment& s, Actions& a);
 void update_window(Tcb& t, const Segment& s);
-void heard(Tcb& t); // a segment of the peer's that is no other's: a sign of life
+void keep_timestamp(Tcb& t, const Segment& s); // of one that was acceptable, with its ACK
+void heard(Tcb& t);                            // a segment of the peer's that is no other's: a sign of life
 void take_expected_ack(Tcb& t, const Segment& s, Actions& a); // check_ack() of a predicted segment
 
 // ---- options and sequence numbers: tcp_negotiate.cpp
