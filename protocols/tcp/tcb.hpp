@@ -186,10 +186,11 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     base::Instant first_retry{};      // when the first of `retries` happened
     base::Instant spare_ack_at{};     // the last ACK that a segment without text forced; challenges too
     std::uint64_t bytes_retransmitted = 0;
-    std::uint32_t retransmitted = 0; // segments
-    std::uint32_t dsacks = 0;        // received
-    tcp::CongestionState cc_before;  // the reduction that `undo` may take back
-    tcp::EcnState ecn_before;        // ... and what it said of marks
+    std::uint32_t retransmitted = 0;   // segments
+    std::uint32_t dsacks = 0;          // received
+    std::uint32_t user_timeout_ms = 0; // TCP_USER_TIMEOUT, kept for when the socket is gone
+    tcp::CongestionState cc_before;    // the reduction that `undo` may take back
+    tcp::EcnState ecn_before;          // ... and what it said of marks
 
     // Ring offset of a sequence number of ours (near una).
     std::uint64_t offset_of(tcp::Seq s) const

@@ -133,6 +133,7 @@ void release_socket(Tcb& t)
 {
     Socket* so = t.so;
     t.linger2_s = static_cast<std::int8_t>(so->options.linger2_s);
+    t.user_timeout_ms = so->options.user_timeout_ms;
     t.so = nullptr;
     so->tcb = nullptr;
     so->user->socket_detached(*so);

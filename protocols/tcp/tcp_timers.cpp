@@ -16,7 +16,7 @@ base::Instant& deadline(Tcb& t, Deadline which)
 // TCP_USER_TIMEOUT (RFC 5482): how long text may stay unacknowledged; 0 = not set.
 base::Micros patience(const Tcb& t)
 {
-    return base::millis(t.so != nullptr ? t.so->options.user_timeout_ms : 0);
+    return base::millis(t.so != nullptr ? t.so->options.user_timeout_ms : t.user_timeout_ms);
 }
 
 bool out_of_patience(const Tcb& t)

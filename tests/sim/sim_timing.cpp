@@ -164,7 +164,7 @@ void Timing::look_at_tries(const Tcb& t, Kept& k, bool on_time)
 void Timing::look_at_patience(const Tcb& t, Kept& k, bool on_time)
 {
     base::Instant now = world_.now();
-    base::Micros wanted = base::millis(t.so != nullptr ? t.so->options.user_timeout_ms : 0);
+    base::Micros wanted = base::millis(t.so != nullptr ? t.so->options.user_timeout_ms : t.user_timeout_ms);
     k.patient = wanted == k.patience ? k.patient : now;
     k.patience = wanted;
     bool counts = wanted.count() != 0 && k.tries != 0 && k.patient < k.first_tried;
