@@ -196,7 +196,7 @@ struct Socket {
     bool local_by_route = false; // connect, not bind, chose the local address
     bool connect_failed = false; // stream: over before it was connected; tcp_unconnect makes it as new
     bool fast_connect = false;   // stream: this connect may wait for text to go with its SYN (RFC 7413)
-    bool more = false;           // stream: more is announced (MSG_MORE): what is no full segment waits
+    bool more = false;           // stream: the last write announced more (MSG_MORE): what is no full segment waits
     bool app_closed = false;     // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;
     std::vector<Membership> groups; // datagram

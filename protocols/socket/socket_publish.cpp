@@ -108,10 +108,12 @@ bool so_take_send(Socket& so)
         so.snd_end = end;
         produced = end;
     }
+    if (produced != so.snd_limit) {
+        so.more = so.slot->app.snd_more().load(std::memory_order_relaxed) != 0;
+    }
     so.snd_limit = produced;
-    // Both were stored before snd_produced. A position that does not lie in what is unacknowledged is not yet there, or
-    // of an octet long gone.
-    so.more = so.slot->app.snd_more().load(std::memory_order_relaxed) != 0;
+    // This and `more` were stored before snd_produced. A position that does not lie in what is unacknowledged is not
+    // yet there, or of an octet long gone.
     std::uint32_t urgent = so.slot->app.snd_urgent().load(std::memory_order_relaxed);
     std::uint32_t behind = static_cast<std::uint32_t>(produced) - urgent;
     if (urgent != so.snd_urgent_seen && behind < produced - so.snd_acked) {

@@ -162,6 +162,9 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     t.retries = 0;
     t.soft_error = base::Error::none;
     t.probe_due = true;
+    if (t.so != nullptr) {
+        t.so->more = false; // as Linux: what MSG_MORE held back goes with the next ACK, as Nagle's text
+    }
     if (t.snd.una == t.snd.nxt) { // RFC 6298 5.2
         clear_deadline(t, Deadline::retransmit);
     } else { // RFC 6298 5.3
