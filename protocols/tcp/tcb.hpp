@@ -25,6 +25,7 @@
 #include "protocols/tcp/tcp_state.hpp"
 #include "protocols/tcp/tlp.hpp"
 #include "protocols/tcp/undo.hpp"
+#include "protocols/tcp/window_use.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 
 namespace protocols {
@@ -150,6 +151,7 @@ struct Tcb : tcp::FlowNode, lwkt::Timer {
     tcp::Rack rack;
     tcp::Tlp tlp;
     tcp::Prr prr;
+    tcp::WindowUse use;
     tcp::Pacer pacer;
     tcp::Undo undo;
     tcp::Plpmtu plpmtu;

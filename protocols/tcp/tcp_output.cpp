@@ -455,11 +455,15 @@ void output(Tcb& t)
         resend_all(t);
     }
     t.cwnd_limited = false;
+    Seq before = t.snd.nxt;
     unsigned sent = 0;
     std::uint64_t cut_before = cut_so_far(t.domain);
     bool enough = false;
     while (!enough && send_new(t)) {
         enough = ++sent == turn_segments || cut_so_far(t.domain) - cut_before >= cut_a_round;
+    }
+    if (t.snd.nxt != before || t.cwnd_limited) {
+        t.use.sent(t.snd.una, t.snd.nxt, t.cwnd_limited || cwnd_room(t) < t.mss);
     }
     if (asks) {
         settle_asked(t, pushes);

@@ -263,7 +263,7 @@ void grow_window(Tcb& t, const AckRound& r)
         return; // RFC 3168 6.1.2
     }
     // RFC 7661 / RFC 2861: what the application did not use is not proven
-    bool limited = t.cwnd_limited || (t.cc.cwnd < t.cc.ssthresh && r.flight_before >= t.cc.cwnd / 2);
+    bool limited = t.use.lets_grow(t.cc.cwnd, t.cc.cwnd < t.cc.ssthresh);
     if (!limited && t.window_unused && !t.algorithm().every_ack) {
         return;
     }
