@@ -113,6 +113,7 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
     if (s.len != 0 && s.offset + s.len == t.so->snd_limit) {
         s.flags |= wire::tcp_psh;
     }
+    t.last_sent = t.domain.now();
     t.timing = false; // Karn: its ACK would be ambiguous
     t.plpmtu.sent_again(start, start + len);
     t.retransmitted += s.len > t.mss ? (s.len + t.mss - 1) / t.mss : 1;
