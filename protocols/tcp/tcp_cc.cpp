@@ -114,7 +114,8 @@ void congestion_on_loss(const CongestionAlgorithm& a, CongestionState& c, std::u
 void congestion_on_mark(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight)
 {
     if (a.reduce_marked == nullptr) {
-        congestion_on_loss(a, c, std::min(flight, c.cwnd)); // RFC 3168 6.1.2; what is SACKed is in `flight` too
+        // RFC 3168 6.1.2; what is SACKed is in `flight` too
+        congestion_on_loss(a, c, a.of_window ? c.cwnd : std::min(flight, c.cwnd));
         return;
     }
     c.cwnd = c.ssthresh = a.reduce_marked(c);

@@ -77,11 +77,12 @@ struct CongestionAlgorithm {
     bool needs_ecn = false;   // RFC 8257: ECT on every segment, CE told exactly
     bool models = false;      // window and rate are a model's, in recovery too (tcp_bbr.hpp): nothing below is asked
     bool every_ack = false;   // `observe` wants also ACKs that find the window unused, not just the first of them
+    bool of_window = false;   // a loss takes from cwnd, not from the flight (RFC 9438 4.6, as Linux)
     bool stays_awake = false; // it knows more of the path than a sleeping connection remembers (idle_connection.hpp)
     void (*start)(CongestionState&) = nullptr;
     // Congestion avoidance: an ACK arrived while cwnd >= ssthresh and the flight had filled cwnd.
     void (*avoid)(CongestionState&, const AckFacts&) = nullptr;
-    // A congestion event; returns the new ssthresh. `flight` = octets outstanding.
+    // A congestion event; returns the new ssthresh. `flight` = octets outstanding, or cwnd (`of_window`).
     std::uint32_t (*reduce)(CongestionState&, std::uint32_t flight) = nullptr;
     // ACKs, whatever the window does with them. Null: not wanted.
     void (*observe)(CongestionState&, const AckFacts&) = nullptr;

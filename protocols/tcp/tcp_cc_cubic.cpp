@@ -116,6 +116,7 @@ double cubic_window(double t_s, double k_s, double w_max)
 }
 
 constinit const CongestionAlgorithm cubic_algorithm{.name = "cubic",
+    .of_window = true,
     .start = start,
     .avoid = avoid,
     .reduce = reduce,

@@ -51,11 +51,12 @@ std::uint32_t find_losses(Tcb& t)
 
 // What congestion control takes for FlightSize. Text above a hole that was sent again and again is no flight, and what
 // limited transmit sent beyond the window is not either (RFC 5681 3.2 step 2, RFC 9438 4.6): the window bounds it, that
-// of before the pipe ran empty.
+// of before the pipe ran empty. CUBIC takes from the window, which grows with its use alone (RFC 9438 4.6): the lost
+// end of a message says nothing of the path that carried a longer one before.
 std::uint32_t flight_size(const Tcb& t, std::uint32_t flight)
 {
     std::uint32_t window = t.board.phase == Recovery::fast ? std::max(t.cc.cwnd, t.cc.ssthresh) : t.cc.cwnd;
-    return std::min(flight, window);
+    return t.algorithm().of_window ? window : std::min(flight, window);
 }
 
 void remember(Tcb& t)
@@ -146,7 +147,7 @@ void recovery_over(Tcb& t, Recovery was)
     } else if (was == Recovery::fast) {
         t.cc.cwnd = t.cc.ssthresh; // RFC 9937 6.2
         if (!t.board.use_sack) {   // RFC 6582 3.2 step 3, option 1: no burst into an emptied network
-            t.cc.cwnd = std::max(std::min(t.cc.ssthresh, t.flight() + t.mss), t.mss);
+            t.cc.cwnd = std::min(t.cc.ssthresh, std::max(t.flight(), t.mss) + t.mss);
         }
     }
 }
