@@ -63,7 +63,8 @@ void measure(Tcb& t, const Segment& s, bool resent)
         }
         bool probed = t.tlp.in_progress && t.tlp.is_retrans;
         if (probed && !recovers && !t.agreed.timestamps) {
-            t.rtt.back_off(); // for the probe, which took a timeout's place: else each flight has one, and no sample
+            t.rtt.back_off_probes(); // for the probe, which took a timeout's place: else each flight has one, and no
+                                     // sample
         }
     }
     const wire::TcpOptions& o = s.header.options;

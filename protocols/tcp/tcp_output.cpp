@@ -340,8 +340,7 @@ void restart_probe(Tcb& t)
     }
     base::Instant now = t.domain.now();
     base::Micros left = t.deadlines[static_cast<unsigned>(Deadline::retransmit)] - now;
-    base::Micros srtt = t.rtt.srtt() * (std::int64_t{1} << t.rtt.shift()); // which may have grown, as the timeout says
-    set_deadline(t, Deadline::probe, now + Tlp::timeout(srtt, one, left));
+    set_deadline(t, Deadline::probe, now + Tlp::timeout(t.rtt.srtt_of_probes(), one, left));
 }
 
 // RFC 6298 5.1: the timer runs while anything is unacknowledged; persist while nothing is and something waits, unless

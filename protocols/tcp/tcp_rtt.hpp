@@ -24,7 +24,7 @@ public:
             srtt_ += (rtt - srtt_) / 8;
         }
         set_rto();
-        shift_ = 0;
+        shift_ = probes_ = 0;
     }
     // What an estimator that has these figures would be, its back-off over.
     void restore(base::Micros srtt, base::Micros rttvar, base::Micros min)
@@ -36,17 +36,22 @@ public:
             set_rto();
         }
     }
-    // RFC 6298 5.5: each expiry doubles (and a probe that took its place, without a sample), up to the maximum. Until
-    // the next sample (RFC 6298 3, Karn): an ACK of what was sent again says nothing of the path, whose round trip may
-    // have grown beyond the timeout.
+    // RFC 6298 5.5: each expiry doubles, up to the maximum. Until the next sample (RFC 6298 3, Karn): an ACK of what
+    // was sent again says nothing of the path, whose round trip may have grown beyond the timeout.
     void back_off() { shift_ = std::min(shift_ + 1, rto_shift_max); }
+    // A probe took the timeout's place, and the ACK tells no sample: the next one waits longer, or there never is one.
+    void back_off_probes()
+    {
+        back_off();
+        probes_ = std::min(probes_ + 1, rto_shift_max);
+    }
     // RFC 6298 5.7: the SYN was lost and there is no sample.
     void handshake_was_slow()
     {
         if (srtt_.count() == 0) {
             rto_ = rto_after_syn_loss;
         }
-        shift_ = 0;
+        shift_ = probes_ = 0;
     }
 
     // ... doubled `times` more, for what counts by itself.
@@ -60,6 +65,7 @@ public:
     base::Micros rttvar() const { return rttvar_; }
     base::Micros min() const { return min_; }
     unsigned shift() const { return shift_; }
+    base::Micros srtt_of_probes() const { return srtt_ * (std::int64_t{1} << probes_); }
 
 private:
     // K = 4. As Linux, the minimum is one of the variance: the round trip comes on top of it.
@@ -70,6 +76,7 @@ private:
     base::Micros rto_ = rto_initial;
     base::Micros min_ = base::Micros::max();
     unsigned shift_ = 0;
+    unsigned probes_ = 0; // of these, by back_off_probes
 };
 
 } // namespace protocols::tcp
