@@ -62,6 +62,15 @@ bool is_pure_ack(const Segment& s)
     return s.len == 0 && !s.fin && s.header.options.sack_count == 0;
 }
 
+// 3.2.2.2, MAY: the client answers each SYN-ACK, those that were sent again or came late as well, by how it came. As a
+// count this would be five marks and more of which no text was; a CE mark on the SYN-ACK is in its count, too.
+bool repeats_handshake(const Tcb& t, const Segment& s)
+{
+    unsigned ace = s.header.ace();
+    bool no_mark = ace == handshake_ace(0) || ace == handshake_ace(ecn_ect0) || ace == handshake_ace(ecn_ect1);
+    return no_mark && t.snd.una == t.snd.iss + 1 && is_pure_ack(s);
+}
+
 // Appendix A.1: an ACK that says nothing new may have been overtaken.
 bool is_news(const Tcb& t, const Segment& s, const AckRound& r)
 {
@@ -160,7 +169,7 @@ void accecn_feedback(Tcb& t, const Segment& s, AckRound& r, bool completes)
         take_handshake_code(t, ace);
         e.s_cep += ace == ace_ce ? 1 : 0;
         e.cep_at_option = e.s_cep;
-    } else if (!e.deaf && is_news(t, s, r)) {
+    } else if (!e.deaf && is_news(t, s, r) && !repeats_handshake(t, s)) {
         take_counters(t, s, r);
         e.ts_seen = s.header.options.ts_val;
     }
