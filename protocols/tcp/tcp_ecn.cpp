@@ -8,6 +8,12 @@
 
 namespace protocols::tcp {
 
+namespace {
+
+constexpr std::uint8_t quick_acks_of_mark = 2; // as Linux
+
+} // namespace
+
 std::uint8_t algorithm_index(const Domain& d, const SocketOptions& o)
 {
     return o.congestion != 0 ? static_cast<std::uint8_t>(o.congestion - 1) : d.stack.options().congestion;
@@ -122,8 +128,19 @@ std::uint16_t ecn_flags(Tcb& t, bool new_text)
     return flags;
 }
 
+namespace {
+
+// As Linux: who is told of a mark, or has answered one, may have a window so small that a late ACK stalls it.
+void acknowledge_at_once(Tcb& t)
+{
+    t.rcv.quick_acks = std::max(t.rcv.quick_acks, quick_acks_of_mark);
+    t.rcv.interactive = false;
+}
+
+} // namespace
+
 // RFC 3168 6.1.3: ECE on every ACK from a mark until CWR. RFC 8257 3.2: ECE says whether the text that the ACK covers
-// was marked; where that changes, what was received before is acknowledged first.
+// was marked; where that changes, what was received before is acknowledged first, and this at once.
 void take_mark(Tcb& t, const Segment& s)
 {
     if (t.window_open() != 0 && !s.seq.in_window(t.rcv.nxt, t.window_open())) {
@@ -138,10 +155,14 @@ void take_mark(Tcb& t, const Segment& s)
             send_ack(t);
         }
         t.ecn.echo = marked;
+        acknowledge_at_once(t);
         return;
     }
     if (s.has(wire::tcp_cwr)) {
         t.ecn.echo = false;
+    }
+    if (s.len != 0 && (s.has(wire::tcp_cwr) || (marked && !t.ecn.echo))) {
+        acknowledge_at_once(t);
     }
     t.ecn.echo |= marked && !base::planted(base::Plant::mark_not_echoed);
 }
