@@ -29,6 +29,8 @@ constexpr std::uint16_t handshake_ace(std::uint8_t field)
 inline constexpr unsigned ace_not_ect = 2; // what we send our SYNs with (RFC 3168 6.1.1)
 inline constexpr unsigned ace_ce = 6;
 inline constexpr unsigned ace_values = 8;
+inline constexpr std::uint32_t ack_weight = 64;  // as Linux
+inline constexpr std::uint32_t acks_of_many = 4; // segments each, likewise
 
 // What a handshake remembers for the connection.
 struct EcnHandshake {
@@ -54,8 +56,10 @@ struct AccEcn {
     std::uint32_t marked = 0; // octets that congestion control has not heard of
     std::uint32_t cep_at_option = 5;
     base::Seq una_at_option;
-    std::uint32_t ts_seen = 0; // of the segment whose feedback was taken last
-    bool marked_last = false;  // the packet that arrived last had CE
+    base::Seq una_noted;
+    std::uint64_t octets_an_ack = 0; // that it acknowledges: the moving average, times ack_weight
+    std::uint32_t ts_seen = 0;       // of the segment whose feedback was taken last
+    bool marked_last = false;        // the packet that arrived last had CE
     bool syn_ack_marked = false;
     bool option_due = false;      // with the next ACK, whatever the counters say (3.2.3.2.1)
     bool text_option_due = false; // ... with the next text
@@ -64,6 +68,12 @@ struct AccEcn {
     bool deaf = false;            // the peer's ACE field says nothing (3.2.2.1 note 1, 3.2.2.4)
     bool options_zeroed = false;
 
+    // 3.2.2.5.2: under the prevailing conditions an ACK of many segments is no sign of ACKs that were lost: the peer,
+    // or what is on its side of the path, merges segments or ACKs.
+    bool acks_cover_many(std::uint32_t mss) const
+    {
+        return octets_an_ack > std::uint64_t{ack_weight} * acks_of_many * mss;
+    }
     bool may_set_ect() const { return !handshake.plain && !mangled && !deaf; }
     std::uint16_t ace_flags() const { return static_cast<std::uint16_t>(r_cep % ace_values << wire::tcp_ace_shift); }
 };

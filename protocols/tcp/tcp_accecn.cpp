@@ -79,6 +79,16 @@ bool is_news(const Tcb& t, const Segment& s, const AckRound& r)
     return r.advanced || r.d.sacked != 0 || later || t.snd.wl1 < s.seq;
 }
 
+void note_acked(Tcb& t)
+{
+    AccEcn& e = t.accecn;
+    if (t.snd.una > e.una_noted) {
+        std::uint64_t octets = static_cast<std::uint32_t>(t.snd.una - e.una_noted);
+        e.una_noted = t.snd.una;
+        e.octets_an_ack += e.octets_an_ack == 0 ? octets * ack_weight : octets - e.octets_an_ack / ack_weight;
+    }
+}
+
 // The octets with CE that the segment's option tells of beyond those we know; false: it has none to be believed. What
 // has changed is never left out (3.2.3.3), so an option that ends before their field says that there are no more.
 bool counted_marks(const Tcb& t, const Segment& s, std::uint32_t& risen)
@@ -103,7 +113,9 @@ void take_counters(Tcb& t, const Segment& s, AckRound& r)
     AccEcn& e = t.accecn;
     std::uint32_t octets = 0;
     bool counted = counted_marks(t, s, octets);
-    std::uint32_t packets = (std::max(r.d.octets, r.acked) + t.mss - 1) / t.mss;
+    note_acked(t);
+    bool certain = counted || !e.acks_cover_many(t.mss); // else it has hardly come round
+    std::uint32_t packets = certain ? (std::max(r.d.octets, r.acked) + t.mss - 1) / t.mss : 0;
     std::uint32_t marks = marks_risen(s.header.ace(), e.s_cep, packets, counted, octets, t.mss);
     e.s_cep += marks;
     if (counted) {
@@ -124,7 +136,7 @@ void accecn_start(Tcb& t, const EcnHandshake& h)
 {
     t.accecn.handshake = h;
     if (t.agreed.ecn == EcnMode::accurate) {
-        t.accecn.una_at_option = t.snd.iss + 1;
+        t.accecn.una_at_option = t.accecn.una_noted = t.snd.iss + 1;
         expect(t);
     }
 }
@@ -189,6 +201,7 @@ void accecn_received(Tcb& t, const Segment& s, Actions& a)
     if (s.has(wire::tcp_syn)) {
         return;
     }
+    note_acked(t); // those that were predicted
     std::uint8_t field = s.ip->tos & ecn_field;
     std::uint32_t text = s.packet->total() - s.header.header_bytes; // all of it, what was trimmed as well
     bool was_marked = e.marked_last;

@@ -62,7 +62,8 @@ FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to)
 // the safest likely case); and less, where an ACK that came alone told of more small segments than as many octets make
 // full ones (A.2.1 reckons in those): by no more than there were small ones. Of its marked ACKs (DCTCP's are
 // ECN-capable) it need not have heard: those that tell of them may be lost, or not due yet; and each may have been the
-// one with which an ACK that came alone went round.
+// one with which an ACK that came alone went round. From a receiver whose ACKs are of many segments as a rule it takes
+// none without the option for more than one turn: then it may know any turns less.
 void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
 {
     const protocols::tcp::AccEcn& e = t.accecn;
@@ -83,7 +84,8 @@ void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
     constexpr auto turn = static_cast<std::int32_t>(ace_values);
     std::int32_t most = more + bare; // had it heard of all marked ACKs
     std::int32_t whole = most - (most % turn + turn) % turn;
-    if (whole < more || whole < -(small + bare * turn)) {
+    bool untold = f != flows_.end() && f->second.untold;
+    if (whole < more || (!untold && whole < -(small + bare * turn))) {
         world_.violation(fmt::format(
             "{} has counted {} marks, its peer {}", base::to_string(t.flow.local), e.s_cep, o->accecn.r_cep));
     }
@@ -198,6 +200,18 @@ bool AccurateMarks::sent(const Frame& p, const FlowKey& key, const FlowKey& reve
     return kind == Feedback::classic;
 }
 
+// `f`: of the text that it acknowledges.
+void AccurateMarks::counter_taken(const Frame& p, Flow& f)
+{
+    std::uint32_t ack = p.tcp.ack.raw();
+    std::int32_t covered = after(ack, f.acked);
+    bool many = !f.acked_known || covered >= static_cast<std::int32_t>(ace_values * f.full);
+    bool counts = p.tcp.has(wire::tcp_syn) || p.tcp.options.accecn.kind != 0;
+    f.untold |= !counts && (many || p.tcp.options.sack_count != 0);
+    f.acked = !f.acked_known || covered > 0 ? ack : f.acked;
+    f.acked_known = true;
+}
+
 bool AccurateMarks::taken(const Frame& p, const FlowKey& key, const FlowKey& reverse)
 {
     bool client = false;
@@ -208,6 +222,9 @@ bool AccurateMarks::taken(const Frame& p, const FlowKey& key, const FlowKey& rev
     Feedback kind = feedback(h);
     if (p.ecn == ecn_ce && p.text() == 0) {
         ++flows_[key].bare;
+    }
+    if (p.tcp.has(wire::tcp_ack) && !p.tcp.has(wire::tcp_rst)) {
+        counter_taken(p, flows_[reverse]);
     }
     if (kind == Feedback::accurate && p.ecn == ecn_ce && !p.tcp.has(wire::tcp_rst)) {
         Flow& f = flows_[key];

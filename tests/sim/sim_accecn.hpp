@@ -63,6 +63,9 @@ private:
         bool heard = false;         // ack and ts mean something
         std::uint32_t ack = 0;
         std::uint32_t ts = 0;
+        bool acked_known = false; // acked means something
+        std::uint32_t acked = 0;  // as the text's sender was told
+        bool untold = false;      // much was acknowledged, or SACKed, without the octets that had marks
     };
     enum class Feedback : std::uint8_t { classic, accurate, unknown };
 
@@ -71,6 +74,7 @@ private:
     void opens(const Frame& p, const FlowKey& key, const FlowKey& reverse);
     void text_sent(const Frame& p, Flow& f);
     void counter_sent(const Frame& p, Flow& f);
+    void counter_taken(const Frame& p, Flow& f);
 
     World& world_;
     std::map<FlowKey, Handshake> handshakes_;
