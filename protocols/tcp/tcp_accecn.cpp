@@ -98,14 +98,19 @@ bool counted_marks(const Tcb& t, const Segment& s, std::uint32_t& risen)
     return o.kind != 0 && !t.accecn.options_zeroed;
 }
 
-// 3.2.3.2.5: octets were marked, but no packet, and the field cannot have come round.
-void compare_counters(Tcb& t, std::uint32_t octets_risen)
+// 3.2.3.2.5: where octets were marked and no packet seems to have been, the field has come round, of segments so small
+// that octets do not show it; or it is mangled, where fewer were under way than it has values.
+void compare_counters(Tcb& t, std::uint32_t octets_risen, std::uint32_t& marks)
 {
     AccEcn& e = t.accecn;
-    std::uint32_t covered = static_cast<std::uint32_t>(t.snd.una - e.una_at_option);
-    e.mangled |= octets_risen != 0 && e.s_cep == e.cep_at_option && covered < ace_values * t.mss;
-    e.cep_at_option = e.s_cep;
-    e.una_at_option = t.snd.una;
+    if (octets_risen != 0 && e.s_cep + marks == e.cep_at_option) {
+        bool few = t.segments_out - e.segments_at_rest < ace_values;
+        e.mangled |= few;
+        marks = few ? 0 : ace_values;
+    }
+    e.s_ceb += octets_risen;
+    e.cep_at_option = e.s_cep + marks;
+    e.segments_at_rest = t.flight() == 0 ? t.segments_out : e.segments_at_rest;
 }
 
 void take_counters(Tcb& t, const Segment& s, AckRound& r)
@@ -117,11 +122,10 @@ void take_counters(Tcb& t, const Segment& s, AckRound& r)
     bool certain = counted || !e.acks_cover_many(t.mss); // else it has hardly come round
     std::uint32_t packets = certain ? (std::max(r.d.octets, r.acked) + t.mss - 1) / t.mss : 0;
     std::uint32_t marks = marks_risen(s.header.ace(), e.s_cep, packets, counted, octets, t.mss);
-    e.s_cep += marks;
     if (counted) {
-        e.s_ceb += octets;
-        compare_counters(t, octets);
+        compare_counters(t, octets, marks);
     }
+    e.s_cep += marks;
     e.marked += counted ? octets : marks * t.mss;
     r.ece = marks != 0;
     if (r.advanced) {
@@ -136,7 +140,7 @@ void accecn_start(Tcb& t, const EcnHandshake& h)
 {
     t.accecn.handshake = h;
     if (t.agreed.ecn == EcnMode::accurate) {
-        t.accecn.una_at_option = t.accecn.una_noted = t.snd.iss + 1;
+        t.accecn.una_noted = t.snd.iss + 1;
         expect(t);
     }
 }
