@@ -164,8 +164,10 @@ int sock_fionread(Session& s, Sock k)
     if (state_of(*slot) == SlotState::listening) {
         return -EINVAL;
     }
-    Unread u = unread_of(*slot); // tcp_inq: as far as the urgent byte
-    return static_cast<int>(std::min<std::uint64_t>(u.at_mark ? 0 : u.piece, INT_MAX));
+    Unread u = unread_of(*slot);
+    std::uint64_t before_mark = u.at_mark ? 0 : u.piece; // tcp_inq: as far as the urgent byte
+    return static_cast<int>(
+        std::min<std::uint64_t>(has_status(*slot, status_oob_inline) ? u.bytes : before_mark, INT_MAX));
 }
 
 int sock_outq(Session& s, Sock k)

@@ -31,11 +31,11 @@ bool ask_for_space(SocketSlot& slot, Writable writable)
 }
 
 // What a stream has to read. The byte before the urgent mark is left out of it, also after MSG_OOB took it; with
-// SO_OOBINLINE it is a byte like any other.
+// SO_OOBINLINE it is a byte like any other, but no read runs into it, or nobody would find the mark (SIOCATMARK).
 struct Unread {
     std::uint64_t from;  // offset of the first byte that a read gives out
     std::uint64_t bytes; // how many are here
-    std::uint64_t piece; // how many of them one read gives out: it stops before the byte that is left out
+    std::uint64_t piece; // how many of them one read gives out: it stops before the urgent byte
     bool at_mark;        // that byte is what comes next, here or not
 };
 inline Unread unread_of(SocketSlot& slot)
@@ -44,12 +44,15 @@ inline Unread unread_of(SocketSlot& slot)
     std::uint64_t produced = slot.owner.rcv_produced.load(std::memory_order_seq_cst); // the mark is known before it
     std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
     std::uint64_t bytes = produced > consumed ? produced - consumed : 0;
-    if (mark == no_offset || mark <= consumed || has_status(slot, status_oob_inline)) {
+    if (mark == no_offset || mark <= consumed) {
         return {consumed, bytes, bytes, false};
     }
     std::uint64_t before = mark - 1 - consumed;
     if (before != 0) {
         return {consumed, bytes, std::min(bytes, before), false};
+    }
+    if (has_status(slot, status_oob_inline)) {
+        return {consumed, bytes, bytes, true};
     }
     std::uint64_t behind = bytes == 0 ? 0 : bytes - 1;
     return {consumed + (bytes - behind), behind, behind, true};

@@ -303,7 +303,10 @@ TEST_CASE("urgent data: a read stops before the byte and skips it, MSG_OOB gets 
     {
         int on = 1;
         REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0);
-        CHECK(w.receive(p.b, 10) == "ab!cd");
+        CHECK(sock_fionread(w.session(), p.b) == 5);
+        CHECK(w.receive(p.b, 10, MSG_PEEK | MSG_WAITALL) == "ab"); // sockatmark() is to find the place
+        CHECK(w.receive(p.b, 10) == "ab");
+        CHECK(w.receive(p.b, 10) == "!cd");
     }
 }
 
@@ -364,5 +367,14 @@ TEST_CASE("urgent data: the byte that reads leave out is nothing to read")
         CHECK(ready() == (EPOLLIN | EPOLLPRI));
         CHECK(sock_fionread(w.session(), p.b) == 1);
         CHECK(w.receive(p.b, 1, MSG_PEEK) == "!");
+    }
+    SECTION("SO_OOBINLINE, announced, not here yet")
+    {
+        int on = 1;
+        REQUIRE(sock_setsockopt(w.session(), p.b, SOL_SOCKET, SO_OOBINLINE, &on, sizeof on) == 0);
+        arrives("ab", 3);
+        CHECK(w.receive(p.b, 9, MSG_WAITALL) == "ab");
+        arrives("!c", 3);
+        CHECK(w.receive(p.b, 9) == "!c");
     }
 }
