@@ -127,8 +127,8 @@ Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
             return Verdict::drop;
         }
         count(t.domain.tcp->counters.out_of_window);
-        if (old && s.len != 0) {
-            t.duplicate = {s.seq, s.text_end(), 0};
+        if (old && s.len + s.fin != 0) {
+            t.duplicate = {s.seq, s.text_end() + s.fin, 0};
         }
         // RFC 9293 (MUST-4 and below): an acknowledgment in reply, unless RST
         return s.has(wire::tcp_rst) ? Verdict::drop : Verdict::drop_and_ack;
@@ -218,18 +218,40 @@ Verdict check_urgent(Tcb& t, Segment& s, Actions&)
     return Verdict::next;
 }
 
+namespace {
+
+// Behind a hole it is told like text (RFC 2018, as Linux), or the peer would look for its loss later.
+void note_fin(Tcb& t, const Segment& s, Actions& a)
+{
+    if (!t.rcv.fin_known) {
+        t.rcv.fin_known = true;
+        t.rcv.fin_seq = s.text_end();
+    }
+    if (t.rcv.fin_seq > t.rcv.nxt) {
+        auto added = t.out_of_order.add(t.rcv.fin_seq, t.rcv.fin_seq + 1);
+        if (added.stored && added.fresh == 0) {
+            t.duplicate = {t.rcv.fin_seq, t.rcv.fin_seq + 1, 0};
+        }
+    }
+    a.ack_now = true; // each time (RFC 5681 4.2)
+}
+
+} // namespace
+
 // Eighth: the FIN counts once everything before it is here.
 Verdict check_fin(Tcb& t, Segment& s, Actions& a)
 {
-    if (s.fin && !t.rcv.fin_known) {
-        t.rcv.fin_known = true;
-        t.rcv.fin_seq = s.text_end();
-        a.ack_now = true; // out of order, too (RFC 5681 4.2)
+    if (fin_received(t.state)) {
+        return Verdict::next;
     }
-    if (!t.rcv.fin_known || t.rcv.nxt != t.rcv.fin_seq || fin_received(t.state)) {
+    if (s.fin) {
+        note_fin(t, s, a);
+    }
+    if (!t.rcv.fin_known || t.rcv.nxt != t.rcv.fin_seq) {
         return Verdict::next;
     }
     t.rcv.nxt += 1;
+    drop_queued(t);
     t.rcv.adv = base::max(t.rcv.adv, t.rcv.nxt);
     t.ack_soon = false;
     a.ack_now = true;

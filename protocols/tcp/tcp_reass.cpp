@@ -75,13 +75,10 @@ void advance_to(Tcb& t, Seq end, Actions& a)
 {
     t.out_of_order.trim_below(t.rcv.nxt); // a long segment covers several ranges, and ends within one
     if (!t.out_of_order.empty() && (t.out_of_order[0].start == t.rcv.nxt || base::planted(base::Plant::hole_skipped))) {
-        advance_to(t, t.out_of_order[0].end, a);
-        t.out_of_order.trim_below(t.rcv.nxt);
+        const SeqRange& first = t.out_of_order[0];
+        advance_to(t, t.rcv.fin_known ? base::min(first.end, t.rcv.fin_seq) : first.end, a); // a FIN is no text
     }
-    if (t.long_ranges != nullptr && t.out_of_order.empty()) {
-        t.out_of_order.come_back();
-        give_back_ranges(t);
-    }
+    drop_queued(t);
 }
 
 // As tcp_measure_rcv_mss of Linux: the path of the peer may have become narrower. Two in a row of one size are full
@@ -135,6 +132,15 @@ bool nobody_reads(const Tcb& t)
 }
 
 } // namespace
+
+void drop_queued(Tcb& t)
+{
+    t.out_of_order.trim_below(t.rcv.nxt);
+    if (t.long_ranges != nullptr && t.out_of_order.empty()) {
+        t.out_of_order.come_back();
+        give_back_ranges(t);
+    }
+}
 
 Verdict take_text(Tcb& t, Segment& s, Actions& a)
 {

@@ -34,6 +34,7 @@ Verdict check_syn(Tcb& t, Segment& s, Actions& a);
 Verdict check_ack(Tcb& t, Segment& s, Actions& a);
 Verdict check_urgent(Tcb& t, Segment& s, Actions& a);
 Verdict take_text(Tcb& t, Segment& s, Actions& a);
+void drop_queued(Tcb& t); // ranges below RCV.NXT
 Verdict check_fin(Tcb& t, Segment& s, Actions& a);
 void update_window(Tcb& t, const Segment& s);
 void keep_timestamp(Tcb& t, const Segment& s); // of one that was acceptable, with its ACK
