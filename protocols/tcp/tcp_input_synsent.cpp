@@ -91,6 +91,7 @@ void segment_in_syn_sent(Tcb& t, Segment& s)
     if (has_ack && !ack_acceptable(t, s)) { // first
         if (!s.has(wire::tcp_rst)) {
             send_reset_for(t.domain, s);
+            hurry_syn(t);
         }
         return;
     }

@@ -11,6 +11,7 @@ namespace protocols::tcp {
 inline constexpr base::Micros rto_initial = base::seconds(1);        // RFC 6298 2.1
 inline constexpr base::Micros rto_min = base::millis(200);           // as Linux; RFC 6298 2.4 wants 1 s
 inline constexpr base::Micros rto_max = base::seconds(120);          // as Linux; RFC 6298 2.5 wants >= 60 s
+inline constexpr base::Micros syn_again_time = base::millis(2);      // as Linux TCP_TIMEOUT_MIN
 inline constexpr base::Micros rto_after_syn_loss = base::seconds(3); // RFC 6298 5.7
 inline constexpr unsigned rto_shift_max = 10;
 inline constexpr base::Micros delayed_ack_time = base::millis(40);    // as Linux's minimum; RFC 9293 3.8.6.3: < 0.5 s

@@ -70,15 +70,18 @@ void advise(Tcb& t)
 bool retry_handshake(Tcb& t)
 {
     unsigned most = t.listener != nullptr || t.fast_passive ? retries_syn_ack : t.so->options.syn_count;
+    bool hurried = t.domain.now() - t.timed_at < t.rtt.rto(); // hurry_syn()
     if (t.retries++ == 0) {
-        fastopen_unanswered(t);
-        t.first_retry = t.domain.now() - t.rtt.rto();
+        t.first_retry = hurried ? t.timed_at : t.domain.now() - t.rtt.rto();
+        if (!hurried) {
+            fastopen_unanswered(t);
+        }
     }
     advise(t);
     if (t.retries > most || out_of_patience(t)) {
         return give_up(t, why(t));
     }
-    if (!base::planted(base::Plant::syn_not_spread)) {
+    if (!hurried && !base::planted(base::Plant::syn_not_spread)) {
         t.rtt.back_off();
     }
     send_syn(t);
@@ -250,6 +253,16 @@ void restart_retransmit(Tcb& t)
 {
     base::Micros wait = t.rtt.rto();
     set_deadline(t, Deadline::retransmit, t.domain.now() + (t.retries == 0 ? wait : within_patience(t, wait)));
+}
+
+// The peer still had a connection of before; our reset has ended it by the time that the SYN comes again (RFC 9293 3.5.1,
+// figure 9). Once, as Linux.
+void hurry_syn(Tcb& t)
+{
+    base::Instant soon = t.domain.now() + syn_again_time;
+    if (t.retries == 0 && soon < deadline(t, Deadline::retransmit)) {
+        set_deadline(t, Deadline::retransmit, soon);
+    }
 }
 
 void restart_keepalive(Tcb& t, base::Instant since)

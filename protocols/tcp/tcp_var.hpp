@@ -238,6 +238,7 @@ inline bool is_set(const Tcb& t, Deadline which)
 }
 void timer_fired(lwkt::Timer& timer);
 void restart_retransmit(Tcb& t);
+void hurry_syn(Tcb& t);
 void restart_keepalive(Tcb& t, base::Instant since);
 void arm_wheel(Tcb& t);
 
