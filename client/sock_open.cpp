@@ -228,8 +228,13 @@ int refusal(SocketSlot& slot)
     return posted ? error : 0;
 }
 
-// With Fast Open the SYN may wait for the first text: then connect is over at once, as on Linux.
-int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to, int flags, bool fast)
+// How a stream connects: Op::connect's value.
+constexpr int plainly = 0;
+constexpr int with_text =
+    1;                    // Fast Open: the SYN may wait for the first text, then connect is over at once, as on Linux
+constexpr int asking = 2; // Fast Open, but there is no text to wait for
+
+int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to, int flags, int how)
 {
     switch (state_of(slot)) {
     case SlotState::connected:
@@ -247,9 +252,9 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
         return -error;
     }
     slot.app.snd_end.store(no_offset, std::memory_order_seq_cst); // one said before is not this connection's
-    sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect, fast ? 1 : 0);
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect, how);
     set_endpoint(r, to);
-    if (!fast && is_nonblocking(slot, flags) && slot.info.local_port == 0 && to.port != 0) {
+    if (how == plainly && is_nonblocking(slot, flags) && slot.info.local_port == 0 && to.port != 0) {
         return post_connect(s, slot, r);
     }
     int rc = call_netd(s, slot, k, r);
@@ -421,7 +426,8 @@ int connect_for_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int 
     if (int error = parse_sockaddr(addr, m.msg_namelen, family_of(slot), to)) {
         return error;
     }
-    return connect_stream(s, slot, k, to, flags, true);
+    bool text = IovecCursor(m.msg_iov, m.msg_iovlen).left() != 0;
+    return connect_stream(s, slot, k, to, flags, text ? with_text : asking);
 }
 
 int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
@@ -441,7 +447,7 @@ int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
         return error;
     }
     if (!is_datagram(*slot)) {
-        return connect_stream(s, *slot, k, to, 0, has_status(*slot, status_fast_connect));
+        return connect_stream(s, *slot, k, to, 0, has_status(*slot, status_fast_connect) ? with_text : plainly);
     }
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::connect);
     set_endpoint(r, to);

@@ -182,7 +182,7 @@ enum class Op : std::uint32_t {
     listen = 2,     // value = backlog
     connect = 3,    // addr, port; result EINPROGRESS, then state changes (datagram: done at once); sequence 0 = no
                     // reply, a refusal shows as so_error. Value 1: a stream with Fast Open; result 0 = the SYN waits
-                    // for the first text, the state is `connected` already
+                    // for the first text, the state is `connected` already; 2: it waits for none
     shutdown = 4,   // value = SHUT_*; for SHUT_WR snd_end is already stored
     close = 5,      // last holder gone; snd_end is stored; value 1 = abort (RST)
     setsockopt = 6, // level, name, size, data

@@ -6,6 +6,8 @@
 // fields o unless marked.
 #pragma once
 
+#include <sys/socket.h>
+
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -176,6 +178,13 @@ constexpr std::uint32_t listen_backlog(std::int32_t asked)
     return wanted < listen_backlog_max ? wanted : listen_backlog_max;
 }
 
+// How a connect uses Fast Open (RFC 7413).
+enum class FastConnect : std::uint8_t {
+    no,
+    with_text, // its SYN may wait for text to carry
+    bare,      // there is none: the SYN asks for a cookie or shows it
+};
+
 struct Socket {
     Domain* domain = nullptr;            // see above
     SocketUser* user = nullptr;          // c
@@ -192,12 +201,12 @@ struct Socket {
     std::uint64_t reuse_key = 0; // SO_REUSEPORT: its name in a group (protocols/reuse_group.hpp), drawn at bind
     bool bound_port = false;     // an explicit bind holds a reservation on every CPU
     bool listening = false;
-    bool rcv_shut = false;       // datagram: shutdown(SHUT_RD), on its way to every CPU's entry
-    bool local_by_route = false; // connect, not bind, chose the local address
-    bool connect_failed = false; // stream: over before it was connected; tcp_unconnect makes it as new
-    bool fast_connect = false;   // stream: this connect may wait for text to go with its SYN (RFC 7413)
-    bool more = false;           // stream: the last write announced more (MSG_MORE): what is no full segment waits
-    bool app_closed = false;     // the application has let go (disconnect, abort); no more events wanted
+    bool rcv_shut = false;                      // datagram: shutdown(SHUT_RD), on its way to every CPU's entry
+    bool local_by_route = false;                // connect, not bind, chose the local address
+    bool connect_failed = false;                // stream: over before it was connected; tcp_unconnect makes it as new
+    FastConnect fast_connect = FastConnect::no; // stream: of the connect under way
+    bool more = false;                          // stream: the last write announced more (MSG_MORE): what is no full segment waits
+    bool app_closed = false;                    // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;
     std::vector<Membership> groups; // datagram
 
@@ -225,6 +234,14 @@ struct Socket {
     Socket(const Socket&) = delete;
     Socket& operator=(const Socket&) = delete;
 };
+
+// Of a new socket. As Linux: one of IPv6 hears of IPv4's groups only those that it joined itself, unless
+// IP_MULTICAST_ALL says otherwise.
+inline void so_set_family(Socket& so, std::uint8_t family)
+{
+    so.family = family;
+    so.options.multicast_all = family == AF_INET;
+}
 
 // Does a socket bound to `bound`, a wildcard, take what comes to `to`? "::" takes IPv4 too unless IPV6_V6ONLY is set.
 inline bool wildcard_takes(const base::IpAddr& bound, bool v6_only, const base::IpAddr& to)

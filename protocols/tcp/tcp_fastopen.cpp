@@ -149,22 +149,25 @@ void fastopen_unanswered(Tcb& t)
     }
 }
 
-// RFC 7413 4.1.3: the cookie is kept with the server's MSS. Text that was sent and not taken is a failure where no new
-// cookie says why.
+// RFC 7413 4.1.3: the cookie is kept with the server's MSS, which is news by itself (4.2.2). Text that was sent and not
+// taken is a failure where no new cookie says why.
 void fastopen_answered(Tcb& t, const Segment& syn_ack, std::uint32_t text_acked)
 {
     FastOpenCache& cache = t.domain.tcp->fastopen;
     base::Instant now = t.domain.now();
     const wire::TcpOptions& o = syn_ack.header.options;
     bool sent_text = t.snd.nxt != t.snd.iss + 1;
-    FastOpenPeer* p = o.cookie_bytes != 0 || text_acked != 0 ? cache.make(t.flow.peer.addr, now) : nullptr;
+    bool takes_part = o.cookie_bytes != 0 || text_acked != 0;
+    FastOpenPeer* p = takes_part ? cache.make(t.flow.peer.addr, now) : cache.find(t.flow.peer.addr, now);
     if (p != nullptr && o.cookie_bytes != 0) {
         p->cookie.bytes = o.cookie_bytes;
         std::copy_n(o.cookie, o.cookie_bytes, p->cookie.value.begin());
+    }
+    if (p != nullptr && o.mss != 0) {
         p->mss = o.mss;
     }
     if (text_acked != 0) {
-        t.fast_done = true;
+        t.fast_done = syn_ack.ack() == t.snd.nxt; // all of it
         count(t.domain.tcp->counters.fastopen_active);
         if (p != nullptr) {
             p->failures = 0;

@@ -58,6 +58,9 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
     }
     t.route.mtu = pmtu_learn(t.domain, t.flow.peer.addr, mtu);
     t.plpmtu.limit(t.route.mtu);
+    if (t.state == State::syn_sent && t.snd.nxt != t.snd.iss + 1) {
+        hurry_syn(t); // without its text
+    }
     if (!synchronized(t.state) && !t.fast_passive) {
         return;
     }

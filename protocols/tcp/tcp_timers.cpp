@@ -255,8 +255,8 @@ void restart_retransmit(Tcb& t)
     set_deadline(t, Deadline::retransmit, t.domain.now() + (t.retries == 0 ? wait : within_patience(t, wait)));
 }
 
-// The peer still had a connection of before; our reset has ended it by the time that the SYN comes again (RFC 9293 3.5.1,
-// figure 9). Once, as Linux.
+// Our SYN was lost, as the answer to it says: the peer still had a connection of before, which our reset ends (RFC 9293
+// 3.5.1, figure 9), or the SYN was too large with its text. Once, as Linux.
 void hurry_syn(Tcb& t)
 {
     base::Instant soon = t.domain.now() + syn_again_time;

@@ -144,7 +144,8 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     if (so.tcb != nullptr) {
         return so.tcb->state == tcp::State::syn_sent ? base::Error::already : base::Error::is_connected;
     }
-    if (so.fast_connect && (d.stack.options().fastopen & tcp::fastopen_client) == 0) {
+    bool fast = so.fast_connect != FastConnect::no;
+    if (fast && (d.stack.options().fastopen & tcp::fastopen_client) == 0) {
         return base::Error::not_supported;
     }
     base::FourTuple flow{so.flow.local, peer};
@@ -174,12 +175,13 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     d.tcp->flows.remember(*t, way->steering_hash); // its answer comes next
     t->route = way->route;
     so_publish_addresses(so);
-    if (so.fast_connect && tcp::may_open_fast(d, so, flow.peer.addr)) { // as Linux: the SYN goes with the first text
+    // As Linux: the SYN goes with the first text.
+    if (so.fast_connect == FastConnect::with_text && tcp::may_open_fast(d, so, flow.peer.addr)) {
         t->fast_active = t->deferred = true;
         so_publish_state(so, sockbuf::SlotState::connected);
         return base::Error::none;
     }
-    t->fast_active = so.fast_connect && tcp::wants_cookie(d, flow.peer.addr);
+    t->fast_active = fast && tcp::wants_cookie(d, flow.peer.addr);
     so_publish_state(so, sockbuf::SlotState::connecting);
     tcp::start_connect(d, *t);
     return base::Error::in_progress;
