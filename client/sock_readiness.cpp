@@ -185,6 +185,18 @@ int sock_outq(Session& s, Sock k)
     return static_cast<int>(std::min<std::uint64_t>(queued_bytes(*slot), INT_MAX));
 }
 
+int sock_at_mark(Session& s, Sock k)
+{
+    SocketSlot* slot = find_slot(s, k);
+    if (slot == nullptr || is_datagram(*slot)) {
+        return slot == nullptr ? -EBADF : -ENOTTY;
+    }
+    std::uint64_t mark = slot->owner.urgent_mark.load(std::memory_order_acquire);
+    std::uint64_t consumed = slot->app.rcv_consumed.load(std::memory_order_relaxed);
+    bool taken = mark == consumed && urgent_was_read(*slot, mark); // by MSG_OOB, which leaves the reader there
+    return mark != no_offset && (mark == consumed + 1 || taken) ? 1 : 0;
+}
+
 int sock_status_flags(Session& s, Sock k)
 {
     SocketSlot* slot = find_slot(s, k);

@@ -58,7 +58,7 @@ ssize_t receive_stream(Session& s, SocketSlot& slot, Sock k, IovecCursor into, i
     if ((flags & MSG_ERRQUEUE) != 0) {
         return -EAGAIN; // a stream's is always empty: nothing of it is ever asked for (SO_TIMESTAMPING)
     }
-    return (flags & MSG_OOB) != 0 ? stream_receive_urgent(s, slot, into, flags)
+    return (flags & MSG_OOB) != 0 ? stream_receive_urgent(s, slot, k, into, flags)
                                   : stream_receive(s, slot, k, into, flags);
 }
 

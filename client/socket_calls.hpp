@@ -51,6 +51,7 @@ int sock_getsockname(Session& s, Sock k, sockaddr* addr, socklen_t* len);
 int sock_getpeername(Session& s, Sock k, sockaddr* addr, socklen_t* len);
 int sock_fionread(Session& s, Sock k); // bytes readable (datagram: of the next one)
 int sock_outq(Session& s, Sock k);     // SIOCOUTQ: bytes not yet acknowledged
+int sock_at_mark(Session& s, Sock k);  // SIOCATMARK
 
 int sock_status_flags(Session& s, Sock k); // O_NONBLOCK | O_RDWR ...
 void sock_set_status_flags(Session& s, Sock k, int flags);

@@ -146,7 +146,7 @@ ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, i
     }
 }
 
-ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into, int flags)
+ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags)
 {
     std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
     if (has_status(slot, status_oob_inline) || mark == no_offset || mark == 0) {
@@ -156,7 +156,8 @@ ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into, in
     if (lock.error() != 0) {
         return lock.error();
     }
-    if (slot.app.rcv_consumed.load(std::memory_order_relaxed) >= mark || urgent_was_read(slot, mark)) {
+    std::uint64_t consumed = slot.app.rcv_consumed.load(std::memory_order_relaxed);
+    if (consumed >= mark || urgent_was_read(slot, mark)) {
         return -EINVAL; // read past it
     }
     if (slot.owner.rcv_produced.load(std::memory_order_acquire) < mark) {
@@ -166,6 +167,9 @@ ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into, in
     into.from_ring(receive_ring(s, slot), mark - 1, n);
     if ((flags & MSG_PEEK) == 0) { // tcp_recv_urg of Linux: once, then EINVAL and no POLLPRI
         slot.share.urgent_read().store(static_cast<std::uint32_t>(mark), std::memory_order_relaxed);
+        if (consumed == mark - 1) {
+            consume(s, slot, k, mark); // or it would be text once the mark has moved on
+        }
     }
     return static_cast<ssize_t>(n);
 }

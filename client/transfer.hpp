@@ -62,7 +62,7 @@ ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int 
 ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags);
 int connect_for_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags); // MSG_FASTOPEN
 // The urgent byte (MSG_OOB), which is read once.
-ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, IovecCursor into, int flags);
+ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags);
 
 // m: address and control messages; data is m's iovec.
 ssize_t datagram_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags);

@@ -138,16 +138,6 @@ int set_nonblocking(client::Session& s, const Entry& e, bool on)
     return std::min(flags, 0);
 }
 
-int at_mark(client::Session& s, const Entry& e)
-{
-    if ((e.type & 0xf) == SOCK_DGRAM) {
-        return -ENOTTY;
-    }
-    const sockbuf::SocketSlot& slot = s.view.slot(e.sock.slot);
-    std::uint64_t mark = slot.owner.urgent_mark.load();
-    return mark != sockbuf::no_offset && mark == slot.app.rcv_consumed.load() + 1;
-}
-
 // SIOCOUTQNSD: what netd has not sent once. 0 or a negative errno.
 int not_sent(client::Session& s, const Entry& e)
 {
@@ -185,7 +175,7 @@ int netd_ioctl(int fd, const Entry& e, unsigned long request, void* argument)
         rc = client::sock_outq(s, e.sock);
         break;
     case SIOCATMARK:
-        rc = at_mark(s, e);
+        rc = client::sock_at_mark(s, e.sock);
         break;
     case SIOCOUTQNSD:
         rc = not_sent(s, e);

@@ -335,6 +335,16 @@ TEST_CASE("urgent data: the byte that reads leave out is nothing to read")
         CHECK(w.receive(p.b, 1, MSG_PEEK).empty());
         CHECK(w.receive(p.b, 1).empty());
     }
+    SECTION("one after the other")
+    {
+        arrives("!", 1);
+        CHECK(w.receive(p.b, 1, MSG_OOB) == "!");
+        arrives("?", 2);
+        CHECK(ready() == EPOLLPRI); // the first is no text now
+        CHECK(w.receive(p.b, 1, MSG_OOB) == "?");
+        arrives("cd", 2);
+        CHECK(w.receive(p.b, 9) == "cd");
+    }
     SECTION("with what follows it")
     {
         arrives("!cd", 1);

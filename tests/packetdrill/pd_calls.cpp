@@ -199,6 +199,9 @@ int Calls::ioctl(int fd, unsigned long request, int* argument)
     case SIOCOUTQ:
         value = client::sock_outq(s, *k);
         break;
+    case SIOCATMARK:
+        value = client::sock_at_mark(s, *k);
+        break;
     case SIOCOUTQNSD: {
         tcp_info info{};
         socklen_t size = sizeof info;

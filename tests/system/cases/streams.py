@@ -270,10 +270,24 @@ def urgent_byte_alone():
         soon(lambda: "POLLPRI" in polled(far, select.POLLPRI))
         both = select.POLLIN | select.POLLPRI
         seen = [polled(far, both), unread(far), libc("sockatmark", far.fileno()), outcome(far.recv, 1, socket.MSG_PEEK)]
-        seen += [outcome(far.recv, 1, socket.MSG_OOB), polled(far, both), outcome(far.recv, 1, socket.MSG_PEEK)]
+        seen += [outcome(far.recv, 1, socket.MSG_OOB), libc("sockatmark", far.fileno()), polled(far, both)]
+        seen += [outcome(far.recv, 1, socket.MSG_PEEK)]
         near.shutdown(socket.SHUT_WR)
         soon(lambda: "POLLRDHUP" in polled(far))
         return [*seen, outcome(far.recv, 1, socket.MSG_PEEK), outcome(far.recv, 1)]
+
+
+@case
+def urgent_byte_inline():
+    with pair() as (near, far):
+        far.settimeout(5)
+        far.setsockopt(socket.SOL_SOCKET, socket.SO_OOBINLINE, 1)
+        near.sendall(b"ab")
+        near.send(b"!", socket.MSG_OOB)
+        near.sendall(b"cd")
+        soon(lambda: unread(far) == 5)
+        seen = [unread(far), libc("sockatmark", far.fileno()), far.recv(9).decode(), libc("sockatmark", far.fileno())]
+        return [*seen, unread(far), far.recv(9).decode(), libc("sockatmark", far.fileno())]
 
 
 @case
