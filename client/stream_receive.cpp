@@ -39,10 +39,12 @@ Taken take(Session& s, SocketSlot& slot, Sock k, IovecCursor& into, int flags, s
     } else if (n != 0) { // an idle connection has no ring
         into.from_ring(ring, u.from, n);
     }
-    if (!peek && u.from + n != slot.app.rcv_consumed.load(std::memory_order_relaxed)) {
-        consume(s, slot, k, u.from + n);
+    bool to_mark = n == u.piece && u.piece < u.bytes;
+    std::uint64_t to = to_mark ? past_taken(slot, u.from + n) : u.from + n;
+    if (!peek && to != slot.app.rcv_consumed.load(std::memory_order_relaxed)) {
+        consume(s, slot, k, to);
     }
-    return {n, n != 0 && n == u.piece && u.piece < u.bytes, 0};
+    return {n, n != 0 && to_mark, 0};
 }
 
 constexpr int end_of_stream = 1;
@@ -167,8 +169,8 @@ ssize_t stream_receive_urgent(Session& s, SocketSlot& slot, Sock k, IovecCursor 
     into.from_ring(receive_ring(s, slot), mark - 1, n);
     if ((flags & MSG_PEEK) == 0) { // tcp_recv_urg of Linux: once, then EINVAL and no POLLPRI
         slot.share.urgent_read().store(static_cast<std::uint32_t>(mark), std::memory_order_relaxed);
-        if (consumed == mark - 1) {
-            consume(s, slot, k, mark); // or it would be text once the mark has moved on
+        if (std::uint64_t to = past_taken(slot, consumed); to != consumed) {
+            consume(s, slot, k, to);
         }
     }
     return static_cast<ssize_t>(n);

@@ -58,6 +58,15 @@ inline Unread unread_of(SocketSlot& slot)
     return {consumed + (bytes - behind), behind, behind, true};
 }
 
+// Where a reader stands who has read up to `offset`: behind an urgent byte that MSG_OOB took, which would be text once
+// the mark has moved on.
+inline std::uint64_t past_taken(SocketSlot& slot, std::uint64_t offset)
+{
+    std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
+    bool taken = offset + 1 == mark && urgent_was_read(slot, mark) && !has_status(slot, status_oob_inline);
+    return taken ? mark : offset;
+}
+
 ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags);
 ssize_t stream_receive(Session& s, SocketSlot& slot, Sock k, IovecCursor into, int flags);
 int connect_for_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int flags); // MSG_FASTOPEN

@@ -342,8 +342,11 @@ TEST_CASE("urgent data: the byte that reads leave out is nothing to read")
         arrives("?", 2);
         CHECK(ready() == EPOLLPRI); // the first is no text now
         CHECK(w.receive(p.b, 1, MSG_OOB) == "?");
-        arrives("cd", 2);
-        CHECK(w.receive(p.b, 9) == "cd");
+        arrives("cd!", 5);
+        CHECK(w.receive(p.b, 1, MSG_OOB) == "!");
+        CHECK(w.receive(p.b, 9, MSG_WAITALL) == "cd");
+        arrives("ef?", 8);
+        CHECK(w.receive(p.b, 9) == "ef"); // nor is one that was taken before it was reached
     }
     SECTION("with what follows it")
     {
