@@ -85,7 +85,8 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
         count(d.counters.arp_conflicts); // RFC 5227 2.4: somebody else uses our address
         return;
     }
-    bool for_us = has_address(d, in, a.target_v4);
+    // Of any interface: the weak host model, as Linux (arp_ignore 0). 127/8 is on no link.
+    bool for_us = ipv4_is_local(d, a.target_v4) && a.target_v4 >> 24 != 127;
     if (a.sender_v4 != 0) { // 0 is a probe (RFC 5227 2.1.1), which teaches nothing
         if (no_host(d, a.sender_v4)) {
             return count(d.counters.arp_off_link);

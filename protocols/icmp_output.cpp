@@ -69,7 +69,10 @@ void icmp_send_error(
         return;
     }
     Route route;
-    netmsg::Packet* error = route_lookup(d, ip.source, route) ? d.stack.pool().allocate() : nullptr;
+    if (!route_lookup(d, ip.source, route)) {
+        return count(d.counters.ip_out_no_route);
+    }
+    netmsg::Packet* error = d.stack.pool().allocate();
     if (error == nullptr) {
         count(d.counters.ip_out_no_memory);
         return;

@@ -397,3 +397,30 @@ TEST_CASE("RFC 4861 6.3.6: of configured IPv6 gateways a dead one is passed over
     world.settle();
     CHECK(next_hop() == ip6("fd00::fe"));
 }
+
+TEST_CASE("ARP: who asks for an address of another interface of ours is answered, as by Linux (arp_ignore 0)")
+{
+    Link t;
+    constexpr std::uint32_t service = 0x0a000032; // 10.0.0.50
+    t.change({Kind::set_address, protocols::ipv4_address(*t.h.stack.loopback(), service, 32), {}});
+    auto asks = [&](std::uint32_t target) {
+        std::size_t before = t.arp_replies();
+        t.in(arp_frame(base::MacAddr::broadcast(), {wire::arp_request, mac(2), 0x0a000002, {}, target}));
+        return t.arp_replies() - before;
+    };
+    CHECK(asks(service) == 1);
+    CHECK(asks(0x7f000001) == 0);
+    CHECK(asks(0x0a000033) == 0);
+    t.change({Kind::remove_address, protocols::ipv4_address(*t.h.stack.loopback(), service, 32), {}});
+    CHECK(asks(service) == 0);
+}
+
+TEST_CASE("an answer that finds no way to whom it is for is counted as that")
+{
+    Link t;
+    IpFields from_afar{.source = 0xc0000201};
+    t.in(ip_frame(from_afar, udp_datagram(from_afar, 5, 6, Bytes(4))));
+    CHECK(t.h.link->sent.empty());
+    CHECK(t.h.counted(&StackCounters::ip_out_no_route) == 1);
+    CHECK(t.h.counted(&StackCounters::ip_out_no_memory) == 0);
+}
