@@ -7,6 +7,7 @@
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/reassembly.hpp"
+#include "protocols/wire/mld.hpp"
 #include "protocols/wire/nd.hpp"
 #include "protocols/wire/tcp_wire.hpp"
 
@@ -69,7 +70,7 @@ bool has_solicited_group(Domain& d, const Interface& in, const base::IpAddr& gro
 }
 
 // RFC 3810 5.1.15: a query about a group goes to that group, and is for everybody in it, whatever sources he wants. It
-// is told by how it must have come (RFC 3810 6.2).
+// is told by how it must have come (RFC 3810 6.2), and what it is by deliver().
 bool asks_members(Domain& d, const Interface& in, const wire::Ipv6Header& h)
 {
     bool query = h.next_header == wire::next_hop_by_hop && h.hop_limit == 1 && h.source.is_link_local_v6();
@@ -77,13 +78,17 @@ bool asks_members(Domain& d, const Interface& in, const wire::Ipv6Header& h)
 }
 
 // RFC 4291 2.8: of groups those that a socket of ours is in, all nodes', and our addresses' own.
+bool wants_group(Domain& d, const Interface& in, const wire::Ipv6Header& h)
+{
+    return groups_admit(d, h.destination, in.index, h.source) || has_solicited_group(d, in, h.destination);
+}
+
 bool is_ours(Domain& d, const Interface& in, const wire::Ipv6Header& h)
 {
-    const base::IpAddr& to = h.destination;
-    if (!to.is_multicast_v6()) {
-        return ipv6_is_local(d, to); // weak host model, as Linux
+    if (!h.destination.is_multicast_v6()) {
+        return ipv6_is_local(d, h.destination); // weak host model, as Linux
     }
-    return groups_admit(d, to, in.index, h.source) || has_solicited_group(d, in, to) || asks_members(d, in, h);
+    return wants_group(d, in, h) || asks_members(d, in, h);
 }
 
 // How a packet came here.
@@ -205,10 +210,25 @@ void take_fragment(Domain& d, Interface& in, netmsg::Packet& p, const wire::Ipv6
 }
 
 // Data at the ICMPv6 header.
+std::uint8_t icmp6_type(const netmsg::Packet& p)
+{
+    return p.size != 0 ? std::to_integer<std::uint8_t>(p.data[0]) : std::uint8_t{0};
+}
+
 bool is_neighbor_discovery(const netmsg::Packet& p)
 {
-    auto type = p.size != 0 ? std::to_integer<std::uint8_t>(p.data[0]) : std::uint8_t{0};
+    std::uint8_t type = icmp6_type(p);
     return type >= wire::nd_router_solicitation && type <= wire::nd_redirect;
+}
+
+// To a group whose members here want nothing of the sender, and no query. Data behind the chain.
+bool unwanted(Domain& d, const Interface& in, const netmsg::Packet& p, const wire::Ipv6Header& h, std::uint8_t protocol)
+{
+    if (!h.destination.is_multicast_v6()) {
+        return false;
+    }
+    bool query = protocol == wire::protocol_icmp6 && icmp6_type(p) == wire::mld_query;
+    return !query && !wants_group(d, in, h);
 }
 
 // On the owner CPU: to the transport. Data at the IP header.
@@ -217,6 +237,9 @@ void deliver(
 {
     p.l3 = p.data;
     p.pull(chain.bytes);
+    if (unwanted(d, in, p, h, chain.protocol)) {
+        return drop(p, d.counters.ip_in_not_ours);
+    }
     IpIn ip = describe(h, in, p, chain.protocol);
     switch (chain.protocol) {
     case wire::protocol_tcp:

@@ -25,7 +25,8 @@ using Report = GroupState::Report;
 constexpr unsigned reports_of_change = 2;                          // RFC 3376 8.1: the robustness variable
 constexpr std::uint32_t unsolicited_interval_us = 1'000'000;       // RFC 3376 8.11, RFC 3810 9.11
 constexpr base::Micros older_querier_timeout = base::seconds(260); // RFC 3376 8.12: 2 * 125 + 10
-constexpr std::uint32_t message_max = 1400;                        // fits every link and a packet's own buffer
+constexpr std::uint32_t message_max = 1400;                        // fits a packet's own buffer
+constexpr std::uint32_t headers_max = 48;                          // IPv6 and the router alert
 
 base::IpAddr link_group_v6(unsigned char last)
 {
@@ -83,11 +84,11 @@ void transmit(Domain& d, Interface& out, const base::IpAddr& to, netmsg::Packet&
 
 // RFC 3376 4.2.16: sources that one message cannot hold go into further ones, but for those that are excluded, of which
 // as many are named as fit.
-std::vector<GroupRecord> fitting(const std::vector<GroupRecord>& records)
+std::vector<GroupRecord> fitting(const std::vector<GroupRecord>& records, std::uint32_t longest)
 {
     std::vector<GroupRecord> out;
     for (const GroupRecord& r : records) {
-        std::size_t most = (message_max - wire::group_report_bytes - 20) / (r.group.is_v4() ? 4 : 16);
+        std::size_t most = (longest - wire::group_report_bytes - 20) / (r.group.is_v4() ? 4 : 16);
         bool excludes = r.type == RecordType::is_exclude || r.type == RecordType::to_exclude;
         for (std::size_t at = 0; at == 0 || (at < r.sources.size() && !excludes); at += most) {
             auto from = r.sources.begin() + static_cast<std::ptrdiff_t>(at);
@@ -100,11 +101,14 @@ std::vector<GroupRecord> fitting(const std::vector<GroupRecord>& records)
 
 void send_records(Domain& d, Interface& out, bool v6, const std::vector<GroupRecord>& all)
 {
-    std::vector<GroupRecord> records = fitting(all);
+    base::IpAddr to = v6 ? link_group_v6(0x16) : base::IpAddr::v4(wire::igmp3_routers_v4);
+    std::uint32_t link = route_device_mtu(d, Route{&out, to, v6 ? base::IpAddr{} : interface_source(d, out, to)});
+    std::uint32_t longest = std::min(message_max, link - headers_max);
+    std::vector<GroupRecord> records = fitting(all, longest);
     for (std::size_t first = 0; first < records.size();) {
         std::size_t end = first;
         std::uint32_t bytes = wire::group_report_bytes;
-        while (end < records.size() && (end == first || bytes + wire::record_bytes(records[end]) <= message_max)) {
+        while (end < records.size() && (end == first || bytes + wire::record_bytes(records[end]) <= longest)) {
             bytes += wire::record_bytes(records[end++]);
         }
         netmsg::Packet* p = d.stack.pool().allocate();
@@ -116,7 +120,7 @@ void send_records(Domain& d, Interface& out, bool v6, const std::vector<GroupRec
         for (; first < end; ++first) {
             wire::emit_group_record(p->put(wire::record_bytes(records[first])), records[first]);
         }
-        transmit(d, out, v6 ? link_group_v6(0x16) : base::IpAddr::v4(wire::igmp3_routers_v4), *p);
+        transmit(d, out, to, *p);
     }
 }
 
@@ -368,8 +372,7 @@ void group_tell_version(Domain& d, const netmsg::Packet& p, bool v6)
 void igmp_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
 {
     base::assert_on(d.cpu.owner());
-    bool linear = p.total() <= message_max && p.pullup(p.total());
-    bool good = linear && (p.csum == netmsg::Csum::valid || wire::checksum(p.data, p.size) == 0);
+    bool good = p.pullup(p.total()) && (p.csum == netmsg::Csum::valid || wire::checksum(p.data, p.size) == 0);
     auto q = good ? wire::parse_igmp_query(p.data, p.size) : std::nullopt;
     // RFC 3376 9.1: what should not come from beyond the link; a query of version 1 has no router alert
     bool believed = q && ip.ttl == 1 && (q->version == 1 || wire::has_router_alert_v4(p.l3)) &&

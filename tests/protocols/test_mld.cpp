@@ -45,7 +45,7 @@ std::vector<Told> told(const std::vector<Bytes>& sent, const base::IpAddr& group
     return all;
 }
 
-// RFC 3810 5.1.15: a query about a group and sources of it goes to the group.
+// RFC 3810 5.1.15: a query about a group and sources of it goes to the group, a general one to all nodes.
 Bytes query(const base::IpAddr& group, const std::vector<base::IpAddr>& sources, std::uint8_t hop_limit = 1)
 {
     Ip6Fields f = from_router();
@@ -59,7 +59,7 @@ Bytes query(const base::IpAddr& group, const std::vector<base::IpAddr>& sources,
     Bytes q(28);
     q[0] = wire::mld_query;
     base::store_be16(q.data() + 4, 1000);
-    std::memcpy(q.data() + 8, group.bytes(), 16);
+    std::memcpy(q.data() + 8, (group == wire::all_nodes() ? base::IpAddr{} : group).bytes(), 16);
     base::store_be16(q.data() + 26, static_cast<std::uint16_t>(sources.size()));
     for (const base::IpAddr& s : sources) {
         q.insert(q.end(), s.bytes(), s.bytes() + 16);
@@ -156,4 +156,58 @@ TEST_CASE("an IPv6 group is joined without naming an interface before there is a
     world.settle();
     Bytes got;
     CHECK(s.receive(got));
+}
+
+TEST_CASE("RFC 3810 5.1.15: ... and nothing but a query: a group whose members want nothing of the source is silent")
+{
+    Link t;
+    base::IpAddr group = ip6("ff3e::8000:1");
+    TestSocket s(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+    REQUIRE(join(s, MCAST_JOIN_SOURCE_GROUP, group, ip6("2001:db8::5")) == Error::none);
+    REQUIRE(s.bind(at("::", 7)) == Error::none);
+    t.world.advance(base::seconds(3));
+    t.h.link->sent.clear();
+    Ip6Fields f = from_router();
+    f.hop_limit = 1;
+    f.destination = group;
+    f.to = wire::multicast_mac_v6(group);
+    Bytes alert(8);
+    wire::emit_router_alert(alert.data(), 0);
+    f.kinds = {wire::next_hop_by_hop};
+    f.extensions = {alert};
+    t.in(icmp6_frame(f, wire::icmp6_echo, 0, 1, Bytes(8)));
+    f.next = wire::protocol_udp;
+    t.in(ip6_frame(f, udp6_datagram(f, 9, 7, Bytes(3))));
+    t.world.advance(base::seconds(2));
+    Bytes got;
+    CHECK(!s.receive(got));
+    CHECK(t.h.link->sent.empty());
+    CHECK(t.h.counted(&StackCounters::ip_in_not_ours) == 2);
+    CHECK(t.h.packets_in_use() == 0);
+}
+
+TEST_CASE("RFC 3376 4.2.16, RFC 3810 5.2.15: a report is no longer than the link takes")
+{
+    std::uint32_t mtu = GENERATE(1280U, 1500U);
+    Link t({.mtu = mtu, .address6 = "fd00::1"});
+    std::vector<std::unique_ptr<TestSocket>> members;
+    char group[32];
+    for (unsigned i = 0; i < 100; ++i) { // five sockets, twenty groups each
+        if (i % 20 == 0) {
+            members.push_back(std::make_unique<TestSocket>(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6));
+        }
+        std::snprintf(group, sizeof group, "ff15::%x", i + 1);
+        REQUIRE(join(*members.back(), MCAST_JOIN_GROUP, ip6(group)) == Error::none);
+    }
+    t.world.advance(base::seconds(3));
+    t.h.link->sent.clear();
+    t.in(query(wire::all_nodes(), {}, 1));
+    t.world.advance(base::millis(1100));
+    for (unsigned i = 0; i < 100; ++i) {
+        std::snprintf(group, sizeof group, "ff15::%x", i + 1);
+        CHECK(told(t.h.link->sent, ip6(group)).size() == 1);
+    }
+    for (const Bytes& f : t.h.link->sent) {
+        CHECK(f.size() <= mtu + 14);
+    }
 }
