@@ -29,11 +29,12 @@ void answer_echo(Domain& d, const IpIn& ip, const wire::IcmpHeader& h, netmsg::P
         }
     }
     Route route;
-    if (!ipv6_route_lookup(d, ip.source, route)) {
+    base::IpAddr own = ip.destination.is_multicast_v6() ? base::IpAddr{} : ip.destination;
+    if (!ipv6_route_lookup(d, ip.source, route, own)) {
         return drop(*p, d.counters.ip_out_no_route);
     }
     IpOut out;
-    out.source = ip.destination.is_multicast_v6() ? route.source : ip.destination;
+    out.source = own.is_any() ? route.source : own;
     out.destination = ip.source;
     out.protocol = wire::protocol_icmp6;
     out.tos = ip.tos;

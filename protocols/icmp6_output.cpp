@@ -38,12 +38,16 @@ void icmp6_send_error(
         return count(d.counters.icmp_out_limited);
     }
     Route route;
-    netmsg::Packet* error = ipv6_route_lookup(d, ip.source, route) ? d.stack.pool().allocate() : nullptr;
+    base::IpAddr own = ip.destination.is_multicast_v6() ? base::IpAddr{} : ip.destination; // RFC 4443 2.2
+    if (!ipv6_route_lookup(d, ip.source, route, own)) {
+        return count(d.counters.ip_out_no_route);
+    }
+    netmsg::Packet* error = d.stack.pool().allocate();
     if (error == nullptr) {
         return count(d.counters.ip_out_no_memory);
     }
     IpOut out;
-    out.source = ip.destination.is_multicast_v6() ? route.source : ip.destination; // RFC 4443 2.2
+    out.source = own.is_any() ? route.source : own;
     out.destination = ip.source;
     out.protocol = wire::protocol_icmp6;
     out.dont_fragment = false;

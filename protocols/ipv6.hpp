@@ -68,7 +68,7 @@ struct AdvertisedRoute {
     std::int8_t preference = 0; // 1 high, 0 medium, -1 low
 };
 
-// Who advertised a prefix, on link or for addresses (RFC 6724 5, rule 5.5).
+// Who advertised a prefix, on link or for addresses (RFC 6724 5, rule 5.5; RFC 8028).
 struct AnnouncedPrefix {
     base::Prefix prefix;
     base::IpAddr router;
@@ -76,10 +76,11 @@ struct AnnouncedPrefix {
     base::Instant until{};
 };
 
+// RFC 4861 8, RFC 8028 3.4: what goes to the destination by the router goes to the next hop instead.
 struct RedirectEntry {
     base::IpAddr destination;
     base::IpAddr next_hop;
-    base::IpAddr router;         // that said so
+    base::IpAddr router;
     std::uint32_t interface = 0; // 0 = unused
     friend bool operator==(const RedirectEntry&, const RedirectEntry&) = default;
 };
@@ -133,8 +134,12 @@ base::IpAddr ipv6_source(
 base::IpAddr ipv6_link_source(Domain& d, const Interface& out);
 // While there is none: when there will be; never = nothing says that there will.
 base::Instant ipv6_link_source_at(Domain& d, const Interface& out);
-bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
-bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Route& out);
+// `source`: as for route_lookup.
+bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out, const base::IpAddr& source = {});
+bool ipv6_route_by(
+    Domain& d, const base::IpAddr& destination, Interface& by, Route& out, const base::IpAddr& source = {});
+// Whether the router advertised the address's prefix, on link or for addresses.
+bool ipv6_announced_by(Domain& d, const base::IpAddr& address, const base::IpAddr& router);
 // What is known holds from then on, or until then: kept routes are decided again.
 void ipv6_turns_at(Domain& d, base::Instant at);
 // A prefix that an advertisement brought (RFC 4861 6.3.4, RFC 4862 5.5.3).

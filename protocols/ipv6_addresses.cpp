@@ -201,11 +201,13 @@ void note_announced(Domain& d, const Interface& in, const base::IpAddr& router, 
     std::erase_if(list, over);
     auto at = std::find_if(list.begin(), list.end(),
         [&](const AnnouncedPrefix& a) { return a.prefix == prefix && a.router == router && a.interface == in.index; });
+    base::Instant end = until(d.now(), p.valid_s);
+    ipv6_turns_at(d, end);
     if (at != list.end()) {
-        at->until = until(d.now(), p.valid_s);
+        at->until = end;
         d.route_generation += over(*at) ? 1 : 0;
     } else if (p.valid_s != 0 && list.size() < announced_max) {
-        list.push_back({prefix, router, in.index, until(d.now(), p.valid_s)});
+        list.push_back({prefix, router, in.index, end});
         ++d.route_generation;
     }
 }
@@ -364,6 +366,14 @@ base::IpAddr ipv6_source(Domain& d, const Interface& out, const base::IpAddr& de
     // addresses of the loopback, say.
     const Ipv6Address* other = best_of(d, nullptr, destination, next_hop);
     return other != nullptr && scope(other->addr) >= scope(destination) ? other->addr : source;
+}
+
+bool ipv6_announced_by(Domain& d, const base::IpAddr& address, const base::IpAddr& router)
+{
+    const auto& all = d.ipv6->announced;
+    return std::any_of(all.begin(), all.end(), [&](const AnnouncedPrefix& p) {
+        return p.router == router && p.until > d.now() && p.prefix.contains(address);
+    });
 }
 
 base::IpAddr ipv6_link_source(Domain& d, const Interface& out)

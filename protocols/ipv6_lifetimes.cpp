@@ -38,6 +38,9 @@ void on_timer(lwkt::Timer& t)
     for (const AdvertisedRoute& r : d.ipv6->advertised) {
         ipv6_turns_at(d, r.until);
     }
+    for (const AnnouncedPrefix& p : d.ipv6->announced) {
+        ipv6_turns_at(d, p.until);
+    }
 }
 
 } // namespace

@@ -1,6 +1,7 @@
-// Where an IPv6 destination goes (RFC 4861 5.2, RFC 4191 3.2): this host, the link, a redirect, the longest of
-// configured routes, advertised prefixes and advertised routes, of which the default routers are the shortest. Owner:
-// the domain's CPU; configured routes are shared and constant.
+// Where an IPv6 destination goes (RFC 4861 5.2, RFC 4191 3.2): this host, the link, or the longest of configured
+// routes, advertised prefixes and advertised routes, of which the default routers are the shortest; of routers one that
+// gave us the source's prefix (RFC 8028), and in its stead whom it redirected to. Owner: the domain's CPU; configured
+// routes are shared and constant.
 #include <algorithm>
 #include <tuple>
 
@@ -13,20 +14,31 @@ namespace protocols {
 
 namespace {
 
-RedirectEntry& redirect_slot(Domain& d, const base::IpAddr& destination)
+RedirectEntry& redirect_slot(Domain& d, const base::IpAddr& destination, const base::IpAddr& router)
 {
-    return d.ipv6->redirects[base::siphash(d.table_key, destination.bytes(), 16) % redirect_slots];
+    base::IpAddr key[2] = {destination, router}; // its zone says which link
+    return d.ipv6->redirects[base::siphash(d.table_key, key, sizeof key) % redirect_slots];
 }
 
-// Null: no router said so. `by`: only over this interface; null = over any.
-const RedirectEntry* find_redirect(Domain& d, const base::IpAddr& destination, const Interface* by)
+// Null: what goes there by this router is not redirected.
+const RedirectEntry* find_redirect(Domain& d, const base::IpAddr& destination, const base::IpAddr& router)
 {
     if (d.ipv6->redirect_count == 0) {
         return nullptr;
     }
-    const RedirectEntry& r = redirect_slot(d, destination);
-    bool admitted = r.interface != 0 && (by == nullptr || r.interface == by->index);
-    return admitted && r.destination == destination ? &r : nullptr;
+    const RedirectEntry& r = redirect_slot(d, destination, router);
+    return r.interface != 0 && r.destination == destination && r.router == router ? &r : nullptr;
+}
+
+// Of any router; null: nothing was redirected there.
+const RedirectEntry* find_redirected_to(Domain& d, const base::IpAddr& destination, const base::IpAddr& next_hop)
+{
+    const auto& all = d.ipv6->redirects;
+    const auto* at =
+        d.ipv6->redirect_count == 0 ? all.end() : std::find_if(all.begin(), all.end(), [&](const RedirectEntry& r) {
+            return r.interface != 0 && r.destination == destination && r.next_hop == next_hop;
+        });
+    return at == all.end() ? nullptr : at;
 }
 
 bool fill(Domain& d, const base::IpAddr& destination, Interface& out, const base::IpAddr& next_hop, Route& route)
@@ -56,20 +68,27 @@ Interface* first_link(Domain& d)
     return nullptr;
 }
 
-// RFC 4191 3.2: one that is not dead before the longest prefix before the preferred one; among equals one that works
-// before one of which nothing is known (RFC 4861 6.3.6), then the first. `by`: only of this interface; null = of any.
-const AdvertisedRoute* choose_router(Domain& d, const base::IpAddr& destination, const Interface* by)
+// What decides between ways to one destination.
+struct Choice {
+    const Interface* by = nullptr; // only over this interface; null = over any
+    base::IpAddr source;           // unspecified: it follows from the way
+};
+
+// RFC 4191 3.2: one that is not dead before the longest prefix, then who gave us the source's prefix (RFC 8028 3.2:
+// others may drop what comes from it) before the preferred one; among equals one that works before one of which nothing
+// is known (RFC 4861 6.3.6), then the first.
+const AdvertisedRoute* choose_router(Domain& d, const base::IpAddr& destination, const Choice& c)
 {
-    using Rank = std::tuple<bool, std::uint8_t, std::int8_t, bool>;
+    using Rank = std::tuple<bool, std::uint8_t, bool, std::int8_t, bool>;
     const AdvertisedRoute* chosen = nullptr;
     Rank best;
     for (const AdvertisedRoute& r : d.ipv6->advertised) {
-        bool admitted = r.until > d.now() && (by == nullptr || r.interface == by->index);
+        bool admitted = r.until > d.now() && (c.by == nullptr || r.interface == c.by->index);
         if (!admitted || !r.destination.contains(destination)) {
             continue;
         }
-        Rank rank{!gateway_dead(d, r.interface, r.addr), r.destination.length, r.preference,
-            neighbor_works(d, r.interface, r.addr)};
+        Rank rank{!gateway_dead(d, r.interface, r.addr), r.destination.length, ipv6_announced_by(d, c.source, r.addr),
+            r.preference, neighbor_works(d, r.interface, r.addr)};
         if (chosen == nullptr || rank > best) {
             chosen = &r;
             best = rank;
@@ -107,21 +126,20 @@ struct Way {
     base::IpAddr next_hop;
 };
 
-// `by`: only over this interface; null = over any.
-Way longest(Domain& d, const base::IpAddr& destination, const Interface* by)
+Way longest(Domain& d, const base::IpAddr& destination, const Choice& c)
 {
     Way way;
-    if (const RouteEntry* e = choose_route(d, d.stack.routes6(), destination, by); e != nullptr) {
+    if (const RouteEntry* e = choose_route(d, d.stack.routes6(), destination, c.by); e != nullptr) {
         bool dead = !e->gateway.is_any() && gateway_dead(d, e->interface->index, e->gateway);
         way = {e->destination.length, dead, e->interface, e->gateway.is_any() ? destination : e->gateway};
     }
     for (const OnLinkPrefix& p : d.ipv6->prefixes) {
-        bool admitted = by == nullptr || p.interface == by->index;
+        bool admitted = c.by == nullptr || p.interface == c.by->index;
         if (admitted && p.prefix.length > way.length && p.until > d.now() && p.prefix.contains(destination)) {
             way = {p.prefix.length, false, of_index(d, p.interface), destination};
         }
     }
-    if (const AdvertisedRoute* r = choose_router(d, destination, by); r != nullptr) {
+    if (const AdvertisedRoute* r = choose_router(d, destination, c); r != nullptr) {
         bool dead = gateway_dead(d, r->interface, r->addr);
         int length = r->destination.length;
         // What is configured goes before what is advertised and as long, while its gateway lives.
@@ -132,9 +150,24 @@ Way longest(Domain& d, const base::IpAddr& destination, const Interface* by)
     return way;
 }
 
+// The way there, and where the route has the source to choose, by a router that gave us that.
+bool follow(Domain& d, const base::IpAddr& destination, const Choice& c, Route& out)
+{
+    Way way = longest(d, destination, c);
+    if (way.out == nullptr || !fill(d, destination, *way.out, way.next_hop, out)) {
+        return false;
+    }
+    if (c.source.is_any() && !d.ipv6->announced.empty()) {
+        way = longest(d, destination, {way.out, out.source});
+    }
+    const RedirectEntry* r = find_redirect(d, destination, way.next_hop);
+    out.next_hop = r != nullptr ? r->next_hop : way.next_hop;
+    return true;
+}
+
 } // namespace
 
-bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
+bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out, const base::IpAddr& source)
 {
     if (ipv6_is_local(d, destination)) {
         Interface* lo = d.stack.loopback();
@@ -155,14 +188,10 @@ bool ipv6_route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
         }
         return fill(d, destination.in_zone(link->index), *link, destination.in_zone(link->index), out);
     }
-    if (const RedirectEntry* r = find_redirect(d, destination, nullptr); r != nullptr) {
-        return fill(d, destination, *of_index(d, r->interface), r->next_hop, out);
-    }
-    Way way = longest(d, destination, nullptr);
-    return way.out != nullptr && fill(d, destination, *way.out, way.next_hop, out);
+    return follow(d, destination, {nullptr, source}, out);
 }
 
-bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Route& out)
+bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Route& out, const base::IpAddr& source)
 {
     base::IpAddr to = destination.on_wire().in_zone(by.index);
     if (!by.ipv6) {
@@ -171,32 +200,36 @@ bool ipv6_route_by(Domain& d, const base::IpAddr& destination, Interface& by, Ro
     if (to.is_link_scoped() || to.is_multicast_v6()) {
         return fill(d, to, by, to, out);
     }
-    if (const RedirectEntry* r = find_redirect(d, to, &by); r != nullptr) {
-        return fill(d, to, by, r->next_hop, out);
-    }
-    Way way = longest(d, to, &by); // RFC 5942 4: what nobody says to be on the link is not
-    return way.out != nullptr && fill(d, to, by, way.next_hop, out);
+    return follow(d, to, {&by, source}, out); // RFC 5942 4: what nobody says to be on the link is not
 }
 
-// RFC 4861 8.1: believed from the router that the destination goes through now.
+// RFC 4861 8.1, RFC 8028 3.4: believed from the router that goes there for sockets that chose the interface, or for one
+// of our addresses.
 bool nd_redirect_believable(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m)
 {
-    Route route;
     base::IpAddr destination = m.destination.in_zone(in.index);
     bool on_link = m.target == m.destination;
     bool sane = on_link || m.target.is_link_local_v6();
-    return sane && !destination.is_link_scoped() && ipv6_route_lookup(d, destination, route) &&
-           route.interface == &in && route.next_hop == from;
+    if (!sane || destination.is_link_scoped() || destination.is_any() || ipv6_is_local(d, destination)) {
+        return false;
+    }
+    auto goes_by = [&](const base::IpAddr& source) { return longest(d, destination, {&in, source}).next_hop == from; };
+    const auto& own = d.ipv6->addresses;
+    return find_redirected_to(d, destination, from) != nullptr || goes_by({}) ||
+           std::any_of(
+               own.begin(), own.end(), [&](const Ipv6Address& a) { return a.usable(d.now()) && goes_by(a.addr); });
 }
 
 void ipv6_take_redirect(Domain& d, Interface& in, const base::IpAddr& from, const wire::NdMessage& m)
 {
     base::IpAddr destination = m.destination;
-    RedirectEntry& r = redirect_slot(d, destination);
+    // One to whom it was redirected speaks of the way by the router that did it.
+    const RedirectEntry* before = find_redirected_to(d, destination, from);
+    RedirectEntry said{destination, m.target.in_zone(in.index), before != nullptr ? before->router : from, in.index};
+    RedirectEntry& r = redirect_slot(d, destination, said.router);
     if (r.interface == 0) {
         ++d.ipv6->redirect_count;
     }
-    RedirectEntry said{destination, m.target.in_zone(in.index), from, in.index};
     if (r != said) {
         r = said;
         ++d.route_generation;

@@ -107,6 +107,7 @@ bool drop_without_source(Domain& d, const Interface& out, bool v4, netmsg::Packe
 bool send_elsewhere(Domain& d, const Interface& out, const base::IpAddr& instead_of, netmsg::Packet& p)
 {
     constexpr std::uint32_t destination_v4_at = 16;
+    constexpr std::uint32_t source_v6_at = 8;
     constexpr std::uint32_t destination_v6_at = 24;
     bool v4 = instead_of.is_v4();
     if (p.size < destination_v6_at + (v4 ? 0U : 16U)) {
@@ -115,8 +116,9 @@ bool send_elsewhere(Domain& d, const Interface& out, const base::IpAddr& instead
     Route route;
     base::IpAddr to = v4 ? base::IpAddr::v4(base::load_be32(p.data + destination_v4_at))
                          : base::IpAddr::v6(p.data + destination_v6_at).in_zone(out.index);
+    base::IpAddr from = v4 ? base::IpAddr{} : base::IpAddr::v6(p.data + source_v6_at);
     // Another interface may have other offloads than the packet was made for.
-    if (!route_lookup(d, to, route) || route.next_hop == instead_of || route.interface != &out) {
+    if (!route_lookup(d, to, route, from) || route.next_hop == instead_of || route.interface != &out) {
         return false;
     }
     v4 ? ipv4_transmit(d, route, p) : ipv6_transmit(d, route, p);

@@ -84,10 +84,10 @@ Interface* first_link(const Stack& s)
 
 } // namespace
 
-bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
+bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out, const base::IpAddr& source)
 {
     if (!destination.is_v4()) {
-        return ipv6_route_lookup(d, destination, out);
+        return ipv6_route_lookup(d, destination, out, source);
     }
     const Stack& s = d.stack;
     if (ipv4_is_local(d, destination.v4())) {
@@ -107,17 +107,18 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out)
     return fill(d, destination, RouteEntry{{}, {}, link}, out);
 }
 
-bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out)
+bool route_lookup_by(
+    Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out, const base::IpAddr& source)
 {
     const auto& all = d.stack.interfaces();
     if (interface > all.size()) {
         return false;
     }
     if (interface == 0 || is_local(d, destination)) {
-        return route_lookup(d, destination, out);
+        return route_lookup(d, destination, out, source);
     }
     if (!destination.is_v4()) {
-        return ipv6_route_by(d, destination, *all[interface - 1], out);
+        return ipv6_route_by(d, destination, *all[interface - 1], out, source);
     }
     Interface* by = all[interface - 1].get();
     const RouteEntry* entry = choose_route(d, d.ipv4->routes, destination, by);
@@ -128,7 +129,7 @@ bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& dest
 {
     Route fresh;
     bool ours = is_local(d, source) || base::planted(base::Plant::gone_address_used);
-    if (!route_lookup(d, destination, fresh) || !ours) {
+    if (!route_lookup(d, destination, fresh, source) || !ours) {
         return false;
     }
     kept = fresh;

@@ -147,10 +147,12 @@ struct Route {
 bool is_local(Domain& d, const base::IpAddr& a);
 
 // False when there is no route. A local destination is routed to the loopback interface with source = destination.
-bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out);
+// `source`: the address to send from where it is known; over IPv6 it has a say in the way (RFC 8028).
+bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out, const base::IpAddr& source = {});
 // The same by an interface that a socket chose (IP_PKTINFO, IP_MULTICAST_IF); without a route there, over IPv4 as if
 // the destination were on its link, over IPv6 there is no way, as Linux does.
-bool route_lookup_by(Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out);
+bool route_lookup_by(
+    Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out, const base::IpAddr& source = {});
 // Whether a kept route is what a look-up would find: nothing that decided it has changed. Default-made, it never is.
 // Its MTU may be another since: what was learned of a path (pmtu_lookup) ends by the clock.
 inline bool route_holds(const Domain& d, const Route& kept)

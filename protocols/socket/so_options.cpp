@@ -291,7 +291,7 @@ base::Error get_socket_level(Domain& d, Socket& so, int name, void* value, std::
 base::Error get_mtu(Domain& d, const Socket& so, void* value, std::uint32_t& size)
 {
     Route route;
-    if (so.flow.peer.port == 0 || !route_lookup(d, so.flow.peer.addr, route)) {
+    if (so.flow.peer.port == 0 || !route_lookup(d, so.flow.peer.addr, route, so.flow.local.addr)) {
         return base::Error::not_connected;
     }
     return write_int(static_cast<int>(route.mtu), value, size);

@@ -267,7 +267,7 @@ Tcb* tcp_wake(Domain& d, IdleConnection& i)
     base::assert_on(d.cpu.owner());
     TcpState& s = *d.tcp;
     Route route;
-    bool has_way = route_lookup(d, i.flow.peer.addr, route) && is_local(d, i.flow.local.addr);
+    bool has_way = route_lookup(d, i.flow.peer.addr, route, i.flow.local.addr) && is_local(d, i.flow.local.addr);
     if (!has_way) { // it cannot send now; its patience decides, not ours
         Interface& any = *d.stack.interfaces().front();
         route = Route{&any, i.flow.peer.addr, i.flow.local.addr, std::min(any.netif->info().mtu, 1500U)};

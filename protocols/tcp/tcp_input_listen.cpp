@@ -52,7 +52,7 @@ void take_syn(Domain& d, Listener& l, const Segment& s, Seq iss)
 {
     TcpState& state = *d.tcp;
     Route route;
-    if (!route_lookup(d, s.flow.peer.addr, route)) {
+    if (!route_lookup(d, s.flow.peer.addr, route, s.flow.local.addr)) {
         return;
     }
     if (!l.user->socket_has_place(l)) { // as tcp_conn_request of Linux: whoever connects waits, and tries again
@@ -116,7 +116,7 @@ void take_ack(Domain& d, Listener& l, Segment s)
     o.irs = s.seq - 1;
     o.ts_offset = timestamp_offset(*d.tcp, s.flow);
     o.ts_recent = s.header.options.ts_val;
-    if (!route_lookup(d, s.flow.peer.addr, o.route)) {
+    if (!route_lookup(d, s.flow.peer.addr, o.route, s.flow.local.addr)) {
         return;
     }
     if (Tcb* t = open_passive(d, s.flow, o); t != nullptr) {

@@ -331,7 +331,7 @@ void send_reply(Domain& d, Reply& r)
 {
     Route route;
     if (r.route == nullptr) {
-        if (!route_lookup(d, r.flow.peer.addr, route)) {
+        if (!route_lookup(d, r.flow.peer.addr, route, r.flow.local.addr)) {
             return;
         }
         r.route = &route;

@@ -108,7 +108,7 @@ base::Error tcp_connect_owner(Domain& d, Socket& so, const base::Endpoint& peer,
     base::assert_on(d.cpu.owner());
     base::FourTuple flow{so.flow.local, peer};
     const Route& route = way.route;
-    if (!tcp::acceptable_peer(flow.peer) || !route_lookup(d, flow.peer.addr, way.route)) {
+    if (!tcp::acceptable_peer(flow.peer) || !route_lookup(d, flow.peer.addr, way.route, flow.local.addr)) {
         return base::Error::network_unreachable;
     }
     bool by_route = flow.local.addr.is_any();
@@ -151,7 +151,7 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     base::FourTuple flow{so.flow.local, peer};
     ConnectWay own;
     if (way == nullptr) {
-        if (!route_lookup(d, flow.peer.addr, own.route)) {
+        if (!route_lookup(d, flow.peer.addr, own.route, flow.local.addr)) {
             return base::Error::network_unreachable;
         }
         tcp::name_flow(d, flow, own);

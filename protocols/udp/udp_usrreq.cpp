@@ -96,22 +96,35 @@ base::Error check_scope(const base::IpAddr& source, const Route& route)
     return other_link ? base::Error::network_unreachable : base::Error::none;
 }
 
+// That the datagram asks for; unspecified: none.
+const base::IpAddr& asked_source(const Socket& so, const Record& r, const base::IpAddr& to)
+{
+    bool sticky = r.source.is_any() && !to.is_v4(); // RFC 3542 6.1: unless the datagram says it itself
+    return sticky ? so.options.sticky_source : r.source;
+}
+
+// That the socket is bound to; unspecified: none.
+base::IpAddr bound_source(const Domain& d, const Socket& so)
+{
+    const base::IpAddr& own = so.flow.local.addr;
+    bool bound = !own.is_any() && !own.is_multicast() && !(own.is_v4() && ipv4_is_broadcast(d, own.v4()));
+    return bound ? own : base::IpAddr{};
+}
+
 // The source: what the datagram asks for before what the socket is bound to before what the route has.
 base::Error choose_source(Domain& d, const Socket& so, const Record& r, const Route& route, IpOut& ip)
 {
-    bool sticky = r.source.is_any() && !ip.destination.is_v4(); // RFC 3542 6.1: unless the datagram says it itself
-    bool loops = route.interface->netif->info().loopback;       // to an address of ours, in its zone
+    bool loops = route.interface->netif->info().loopback; // to an address of ours, in its zone
     std::uint32_t zone = loops ? ip.destination.zone() : route.interface->index;
-    base::IpAddr asked = (sticky ? so.options.sticky_source : r.source).in_zone(zone);
+    base::IpAddr asked = asked_source(so, r, ip.destination).in_zone(zone);
     if (!asked.is_any() && (asked.is_v4() != ip.destination.is_v4() || !is_local(d, asked))) {
         return base::Error::invalid; // as Linux
     }
-    const base::IpAddr& own = so.flow.local.addr;
-    bool bound = !own.is_any() && !own.is_multicast() && !(own.is_v4() && ipv4_is_broadcast(d, own.v4()));
-    if (bound && !is_local(d, own)) {
+    base::IpAddr bound = bound_source(d, so);
+    if (!bound.is_any() && !is_local(d, bound)) {
         return base::Error::invalid; // it was (RFC 1122 3.2.1.3); as Linux
     }
-    ip.source = !asked.is_any() ? asked : bound ? own : unbound_source(d, so, ip.destination, route);
+    ip.source = !asked.is_any() ? asked : !bound.is_any() ? bound : unbound_source(d, so, ip.destination, route);
     return check_scope(ip.source, route);
 }
 
@@ -144,7 +157,8 @@ base::Error find_way(Domain& d, const Socket& so, const Record& r, UdpWay& way)
     Route& route = way.route;
     IpOut& ip = way.ip;
     std::uint32_t chosen = chosen_interface(so, to.addr, r.h.interface, so.flow.local.addr);
-    if (!route_lookup_by(d, to.addr, chosen, route)) {
+    const base::IpAddr& asked = asked_source(so, r, to.addr);
+    if (!route_lookup_by(d, to.addr, chosen, route, asked.is_any() ? bound_source(d, so) : asked)) {
         return base::Error::network_unreachable;
     }
     bool everyone = v4 && !group && ipv4_is_broadcast(d, to.addr.v4());
@@ -355,7 +369,7 @@ base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     bool by_route = so.flow.local.addr.is_any() || so.local_by_route;
     base::IpAddr own = by_route ? base::IpAddr{} : so.flow.local.addr;
     Route route;
-    if (!route_lookup_by(d, peer.addr, chosen_interface(so, peer.addr, 0, own), route)) {
+    if (!route_lookup_by(d, peer.addr, chosen_interface(so, peer.addr, 0, own), route, own)) {
         return base::Error::network_unreachable;
     }
     if (by_route) {

@@ -296,3 +296,115 @@ TEST_CASE("RFC 6724 5, rule 5.5: the address to send from is one whose prefix th
     t.in(says(1, high));
     CHECK(from(1, 0));
 }
+
+namespace {
+
+// An advertisement of a prefix by fe80::LAST.
+Bytes gives(unsigned char last, const char* prefix, std::uint32_t valid_s = 86400)
+{
+    Ip6Fields f = from_router();
+    f.source = ip6(("fe80::" + std::to_string(last)).c_str());
+    f.from = mac(last);
+    return router_advertisement({.prefix = prefix, .valid_s = valid_s, .preferred_s = std::min(valid_s, 14400U)}, f);
+}
+
+// To whom the last frame went.
+unsigned went_to(const Routers& t)
+{
+    return t.h.link->sent.back()[5];
+}
+
+} // namespace
+
+TEST_CASE("RFC 8028 3.2: what leaves from an address goes by a router that gave us its prefix, preferred or not")
+{
+    Routers t;
+    t.in(gives(1, "2001:db8:1::"));
+    t.in(gives(2, "2001:db8:2::"));
+    t.in(says(1, high));
+    t.in(says(2, low));
+    t.in(says(3, 0));
+    auto sends = [&](const char* prefix) {
+        TestSocket s(t.world, t.h, SlotKind::datagram, 0, 18, AF_INET6);
+        REQUIRE(s.bind({prefix != nullptr ? t.autoconfigured(prefix) : base::IpAddr{}, 0}) == Error::none);
+        s.send(Bytes(1), at(far, 7));
+        unsigned by = went_to(t);
+        REQUIRE(s.connect(at(far, 7)) == Error::none); // its way is kept
+        s.send(Bytes(1));
+        CHECK(went_to(t) == by);
+        REQUIRE(s.close() == Error::none);
+        return by;
+    };
+    CHECK(sends("2001:db8:1::") == 1);
+    CHECK(sends("2001:db8:2::") == 2);
+    CHECK(sends(nullptr) == 1);
+    TestSocket stream(t.world, t.h, SlotKind::stream, 0, 18, AF_INET6);
+    REQUIRE(stream.bind({t.autoconfigured("2001:db8:2::"), 0}) == Error::none);
+    REQUIRE(stream.connect(at(far, 80)) == Error::in_progress);
+    CHECK(went_to(t) == 2);
+    Ip6Fields echo = to_us("2001:db8:ffff::1");
+    echo.destination = t.autoconfigured("2001:db8:2::");
+    t.in(icmp6_frame(echo, wire::icmp6_echo, 0, 1, Bytes(8)));
+    CHECK(went_to(t) == 2);
+    t.in(ip6_frame(echo, udp6_datagram(echo, 9, 99, Bytes(1))));
+    CHECK(went_to(t) == 2); // the error about it
+    t.silence(2);           // better by the wrong one than not at all
+    CHECK(sends("2001:db8:2::") == 1);
+    t.in(says(2, low));
+    CHECK(sends("2001:db8:2::") == 2);
+    t.in(gives(2, "2001:db8:2::", 0)); // it has that no more
+    CHECK(sends("2001:db8:2::") == 1);
+}
+
+TEST_CASE("RFC 8028 3.2: a router without a prefix does not go before the one that gave us the only address")
+{
+    Routers t;
+    t.in(gives(2, "2001:db8:2::"));
+    t.in(says(2, low));
+    t.in(says(1, high));
+    CHECK(t.leads(far) == 2);
+    t.in(says(1, high, 1800, {{"2001:db8:ffff::", 48, low}})); // RFC 4191 3.2: longer goes before that
+    CHECK(t.leads(far) == 1);
+}
+
+TEST_CASE("RFC 8028 3.4: a redirect is for what leaves by the router that said so")
+{
+    Routers t(2);
+    t.in(gives(1, "2001:db8:1::"));
+    t.in(gives(2, "2001:db8:2::"));
+    t.in(says(1, high));
+    t.in(says(2, low));
+    auto leads_from = [&](const char* prefix, base::CpuId cpu) {
+        protocols::Route r;
+        t.h.on(cpu, [&](protocols::Domain& d) {
+            REQUIRE(protocols::route_lookup(d, ip6(far), r, t.autoconfigured(prefix, cpu)));
+        });
+        return unsigned{r.next_hop.bytes()[15]};
+    };
+    t.in(redirect(far, "fe80::55", "fe80::2"));
+    t.in(redirect(far, "fe80::56", "fe80::3")); // whom nothing goes by
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        CHECK(leads_from("2001:db8:1::", cpu) == 1);
+        CHECK(leads_from("2001:db8:2::", cpu) == 0x55);
+        CHECK(t.leads(far, cpu) == 1);
+    }
+    CHECK(t.h.counted(&StackCounters::nd_redirects_refused) == 1);
+}
+
+TEST_CASE("RFC 4861 6.3.4: when what a router announced is over, kept routes are decided again by the clock")
+{
+    Routers t;
+    t.in(gives(1, "2001:db8:1::"));
+    t.in(gives(2, "2001:db8:1::", 60)); // both give the prefix, this one for a minute
+    t.in(says(1, low));
+    t.in(says(2, high));
+    CHECK(t.leads(far) == 2);
+    t.in(gives(1, "2001:db8:1::")); // longer again
+    t.in(says(1, low));
+    t.in(says(3, low, 30)); // the clock goes off for this one, and then
+    t.world.advance(base::seconds(40));
+    std::uint32_t known = t.h.domain().route_generation;
+    t.world.advance(base::seconds(21));
+    CHECK(t.h.domain().route_generation != known);
+    CHECK(t.leads(far) == 1);
+}

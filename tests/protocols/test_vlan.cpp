@@ -5,6 +5,7 @@
 #include "tests/protocols/frames.hpp"
 #include "tests/protocols/frames6.hpp"
 #include "tests/protocols/host.hpp"
+#include "tests/protocols/nd_link.hpp"
 
 using namespace test;
 using base::Error;
@@ -169,6 +170,49 @@ TEST_CASE("RFC 4861 6.3.6: each interface has its own default routers, and what 
         REQUIRE(protocols::ipv6_route_lookup(d, ip6("2001:db8::1"), r));
         CHECK(r.next_hop == ip6("fe80::99%1"));
     });
+}
+
+TEST_CASE("RFC 4861 8.1: each interface's router redirects what leaves by that interface, and nothing else")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 2, .address6 = nullptr, .slaac = true});
+    std::string error;
+    auto vlan = std::make_unique<drivers::Vlan>(*h.link, drivers::VlanOptions{"eth0.7", id, 0});
+    protocols::Interface* tagged = h.stack.add_interface(std::move(vlan), {}, error, true);
+    REQUIRE(tagged != nullptr);
+    world.advance(base::seconds(3));
+    auto in = [&](const Bytes& frame) {
+        h.link->inject(frame, 0);
+        world.settle();
+    };
+    Ip6Fields other = from_router();
+    other.source = ip6("fe80::55");
+    in(router_advertisement({}));
+    in(with_tag(router_advertisement({}, other), id));
+    const char* far = "2001:db8:ffff::1";
+    auto leads = [&](const char* by_eth, const char* by_tagged) {
+        for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+            h.on(cpu, [&](protocols::Domain& d) {
+                protocols::Route r;
+                REQUIRE(protocols::route_lookup(d, ip6(far), r));
+                CHECK((r.interface == h.eth && r.next_hop == ip6(by_eth).in_zone(h.eth->index)));
+                REQUIRE(protocols::route_lookup_by(d, ip6(far), tagged->index, r));
+                CHECK((r.interface == tagged && r.next_hop == ip6(by_tagged).in_zone(tagged->index)));
+            });
+        }
+    };
+    in(with_tag(redirect(far, "fe80::56", "fe80::55"), id));
+    leads("fe80::99", "fe80::56");
+    in(with_tag(redirect(far, "fe80::57", "fe80::99"), id)); // no router of that link
+    in(redirect(far, "fe80::57", "fe80::55"));
+    CHECK(h.counted(&StackCounters::nd_redirects_refused) == 2);
+    in(redirect(far, "fe80::98", "fe80::99"));
+    leads("fe80::98", "fe80::56");
+    in(with_tag(redirect(far, "fe80::58", "fe80::56"), id)); // by whom it was redirected to
+    in(with_tag(redirect(far, "fe80::59", "fe80::56"), id)); // who leads there no more
+    leads("fe80::98", "fe80::58");
+    CHECK(h.counted(&StackCounters::nd_redirects_refused) == 3);
 }
 
 TEST_CASE("RFC 6724 4: where no address of the link reaches as far as the destination another link's is taken")
