@@ -2,6 +2,7 @@
 // solicitations, what neighbours say of themselves, duplicate addresses (RFC 4862 5.4). Runs on the CPU of arrival;
 // what a router says is told to every CPU (nd_router.cpp).
 #include "base/plant.hpp"
+#include "netmsg/packet_pool.hpp"
 #include "protocols/ip.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/multicast/groups.hpp"
@@ -14,7 +15,26 @@ namespace protocols {
 namespace {
 
 constexpr std::uint8_t nd_hop_limit = 255;
-constexpr std::uint32_t message_max = 1500; // more than a frame is none: they do not come in fragments (RFC 6980)
+
+// What is longer than a packet's own buffer, as on a link of jumbo frames, is read in a large one. Nothing: malformed,
+// or no memory.
+std::optional<wire::NdMessage> read_message(Domain& d, netmsg::Packet& p)
+{
+    if (p.pullup(p.total())) {
+        return wire::parse_nd(p.data, p.size);
+    }
+    netmsg::Packet* whole = d.stack.pool().allocate();
+    if (whole == nullptr) {
+        return std::nullopt;
+    }
+    std::optional<wire::NdMessage> m;
+    if (p.total() <= netmsg::large_buffer_bytes && d.stack.pool().add_large(*whole)) {
+        p.copy_out(0, whole->large->bytes, p.total());
+        m = wire::parse_nd(whole->large->bytes, p.total());
+    }
+    whole->free();
+    return m;
+}
 
 // RFC 4861 6.1.2, 7.1.1, 7.1.2, 8.1: how a message must have come.
 bool well_addressed(const IpIn& ip, const wire::NdMessage& m)
@@ -126,11 +146,12 @@ void router_dispatch(lwkt::Message& msg)
     auto h = wire::parse_ipv6_quote(p.data, p.size);
     wire::Ipv6Chain chain;
     INVARIANT(h && wire::walk_ipv6_chain(p.data, p.size, *h, chain).fault == wire::ChainFault::none);
-    auto m = wire::parse_nd(p.data + chain.bytes, p.size - chain.bytes);
-    INVARIANT(m.has_value());
-    base::IpAddr from = h->source.in_zone(in.index);
+    p.pull(chain.bytes);
+    auto m = read_message(d, p);
     p.free();
-    nd_router_message(d, in, from, *m);
+    if (m) {
+        nd_router_message(d, in, h->source.in_zone(in.index), *m);
+    }
 }
 
 } // namespace
@@ -138,8 +159,7 @@ void router_dispatch(lwkt::Message& msg)
 void nd_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
 {
     base::assert_on(d.cpu.owner());
-    bool linear = p.total() <= message_max && p.pullup(p.total());
-    auto m = linear ? wire::parse_nd(p.data, p.size) : std::nullopt;
+    auto m = read_message(d, p);
     if (!m || !well_addressed(ip, *m) || !ip.interface->netif->info().ethernet) {
         return drop(p, d.counters.nd_in_malformed);
     }
@@ -171,8 +191,7 @@ void mld_input(Domain& d, const IpIn& ip, netmsg::Packet& p)
     auto headers = static_cast<std::uint32_t>(p.data - p.l3);
     auto h = wire::parse_ipv6_quote(p.l3, headers);
     bool walked = h && wire::walk_ipv6_chain(p.l3, headers, *h, chain).fault == wire::ChainFault::none;
-    bool linear = p.total() <= message_max && p.pullup(p.total());
-    auto q = linear ? wire::parse_mld_query(p.data, p.size) : std::nullopt;
+    auto q = p.pullup(p.total()) ? wire::parse_mld_query(p.data, p.size) : std::nullopt;
     // RFC 3810 6.2: from the link, by a router
     bool believed = walked && chain.router_alert && ip.ttl == 1 && ip.source.is_link_local_v6();
     if (!q || !believed || !ip.interface->netif->info().ethernet) {

@@ -10,7 +10,8 @@ namespace protocols {
 namespace {
 
 constexpr std::uint32_t reachable_most_ms = 3'600'000; // RFC 4861 6.2.1
-constexpr std::uint32_t retransmit_least_ms = 100;     // an advertisement must not make us flood the link
+constexpr std::uint32_t retransmit_least_ms = 100;     // an advertisement must not make us flood the link,
+constexpr std::uint32_t retransmit_most_ms = 60'000;   // nor stop asking: RFC 7048 4, MAX_RETRANS_TIMER
 
 // The link-layer address, where the message says it, and that it is a router's (RFC 4861 6.3.4, 8.3).
 void learn_mac(Domain& d, const Interface& in, const base::IpAddr& address, const wire::NdMessage& m, bool router)
@@ -85,7 +86,7 @@ void take_parameters(Domain& d, const Interface& in, const wire::NdMessage& m)
     if (m.reachable_ms != 0 && m.reachable_ms <= reachable_most_ms) {
         link.reachable = base::millis(m.reachable_ms);
     }
-    if (m.retransmit_ms != 0) {
+    if (m.retransmit_ms != 0 && m.retransmit_ms <= retransmit_most_ms) {
         link.retransmit = base::millis(std::max(m.retransmit_ms, retransmit_least_ms));
     }
     bool sane = m.mtu >= wire::ipv6_mtu_min && m.mtu <= in.netif->info().mtu; // RFC 4861 6.3.4

@@ -15,8 +15,8 @@ inline constexpr std::uint8_t nd_router_advertisement = 134;
 inline constexpr std::uint8_t nd_neighbor_solicitation = 135;
 inline constexpr std::uint8_t nd_neighbor_advertisement = 136;
 inline constexpr std::uint8_t nd_redirect = 137;
-inline constexpr unsigned nd_prefixes_max = 46; // of one advertisement: as many as an Ethernet frame holds
-inline constexpr unsigned nd_routes_max = 64;   // likewise, as many as are kept at all; more are ignored
+inline constexpr unsigned nd_prefixes_max = 64; // of one advertisement: as many as are kept at all; more are ignored
+inline constexpr unsigned nd_routes_max = 64;   // likewise
 inline constexpr std::uint32_t nd_forever = 0xffffffff;
 
 struct NdPrefix {

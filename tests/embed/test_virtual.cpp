@@ -157,6 +157,34 @@ TEST_CASE("TCP: a large transfer over a lossy, reordering wire arrives whole")
     CHECK(p.link.counters(0).lost > 0);
 }
 
+TEST_CASE("TCP: on a link of the least MTU that is admitted text and options fit, and all of it arrives")
+{
+    if (test::over_v6()) {
+        return; // 1280
+    }
+    embed::Simulation world{6};
+    drivers::SimLinkOptions wire;
+    wire.mtu = 88;
+    wire.split = true;
+    wire.a.send = {.loss = 0.02, .reorder = 0.02, .delay = base::millis(2)}; // with SACK in what comes back
+    wire.b.send = wire.a.send;
+    Pair p(1, &world, 6, wire);
+    embed::Socket listener = listen(p.b, b_echo);
+    embed::Socket c = open(p.a, SOCK_STREAM);
+    REQUIRE(c.connect(b_echo) == 0);
+    embed::Socket s;
+    REQUIRE(listener.accept(s) == 0);
+    std::string text(20'000, 'x');
+    for (std::size_t i = 0; i < text.size(); ++i) {
+        text[i] = static_cast<char>('a' + i % 23);
+    }
+    REQUIRE(c.send(text) == static_cast<ssize_t>(text.size()));
+    CHECK(read_exactly(s, text.size()) == text);
+    REQUIRE(s.send(text) == static_cast<ssize_t>(text.size()));
+    CHECK(read_exactly(c, text.size()) == text);
+    CHECK(p.link.counters(0).lost > 0);
+}
+
 TEST_CASE("UDP: datagrams both ways, and an answer from a closed port")
 {
     embed::Simulation world{6};

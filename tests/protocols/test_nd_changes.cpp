@@ -229,3 +229,53 @@ TEST_CASE("RFC 4861 6.1.2: an advertisement may be as long as a frame")
     CHECK(t.route("2001:db8:ffff::1", r));
     CHECK(t.h.packets_in_use() == 0);
 }
+
+TEST_CASE("RFC 4861 6.1.2: ... and as long as a frame of a link with a larger MTU, on every CPU")
+{
+    std::size_t bytes = GENERATE(1900U, 2000U, 8900U);
+    Link t({.cpus = 2, .mtu = 9000, .address6 = nullptr, .slaac = true});
+    Bytes plain = router_advertisement({});
+    Bytes message = slice(plain, 54, plain.size() - 54);
+    while (message.size() + 56 + 32 <= bytes) {
+        Bytes o(56);
+        o[0] = 31;
+        o[1] = 7;
+        message.insert(message.end(), o.begin(), o.end());
+    }
+    Bytes with_prefix = router_advertisement({.prefix = "2001:db8:1::"});
+    message.insert(message.end(), with_prefix.end() - 32, with_prefix.end()); // the last of its options
+    base::store_be16(message.data() + 2, 0);
+    Ip6Fields f = from_router();
+    Bytes frame = ip6_frame(f, with_checksum6(f, wire::protocol_icmp6, message, 2));
+    t.in(frame, 1);
+    protocols::Route r;
+    for (base::CpuId cpu = 0; cpu < 2; ++cpu) {
+        CHECK(t.route("2001:db8:ffff::1", r, cpu));
+        CHECK(!t.autoconfigured("2001:db8:1::", cpu).is_any());
+    }
+    frame[frame.size() - 31] = 9; // a length that leads out of it
+    base::store_be16(frame.data() + 56, 0);
+    message = slice(frame, 54, frame.size() - 54);
+    t.in(ip6_frame(f, with_checksum6(f, wire::protocol_icmp6, message, 2)));
+    CHECK(t.h.counted(&StackCounters::nd_in_malformed) == 1);
+    CHECK(t.h.packets_in_use() == 0);
+}
+
+TEST_CASE("RFC 4861 6.3.4, RFC 7048: a retransmission timer that would stop neighbour discovery is not believed")
+{
+    Link t({.address6 = nullptr, .slaac = true});
+    auto solicits_in = [&](std::uint32_t said_ms, base::Micros time) {
+        t.in(router_advertisement({.retransmit_ms = said_ms}));
+        t.h.link->sent.clear();
+        t.h.on(0, [&](protocols::Domain& d) { protocols::neighbor_ask(d, 1, ip6("fe80::7").in_zone(1)); });
+        t.world.advance(time);
+        auto n = t.sent(wire::nd_neighbor_solicitation).size();
+        t.world.advance(base::seconds(240)); // it is given up
+        return n;
+    };
+    CHECK(solicits_in(0, base::millis(2500)) == 3);
+    CHECK(solicits_in(0xffffffff, base::millis(2500)) == 3);
+    CHECK(solicits_in(60'001, base::millis(2500)) == 3);
+    CHECK(solicits_in(60'000, base::seconds(61)) == 2);
+    CHECK(solicits_in(2'000, base::millis(2500)) == 2);
+}
