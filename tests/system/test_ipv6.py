@@ -152,7 +152,7 @@ class Routers(SystemTest):
         self.advertise("fe80::b", LOW, 0, route_option("2001:db8:aaaa::", 48))
         ping = ["ping", "-6", "-n", "-q", "-c1", "-W10"]
         self.peer.run([*ping, "-I", "2001:db8:aaaa::1", self.own()[0]])
-        self.advertise("fe80::b", HIGH, 1800, b"")
+        self.advertise("fe80::b", HIGH, 1800, prefix_option("fd00:abcd::"))  # else its preference is no matter (RFC 8028)
         self.peer.run([*ping, "-I", "2001:db8:bbbb::1", self.own()[0]])
         counters = json.loads(process.run(self.bed.netctl("stat", "--json")).stdout)["counters"]
         self.assertEqual(counters["neighbor.failed"]["total"], 0)
