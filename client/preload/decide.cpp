@@ -1,5 +1,6 @@
 #include "client/preload/decide.hpp"
 
+#include <algorithm>
 #include <charconv>
 
 namespace preload {
@@ -59,6 +60,29 @@ bool announced(const sockbuf::SegmentHeader& netd, const base::IpAddr& addr, boo
     return false;
 }
 
+// RFC 1122 3.2.1.3: what a datagram socket binds to that is to hear nothing but broadcasts: the link's, or that of a
+// network which netd has an address in.
+bool is_broadcast(const sockbuf::SegmentHeader& netd, const base::IpAddr& addr)
+{
+    constexpr std::uint8_t length_max = 30; // RFC 3021: two hosts on a /31, and no broadcast
+    if (!addr.is_v4()) {
+        return false;
+    }
+    if (addr.v4() == 0xffffffff) {
+        return true;
+    }
+    std::uint32_t count = std::min<std::uint32_t>(netd.prefix_count, sockbuf::max_prefixes);
+    const auto* end = netd.prefixes + count;
+    return std::any_of(netd.prefixes, end, [&](const sockbuf::AnnouncedPrefix& p) {
+        base::Prefix network{base::IpAddr::v6(p.addr), p.length};
+        std::uint32_t hosts = p.length == 0 || p.length > length_max ? 0 : ~std::uint32_t{0} >> p.length;
+        bool last = network.addr.is_v4() && hosts != 0 && network.contains(addr) && (addr.v4() & hosts) == hosts;
+        return last && std::any_of(netd.prefixes, end, [&](const sockbuf::AnnouncedPrefix& own) {
+            return own.is_local != 0 && network.contains(base::IpAddr::v6(own.addr));
+        });
+    });
+}
+
 } // namespace
 
 bool parse_kernel_rules(std::string_view text, std::vector<KernelRule>& out)
@@ -95,7 +119,7 @@ Verdict decide(const sockbuf::SegmentHeader& netd, const std::vector<KernelRule>
         }
     }
     if (use == Use::bind) {
-        if (addr.is_any() || announced(netd, addr, true) || addr.is_multicast()) {
+        if (addr.is_any() || announced(netd, addr, true) || addr.is_multicast() || is_broadcast(netd, addr)) {
             return {true, ""};
         }
         // A network that is netd's as a whole (loopback by configuration) has all its addresses.

@@ -76,6 +76,18 @@ TEST_CASE("binds: the wildcard and netd's own addresses")
     CHECK_FALSE(binds(h, at("127.0.0.1")));
 }
 
+TEST_CASE("binds: broadcast addresses, of networks that netd is in")
+{
+    auto h = house();
+    CHECK(binds(h, at("10.0.0.255")));
+    CHECK(binds(h, at("255.255.255.255")));
+    announce(h, "10.1.0.0/16"); // by a router
+    CHECK_FALSE(binds(h, at("10.1.255.255")));
+    announce(h, "192.0.2.0/31");
+    announce(h, "192.0.2.0/32", true);
+    CHECK_FALSE(binds(h, at("192.0.2.1")));
+}
+
 TEST_CASE("IPv6: only what is IPv4 in truth")
 {
     auto h = house();

@@ -420,6 +420,21 @@ def udp_broadcast_heard_here():
         return [len(seen), seen[0] == len(HERE.rsplit(".", 1)[0]) + 4, HERE.rsplit(".", 1)[0] in seen[1], seen[2:]]
 
 
+@case
+def udp_bound_to_broadcast():
+    if SIX:
+        return "IPv6 has no broadcast"
+    network = HERE.rsplit(".", 1)[0] + ".255"
+    with udp(bound=False) as one, udp(bound=False) as link, udp() as sender:
+        sender.setsockopt(socket.SOL_SOCKET, socket.SO_BROADCAST, 1)
+        one.bind((network, 0))
+        link.bind(("255.255.255.255", 0))
+        for to in (one, link):
+            for everyone in (network, "255.255.255.255"):
+                sender.sendto(everyone.encode().ljust(20), (everyone, to.getsockname()[1]))
+        return [one.recv(100).decode().strip() == network, nothing_now(one), link.recv(100).decode().strip(), nothing_now(link)]
+
+
 def ask_and_wait(wait):
     """A thread waits on a socket that the first send, by another thread, makes known to have to do with the network at HERE."""
     with udp() as server, socket.socket(FAMILY, socket.SOCK_DGRAM) as s:
