@@ -18,7 +18,7 @@ bool every_host_is_in(const base::IpAddr& group)
     }
     base::IpAddr plain = group.on_wire();
     const unsigned char* b = plain.bytes();
-    return b[0] == 0xff && (b[1] & 0xf) <= 2 && b[15] == 1 && std::memcmp(b + 2, all_nodes, 13) == 0;
+    return b[0] == 0xff && (b[1] == 1 || b[1] == 2) && b[15] == 1 && std::memcmp(b + 2, all_nodes, 13) == 0;
 }
 
 SourceFilter merge_all(const Group& g)

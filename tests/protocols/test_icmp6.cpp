@@ -51,7 +51,7 @@ TEST_CASE("RFC 4291 2.8: a group that nobody here has joined is answered by nobo
 {
     Link t;
     t.in(solicit("fd00::1"));
-    for (const char* group : {"ff02::2", "ff05::1:3", "ff0e::abcd", "ff01::2"}) {
+    for (const char* group : {"ff02::2", "ff05::1:3", "ff0e::abcd", "ff01::2", "ff12::1", "ff32::1"}) {
         CHECK(answers(t, icmp6_frame(to_group(group), wire::icmp6_echo, 0, 1, Bytes(8))) == 0);
         CHECK(answers(t, with_strange_option(to_group(group))) == 0);
     }
