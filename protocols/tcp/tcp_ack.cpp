@@ -1,5 +1,7 @@
 // Step 5: the ACK (RFC 9293 3.10.7.4 fifth, RFC 5961 5): ack_in_range, finish_handshake, take_ack, take_sack,
 // update_window, close_by_state. What follows when something is lost is tcp_recovery.cpp. Owner: the Tcb's.
+#include <algorithm>
+
 #include "base/plant.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
@@ -13,7 +15,8 @@ std::uint32_t window_of(const Tcb& t, const Segment& s)
     return std::uint32_t{s.header.window} << (s.was_syn ? 0 : t.agreed.snd_scale);
 }
 
-// RFC 5961 5 (and RFC 9293): acceptable while SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
+// RFC 5961 5 (and RFC 9293): acceptable while SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT; but as Linux nothing below
+// the first octet, which nobody who saw the connection can acknowledge.
 Verdict ack_in_range(const Tcb& t, const Segment& s)
 {
     if (!s.has(wire::tcp_ack)) {
@@ -22,7 +25,8 @@ Verdict ack_in_range(const Tcb& t, const Segment& s)
     if (t.state == State::syn_received) {
         return s.ack() > t.snd.una && s.ack() <= t.snd.nxt ? Verdict::next : Verdict::drop_and_reset;
     }
-    if (s.ack() > t.snd.nxt || s.ack() < t.snd.una - t.snd.wnd_max) {
+    auto oldest = static_cast<std::uint32_t>(std::min<std::uint64_t>(t.snd.wnd_max, t.bytes_acked));
+    if (s.ack() > t.snd.nxt || s.ack() < t.snd.una - oldest) {
         return Verdict::challenge; // also an optimistic ACK of what was never sent
     }
     return Verdict::next;
