@@ -8,8 +8,10 @@
 #include "protocols/ipv4.hpp"
 #include "protocols/multicast/groups.hpp"
 #include "protocols/reassembly.hpp"
+#include "protocols/wire/dhcp.hpp"
 #include "protocols/wire/igmp.hpp"
 #include "protocols/wire/tcp_wire.hpp"
+#include "protocols/wire/udp.hpp"
 
 namespace protocols {
 
@@ -63,6 +65,17 @@ Destination classify(const Domain& d, std::uint32_t address)
         return Destination::host; // weak host model, as Linux
     }
     return ipv4_is_broadcast(d, address) ? Destination::broadcast : Destination::other;
+}
+
+// Some servers and relays send to the address that they offer, which nobody has yet, though they are asked for
+// broadcasts (RFC 2131 4.1). Clients that read the link hear that; so does ours, which looks at all it gets.
+bool offers_address(const Interface& in, netmsg::Packet& p, const wire::Ipv4Header& h)
+{
+    bool datagram = in.dhcp && h.protocol == wire::protocol_udp && !h.fragment() &&
+                    h.payload_bytes() >= wire::udp_header_bytes && p.pullup(h.header_bytes + wire::udp_header_bytes);
+    const std::byte* ports = p.data + h.header_bytes;
+    return datagram && base::load_be16(ports) == wire::dhcp_server_port &&
+           base::load_be16(ports + 2) == wire::dhcp_client_port;
 }
 
 // Reads and validates the header; counts and frees when there is none: false.
@@ -216,6 +229,9 @@ void ipv4_input(Domain& d, Interface& in, netmsg::Packet& p)
         return drop(p, d.counters.ip_in_martian);
     }
     Destination to = classify(d, h.destination);
+    if (to == Destination::other && offers_address(in, p, h)) {
+        to = Destination::broadcast;
+    }
     if (to == Destination::other) {
         return drop(p, d.counters.ip_in_not_ours);
     }

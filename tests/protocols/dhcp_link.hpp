@@ -92,7 +92,7 @@ struct Link {
     }
     void deliver(const Bytes& payload)
     {
-        IpFields f{.source = server, .destination = limited, .to = base::MacAddr::broadcast()};
+        IpFields f{.source = server, .destination = replies_to, .to = replies_at};
         inject(ip_frame(f, udp_datagram(f, wire::dhcp_server_port, wire::dhcp_client_port, payload)));
     }
     void inject(const Bytes& frame)
@@ -151,6 +151,8 @@ struct Link {
     DhcpMessage offer;
     std::uint32_t address = given;
     std::uint32_t taken = 0; // an address that another host has
+    std::uint32_t replies_to = limited;
+    base::MacAddr replies_at = base::MacAddr::broadcast();
     bool alive = true;
     bool refuses = false;
     std::size_t seen = 0;

@@ -117,6 +117,22 @@ TEST_CASE("RFC 2131 4.1: without an answer it asks again after 4, 8, 16, 32, 64 
     CHECK(t.bound());
 }
 
+TEST_CASE("RFC 2131 4.1: a server that sends to the address which it offers, though asked for a broadcast, is heard")
+{
+    for (unsigned cpus : {1U, 3U}) {
+        Link t(cpus);
+        t.replies_to = given;
+        t.replies_at = mac(1);
+        CHECK(t.bound());
+        CHECK(t.h.counted(&StackCounters::ip_in_not_ours) == 0);
+        IpFields f{.source = server, .destination = given + 1, .to = mac(1)}; // to anybody else, and from other ports
+        t.inject(ip_frame(f, udp_datagram(f, wire::dhcp_server_port, 69, Bytes(4))));
+        t.inject(ip_frame(f, udp_datagram(f, 69, wire::dhcp_client_port, Bytes(4))));
+        CHECK(t.h.counted(&StackCounters::ip_in_not_ours) == 2);
+        CHECK(t.h.packets_in_use() == 0);
+    }
+}
+
 TEST_CASE("an offer whose server falls silent is asked for four times, then it begins anew")
 {
     Link t;
