@@ -80,7 +80,7 @@ SocketRecord* GatewayCpu::new_record(Client& c, std::uint32_t slot, sockbuf::Slo
     rec->so.slot_id = slot;
     rec->so.user_id = c.uid;
     rec->so.kind = kind;
-    rec->so.family = family;
+    protocols::so_set_family(rec->so, family);
     if (kind == sockbuf::SlotKind::datagram) {
         rec->so.lanes = c.view().lanes(slot);
         for (std::uint32_t i = 0; i <= c.cpus; ++i) {

@@ -27,6 +27,7 @@ struct Flag {
     int level;
     int name;
     bool SocketOptions::*field;
+    bool exact = false; // as Linux: 0 or 1, and nothing else
 };
 constexpr Flag flags[] = {
     {SOL_SOCKET, SO_REUSEADDR, &SocketOptions::reuse_addr},
@@ -42,13 +43,13 @@ constexpr Flag flags[] = {
     {IPPROTO_IPV6, IPV6_RECVERR, &SocketOptions::recv_error6},
     {IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &SocketOptions::bind_no_port},
     {IPPROTO_IP, IP_MULTICAST_LOOP, &SocketOptions::multicast_loop},
-    {IPPROTO_IP, IP_MULTICAST_ALL, &SocketOptions::multicast_all},
+    {IPPROTO_IP, IP_MULTICAST_ALL, &SocketOptions::multicast_all, true},
     {IPPROTO_IPV6, IPV6_MULTICAST_ALL, &SocketOptions::multicast_all6},
     {IPPROTO_IPV6, IPV6_V6ONLY, &SocketOptions::v6_only},
     {IPPROTO_IPV6, IPV6_RECVPKTINFO, &SocketOptions::ipv6_recvpktinfo},
     {IPPROTO_IPV6, IPV6_RECVHOPLIMIT, &SocketOptions::ipv6_recvhoplimit},
     {IPPROTO_IPV6, IPV6_RECVTCLASS, &SocketOptions::ipv6_recvtclass},
-    {IPPROTO_IPV6, IPV6_MULTICAST_LOOP, &SocketOptions::multicast_loop},
+    {IPPROTO_IPV6, IPV6_MULTICAST_LOOP, &SocketOptions::multicast_loop, true},
 };
 
 const Flag* find_flag(const Socket& so, int level, int name)
@@ -350,6 +351,9 @@ base::Error set_flag(Domain& d, Socket& so, const Flag& flag, int v)
 {
     if (flag.field == &SocketOptions::v6_only && (so.bound_port || so.flow.local.port != 0)) {
         return base::Error::invalid; // ipv6(7): before it is bound
+    }
+    if (flag.exact && v != 0 && v != 1) {
+        return base::Error::invalid;
     }
     so.options.*flag.field = v != 0;
     if (is_stream(so) && so.tcb != nullptr && flag.field == &SocketOptions::keepalive) {

@@ -204,7 +204,7 @@ public:
         so.slot = &slot;
         so.lanes = lanes;
         so.kind = kind;
-        so.family = static_cast<std::uint8_t>(family);
+        protocols::so_set_family(so, static_cast<std::uint8_t>(family));
         slot.owner.rcv_end.store(sockbuf::no_offset);
         slot.app.snd_end.store(sockbuf::no_offset);
         slot.share.holders.store(1);

@@ -122,6 +122,39 @@ TEST_CASE("a group's datagram by the loopback interface reaches its members ther
     CHECK(h.packets_in_use() == 0);
 }
 
+TEST_CASE("a dual-stack socket hears of IPv4's groups only those that it joined itself, as on Linux")
+{
+    if (over_v6()) {
+        return;
+    }
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.cpus = 2});
+    base::Endpoint group = at("239.1.2.3", 7);
+    TestSocket member(world, h, SlotKind::datagram);
+    TestSocket dual(world, h, SlotKind::datagram, 1, 18, AF_INET6);
+    TestSocket sender(world, h, SlotKind::datagram);
+    for (TestSocket* s : {&member, &dual}) {
+        REQUIRE(s->set(SOL_SOCKET, SO_REUSEADDR, 1) == Error::none);
+    }
+    join(member, group.addr, 1);
+    REQUIRE(member.bind(at("0.0.0.0", 7)) == Error::none);
+    REQUIRE(dual.bind({base::IpAddr{}, 7}) == Error::none);
+    REQUIRE(sender.bind(at("10.0.0.1", 500)) == Error::none);
+    auto both = [&] {
+        sender.send(Bytes{1}, group);
+        world.settle();
+        return std::pair{received(member), received(dual)};
+    };
+    CHECK(both() == std::pair{1U, 0U});
+    CHECK(dual.set(IPPROTO_IP, IP_MULTICAST_ALL, 2) == Error::invalid);
+    REQUIRE(dual.set(IPPROTO_IP, IP_MULTICAST_ALL, 1) == Error::none);
+    CHECK(both() == std::pair{1U, 1U});
+    REQUIRE(dual.set(IPPROTO_IP, IP_MULTICAST_ALL, 0) == Error::none);
+    join(dual, group.addr, 1);
+    CHECK(both() == std::pair{1U, 1U});
+}
+
 TEST_CASE("IP_PKTINFO: what was sent to all is answered from the interface's own address")
 {
     if (over_v6()) {

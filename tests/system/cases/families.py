@@ -115,6 +115,28 @@ def six_ancillary_data():
 
 
 @case
+def six_hears_of_ipv4_groups_those_it_joined():
+    if FAMILY == socket.AF_INET6:
+        return "about IPv4's groups"
+    here, group = socket.inet_aton(HERE), "239.9.8.6"
+    with six(socket.SOCK_DGRAM, only=0) as s, udp(bound=False) as member, udp() as sender:
+        s.settimeout(3)
+        s.bind(("::", 0))
+        member.bind(("0.0.0.0", 0))
+        member.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + here)
+        sender.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, here)
+        seen = []
+        for port in (s.getsockname()[1], member.getsockname()[1]):
+            sender.sendto(b"x", (group, port))
+        seen += [member.recv(10).decode(), outcome(s.recv, 10, socket.MSG_DONTWAIT)]
+        seen.append(outcome(s.setsockopt, socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton(group) + here))
+        sender.sendto(b"y", (group, s.getsockname()[1]))
+        return [*seen, s.recv(10).decode(), [outcome(s.setsockopt, level, option, value)
+                                             for level, option in ((socket.IPPROTO_IP, 49), (socket.IPPROTO_IPV6, 29), (socket.IPPROTO_IPV6, 19))
+                                             for value in (0, 1, 2, -1)]]
+
+
+@case
 def six_hop_limit_of_one_datagram():
     with six(socket.SOCK_DGRAM) as s, six(socket.SOCK_DGRAM) as sender:
         s.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
