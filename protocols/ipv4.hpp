@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "lwkt/timer_wheel.hpp"
 #include "netmsg/packet.hpp"
 #include "protocols/stack.hpp"
 #include "protocols/wire/ipv4.hpp"
@@ -18,8 +19,12 @@ inline constexpr std::uint32_t limited_broadcast = 0xffffffff; // RFC 1122 3.2.1
 inline constexpr unsigned pmtu_slots = 256;
 struct PmtuEntry {
     base::IpAddr destination;
-    std::uint32_t mtu = 0; // 0 = never used
+    std::uint32_t mtu = 0; // 0 = unused
     base::Instant expires{};
+};
+struct PmtuTimer : lwkt::Timer { // until the first of them ends
+    explicit PmtuTimer(Domain& d);
+    Domain& domain; // c
 };
 
 // An address of this host, in host order, and the network that it is in.
@@ -48,7 +53,8 @@ struct alignas(base::apart) Ipv4State {
     std::uint16_t atomic_id = 0;                 // of those that may not: any value will do (RFC 6864 4.1)
 
     std::array<PmtuEntry, pmtu_slots> pmtu;
-    unsigned pmtu_entries = 0; // slots ever used
+    unsigned pmtu_entries = 0; // slots in use
+    PmtuTimer pmtu_timer;
 };
 
 // ---- Addresses and routes: ipv4_addresses.cpp, route.cpp

@@ -84,7 +84,7 @@ bool comes_back(Domain& d, const Route& route, const IpOut& ip)
 
 } // namespace
 
-Ipv4State::Ipv4State(Domain& d)
+Ipv4State::Ipv4State(Domain& d) : pmtu_timer(d)
 {
     for (auto& id : next_id) {
         id = static_cast<std::uint16_t>(d.random.next());

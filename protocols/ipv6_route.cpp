@@ -9,6 +9,7 @@
 #include "protocols/ip.hpp"
 #include "protocols/ipv6.hpp"
 #include "protocols/neighbor.hpp"
+#include "protocols/path_mtu.hpp"
 
 namespace protocols {
 
@@ -46,7 +47,7 @@ bool fill(Domain& d, const base::IpAddr& destination, Interface& out, const base
     route.interface = &out;
     route.next_hop = next_hop;
     route.source = ipv6_source(d, out, destination, next_hop);
-    route.mtu = pmtu_lookup(d, destination, route_device_mtu(d, route));
+    route_set_mtu(d, destination, route);
     route.generation = d.route_generation;
     return !route.source.is_any();
 }

@@ -11,6 +11,9 @@ namespace protocols {
 // Over IPv4, as Linux (min_pmtu): a forged error must not make us send confetti.
 inline constexpr std::uint32_t pmtu_min = 552;
 
+// The route's MTU: what its interface takes, or less if path MTU discovery learned so.
+void route_set_mtu(Domain& d, const base::IpAddr& destination, Route& r);
+
 // A router of the path takes less than pmtu_min: what is sent without DF gets there in fragments, with it nothing does.
 bool path_cuts(Domain& d, const base::IpAddr& destination);
 

@@ -30,7 +30,26 @@ const PmtuEntry* pmtu_find(Domain& d, const base::IpAddr& destination)
         return nullptr;
     }
     const PmtuEntry& p = pmtu_slot(d, destination);
-    return p.destination == destination && p.expires > d.now() ? &p : nullptr;
+    return p.mtu != 0 && p.destination == destination ? &p : nullptr;
+}
+
+// Kept routes are decided again, so what follows may be longer.
+void on_pmtu_timer(lwkt::Timer& timer)
+{
+    Domain& d = static_cast<PmtuTimer&>(timer).domain;
+    base::Instant next = base::never;
+    for (PmtuEntry& p : d.ipv4->pmtu) {
+        if (p.mtu != 0 && p.expires <= d.now()) {
+            p = {};
+            --d.ipv4->pmtu_entries;
+        } else if (p.mtu != 0) {
+            next = std::min(next, p.expires);
+        }
+    }
+    if (next != base::never) {
+        d.wheel.arm(timer, next);
+    }
+    ++d.route_generation;
 }
 
 // What we send at most; the entry keeps what was said.
@@ -66,7 +85,7 @@ bool fill(Domain& d, const base::IpAddr& destination, const RouteEntry& entry, R
     if (out.source.is_any()) {
         return false; // no address yet, or none any more
     }
-    out.mtu = pmtu_lookup(d, destination, route_device_mtu(d, out));
+    route_set_mtu(d, destination, out);
     out.generation = d.route_generation;
     return true;
 }
@@ -83,6 +102,10 @@ Interface* first_link(const Stack& s)
 }
 
 } // namespace
+
+PmtuTimer::PmtuTimer(Domain& d) : lwkt::Timer(on_pmtu_timer), domain(d)
+{
+}
 
 bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out, const base::IpAddr& source)
 {
@@ -132,6 +155,12 @@ bool route_renew(Domain& d, const base::IpAddr& source, const base::IpAddr& dest
     if (!route_lookup(d, destination, fresh, source) || !ours) {
         return false;
     }
+    // Also where the table had no room to remember it: a path is not wider for that.
+    bool same_way = fresh.interface == kept.interface && fresh.next_hop == kept.next_hop;
+    if (same_way && kept.narrow_until > d.now() && kept.mtu < fresh.mtu) {
+        fresh.mtu = kept.mtu;
+        fresh.narrow_until = kept.narrow_until;
+    }
     kept = fresh;
     return true;
 }
@@ -156,6 +185,13 @@ std::uint32_t pmtu_lookup(Domain& d, const base::IpAddr& destination, std::uint3
     return p != nullptr ? std::min(mtu, in_force(*p)) : mtu;
 }
 
+void route_set_mtu(Domain& d, const base::IpAddr& destination, Route& r)
+{
+    std::uint32_t device = route_device_mtu(d, r);
+    r.mtu = pmtu_lookup(d, destination, device);
+    r.narrow_until = r.mtu < device ? pmtu_find(d, destination)->expires : base::Instant{};
+}
+
 bool path_cuts(Domain& d, const base::IpAddr& destination)
 {
     const PmtuEntry* p = destination.is_v4() ? pmtu_find(d, destination) : nullptr;
@@ -173,6 +209,10 @@ std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32
         ++d.ipv4->pmtu_entries;
     }
     p = PmtuEntry{destination, std::max(mtu, 1U), d.now() + pmtu_lifetime};
+    if (!d.ipv4->pmtu_timer.armed()) {
+        d.wheel.arm(d.ipv4->pmtu_timer, p.expires);
+    }
+    ++d.route_generation; // RFC 1191 6.5: all connections of the path hear of it
     count(d.counters.pmtu_learned);
     return in_force(p);
 }

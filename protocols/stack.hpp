@@ -141,6 +141,7 @@ struct Route {
     base::IpAddr source;          // the address to send from
     std::uint32_t mtu = 0;        // bytes of IP packet: the interface's, or less where path MTU discovery learned so
     std::uint32_t generation = 0; // Domain::route_generation when it was looked up: kept routes are compared
+    base::Instant narrow_until{}; // what was learned of the path makes `mtu` less, and holds until then
 };
 
 // An address of this host that may be used: of any interface, or 127/8.
@@ -154,7 +155,7 @@ bool route_lookup(Domain& d, const base::IpAddr& destination, Route& out, const 
 bool route_lookup_by(
     Domain& d, const base::IpAddr& destination, std::uint32_t interface, Route& out, const base::IpAddr& source = {});
 // Whether a kept route is what a look-up would find: nothing that decided it has changed. Default-made, it never is.
-// Its MTU may be another since: what was learned of a path (pmtu_lookup) ends by the clock.
+// What is learned of paths, and its end, are such changes.
 inline bool route_holds(const Domain& d, const Route& kept)
 {
     return kept.generation == d.route_generation;

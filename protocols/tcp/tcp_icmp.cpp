@@ -56,7 +56,8 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
     if (mtu >= t.route.mtu) {
         return;
     }
-    t.route.mtu = pmtu_learn(t.domain, t.flow.peer.addr, mtu);
+    pmtu_learn(t.domain, t.flow.peer.addr, mtu);
+    route_set_mtu(t.domain, t.flow.peer.addr, t.route);
     t.plpmtu.limit(t.route.mtu);
     if (t.state == State::syn_sent && t.snd.nxt != t.snd.iss + 1) {
         hurry_syn(t); // without its text

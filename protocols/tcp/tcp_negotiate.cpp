@@ -142,11 +142,8 @@ void set_mss(Tcb& t)
 
 void fit_way(Tcb& t)
 {
-    std::uint32_t headers = ip_header_bytes(t.flow.peer.addr) + wire::tcp_header_min_bytes;
-    if (t.mss + (t.agreed.timestamps ? timestamp_bytes : 0U) + headers > t.route.mtu) {
-        t.plpmtu.limit(t.route.mtu);
-        set_mss(t);
-    }
+    t.plpmtu.limit(t.route.mtu);
+    set_mss(t);
 }
 
 void renew_way(Tcb& t)

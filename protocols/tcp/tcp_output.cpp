@@ -68,31 +68,6 @@ std::uint32_t super_bytes(const Tcb& t)
     return (most - headers) / t.mss * t.mss;
 }
 
-// Its length was decided for the kept way. A way that has changed since may take less at once: then in parts, since
-// what must not be a super-segment (super_bytes) was one segment of the larger size.
-bool send_by_new_way(Tcb& t, SegmentOut s)
-{
-    renew_way(t);
-    for (std::uint32_t most = super_bytes(t); s.len > most;) {
-        SegmentOut part = s;
-        part.len = most;
-        part.flags = wire::tcp_ack;
-        if (!send_segment(t, part)) {
-            return false;
-        }
-        s.seq = s.seq + most;
-        s.offset += most;
-        s.len -= most;
-    }
-    return send_segment(t, s);
-}
-
-bool send_text(Tcb& t, const SegmentOut& s)
-{
-    bool kept = route_holds(t.domain, t.route) || s.mtu_probe;
-    return kept ? send_segment(t, s) : send_by_new_way(t, s);
-}
-
 // Sends [start, start + len) of what was sent before, FIN included where it lies.
 bool resend(Tcb& t, Seq start, std::uint32_t len)
 {
@@ -119,7 +94,7 @@ bool resend(Tcb& t, Seq start, std::uint32_t len)
     t.retransmitted += s.len > t.mss ? (s.len + t.mss - 1) / t.mss : 1;
     t.bytes_retransmitted += s.len;
     count(t.domain.tcp->counters.retransmits);
-    return send_text(t, s);
+    return send_segment(t, s);
 }
 
 // An ACK is due for text out of order, or that came twice. It goes alone: with text an ACK is no duplicate, which the
@@ -318,7 +293,7 @@ bool send_new(Tcb& t)
     if (s.len == 0) {
         s.flags = wire::tcp_ack | wire::tcp_fin;
     }
-    if (!send_text(t, s)) {
+    if (!send_segment(t, s)) {
         return false;
     }
     if (s.mtu_probe) {
@@ -440,6 +415,7 @@ void output(Tcb& t)
     if (!synchronized(t.state) && !t.fast_passive) {
         return;
     }
+    look_at_way(t); // before lengths are decided
     if (has_order_to_tell(t)) {
         send_ack(t);
     }
@@ -495,6 +471,7 @@ std::uint32_t window_room(const Tcb& t)
 void send_tail_probe(Tcb& t)
 {
     count(t.domain.tcp->counters.probes);
+    look_at_way(t);
     SegmentOut s;
     s.seq = t.snd.nxt;
     s.flags = wire::tcp_ack;
@@ -506,7 +483,7 @@ void send_tail_probe(Tcb& t)
         bool last = s.len == available;
         bool fin = last && fin_follows_text(t) && window_room(t) > s.len; // else it would wait for the probe's ACK
         s.flags |= (fin ? wire::tcp_fin : 0) | (last ? wire::tcp_psh : 0);
-        if (!send_text(t, s)) {
+        if (!send_segment(t, s)) {
             return;
         }
         note_sent(t, s.seq, s.len, fin);

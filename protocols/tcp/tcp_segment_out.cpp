@@ -189,9 +189,7 @@ void add_accurate_ecn(Tcb& t, const SegmentOut& s, bool several, wire::TcpHeader
 
 bool send_segment(Tcb& t, const SegmentOut& s)
 {
-    if (!route_holds(t.domain, t.route)) {
-        renew_way(t);
-    }
+    look_at_way(t);
     bool several = s.len > t.mss && !s.mtu_probe; // segments, which the device cuts
     wire::TcpHeader h = header_of(t, s.seq, s.flags);
     if (in_urgent_mode(t)) {

@@ -124,7 +124,7 @@ bool retransmit_timeout(Tcb& t)
     if (given_up(t)) {
         return give_up(t, why(t));
     }
-    renew_way(t); // it may have changed
+    look_at_way(t);
     plpmtu_timeout(t);
     begin_timeout(t);
     if (!base::planted(base::Plant::timeout_not_doubled)) {

@@ -58,8 +58,14 @@ inline bool may_fragment(const Tcb& t)
 }
 bool believes_routers(const Tcb& t); // ... what they say of the path's MTU
 void set_mss(Tcb& t);                // from the route, the peer's MSS, TCP_MAXSEG and the options in use
-void fit_way(Tcb& t);                // a route that is narrower than the one before makes smaller segments
+void fit_way(Tcb& t);                // segments as large as another route than the one before takes them
 void renew_way(Tcb& t);              // decides the route again, and fits
+inline void look_at_way(Tcb& t)      // ... where what decided it has changed
+{
+    if (!route_holds(t.domain, t.route)) {
+        renew_way(t);
+    }
+}
 
 // ---- loss recovery: tcp_recovery.cpp
 struct AckRound { // one ACK, as recovery sees it

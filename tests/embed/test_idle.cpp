@@ -121,6 +121,34 @@ TEST_CASE("idle: a connection that wakes to a narrower way makes smaller segment
     x.s.close();
 }
 
+TEST_CASE("idle: a connection that wakes to a wider way makes longer segments")
+{
+    embed::Simulation world{9};
+    Pair p(1, &world);
+    for (base::CpuId cpu = 0; cpu < p.a.cpus().size(); ++cpu) {
+        p.a.cpus().call(
+            cpu, [&](lwkt::Cpu&) { protocols::pmtu_learn(p.a.protocols().domain(cpu), b_echo.addr, 1280); });
+    }
+    Connected x;
+    connect(p, x);
+    auto segment = [&] {
+        tcp_info info{};
+        socklen_t size = sizeof info;
+        REQUIRE(client::sock_getsockopt(x.c.session(), x.c.id(), IPPROTO_TCP, TCP_INFO, &info, &size) == 0);
+        return info.tcpi_snd_mss;
+    };
+    std::uint32_t narrow = segment();
+    world.run_for(base::seconds(10));
+    REQUIRE(slept(p.a) == 1);
+    world.run_for(base::seconds(600));
+    REQUIRE(x.c.send("text") == 4);
+    world.run_for(base::seconds(1));
+    CHECK(read_exactly(x.s, 4) == "text");
+    CHECK(segment() == narrow + 220);
+    x.c.close();
+    x.s.close();
+}
+
 TEST_CASE("idle: a connection whose address went while it slept wakes and sends nothing")
 {
     if (test::over_v6()) {

@@ -349,10 +349,7 @@ void Runner::action(const std::string& verb, std::stringstream& words)
         std::uint32_t mtu = 0;
         words >> mtu;
         mtu += script_ip_bytes() - 20;
-        host().run(0, [&](protocols::Domain& d) {
-            protocols::pmtu_learn(d, script_peer(), mtu);
-            ++d.route_generation;
-        });
+        host().run(0, [&](protocols::Domain& d) { protocols::pmtu_learn(d, script_peer(), mtu); });
     } else if (verb != "silence") {
         fail("unknown action " + verb);
     }

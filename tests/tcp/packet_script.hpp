@@ -19,7 +19,7 @@
 //   +T connect [fast] | close | abort | write N | more N (MSG_MORE) | oob N (MSG_OOB) | read N | shut rd|wr|rdwr |
 //      set NAME VALUE | listener NAME VALUE | unlisten (who listens longest) | unconnect (connect to AF_UNSPEC)
 //   +T icmp TYPE CODE SEQ [mtu N]
-//   +T narrow N (another connection learns the path MTU to the peer, and routes change, so that ours looks)
+//   +T narrow N (another connection learns the path MTU to the peer)
 //   +T silence
 //       nothing comes out until then
 //   expect state NAME | error N | counter NAME N | cwnd N | ssthresh N | readable N | eof | detached | gone |

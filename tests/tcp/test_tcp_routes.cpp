@@ -14,11 +14,13 @@ using protocols::Ipv4Change;
 
 namespace {
 
-void change(Pair& p, Ipv4Change::Kind kind)
+void change(Pair& p, Ipv4Change::Kind kind, std::uint32_t mtu = 0)
 {
     p.a.run(0, [&](protocols::Domain& d) {
         const protocols::Interface& in = *d.stack.interfaces().front();
-        REQUIRE(protocols::ipv4_change(d, {kind, protocols::ipv4_address(in, 0x0a000001, 24), {}}));
+        protocols::Ipv4Address own = protocols::ipv4_address(in, 0x0a000001, 24);
+        own.mtu = mtu;
+        REQUIRE(protocols::ipv4_change(d, {kind, own, {}}));
     });
     p.run_for(base::millis(1));
 }
@@ -119,6 +121,52 @@ TEST_CASE("a way that has become narrower while nothing could leave makes smalle
     change(p, Ipv4Change::Kind::set_address);
     REQUIRE(p.run_until([&] { return more.pump(); }, base::seconds(60))); // the timeout decides the way again
     CHECK(more.correct());
+    p.close_all();
+    p.expect_clean();
+}
+
+TEST_CASE("a way that takes more than before makes longer segments")
+{
+    if (test::over_v6()) {
+        return;
+    }
+    Pair p({});
+    change(p, Ipv4Change::Kind::set_address, 1280);
+    auto [client, server] = p.connected(5001);
+    std::uint32_t narrow = client->so.tcb->mss;
+    change(p, Ipv4Change::Kind::set_address);
+    Stream up(*client, *server, 64 << 10, 1);
+    REQUIRE(p.run_until([&] { return up.pump(); }, base::seconds(5)));
+    CHECK(up.correct());
+    CHECK(client->so.tcb->mss == narrow + 220);
+    p.close_all();
+    p.expect_clean();
+}
+
+TEST_CASE("RFC 1191 3: a path that was said to take less takes no more while others push it out of the table")
+{
+    Pair p({});
+    auto [client, server] = p.connected(5001);
+    std::uint32_t wide = client->so.tcb->mss;
+    auto sends = [&, c = client, s = server](std::uint64_t seed) {
+        Stream up(*c, *s, 64 << 10, seed);
+        REQUIRE(p.run_until([&] { return up.pump(); }, base::seconds(5)));
+        CHECK(up.correct());
+        return wide - c->so.tcb->mss;
+    };
+    p.a.run(0, [](protocols::Domain& d) { protocols::pmtu_learn(d, test::address("10.0.0.2"), 1300); });
+    CHECK(sends(1) == 200);
+    p.run_for(base::seconds(300));
+    p.a.run(0, [](protocols::Domain& d) {
+        for (std::uint32_t i = 0; i < 4096; ++i) {
+            protocols::pmtu_learn(d, base::IpAddr::v4(0xc0000000 + i), 1300);
+        }
+    });
+    CHECK(sends(2) == 200);
+    p.run_for(base::seconds(299));
+    CHECK(sends(3) == 200);
+    p.run_for(base::seconds(302)); // of the others the time is over as well
+    CHECK(sends(4) == 0);
     p.close_all();
     p.expect_clean();
 }
