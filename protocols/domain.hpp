@@ -53,10 +53,11 @@ struct alignas(base::apart) Domain {
     lwkt::Cpu& cpu; // c
     lwkt::TimerWheel wheel;
     base::Random random;
-    base::SipKey table_key;             // c: of this domain's hash tables
-    DomainPort port;                    // c
-    StackCounters counters;             // s
-    std::uint32_t route_generation = 1; // grows when an address or route, or what is known of a gateway, changes
+    base::SipKey table_key;               // c: of this domain's hash tables
+    DomainPort port;                      // c
+    StackCounters counters;               // s
+    std::uint32_t route_generation = 1;   // grows when an address or route, or what is known of a gateway, changes
+    std::uint32_t neighbors_in_doubt = 0; // known, and asked again or soon: what gets through confirms them
 
     std::unique_ptr<NeighborTable> neighbors;
     std::unique_ptr<Ipv4State> ipv4;

@@ -82,6 +82,10 @@ void neighbor_ask(Domain& d, std::uint32_t interface, const base::IpAddr& addres
 // A transport hears nothing of what it sends there (RFC 1122 3.3.1.4): if known, it is asked now.
 void neighbor_doubt(Domain& d, std::uint32_t interface, const base::IpAddr& address);
 
+// What a transport sent there has arrived (RFC 4861 7.3.1). Makes a difference while Domain::neighbors_in_doubt is not
+// 0.
+void neighbor_confirm(Domain& d, std::uint32_t interface, const base::IpAddr& address);
+
 // What a message from the link says about a neighbour. Also carried from CPU to CPU in a packet: m.
 struct NeighborNews {
     std::uint32_t interface = 0;

@@ -26,6 +26,20 @@ NeighborEntry*& bucket(Domain& d, std::uint32_t interface, const base::IpAddr& a
     return d.neighbors->table[hash % NeighborTable::buckets];
 }
 
+bool in_doubt(NeighborStatus s)
+{
+    return s == NeighborStatus::delaying || s == NeighborStatus::probing;
+}
+
+void set_status(NeighborEntry& e, NeighborStatus s)
+{
+    Domain& d = e.domain;
+    d.neighbors_in_doubt += (in_doubt(s) ? 1U : 0U) - (in_doubt(e.status) ? 1U : 0U);
+    d.neighbors->resolving_count +=
+        (s == NeighborStatus::incomplete ? 1U : 0U) - (e.status == NeighborStatus::incomplete ? 1U : 0U);
+    e.status = s;
+}
+
 // The first of those that wait; null = none does.
 netmsg::Packet* pop(NeighborEntry& e)
 {
@@ -79,10 +93,7 @@ void end(Domain& d, NeighborEntry& e)
     }
     *at = e.chain;
     d.wheel.cancel(e);
-    if (e.status == NeighborStatus::incomplete) {
-        --d.neighbors->resolving_count;
-    }
-    e.status = NeighborStatus::unused;
+    set_status(e, NeighborStatus::unused);
     e.link.unlink();
     d.neighbors->unused.push_back(e);
 }
@@ -157,7 +168,7 @@ void on_timer(lwkt::Timer& t)
 {
     auto& e = static_cast<NeighborEntry&>(t);
     if (e.status == NeighborStatus::delaying) {
-        e.status = NeighborStatus::probing;
+        set_status(e, NeighborStatus::probing);
         e.attempts = 0;
         ask(e.domain, e);
     } else if (e.attempts >= neighbor_attempts_max) {
@@ -194,24 +205,20 @@ NeighborEntry* make(Domain& d, std::uint32_t interface, const base::IpAddr& addr
     NeighborEntry& e = *s.unused.pop_front();
     e.address = address;
     e.interface = interface;
-    e.status = NeighborStatus::incomplete;
+    set_status(e, NeighborStatus::incomplete);
     e.attempts = 0;
     e.router = false;
     NeighborEntry*& head = bucket(d, interface, address);
     e.chain = head;
     head = &e;
     s.resolving.push_back(e);
-    ++s.resolving_count;
     return &e;
 }
 
 // The entry's address is known and, until `fresh_until`, confirmed; what waits is sent.
 void settle(Domain& d, NeighborEntry& e, base::Instant fresh_until)
 {
-    if (e.status == NeighborStatus::incomplete) {
-        --d.neighbors->resolving_count;
-    }
-    e.status = NeighborStatus::reachable;
+    set_status(e, NeighborStatus::reachable);
     e.attempts = 0;
     e.fresh_until = fresh_until;
     d.wheel.cancel(e);
@@ -329,10 +336,10 @@ const base::MacAddr* neighbor_lookup(Domain& d, Interface& out, const base::IpAd
     if (e->fresh_until < d.now() && e->status == NeighborStatus::reachable) {
         e->attempts = 0;
         if (next_hop.is_v4()) {
-            e->status = NeighborStatus::probing;
+            set_status(*e, NeighborStatus::probing);
             ask(d, *e);
         } else {
-            e->status = NeighborStatus::delaying; // RFC 4861 7.3.3
+            set_status(*e, NeighborStatus::delaying); // RFC 4861 7.3.3
             d.wheel.arm(*e, d.now() + neighbor_first_probe);
         }
     }
@@ -362,9 +369,18 @@ void neighbor_doubt(Domain& d, std::uint32_t interface, const base::IpAddr& addr
         return; // it is being asked
     }
     count(d.counters.neighbor_doubted);
-    e->status = NeighborStatus::probing;
+    set_status(*e, NeighborStatus::probing);
     e->attempts = 0;
     ask(d, *e);
+}
+
+void neighbor_confirm(Domain& d, std::uint32_t interface, const base::IpAddr& address)
+{
+    NeighborEntry* e = neighbor_find(d, interface, address);
+    if (e != nullptr && in_doubt(e->status)) {
+        count(d.counters.neighbor_confirmed);
+        confirm(d, *e);
+    }
 }
 
 void neighbor_resolve(Domain& d, Interface& out, const base::IpAddr& next_hop, netmsg::Packet& p)

@@ -34,6 +34,7 @@ namespace protocols {
     X(neighbor_rate_limited, "neighbor.rate_limited")                                                                  \
     X(neighbor_failed, "neighbor.failed")                                                                              \
     X(neighbor_doubted, "neighbor.doubted")                                                                            \
+    X(neighbor_confirmed, "neighbor.confirmed")                                                                        \
     X(gateways_died, "gateway.died")                                                                                   \
     X(gateways_returned, "gateway.returned")                                                                           \
     X(dhcp_in, "dhcp.in")                                                                                              \

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/plant.hpp"
+#include "protocols/neighbor.hpp"
 #include "protocols/tcp/tcp_var.hpp"
 
 namespace protocols::tcp {
@@ -15,8 +16,15 @@ std::uint32_t window_of(const Tcb& t, const Segment& s)
     return std::uint32_t{s.header.window} << (s.was_syn ? 0 : t.agreed.snd_scale);
 }
 
-// RFC 5961 5 (and RFC 9293): acceptable while SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT; but as Linux nothing below
-// the first octet, which nobody who saw the connection can acknowledge.
+// How far below SND.UNA an ACK may lie (RFC 5961 5): the largest window, but, as on Linux, never below what was sent at
+// all: on a young connection that would let guesses through.
+std::uint32_t oldest_ack(const Tcb& t)
+{
+    bool fin = t.snd.fin_sent && t.snd.una > t.snd.fin_seq;
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(t.snd.wnd_max, t.bytes_acked + (fin ? 1 : 0)));
+}
+
+// RFC 5961 5 (and RFC 9293): acceptable while SND.UNA - MAX.SND.WND <= SEG.ACK <= SND.NXT.
 Verdict ack_in_range(const Tcb& t, const Segment& s)
 {
     if (!s.has(wire::tcp_ack)) {
@@ -25,8 +33,7 @@ Verdict ack_in_range(const Tcb& t, const Segment& s)
     if (t.state == State::syn_received) {
         return s.ack() > t.snd.una && s.ack() <= t.snd.nxt ? Verdict::next : Verdict::drop_and_reset;
     }
-    auto oldest = static_cast<std::uint32_t>(std::min<std::uint64_t>(t.snd.wnd_max, t.bytes_acked));
-    if (s.ack() > t.snd.nxt || s.ack() < t.snd.una - oldest) {
+    if (s.ack() > t.snd.nxt || s.ack() < t.snd.una - oldest_ack(t)) {
         return Verdict::challenge; // also an optimistic ACK of what was never sent
     }
     return Verdict::next;
@@ -169,6 +176,9 @@ void take_ack(Tcb& t, const Segment& s, AckRound& r, Actions& a)
     t.probe_due = true;
     if (t.so != nullptr) {
         t.so->more = false; // as Linux: what MSG_MORE held back goes with the next ACK, as Nagle's text
+    }
+    if (t.domain.neighbors_in_doubt != 0) { // few, and not for long
+        neighbor_confirm(t.domain, t.route.interface->index, t.route.next_hop);
     }
     if (t.snd.una == t.snd.nxt) { // RFC 6298 5.2
         clear_deadline(t, Deadline::retransmit);

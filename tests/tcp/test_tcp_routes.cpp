@@ -1,11 +1,13 @@
-// Connections whose local address goes away: they stay, send nothing, and go on when it is back (RFC 1122 3.2.1.3, RFC
-// 4862 5.5.4). Each case is of one family and does nothing when the other one runs.
+// Connections and their ways. Whose local address goes away stays, sends nothing, and goes on when it is back (RFC 1122
+// 3.2.1.3, RFC 4862 5.5.4); ways become narrower and wider; progress confirms neighbours. Cases of one family do
+// nothing when the other one runs.
 #include <catch2/catch.hpp>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 
 #include "protocols/ipv4.hpp"
 #include "protocols/ipv6.hpp"
+#include "protocols/neighbor.hpp"
 #include "tests/family.hpp"
 #include "tests/tcp/pair.hpp"
 
@@ -52,6 +54,20 @@ std::uint64_t refused(Pair& p)
         sum += p.a.stack->domain(cpu).counters.ip_out_no_route.load();
     }
     return sum;
+}
+
+// Neither host has to ask for the other.
+void introduce(Pair& p)
+{
+    protocols::NeighborNews n;
+    n.interface = 1;
+    n.create = true;
+    n.address = test::address("10.0.0.2");
+    n.mac = {{0x02, 0, 0, 0, 0, 0x0b}};
+    p.a.run(0, [&](protocols::Domain& d) { protocols::neighbor_take(d, n); });
+    n.address = test::address("10.0.0.1");
+    n.mac = {{0x02, 0, 0, 0, 0, 0x0a}};
+    p.b.run(0, [&](protocols::Domain& d) { protocols::neighbor_take(d, n); });
 }
 
 } // namespace
@@ -169,6 +185,34 @@ TEST_CASE("RFC 1191 3: a path that was said to take less takes no more while oth
     CHECK(sends(4) == 0);
     p.close_all();
     p.expect_clean();
+}
+
+TEST_CASE("RFC 4861 7.3.1: what a connection gets through confirms the neighbour that another one put in doubt")
+{
+    PairOptions o;
+    o.weather.delay = base::millis(1600); // an answer takes longer than three tries do
+    Pair p(o);
+    introduce(p);
+    auto [client, server] = p.connected(5001);
+    auto write = [&, c = client] { CHECK(c->write("text", 4) == 4); };
+    auto doubt = [](protocols::Domain& d) { protocols::neighbor_doubt(d, 1, test::address("10.0.0.2")); };
+    protocols::StackCounters& counters = p.a.stack->domain(0).counters;
+    REQUIRE(p.a.set_option(*client, IPPROTO_TCP, TCP_NODELAY, 1) == 0);
+    write();
+    p.run_for(base::seconds(2)); // under way
+    p.a.run(0, doubt);
+    p.run_for(base::seconds(1));
+    CHECK(counters.neighbor_failed == 0);
+    p.run_for(base::seconds(2));
+    CHECK(counters.neighbor_doubted == 1);
+    CHECK(counters.neighbor_failed == 0); // it was confirmed when the ACK came
+    p.run_for(base::seconds(10));
+    p.a.run(0, doubt);
+    p.run_for(base::millis(3100));
+    CHECK(counters.neighbor_failed == 1); // nothing got through: it is gone, until its answer comes
+    p.run_for(base::seconds(60));
+    p.close_all();
+    (void)server;
 }
 
 TEST_CASE("a connection whose address never comes back ends as one whose peer is gone")
