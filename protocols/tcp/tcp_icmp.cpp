@@ -46,7 +46,8 @@ base::Error error_of(const IcmpError& e)
 }
 
 // RFC 1191 6.4: smaller segments from now on, and what was too large goes again at once, without a congestion response;
-// also what has gone again already, as on Linux: by another router's word, after a loss or a timeout.
+// also what has gone again already, as on Linux: by another router's word, after a loss or a timeout. What was sent
+// together is judged together: small segments among large ones go again.
 void fragmentation_needed(Tcb& t, const IcmpError& e)
 {
     if (!believes_routers(t)) {
@@ -67,11 +68,10 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
     }
     std::uint32_t before = t.mss;
     set_mss(t);
-    if (t.mss < before && t.board.flight() != 0) {
+    if (t.mss < before && t.board.mark_larger_lost(t.mss)) {
         if (t.board.phase != Recovery::none) {
             t.undo.end(); // whether that was late or lost, what follows no longer tells
         }
-        t.board.mark_all_lost(true);
         t.board.resend_quietly();
         t.timing = t.tlp.in_progress = false;
         output_soon(t);

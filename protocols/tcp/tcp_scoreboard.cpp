@@ -345,13 +345,23 @@ std::uint32_t Scoreboard::mark_lost(Seq from, Seq to)
     return lost_ - before;
 }
 
-void Scoreboard::mark_all_lost(bool keep_sacks)
+void Scoreboard::mark_all_lost()
 {
     for (unsigned i = 0; i < count_; ++i) {
-        if (at(i).fate() != Fate::sacked || !keep_sacks) {
+        change(i, Fate::lost);
+    }
+}
+
+bool Scoreboard::mark_larger_lost(std::uint32_t octets)
+{
+    bool some = false;
+    for (unsigned i = 0; i < count_; ++i) {
+        if (at(i).fate() != Fate::sacked && static_cast<std::uint32_t>(at(i).end - start_of(i)) > octets) {
             change(i, Fate::lost);
+            some = true;
         }
     }
+    return some;
 }
 
 void Scoreboard::unmark_lost()
@@ -377,7 +387,7 @@ void Scoreboard::enter_timeout(std::uint32_t rtt_us, std::uint32_t now_us, std::
     bool reneged = count_ != 0 && at(0).fate() == Fate::sacked;
     bool trusts = phase != Recovery::timeout && !reneged;
     if (!use_sack) {
-        mark_all_lost(false);
+        mark_all_lost();
     } else { // RFC 8985 6.3: the first segment, and what was sent long enough ago
         for (unsigned i = 0; i < count_; ++i) {
             bool known = at(i).fate() == Fate::lost || (at(i).fate() == Fate::sacked && trusts);

@@ -94,8 +94,9 @@ struct Scoreboard {
     // RACK over every run in flight. Octets newly lost; `next_us`: when to look again, 0 = when an ACK comes.
     std::uint32_t detect(const Rack& rack, std::uint32_t now_us, std::uint32_t reo_wnd, std::uint32_t& next_us);
     std::uint32_t mark_lost(Seq from, Seq to);
-    void mark_all_lost(bool keep_sacks);
-    void unmark_lost(); // they were only late
+    void mark_all_lost();
+    bool mark_larger_lost(std::uint32_t octets); // runs longer than that, but for SACKed ones; false: there is none
+    void unmark_lost();                          // they were only late
 
     void enter_fast(Seq nxt);
     // RFC 8985 6.3, RFC 2018 8. `rtt_us`: what left later may be on its way still.
