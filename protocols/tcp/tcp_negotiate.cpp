@@ -111,7 +111,7 @@ bool asks_path(const Tcb& t)
 
 } // namespace
 
-bool may_fragment_narrow(const Tcb& t)
+bool routers_may_cut(const Tcb& t)
 {
     bool narrow = t.route.mtu <= pmtu_min && t.mtu_discover == IP_PMTUDISC_WANT;
     return !asks_path(t) || (narrow && path_cuts(t.domain, t.flow.peer.addr));

@@ -50,11 +50,11 @@ std::uint16_t mss_to_announce(const Domain& d, const Route& r, const SocketOptio
 Negotiated offer(const Domain& d, const SocketOptions& o); // what we say in a SYN, or take of a peer's
 Negotiated negotiate(const wire::TcpOptions& theirs, const Negotiated& ours);
 wire::TcpOptions syn_options(const Negotiated& n, std::uint16_t mss, std::uint32_t ts_val, std::uint32_t ts_ecr);
-bool may_fragment_narrow(const Tcb& t);
+bool routers_may_cut(const Tcb& t);
 // IP_MTU_DISCOVER: no DF. What is not narrow, and discovers as by default, is asked no more.
 inline bool may_fragment(const Tcb& t)
 {
-    return (t.mtu_discover != IP_PMTUDISC_WANT || t.route.mtu <= pmtu_min) && may_fragment_narrow(t);
+    return (t.mtu_discover != IP_PMTUDISC_WANT || t.route.mtu <= pmtu_min) && routers_may_cut(t);
 }
 bool believes_routers(const Tcb& t); // ... what they say of the path's MTU
 void set_mss(Tcb& t);                // from the route, the peer's MSS, TCP_MAXSEG and the options in use
