@@ -56,6 +56,7 @@ enum class Plant : std::uint8_t {
     timeout_not_doubled,
     syn_not_spread,
     probes_not_spread,
+    timeout_put_off,
     patience_of_before,
     patience_overrun,
     keepalive_unheard,

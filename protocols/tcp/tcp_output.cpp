@@ -213,6 +213,9 @@ void note_sent(Tcb& t, Seq start, std::uint32_t len, bool fin)
         t.snd.nxt += 1;
     }
     t.board.sent(t.snd.nxt, clock_us(t), min_rtt_us(t));
+    if (base::planted(base::Plant::timeout_put_off)) {
+        restart_retransmit(t);
+    }
     t.prr.out += len;
     if (t.bbr != nullptr) {
         tell_sent(t, len);

@@ -75,6 +75,7 @@ constexpr Named plants[] = {
     {Plant::timeout_not_doubled, "timeout-not-doubled", "text is sent again by the timer without back-off"},
     {Plant::syn_not_spread, "syn-not-spread", "a SYN is sent again without back-off"},
     {Plant::probes_not_spread, "probes-not-spread", "a closed window is probed without back-off"},
+    {Plant::timeout_put_off, "timeout-put-off", "text that is sent puts off the timeout of what is under way"},
     {Plant::patience_of_before, "patience-of-before",
         "the user's patience counts from before what is tried again was sent"},
     {Plant::patience_overrun, "patience-overrun", "the user's patience ends with the timeout that comes after it"},

@@ -120,6 +120,26 @@ void Timing::sent(const Node& node, const Frame& p, const FlowKey& key)
     pace.due_us = std::max(pace.due_us, now - static_cast<double>(pace_credit.count())) + p.text() / rate;
 }
 
+// RFC 6298 5: it counts from when text begins to be under way, and anew from an ACK of some of it, an expiry or the
+// probe in its place, and (as on Linux) when it is sent again; not from what goes for the first time.
+void Timing::look_at_timeout(const Tcb& t, Kept& k)
+{
+    base::Instant now = world_.now();
+    std::uint64_t probes = t.domain.tcp->counters.probes;
+    bool anew = k.waits != Waits::acknowledgment || t.snd.una != k.una || t.retries != k.tries ||
+                t.retransmitted != k.resent || probes != k.tail_probes;
+    if (anew) {
+        k.timeout_at = now + std::max(k.timeout, t.rtt.rto());
+    }
+    k.timeout = t.rtt.rto();
+    k.resent = t.retransmitted;
+    k.tail_probes = probes;
+    bool counts = t.flight() != 0 && tcp::synchronized(t.state);
+    if (counts && t.deadlines[static_cast<unsigned>(tcp::Deadline::retransmit)] > k.timeout_at + slack) {
+        wrong(t.flow, "the timeout of what is under way has been put off");
+    }
+}
+
 void Timing::look_at_tries(const Tcb& t, Kept& k, bool on_time)
 {
     base::Instant now = world_.now();
@@ -258,6 +278,7 @@ void Timing::look(const Tcb& t, Kept& k, bool on_time)
         k.probed = k.asked = k.busy = world_.now();
     }
     k.asleep = false;
+    look_at_timeout(t, k);
     look_at_tries(t, k, on_time);
     look_at_patience(t, k, on_time);
     look_at_keepalive(t, k, on_time);
@@ -265,6 +286,7 @@ void Timing::look(const Tcb& t, Kept& k, bool on_time)
     look_at_fin_wait_2(t, k, on_time);
     k.state = t.state;
     k.orphan = t.so == nullptr;
+    k.app_closed = t.app_closed;
     k.syn_count = t.so != nullptr ? t.so->options.syn_count : 0;
     k.rate = pace_of(t);
     k.mss = t.mss;
@@ -282,7 +304,7 @@ void Timing::check_given_up(const Kept& k)
         return;
     }
     bool opened = tcp::synchronized(k.state);
-    base::Micros by_count = opened ? least_waits(true, tcp::retries_orphan + 1)
+    base::Micros by_count = opened ? least_waits(true, (k.app_closed ? tcp::retries_orphan : tcp::retries_data) + 1)
                                    : least_waits(false, std::min(k.syn_count, tcp::retries_syn_ack) + 1);
     base::Micros least = k.patience.count() == 0 ? by_count : opened ? k.patience : std::min(k.patience, by_count);
     if (now - k.began < least) {

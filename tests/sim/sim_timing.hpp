@@ -1,7 +1,8 @@
 // What a stack does because time has passed, held against the RFCs and the options of the sockets: tries of what is not
-// answered (SYN, text, a closed window, a silent peer) come not early, of all but text not late, each further from the
-// one before; patience, FIN-WAIT-2, TIME-WAIT and a delayed ACK last as long as they should, and what is paced keeps
-// its rate. Of connections between hosts, as they are after each round of their CPU. One OS thread.
+// answered (SYN, text, a closed window, a silent peer) come neither early nor late, each further from the one before,
+// and are given up no earlier than they should; patience, FIN-WAIT-2, TIME-WAIT and a delayed ACK last as long as they
+// should, and what is paced keeps its rate. Of connections between hosts, as they are after each round of their CPU.
+// One OS thread.
 #pragma once
 
 #include <cstdint>
@@ -41,12 +42,16 @@ private:
         Waits waits = Waits::nothing;
         bool asleep = false;
         bool orphan = false; // its socket is gone
+        bool app_closed = false;
         bool keeps_alive = false;
         unsigned tries = 0; // of what it waits for, in a row
         unsigned probes = 0;
         unsigned node = 0;
         unsigned syn_count = 0;
         unsigned keep_count = 0;
+        std::uint32_t resent = 0;      // segments, ever
+        std::uint64_t tail_probes = 0; // of its CPU, ever
+        base::Micros timeout{0};
         base::Micros patience{0};
         base::Micros interval{0}; // of keepalive, when it probed last
         base::Micros linger{0};
@@ -56,6 +61,7 @@ private:
         base::Instant began{};       // it began to wait
         base::Instant tried{};       // last; before the first one: began to wait
         base::Instant first_tried{}; // it tried for the first time
+        base::Instant timeout_at{};  // its timer expires at the latest
         base::Instant closed{};      // the window closed while something waits; none: the epoch
         base::Instant patient{};     // its patience was changed
         base::Instant heard{};       // of the peer
@@ -92,6 +98,7 @@ private:
     };
 
     void look(const protocols::Tcb& t, Kept& k, bool on_time);
+    void look_at_timeout(const protocols::Tcb& t, Kept& k);
     void look_at_tries(const protocols::Tcb& t, Kept& k, bool on_time);
     void look_at_patience(const protocols::Tcb& t, Kept& k, bool on_time);
     void look_at_keepalive(const protocols::Tcb& t, Kept& k, bool on_time);
