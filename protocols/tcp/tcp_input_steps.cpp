@@ -32,8 +32,7 @@ Verdict check_paws(Tcb& t, Segment& s, Actions&)
         return t.fast_passive ? Verdict::next : Verdict::challenge; // its text is none of this connection's
     }
     base::Instant now = t.domain.now();
-    auto age = static_cast<std::int32_t>(s.header.options.ts_val - t.ts.recent);
-    if (age < 0 && now - t.ts.recent_at < paws_idle) {
+    if (is_older(s.header.options.ts_val, t.ts.recent) && now - t.ts.recent_at < paws_idle) {
         count(t.domain.tcp->counters.paws_drops);
         return Verdict::drop_and_ack;
     }

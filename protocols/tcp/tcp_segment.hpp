@@ -36,6 +36,13 @@ struct Segment {
     }
 };
 
+// RFC 7323 5.3: a timestamp before the one that was kept. A kept 0 says nothing, as on Linux: there are hosts whose SYN
+// has it, whatever their clock.
+inline bool is_older(std::uint32_t ts_val, std::uint32_t kept)
+{
+    return kept != 0 && static_cast<std::int32_t>(ts_val - kept) < 0;
+}
+
 enum class Verdict : std::uint8_t {
     next,           // go on with the next step
     drop,           // done, whatever actions were asked for apply

@@ -147,7 +147,7 @@ void acknowledge(SynEntry& e)
 
 bool paws_rejects(const SynEntry& e, const Segment& s)
 {
-    return e.agreed.timestamps && static_cast<std::int32_t>(s.header.options.ts_val - e.ts_recent) < 0;
+    return e.agreed.timestamps && is_older(s.header.options.ts_val, e.ts_recent);
 }
 
 // TCP_DEFER_ACCEPT: an ACK that brings nothing opens no connection yet. True: it was noted.

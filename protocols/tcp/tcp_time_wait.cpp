@@ -114,8 +114,8 @@ bool is_new_connection(const TimeWaitRecord& r, const Segment& s)
     if (r.joined) {
         return true;
     }
-    if (r.timestamps && o.has_timestamp && o.ts_val != r.ts_recent) {
-        return static_cast<std::int32_t>(o.ts_val - r.ts_recent) > 0;
+    if (r.timestamps && o.has_timestamp && r.ts_recent != 0 && o.ts_val != r.ts_recent) {
+        return !is_older(o.ts_val, r.ts_recent);
     }
     return s.seq > r.rcv_nxt;
 }
@@ -149,7 +149,7 @@ bool opens_again(Domain& d, TimeWaitRecord& r, const Segment& s)
 void reset_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
 {
     const wire::TcpOptions& o = s.header.options;
-    bool old = r.timestamps && o.has_timestamp && static_cast<std::int32_t>(o.ts_val - r.ts_recent) < 0; // PAWS
+    bool old = r.timestamps && o.has_timestamp && is_older(o.ts_val, r.ts_recent); // PAWS
     if (s.seq == r.rcv_nxt && !old) {
         time_wait_remove(d, r);
     }
