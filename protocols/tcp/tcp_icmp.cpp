@@ -78,6 +78,13 @@ void fragmentation_needed(Tcb& t, const IcmpError& e)
     }
 }
 
+// An active open that is not complete, whether the peer's SYN has crossed ours or not.
+bool connects(const Tcb& t)
+{
+    bool crossed = t.state == State::syn_received && t.listener == nullptr && !t.fast_passive;
+    return t.state == State::syn_sent || crossed;
+}
+
 // tcp(7), error handling: with IP_RECVERR the application hears of it now.
 bool wants_errors(const Tcb& t)
 {
@@ -113,6 +120,8 @@ void tcp_icmp_error(Domain& d, const IcmpError& e)
     }
     if (t.state == tcp::State::syn_sent) {
         tcp::fastopen_unanswered(t);
+    }
+    if (tcp::connects(t)) {
         tcp::kill(t, tcp::error_of(e)); // as Linux: a connect hears of it at once
     } else if (tcp::wants_errors(t)) {
         so_publish_error(*t.so, tcp::error_of(e));
