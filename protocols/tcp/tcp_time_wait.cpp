@@ -69,6 +69,13 @@ void time_wait_yield(Domain& d, FlowNode* held)
     }
 }
 
+// RFC 9293 3.6.1 (MAY-2): our numbers lie above all of the connection before. Of a joined pair there were none.
+Seq number_behind(const Domain& d, const TimeWaitRecord& r)
+{
+    Seq fresh = initial_sequence(*d.tcp, r.flow, d.now());
+    return r.joined ? fresh : base::max(fresh, r.snd_nxt + reopen_distance);
+}
+
 void time_wait_timer(lwkt::Timer& timer)
 {
     auto& q = static_cast<TimeWaitQueue&>(timer);
@@ -118,13 +125,6 @@ bool is_new_connection(const TimeWaitRecord& r, const Segment& s)
         return !is_older(o.ts_val, r.ts_recent);
     }
     return s.seq > r.rcv_nxt;
-}
-
-// RFC 9293 3.6.1 (MAY-2): our numbers lie above all of the connection before. Of a joined pair there were none.
-Seq number_behind(const Domain& d, const TimeWaitRecord& r)
-{
-    Seq fresh = initial_sequence(*d.tcp, r.flow, d.now());
-    return r.joined ? fresh : base::max(fresh, r.snd_nxt + reopen_distance);
 }
 
 // False: nobody listens, so nothing opens, and the record waits on, as in Linux.

@@ -92,7 +92,7 @@ void start_connect(Domain& d, Tcb& t)
 {
     t.agreed = offer(d, t.so->options);
     t.ts.offset = timestamp_offset(*d.tcp, t.flow);
-    t.snd.iss = t.snd.una = initial_sequence(*d.tcp, t.flow, d.now());
+    t.snd.una = t.snd.iss;
     --t.snd.una_offset; // the SYN stands before the first octet
     t.timed_at = d.now();
     t.state.apply(Event::open_active);
@@ -164,6 +164,8 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     if (!tcp::yields(d, held)) {
         return base::Error::address_not_available;
     }
+    tcp::Seq iss = held != nullptr ? tcp::number_behind(d, static_cast<tcp::TimeWaitRecord&>(*held))
+                                   : tcp::initial_sequence(*d.tcp, flow, d.now());
     if (!so.snd_ring.valid() && !so.user->socket_rings(so)) {
         return base::Error::no_buffers;
     }
@@ -174,6 +176,7 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     tcp::time_wait_yield(d, held);
     d.tcp->flows.remember(*t, way->steering_hash); // its answer comes next
     t->route = way->route;
+    t->snd.iss = iss;
     so_publish_addresses(so);
     // As Linux: the SYN goes with the first text.
     if (so.fast_connect == FastConnect::with_text && tcp::may_open_fast(d, so, flow.peer.addr)) {

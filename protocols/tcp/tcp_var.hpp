@@ -310,6 +310,7 @@ void time_wait_timer(lwkt::Timer& timer);
 TimeWaitRecord& time_wait_make(Domain& d, const base::FourTuple& flow); // to be filled and inserted at once
 void time_wait_insert(Domain& d, TimeWaitRecord& r);                    // for 2 MSL; its flow must be free
 void time_wait_remove(Domain& d, TimeWaitRecord& r);
+Seq number_behind(const Domain& d, const TimeWaitRecord& r); // where another connection takes its place
 // May a new connection take the place of what the flow table holds (null: nothing)? tcp_usrreq.cpp
 bool yields(const Domain& d, const FlowNode* n);
 void time_wait_yield(Domain& d, FlowNode* held); // it did: once there is a connection in its place, not before

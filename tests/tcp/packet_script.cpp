@@ -269,6 +269,7 @@ static const std::map<std::string, std::pair<int, int>> option_names{
     {"tos", {IPPROTO_IP, IP_TOS}},
     {"fastopen", {IPPROTO_TCP, TCP_FASTOPEN}},
     {"keepalive", {SOL_SOCKET, SO_KEEPALIVE}},
+    {"reuseaddr", {SOL_SOCKET, SO_REUSEADDR}},
     {"rcvbuf", {SOL_SOCKET, SO_RCVBUF}},
     {"recverr", {IPPROTO_IP, IP_RECVERR}},
     {"recverr6", {IPPROTO_IPV6, IPV6_RECVERR}},
