@@ -90,6 +90,23 @@ void trim_back(Segment& s, Seq edge)
     }
 }
 
+// An ACK that answers what carries no text may itself be no better to the peer, which then answers it, and so on for
+// ever (where a forged segment moved both ends' numbers apart): one now and then is enough for a peer that asks.
+bool may_spare_ack(base::Instant& last, base::Instant now)
+{
+    if (last != base::Instant{} && now - last < spare_ack_time) {
+        return false;
+    }
+    last = now;
+    return true;
+}
+
+// Text and FIN make no such loop, and whoever sends them waits for the answer.
+bool must_be_answered(const Segment& s)
+{
+    return s.space() != 0 && !s.has(wire::tcp_syn);
+}
+
 // First: the four-case table of RFC 9293 3.10.7.4 (SEG.LEN and RCV.WND zero or not), then the segment is trimmed to the
 // window.
 Verdict check_sequence(Tcb& t, Segment& s, Actions& a)
@@ -285,27 +302,9 @@ Verdict take_steps(Tcb& t, Segment& s, Actions& a)
     return v;
 }
 
-// An ACK that answers what carries no text may itself be no better to the peer, which then answers it, and so on for
-// ever (where a forged segment moved both ends' numbers apart): one now and then is enough for a peer that asks.
-bool may_spare_ack(Tcb& t)
-{
-    base::Instant now = t.domain.now();
-    if (t.spare_ack_at != base::Instant{} && now - t.spare_ack_at < spare_ack_time) {
-        return false;
-    }
-    t.spare_ack_at = now;
-    return true;
-}
-
-// Text and FIN make no such loop, and whoever sends them waits for the answer.
-bool must_be_answered(const Segment& s)
-{
-    return s.space() != 0 && !s.has(wire::tcp_syn);
-}
-
 void challenge(Tcb& t)
 {
-    if (may_spare_ack(t) && may_challenge(t.domain)) {
+    if (may_spare_ack(t.spare_ack_at, t.domain.now()) && may_challenge(t.domain)) {
         count(t.domain.tcp->counters.challenge_acks);
         send_ack(t);
     }
@@ -365,7 +364,7 @@ void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a)
         challenge(t);
         break;
     case Verdict::drop_and_ack:
-        if (must_be_answered(s) || may_spare_ack(t)) {
+        if (must_be_answered(s) || may_spare_ack(t.spare_ack_at, t.domain.now())) {
             ack_now(t);
         }
         break;

@@ -171,7 +171,8 @@ void segment_in_time_wait(Domain& d, TimeWaitRecord& r, const Segment& s)
         r.link.unlink();
         d.tcp->time_wait.records.push_back(r);
     }
-    if (s.space() != 0 || s.seq != r.rcv_nxt) {
+    bool asks = s.space() != 0 || s.seq != r.rcv_nxt;
+    if (asks && (must_be_answered(s) || may_spare_ack(r.spare_ack_at, d.now()))) {
         acknowledge(d, r);
     }
 }

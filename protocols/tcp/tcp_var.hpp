@@ -26,7 +26,9 @@ void take_syn(Domain& d, Listener& l, const Segment& s, Seq iss); // in LISTEN; 
 void apply_actions(Tcb& t, const Segment& s, Verdict v, const Actions& a);
 
 Verdict check_paws(Tcb& t, Segment& s, Actions& a);
-void trim_back(Segment& s, Seq edge); // to what was offered
+void trim_back(Segment& s, Seq edge);    // to what was offered
+bool must_be_answered(const Segment& s); // where it is not acceptable; else:
+bool may_spare_ack(base::Instant& last, base::Instant now);
 Verdict check_sequence(Tcb& t, Segment& s, Actions& a);
 Verdict check_reset(Tcb& t, Segment& s, Actions& a);
 Verdict check_security(Tcb& t, Segment& s, Actions& a);

@@ -22,6 +22,7 @@ struct TimeWaitRecord : FlowNode {
     base::ListLink link;
     base::Instant expires{};
     base::Instant recent_at{};
+    base::Instant spare_ack_at{}; // as that of a Tcb
     Seq snd_nxt;
     Seq rcv_nxt;
     std::uint32_t ts_recent = 0;
