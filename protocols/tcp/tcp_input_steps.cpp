@@ -73,6 +73,13 @@ void trim_front(Tcb& t, Segment& s)
     s.text_at += base::planted(base::Plant::old_text_not_trimmed) ? 0 : cut;
 }
 
+// What the peer sent last may be here and a hole before it: a reset behind that is one, too, as on Linux. A challenge
+// would be answered by nobody where a middlebox has forgotten the connection with the reset.
+bool resets_behind_hole(const Tcb& t, const Segment& s)
+{
+    return t.agreed.sack && !t.out_of_order.empty() && s.seq == t.out_of_order.highest();
+}
+
 // Behind the peer's FIN a reset with the FIN's own number is one, too, as on Linux: macOS and middleboxes send it so.
 bool resets_at_fin(const Tcb& t, const Segment& s)
 {
@@ -169,7 +176,7 @@ Verdict check_reset(Tcb& t, Segment& s, Actions& a)
     if (!s.has(wire::tcp_rst)) {
         return Verdict::next;
     }
-    if (s.seq != t.rcv.nxt && !resets_at_fin(t, s)) {
+    if (s.seq != t.rcv.nxt && !resets_at_fin(t, s) && !resets_behind_hole(t, s)) {
         return Verdict::challenge;
     }
     count(t.domain.tcp->counters.resets_in);
