@@ -81,6 +81,16 @@ void close_sending(Tcb& t)
     output_soon(t);
 }
 
+// RFC 9293 3.10.5, as on Linux: behind both FINs there is nothing that a reset could tell the peer.
+void forget(Tcb& t, base::Error why)
+{
+    if (fin_received(t.state) && t.snd.fin_sent) {
+        kill(t, why);
+    } else {
+        abort(t, why);
+    }
+}
+
 bool acceptable_peer(const base::Endpoint& peer)
 {
     return !peer.addr.is_multicast() && peer.addr != base::IpAddr::v4(0xffffffff);
@@ -242,7 +252,7 @@ base::Error tcp_unconnect(Domain& d, Socket& so, bool any)
         return base::Error::not_supported;
     }
     if (so.tcb != nullptr) {
-        tcp::abort(*so.tcb, base::Error::connection_reset);
+        tcp::forget(*so.tcb, base::Error::connection_reset);
     }
     if (!tcp_drop_published(so)) {
         return base::Error::invalid;
@@ -343,8 +353,12 @@ void tcp_usr_disconnect(Domain& d, Socket& so)
     // RFC 9293 3.6.1 (SHLD-3), as Linux: text that nobody will read, or linger 0, ends in RST
     bool unread = so.rcv_consumed < t->rcv.nxt_offset;
     bool no_linger = so.options.linger && so.options.linger_s == 0;
-    if (unread || no_linger) {
+    if (unread) {
         tcp::abort(*t, base::Error::none);
+        return;
+    }
+    if (no_linger) {
+        tcp::forget(*t, base::Error::none);
         return;
     }
     if (so.snd_end == sockbuf::no_offset) {
