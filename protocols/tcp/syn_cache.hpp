@@ -31,13 +31,12 @@ struct SynEntry : FlowNode, lwkt::Timer {
     std::uint32_t ts_offset = 0; // c
     std::uint32_t ts_recent = 0; // o
     Route route;
-    base::Instant sent_at{};      // o: first SYN-ACK, for the round trip
-    base::Instant spare_ack_at{}; // o: as that of a Tcb
-    bool give_cookie = false;     // c: of Fast Open, in the SYN-ACK
-    bool acked = false;           // o: the handshake is complete, but the listener waits for text (TCP_DEFER_ACCEPT)
-    base::Micros rtt{0};          // o: of the SYN-ACK, once acked
-    unsigned retries = 0;         // o: SYN-ACKs sent again because nobody acknowledged one
-    unsigned timeouts = 0;        // o: of its timer
+    base::Instant sent_at{};  // o: first SYN-ACK, for the round trip
+    bool give_cookie = false; // c: of Fast Open, in the SYN-ACK
+    bool acked = false;       // o: the handshake is complete, but the listener waits for text (TCP_DEFER_ACCEPT)
+    base::Micros rtt{0};      // o: of the SYN-ACK, once acked
+    unsigned retries = 0;     // o: SYN-ACKs sent again because nobody acknowledged one
+    unsigned timeouts = 0;    // o: of its timer
 };
 
 struct SynCache {

@@ -122,10 +122,9 @@ void syn_cache_timer(lwkt::Timer& timer)
 
 namespace {
 
-void acknowledge(SynEntry& e, const Segment& s)
+void acknowledge(SynEntry& e)
 {
-    bool asks = must_be_answered(s) || may_spare_ack(e.spare_ack_at, e.domain.now());
-    if (!asks || !may_challenge(e.domain)) {
+    if (!may_challenge(e.domain)) {
         return;
     }
     count(e.domain.tcp->counters.challenge_acks);
@@ -246,7 +245,7 @@ void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
             count(d.tcp->counters.resets_in);
             syn_cache_remove(e);
         } else if (in_window) {
-            acknowledge(e, s);
+            acknowledge(e);
         }
         return;
     }
@@ -259,7 +258,7 @@ void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
             }
             send_syn_ack(e); // our SYN-ACK was lost
         } else {
-            acknowledge(e, s); // RFC 5961 4
+            acknowledge(e); // RFC 5961 4
         }
         return;
     }
@@ -274,7 +273,7 @@ void segment_in_syn_cache(Domain& d, SynEntry& e, Segment& s)
         return; // RFC 7323 3.2
     }
     if (!in_window || paws_rejects(e, s)) {
-        acknowledge(e, s);
+        acknowledge(e);
         return;
     }
     if (!waits_for_text(e, s)) {
