@@ -205,8 +205,8 @@ struct Socket {
     bool local_by_route = false;                // connect, not bind, chose the local address
     bool connect_failed = false;                // stream: over before it was connected; tcp_unconnect makes it as new
     FastConnect fast_connect = FastConnect::no; // stream: of the connect under way
-    bool more = false;                          // stream: the last write announced more (MSG_MORE): what is no full segment waits
-    bool app_closed = false;                    // the application has let go (disconnect, abort); no more events wanted
+    bool more = false;       // stream: the last write announced more (MSG_MORE): what is no full segment waits
+    bool app_closed = false; // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;
     std::vector<Membership> groups; // datagram
 
