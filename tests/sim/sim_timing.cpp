@@ -75,6 +75,7 @@ void Timing::taken(const Node& node, const Frame& p, const FlowKey& key)
 {
     Passed& passed = passed_[{node.index, key}];
     passed.some = true;
+    passed.last = world_.now();
     bool other = p.tcp.has(wire::tcp_syn) || p.tcp.has(wire::tcp_rst);
     if (other) {
         passed.other = world_.now();
@@ -140,6 +141,13 @@ void Timing::look_at_timeout(const Tcb& t, Kept& k)
     }
 }
 
+// A SYN was lost, as the peer's answer out of a connection of before says (RFC 9293 3.5.1), or a router of its text.
+bool Timing::may_hurry(const Tcb& t, const Kept& k) const
+{
+    bool answered = t.fast_active || came(k.node, t.flow, &Passed::last, k.began);
+    return t.state == State::syn_sent && k.tries == 0 && answered && world_.now() - k.tried >= tcp::syn_again_time;
+}
+
 void Timing::look_at_tries(const Tcb& t, Kept& k, bool on_time)
 {
     base::Instant now = world_.now();
@@ -156,7 +164,7 @@ void Timing::look_at_tries(const Tcb& t, Kept& k, bool on_time)
         k.began = k.tried = k.first_tried = now;
     } else if (tries == k.tries + 1) {
         bool lacks_packets = waits == Waits::window && t.snd.wnd != 0; // who closes or uncorks it looks at once
-        if (!lacks_packets && now - k.tried < least_wait(opened, k.tries)) {
+        if (!lacks_packets && !may_hurry(t, k) && now - k.tried < least_wait(opened, k.tries)) {
             wrong(t.flow, "it is tried again too early");
         }
         k.tried = now;

@@ -95,10 +95,12 @@ private:
         bool some = false;
         base::Instant closing{}; // the last one that ends a connection, begins one or has text
         base::Instant other{};   // SYN or RST
+        base::Instant last{};
     };
 
     void look(const protocols::Tcb& t, Kept& k, bool on_time);
     void look_at_timeout(const protocols::Tcb& t, Kept& k);
+    bool may_hurry(const protocols::Tcb& t, const Kept& k) const;
     void look_at_tries(const protocols::Tcb& t, Kept& k, bool on_time);
     void look_at_patience(const protocols::Tcb& t, Kept& k, bool on_time);
     void look_at_keepalive(const protocols::Tcb& t, Kept& k, bool on_time);
