@@ -148,8 +148,12 @@ void fit_way(Tcb& t)
 
 void renew_way(Tcb& t)
 {
+    std::uint32_t before = t.mss;
     if (route_renew(t.domain, t.flow.local.addr, t.flow.peer.addr, t.route)) {
         fit_way(t);
+    }
+    if (t.mss > before) { // and so may cwnd be
+        output_soon(t);
     }
 }
 
