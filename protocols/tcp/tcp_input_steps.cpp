@@ -253,7 +253,8 @@ void note_fin(Tcb& t, const Segment& s, Actions& a)
     if (t.rcv.fin_seq > t.rcv.nxt) {
         auto added = t.out_of_order.add(t.rcv.fin_seq, t.rcv.fin_seq + 1);
         if (added.stored && added.fresh == 0) {
-            t.duplicate = {t.rcv.fin_seq, t.rcv.fin_seq + 1, 0};
+            bool with_text = t.duplicate.start != t.duplicate.end && t.duplicate.end == t.rcv.fin_seq;
+            t.duplicate = {with_text ? t.duplicate.start : t.rcv.fin_seq, t.rcv.fin_seq + 1, 0};
         }
     }
     a.ack_now = true; // each time (RFC 5681 4.2)

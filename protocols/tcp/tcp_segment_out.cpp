@@ -280,6 +280,9 @@ std::uint32_t add_fastopen(Tcb& t, bool answer, wire::TcpOptions& o, FastOpenCoo
 
 void send_syn(Tcb& t)
 {
+    if (t.fast_passive) { // it may have text behind it
+        look_at_way(t);
+    }
     bool answer = t.state == State::syn_received;
     wire::TcpHeader h = header_of(t, t.snd.iss, answer ? wire::tcp_syn | wire::tcp_ack : wire::tcp_syn);
     const SocketOptions& o = t.so->options;
