@@ -56,6 +56,7 @@ struct AccEcn {
     std::uint32_t marked = 0; // octets that congestion control has not heard of
     std::uint32_t cep_at_option = 5;
     std::uint32_t segments_at_rest = 0; // that we had sent when an option came last with nothing in flight
+    std::uint32_t came_round = 0;       // times in a row that the field seems to have
     base::Seq una_noted;
     std::uint64_t octets_an_ack = 0; // that it acknowledges: the moving average, times ack_weight
     std::uint32_t ts_seen = 0;       // of the segment whose feedback was taken last

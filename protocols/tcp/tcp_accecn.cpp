@@ -15,6 +15,7 @@ constexpr unsigned ceb_at = 1;                  // the field of CE, in either or
 constexpr std::uint32_t marks_an_ack = 2;       // 3.2.2.5.1: n, where text is not acknowledged yet
 constexpr std::uint32_t marks_an_ack_of_acks = 3;
 constexpr std::uint32_t marks_told_at_once = 6; // more, and the field comes round within a batch
+constexpr std::uint32_t stands_still = 3;       // times in a row that a field has come round
 
 // 3.2.3.2.4: the counters of ECT begin above zero.
 bool zeroed(const wire::AccEcnOption& o)
@@ -99,14 +100,16 @@ bool counted_marks(const Tcb& t, const Segment& s, std::uint32_t& risen)
 }
 
 // 3.2.3.2.5: where octets were marked and no packet seems to have been, the field has come round, of segments so small
-// that octets do not show it; or it is mangled, where fewer were under way than it has values.
+// that octets do not show it; or it is mangled, where fewer were under way than it has values, or it stands still.
 void compare_counters(Tcb& t, std::uint32_t octets_risen, std::uint32_t& marks)
 {
     AccEcn& e = t.accecn;
-    if (octets_risen != 0 && e.s_cep + marks == e.cep_at_option) {
-        bool few = t.segments_out - e.segments_at_rest < ace_values;
-        e.mangled |= few;
-        marks = few ? 0 : ace_values;
+    if (octets_risen != 0) {
+        bool round = e.s_cep + marks == e.cep_at_option;
+        e.came_round = round ? std::min(e.came_round + 1, stands_still) : 0;
+        bool mangled = round && (t.segments_out - e.segments_at_rest < ace_values || e.came_round == stands_still);
+        e.mangled |= mangled;
+        marks = !round ? marks : mangled ? 0 : ace_values;
     }
     e.s_ceb += octets_risen;
     e.cep_at_option = e.s_cep + marks;
