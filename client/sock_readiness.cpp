@@ -165,7 +165,8 @@ int sock_fionread(Session& s, Sock k)
         return -EINVAL;
     }
     Unread u = unread_of(*slot);
-    std::uint64_t before_mark = u.at_mark ? 0 : u.piece; // tcp_inq: as far as the urgent byte
+    bool at_mark = u.at_mark || stands_at_taken(*slot, u.from);
+    std::uint64_t before_mark = at_mark ? 0 : u.piece; // tcp_inq: as far as the urgent byte, also a taken one
     return static_cast<int>(
         std::min<std::uint64_t>(has_status(*slot, status_oob_inline) ? u.bytes : before_mark, INT_MAX));
 }
@@ -193,8 +194,7 @@ int sock_at_mark(Session& s, Sock k)
     }
     std::uint64_t mark = slot->owner.urgent_mark.load(std::memory_order_acquire);
     std::uint64_t consumed = slot->app.rcv_consumed.load(std::memory_order_relaxed);
-    bool taken = mark == consumed && urgent_was_read(*slot, mark); // by MSG_OOB, which leaves the reader there
-    return mark != no_offset && (mark == consumed + 1 || taken) ? 1 : 0;
+    return mark != no_offset && (mark == consumed + 1 || stands_at_taken(*slot, consumed)) ? 1 : 0;
 }
 
 int sock_status_flags(Session& s, Sock k)

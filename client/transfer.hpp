@@ -59,12 +59,17 @@ inline Unread unread_of(SocketSlot& slot)
 }
 
 // Where a reader stands who has read up to `offset`: behind an urgent byte that MSG_OOB took, which would be text once
-// the mark has moved on.
+// the mark has moved on, as it may have by now.
 inline std::uint64_t past_taken(SocketSlot& slot, std::uint64_t offset)
 {
-    std::uint64_t mark = slot.owner.urgent_mark.load(std::memory_order_acquire);
-    bool taken = offset + 1 == mark && urgent_was_read(slot, mark) && !has_status(slot, status_oob_inline);
-    return taken ? mark : offset;
+    bool taken = urgent_was_read(slot, offset + 1) && !has_status(slot, status_oob_inline);
+    return taken ? offset + 1 : offset;
+}
+
+// A reader who has read up to `offset` stands at the byte that MSG_OOB took, as Linux has it; behind it, as we count.
+inline bool stands_at_taken(SocketSlot& slot, std::uint64_t offset)
+{
+    return slot.owner.urgent_mark.load(std::memory_order_acquire) == offset && urgent_was_read(slot, offset);
 }
 
 ssize_t stream_send(Session& s, SocketSlot& slot, Sock k, IovecCursor data, int flags);

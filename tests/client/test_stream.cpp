@@ -7,6 +7,7 @@
 
 #include <sys/epoll.h>
 
+#include "client/transfer.hpp"
 #include "tests/client/fixture.hpp"
 
 using namespace client;
@@ -347,6 +348,11 @@ TEST_CASE("urgent data: the byte that reads leave out is nothing to read")
         CHECK(w.receive(p.b, 9, MSG_WAITALL) == "cd");
         arrives("ef?", 8);
         CHECK(w.receive(p.b, 9) == "ef"); // nor is one that was taken before it was reached
+        arrives("gh!", 11);
+        CHECK(w.receive(p.b, 1, MSG_OOB) == "!");
+        arrives("", 12); // a new mark while somebody reads "gh"
+        CHECK(past_taken(w.netd.slot(p.b.slot), 10) == 11);
+        CHECK(past_taken(w.netd.slot(p.b.slot), 11) == 11);
     }
     SECTION("with what follows it")
     {
@@ -354,7 +360,14 @@ TEST_CASE("urgent data: the byte that reads leave out is nothing to read")
         CHECK(ready() == (EPOLLIN | EPOLLPRI));
         CHECK(sock_fionread(w.session(), p.b) == 0); // as far as the byte
         CHECK(w.receive(p.b, 9, MSG_PEEK) == "cd");
-        CHECK(w.receive(p.b, 9) == "cd");
+        CHECK(w.receive(p.b, 1, MSG_OOB) == "!");
+        CHECK(sock_fionread(w.session(), p.b) == 0); // that is still where it stands
+        CHECK(sock_at_mark(w.session(), p.b) == 1);
+        CHECK(w.receive(p.b, 9, MSG_PEEK) == "cd");
+        CHECK(sock_fionread(w.session(), p.b) == 0);
+        CHECK(w.receive(p.b, 1) == "c");
+        CHECK(sock_fionread(w.session(), p.b) == 1);
+        CHECK(sock_at_mark(w.session(), p.b) == 0);
     }
     SECTION("behind others")
     {

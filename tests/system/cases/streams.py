@@ -300,7 +300,9 @@ def urgent_byte_among_others():
         time.sleep(0.05)
         far.settimeout(None)
         seen = [unread(far), outcome(far.recv, 9, socket.MSG_PEEK), far.recv(9, socket.MSG_WAITALL).decode()]
-        return [*seen, unread(far), polled(far, select.POLLIN), outcome(far.recv, 9, socket.MSG_PEEK), far.recv(9).decode()]
+        seen += [unread(far), polled(far, select.POLLIN), outcome(far.recv, 9, socket.MSG_PEEK)]
+        seen += [outcome(far.recv, 1, socket.MSG_OOB), unread(far), libc("sockatmark", far.fileno())]
+        return [*seen, far.recv(1).decode(), unread(far), far.recv(9).decode()]
 
 
 @case
