@@ -151,7 +151,8 @@ Way longest(Domain& d, const base::IpAddr& destination, const Choice& c)
     return way;
 }
 
-// The way there, and where the route has the source to choose, by a router that gave us that.
+// The way there, and where the route has the source to choose, by a router that gave us that, of whatever interface the
+// choice admits: what is asked again with that source, for a connection that has it, leads the same way.
 bool follow(Domain& d, const base::IpAddr& destination, const Choice& c, Route& out)
 {
     Way way = longest(d, destination, c);
@@ -159,7 +160,11 @@ bool follow(Domain& d, const base::IpAddr& destination, const Choice& c, Route& 
         return false;
     }
     if (c.source.is_any() && !d.ipv6->announced.empty()) {
-        way = longest(d, destination, {way.out, out.source});
+        way = longest(d, destination, {c.by, out.source});
+    }
+    if (way.out != out.interface) {
+        out.interface = way.out;
+        route_set_mtu(d, destination, out);
     }
     const RedirectEntry* r = find_redirect(d, destination, way.next_hop);
     out.next_hop = r != nullptr ? r->next_hop : way.next_hop;

@@ -367,6 +367,40 @@ TEST_CASE("RFC 8028 3.2: a router without a prefix does not go before the one th
     CHECK(t.leads(far) == 1);
 }
 
+TEST_CASE("RFC 8028 3.2: what gets an address of another link goes by the router there that gave it to us, and stays")
+{
+    World world;
+    std::unique_ptr<Host> slot;
+    Host& h = world.add(slot, {.address6 = nullptr, .slaac = true});
+    netmsg::NetifInfo info;
+    info.name = "eth1";
+    info.mtu = 1400;
+    info.mac = mac(9);
+    auto frames = std::make_unique<FrameNetif>(info);
+    FrameNetif& other = *frames;
+    std::string error;
+    protocols::Interface* second = h.stack.add_interface(std::move(frames), {}, error, true);
+    REQUIRE(second != nullptr);
+    world.advance(base::seconds(12));
+    h.link->inject(says(1, high), 0); // preferred, and gives no prefix
+    other.inject(gives(2, "2001:db8:2::"), 0);
+    other.inject(says(2, low), 0);
+    world.settle();
+    h.on(0, [&](protocols::Domain& d) {
+        protocols::Route r;
+        REQUIRE(protocols::route_lookup(d, ip6(far), r));
+        CHECK(base::Prefix{ip6("2001:db8:2::"), 64}.contains(r.source));
+        CHECK(r.interface == second);
+        CHECK(r.next_hop == ip6("fe80::2").in_zone(second->index));
+        CHECK(r.mtu == 1400);
+        protocols::Route kept = r;
+        REQUIRE(protocols::route_renew(d, r.source, ip6(far), kept));
+        CHECK((kept.interface == r.interface && kept.next_hop == r.next_hop && kept.mtu == r.mtu));
+        REQUIRE(protocols::ipv6_route_by(d, ip6(far), *h.eth, r)); // a socket's own choice stands
+        CHECK((r.interface == h.eth && r.mtu == 1500));
+    });
+}
+
 TEST_CASE("RFC 8028 3.4: a redirect is for what leaves by the router that said so")
 {
     Routers t(2);
