@@ -201,9 +201,11 @@ bool path_cuts(Domain& d, const base::IpAddr& destination)
 std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32_t mtu)
 {
     base::assert_on(d.cpu.owner());
-    if (const PmtuEntry* known = pmtu_find(d, destination); known != nullptr && known->mtu <= mtu) {
+    const PmtuEntry* known = pmtu_find(d, destination);
+    if (known != nullptr && known->mtu <= mtu) {
         return in_force(*known); // errors only lower it (RFC 1191 3)
     }
+    std::uint32_t before = known != nullptr ? in_force(*known) : 0;
     PmtuEntry& p = pmtu_slot(d, destination);
     if (p.mtu == 0) {
         ++d.ipv4->pmtu_entries;
@@ -212,7 +214,9 @@ std::uint32_t pmtu_learn(Domain& d, const base::IpAddr& destination, std::uint32
     if (!d.ipv4->pmtu_timer.armed()) {
         d.wheel.arm(d.ipv4->pmtu_timer, p.expires);
     }
-    ++d.route_generation; // RFC 1191 6.5: all connections of the path hear of it
+    if (in_force(p) != before) {
+        ++d.route_generation; // RFC 1191 6.5: all connections of the path hear of it
+    }
     count(d.counters.pmtu_learned);
     return in_force(p);
 }

@@ -91,12 +91,22 @@ void queue(UdpPcb& pcb, const IcmpError& e, base::Error error)
     udp_queue_error(pcb, e.flow.peer, entry, e.quote, e.quote_bytes);
 }
 
+// Who says that the path takes what its first link does, or more, teaches nothing. 0: who names none is older than RFC
+// 1191.
+bool narrows(Domain& d, const Socket& so, const IcmpError& e)
+{
+    Route way;
+    bool has_way = udp_route(d, so, e.flow.peer.addr, e.flow.local.addr, way);
+    return e.mtu == 0 || !has_way || e.mtu < route_device_mtu(d, way);
+}
+
 void tell(Domain& d, UdpPcb& pcb, const IcmpError& e)
 {
     Socket& so = *pcb.socket;
     count(d.counters.udp_errors_in);
     bool believes = so.options.mtu_discover < IP_PMTUDISC_INTERFACE; // as Linux: such a socket cannot be deceived
-    if (believes && e.type == wire::icmp_unreachable && e.code == wire::unreachable_needfrag) {
+    bool too_long = e.type == wire::icmp_unreachable && e.code == wire::unreachable_needfrag;
+    if (believes && too_long && narrows(d, so, e)) {
         pmtu_learn(d, e.flow.peer.addr, e.mtu);
     }
     Verdict v = judge(so, e);

@@ -93,6 +93,9 @@ UdpPcb* udp_lookup(Domain& d, const base::FourTuple& flow, std::uint32_t hash);
 // all or to a group does not go.
 bool udp_matches(const UdpPcb& pcb, const base::FourTuple& flow);
 
+// The way of what leaves from `own` and says nothing but its bytes (udp_usrreq.cpp). False: there is none.
+bool udp_route(Domain& d, const Socket& so, const base::IpAddr& to, const base::IpAddr& own, Route& out);
+
 // An entry of the error queue for a datagram to `to`, on the socket's owner (udp_error.cpp).
 void udp_queue_error(UdpPcb& pcb, const base::Endpoint& to, const sockbuf::DatagramError& error,
     const std::byte* payload, std::uint32_t payload_bytes);

@@ -356,6 +356,11 @@ bool read_record(const Socket& so, Record& r)
 
 } // namespace
 
+bool udp_route(Domain& d, const Socket& so, const base::IpAddr& to, const base::IpAddr& own, Route& out)
+{
+    return route_lookup_by(d, to, chosen_interface(so, to, 0, own), out, own);
+}
+
 void udp_forget_way(Socket& so)
 {
     if (so.udp != nullptr) {
@@ -369,7 +374,7 @@ base::Error udp_connect(Domain& d, Socket& so, const base::Endpoint& peer)
     bool by_route = so.flow.local.addr.is_any() || so.local_by_route;
     base::IpAddr own = by_route ? base::IpAddr{} : so.flow.local.addr;
     Route route;
-    if (!route_lookup_by(d, peer.addr, chosen_interface(so, peer.addr, 0, own), route, own)) {
+    if (!udp_route(d, so, peer.addr, own, route)) {
         return base::Error::network_unreachable;
     }
     if (by_route) {

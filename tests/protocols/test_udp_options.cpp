@@ -381,6 +381,31 @@ TEST_CASE("IP_PMTUDISC_PROBE, INTERFACE and OMIT: what the path is said to take 
     CHECK(t.a.link->sent.size() == 2);
 }
 
+TEST_CASE("an ICMP error that names no less than the link takes teaches nothing of the path")
+{
+    Two t;
+    protocols::IcmpError e;
+    e.flow = {{ip("10.0.0.1"), t.client.so.flow.local.port}, at("10.0.0.2", 7)};
+    e.protocol = protocols::wire::protocol_udp;
+    e.type = protocols::wire::icmp_unreachable;
+    e.code = protocols::wire::unreachable_needfrag;
+    auto learned = [&](std::uint32_t mtu) {
+        e.mtu = mtu;
+        std::uint32_t known = t.a.domain().route_generation;
+        std::uint64_t before = t.a.counted(&protocols::StackCounters::pmtu_learned);
+        t.a.on(0, [&](protocols::Domain& d) { protocols::udp_icmp_error(d, e); });
+        bool anew = t.a.domain().route_generation != known;
+        bool counted = t.a.counted(&protocols::StackCounters::pmtu_learned) != before;
+        CHECK(anew == counted);
+        return anew;
+    };
+    CHECK_FALSE(learned(65535));
+    CHECK_FALSE(learned(1500));
+    CHECK(learned(1499));
+    CHECK_FALSE(learned(1499));
+    CHECK(learned(0));
+}
+
 TEST_CASE("IP_PMTUDISC_INTERFACE, OMIT: an ICMP error about the socket's datagram teaches nobody a path's MTU")
 {
     Two t;

@@ -323,6 +323,9 @@ TEST_CASE("kept way of a connected datagram socket: a path below 552 octets gets
     t.with([&](Domain& d) { CHECK(protocols::pmtu_learn(d, far().addr, 296) == 552); });
     CHECK((t.sent(400) == 1 && !df()));
     CHECK(t.sent(1000) == 2);
+    std::uint32_t known = t.h.domain().route_generation;
+    t.with([&](Domain& d) { CHECK(protocols::pmtu_learn(d, far().addr, 100) == 552); });
+    CHECK(t.h.domain().route_generation == known); // no kept way is another for that
     t.set_ip(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IP_PMTUDISC_DO);
     CHECK((t.sent(400) == 1 && df())); // as Linux
     t.set_ip(IP_MTU_DISCOVER, IPV6_MTU_DISCOVER, IP_PMTUDISC_WANT);
