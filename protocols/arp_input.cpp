@@ -91,6 +91,9 @@ void input(Domain& d, Interface& in, const wire::Arp& a)
         if (no_host(d, a.sender_v4)) {
             return count(d.counters.arp_off_link);
         }
+        if (ipv4_is_local(d, a.sender_v4)) {
+            return; // of another interface of ours: on this link it is nobody's
+        }
         learn(d, in, a, for_us);
     }
     if (for_us && a.operation == wire::arp_request) { // of a stranger too: it has us for a neighbour

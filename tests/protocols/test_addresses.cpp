@@ -411,6 +411,14 @@ TEST_CASE("ARP: who asks for an address of another interface of ours is answered
     CHECK(asks(service) == 1);
     CHECK(asks(0x7f000001) == 0);
     CHECK(asks(0x0a000033) == 0);
+    std::size_t before = t.arp_replies();
+    std::uint64_t learned = t.h.counted(&StackCounters::neighbor_learned);
+    t.in(arp_frame(base::MacAddr::broadcast(), {wire::arp_request, mac(7), service, {}, service})); // announces it
+    t.in(arp_frame(base::MacAddr::broadcast(), {wire::arp_request, mac(7), service, {}, 0x0a000001}));
+    t.in(arp_frame(base::MacAddr::broadcast(), {wire::arp_reply, mac(7), service, mac(7), service}));
+    CHECK(t.arp_replies() == before);
+    CHECK(t.h.counted(&StackCounters::neighbor_learned) == learned);
+    CHECK(t.h.counted(&StackCounters::arp_conflicts) == 0); // on that link nobody has it
     t.change({Kind::remove_address, protocols::ipv4_address(*t.h.stack.loopback(), service, 32), {}});
     CHECK(asks(service) == 0);
 }
