@@ -117,7 +117,7 @@ GatewayCpu::Idleness GatewayCpu::look_idle(SocketRecord& rec)
         return honest && so.rcv_consumed == so.rcv_produced ? Idleness::moving : Idleness::never;
     }
     if (!protocols::tcp_may_sleep(so)) {
-        return moves || protocols::tcp_owes_pace(so) ? Idleness::moving : Idleness::never;
+        return moves || protocols::tcp_sleeps_later(so) ? Idleness::moving : Idleness::never;
     }
     return let_sleep(rec) ? Idleness::asleep : Idleness::moving;
 }

@@ -59,8 +59,8 @@ base::Error tcp_get_option(Domain& d, Socket& so, int level, int name, void* val
 
 // ---- Idle connections (protocols/tcp/tcp_idle.cpp, decision 0011) ---------------------------------------------------
 
-// What it sends next is to wait for what went: time alone ends that.
-bool tcp_owes_pace(const Socket& so);
+// What it sends next is to wait for what went, or must fit a path that is narrow: time alone ends that.
+bool tcp_sleeps_later(const Socket& so);
 // Could it sleep now, as far as private state tells?
 bool tcp_may_sleep(const Socket& so);
 // Puts an established connection to sleep of which everything is acknowledged and read: so has no connection any more

@@ -213,14 +213,20 @@ IdleConnection::IdleConnection(const Tcb& t, void* ref)
 {
 }
 
-bool tcp_owes_pace(const Socket& so)
+bool tcp_sleeps_later(const Socket& so)
 {
-    return so.tcb != nullptr && so.tcb->pacer.next > so.tcb->domain.now() && tcp::pacing_rate(*so.tcb) != 0;
+    if (so.tcb == nullptr) {
+        return false;
+    }
+    const Tcb& t = *so.tcb;
+    bool owes_pace = t.pacer.next > t.domain.now() && tcp::pacing_rate(t) != 0;
+    bool narrow = t.route.narrow_until > t.domain.now(); // the table may lose that, who is awake does not
+    return owes_pace || narrow;
 }
 
 bool tcp_may_sleep(const Socket& so)
 {
-    return so.tcb != nullptr && tcp::is_plain(*so.tcb) && tcp::is_quiet(*so.tcb) && !tcp_owes_pace(so);
+    return so.tcb != nullptr && tcp::is_plain(*so.tcb) && tcp::is_quiet(*so.tcb) && !tcp_sleeps_later(so);
 }
 
 IdleConnection* tcp_sleep(Domain& d, Socket& so, void* user_ref)
