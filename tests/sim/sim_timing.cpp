@@ -127,13 +127,18 @@ void Timing::look_at_timeout(const Tcb& t, Kept& k)
 {
     base::Instant now = world_.now();
     std::uint64_t probes = t.domain.tcp->counters.probes;
+    bool tried = now >= k.probe_at && probes != k.tail_probes; // its own was due, and went, or could not be built
+    bool probed = tried || (t.tlp.in_progress && (!k.probing || t.tlp.end_seq != k.probe_end));
     bool anew = k.waits != Waits::acknowledgment || t.snd.una != k.una || t.retries != k.tries ||
-                t.retransmitted != k.resent || probes != k.tail_probes;
+                t.retransmitted != k.resent || probed;
     if (anew) {
         k.timeout_at = now + std::max(k.timeout, t.rtt.rto());
     }
     k.timeout = t.rtt.rto();
     k.resent = t.retransmitted;
+    k.probing = t.tlp.in_progress;
+    k.probe_end = t.tlp.end_seq;
+    k.probe_at = t.deadlines[static_cast<unsigned>(tcp::Deadline::probe)];
     k.tail_probes = probes;
     bool counts = t.flight() != 0 && tcp::synchronized(t.state);
     if (counts && t.deadlines[static_cast<unsigned>(tcp::Deadline::retransmit)] > k.timeout_at + slack) {

@@ -51,6 +51,9 @@ private:
         unsigned keep_count = 0;
         std::uint32_t resent = 0;      // segments, ever
         std::uint64_t tail_probes = 0; // of its CPU, ever
+        base::Instant probe_at = base::never;
+        bool probing = false; // a tail probe is under way ...
+        base::Seq probe_end;  // ... that ends there
         base::Micros timeout{0};
         base::Micros patience{0};
         base::Micros interval{0}; // of keepalive, when it probed last
