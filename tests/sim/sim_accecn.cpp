@@ -30,6 +30,13 @@ unsigned kind_of_answer(unsigned ace)
     return ace == 2 || ace == 3 || ace == 4 || ace == 6 ? kind_accurate : kind_other;
 }
 
+const protocols::Tcb* end_of(const Node& n, const base::FourTuple& flow)
+{
+    const protocols::tcp::FlowNode* found = n.stack->domain(n.stack->steering().cpu_of(flow)).tcp->flows.find(flow);
+    bool open = found != nullptr && found->kind == protocols::tcp::NodeKind::tcb;
+    return open ? static_cast<const protocols::Tcb*>(found) : nullptr;
+}
+
 // The other end of the connection; null: it has none any more.
 const protocols::Tcb* other_end(World& world, const Node& node, const protocols::Tcb& t)
 {
@@ -60,7 +67,7 @@ FlowKey flow_key(const base::Endpoint& from, const base::Endpoint& to)
 // Of a sender all of whose text is acknowledged: marks on text are counted before it is (RFC 9768 3.2.2.5.1), so it
 // knows all that its peer has counted. Where the field may have come round it may think more, by whole turns (A.2.1:
 // the safest likely case); and less, where an ACK that came alone told of more small segments than as many octets make
-// full ones (A.2.1 reckons in those): by no more than there were small ones. Of its marked ACKs (DCTCP's are
+// full ones (A.2.1 reckons in those): by a turn for each small one, and no more. Of its marked ACKs (DCTCP's are
 // ECN-capable) it need not have heard: those that tell of them may be lost, or not due yet; and each may have been the
 // one with which an ACK that came alone went round. From a receiver whose ACKs are of many segments as a rule it takes
 // none without the option for more than one turn: then it may know any turns less.
@@ -85,7 +92,7 @@ void AccurateMarks::check_counted(const Node& node, const protocols::Tcb& t)
     std::int32_t most = more + bare; // had it heard of all marked ACKs
     std::int32_t whole = most - (most % turn + turn) % turn;
     bool untold = f != flows_.end() && f->second.untold;
-    if (whole < more || (!untold && whole < -(small + bare * turn))) {
+    if (whole < more || (!untold && whole < -(small + bare) * turn)) {
         world_.violation(fmt::format(
             "{} has counted {} marks, its peer {}", base::to_string(t.flow.local), e.s_cep, o->accecn.r_cep));
     }
@@ -130,6 +137,14 @@ void AccurateMarks::opens(const Frame& p, const FlowKey& key, const FlowKey& rev
     h.asked |= p.tcp.ace() == asks_accurate ? kind_accurate : kind_other;
 }
 
+// Marked text that is sent again may have been dropped behind the wire; the new segments may be fewer.
+void AccurateMarks::send_again(Flow& f, std::uint32_t begin, std::uint32_t end)
+{
+    std::erase_if(f.marked, [&](const Text& t) { return after(t.end, begin) > 0 && after(t.begin, end) < 0; });
+    f.repeated_end = f.repeated && after(f.repeated_end, end) > 0 ? f.repeated_end : end;
+    f.repeated = true;
+}
+
 void AccurateMarks::text_sent(const Frame& p, Flow& f)
 {
     std::uint32_t largest = (p.text() + p.segments - 1) / p.segments;
@@ -141,7 +156,7 @@ void AccurateMarks::text_sent(const Frame& p, Flow& f)
     f.small += largest < f.full ? p.segments : 0;
     std::uint32_t end = p.tcp.seq.raw() + p.text();
     if (f.known && after(p.tcp.seq.raw(), f.sent_end) < 0) {
-        f.repeated += p.segments;
+        send_again(f, p.tcp.seq.raw(), end);
     }
     f.sent_end = f.known && after(end, f.sent_end) < 0 ? f.sent_end : end;
     f.known = true;
@@ -169,7 +184,7 @@ void AccurateMarks::counter_sent(const Frame& p, Flow& f)
         return covered;
     });
     std::uint32_t most = f.told + (f.arrived - f.told) / ace_values * ace_values;
-    if (f.acknowledged > most + f.repeated) {
+    if (f.acknowledged > most) {
         world_.violation(fmt::format("{} acknowledges {} marked segments and tells of {} at most",
             base::to_string(p.source), f.acknowledged, most));
     }
@@ -200,16 +215,20 @@ bool AccurateMarks::sent(const Frame& p, const FlowKey& key, const FlowKey& reve
     return kind == Feedback::classic;
 }
 
-// `f`: of the text that it acknowledges.
+// `f`: of the text that it acknowledges. What its sender knows is asked of it: ACKs may be dropped behind the wire.
 void AccurateMarks::counter_taken(const Frame& p, Flow& f)
 {
-    std::uint32_t ack = p.tcp.ack.raw();
-    std::int32_t covered = after(ack, f.acked);
-    bool many = !f.acked_known || covered >= static_cast<std::int32_t>(ace_values * f.full);
     bool counts = p.tcp.has(wire::tcp_syn) || p.tcp.options.accecn.kind != 0;
-    f.untold |= !counts && (many || p.tcp.options.sack_count != 0);
-    f.acked = !f.acked_known || covered > 0 ? ack : f.acked;
-    f.acked_known = true;
+    if (counts || f.full == 0) {
+        return;
+    }
+    f.untold |= p.tcp.options.sack_count != 0;
+    base::FourTuple flow{{p.destination, p.tcp.destination_port}, {p.source, p.tcp.source_port}};
+    for (auto& n : world_.nodes()) {
+        const protocols::Tcb* t = end_of(*n, flow);
+        std::int32_t covered = t != nullptr ? after(p.tcp.ack.raw(), t->snd.una.raw()) : 0;
+        f.untold |= covered >= static_cast<std::int32_t>(ace_values * f.full);
+    }
 }
 
 bool AccurateMarks::taken(const Frame& p, const FlowKey& key, const FlowKey& reverse)
@@ -232,8 +251,10 @@ bool AccurateMarks::taken(const Frame& p, const FlowKey& key, const FlowKey& rev
         std::uint32_t end = p.tcp.seq.raw() + p.text();
         // A damaged one is dropped, and looks acknowledged where the damage is in its number.
         bool sound = !world_.config().corrupts();
-        if (sound && p.text() != 0 && (!f.delivered || after(end, f.delivered_end) > 0)) {
-            f.marked.push_back({end, p.segments});
+        bool fresh = !f.delivered || after(end, f.delivered_end) > 0;
+        bool once = !f.repeated || after(p.tcp.seq.raw(), f.repeated_end) >= 0;
+        if (sound && p.text() != 0 && fresh && once) {
+            f.marked.push_back({p.tcp.seq.raw(), end, p.segments});
         }
     }
     if (kind == Feedback::accurate && p.text() != 0) {

@@ -43,6 +43,7 @@ private:
         bool over = false;     // a reset was sent: nothing is known any more
     };
     struct Text { // marked, under way to be acknowledged
+        std::uint32_t begin = 0;
         std::uint32_t end = 0;
         std::uint32_t segments = 0;
     };
@@ -55,23 +56,23 @@ private:
         std::uint32_t acknowledged = 0; // marked segments
         bool known = false;             // sent_end means something
         std::uint32_t sent_end = 0;
-        std::uint32_t repeated = 0; // segments of text that was sent before: a marked one may have been dropped
-        std::uint32_t full = 0;     // octets of the largest segment
-        std::uint32_t segments = 0; // all that were sent
-        std::uint32_t small = 0;    // those with less text than the largest
-        std::uint32_t told = 0;     // marked segments, at least
-        bool heard = false;         // ack and ts mean something
+        bool repeated = false;          // repeated_end means something
+        std::uint32_t repeated_end = 0; // of text that was sent again
+        std::uint32_t full = 0;         // octets of the largest segment
+        std::uint32_t segments = 0;     // all that were sent
+        std::uint32_t small = 0;        // those with less text than the largest
+        std::uint32_t told = 0;         // marked segments, at least
+        bool heard = false;             // ack and ts mean something
         std::uint32_t ack = 0;
         std::uint32_t ts = 0;
-        bool acked_known = false; // acked means something
-        std::uint32_t acked = 0;  // as the text's sender was told
-        bool untold = false;      // much was acknowledged, or SACKed, without the octets that had marks
+        bool untold = false; // much was acknowledged, or SACKed, without the octets that had marks
     };
     enum class Feedback : std::uint8_t { classic, accurate, unknown };
 
     Feedback feedback(const Handshake* h) const;
     Handshake* handshake(const FlowKey& key, const FlowKey& reverse, bool& client);
     void opens(const Frame& p, const FlowKey& key, const FlowKey& reverse);
+    static void send_again(Flow& f, std::uint32_t begin, std::uint32_t end);
     void text_sent(const Frame& p, Flow& f);
     void counter_sent(const Frame& p, Flow& f);
     void counter_taken(const Frame& p, Flow& f);
