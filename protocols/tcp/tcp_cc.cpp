@@ -140,13 +140,14 @@ void congestion_undo(CongestionState& c, const CongestionState& before)
     std::uint32_t mss = c.mss;
     c = before;
     c.cwnd = cwnd;
-    c.mss = mss;
+    congestion_set_mss(c, mss);
 }
 
 void congestion_set_mss(CongestionState& c, std::uint32_t mss)
 {
     if (mss > c.mss) {
         c.cwnd = std::max(c.cwnd, std::clamp(c.cwnd / c.mss, 1U, 2U) * mss);
+        c.ssthresh = std::max(c.ssthresh, 2 * mss);
     }
     c.mss = mss;
 }

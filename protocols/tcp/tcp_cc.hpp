@@ -114,8 +114,9 @@ void congestion_on_mark(const CongestionAlgorithm& a, CongestionState& c, std::u
 void congestion_on_timeout(const CongestionAlgorithm& a, CongestionState& c, std::uint32_t flight, bool first);
 // The congestion event after `before` was none (RFC 4015 3.2, RFC 9438 4.9): back to it, unless cwnd is larger by now.
 void congestion_undo(CongestionState& c, const CongestionState& before);
-// Segments of another size from now on; where they grow cwnd holds two of them, or the one that it held. Below one
-// nothing would be sent, so nothing acknowledged, and cwnd would never grow. (Linux counts segments: all stay.)
+// Segments of another size from now on; where they grow cwnd holds two of them, or the one that it held, and ssthresh,
+// to which it may fall, two (RFC 5681 3.1). Below one nothing would be sent, so nothing acknowledged, and cwnd would
+// never grow. (Linux counts segments: all stay.)
 void congestion_set_mss(CongestionState& c, std::uint32_t mss);
 // RFC 2861 / RFC 7661: nothing was sent for `idle`.
 void congestion_after_idle(const CongestionAlgorithm& a, CongestionState& c, base::Micros idle, base::Micros rto);

@@ -364,10 +364,9 @@ void link_pending(Tcb& t)
 // A window update is due when the application has read this far (RFC 9293 3.8.6.2.2).
 std::uint32_t update_threshold(const Tcb& t)
 {
-    auto ring = static_cast<std::uint32_t>(t.so->rcv_ring.size());
-    std::uint32_t least = std::min(ring / 2, 2 * t.mss);
+    std::uint32_t least = window_step(t, 2);
     // A peer that still sees two segments of window is not blocked: what it sends brings the next update.
-    return t.window_open() < 2 * t.mss ? least : std::max(ring / 8, least);
+    return t.window_open() < 2 * t.mss ? least : std::max(static_cast<std::uint32_t>(window_max(t) / 8), least);
 }
 
 // Tells the application when to ring; what it consumed before it could see that is looked at once more.
@@ -377,8 +376,11 @@ bool arm_window_update(Tcb& t)
         return true;
     }
     std::uint64_t edge = t.rcv.nxt_offset + t.window_open();
-    std::uint64_t ring = window_max(t);
-    std::uint64_t at = (edge > ring ? edge - ring : 0) + update_threshold(t);
+    std::uint32_t step = update_threshold(t);
+    // What a ring has beyond what can be said holds text that takes nothing from the window. Where no more can be said
+    // than was, nothing is due before more text comes.
+    std::uint64_t ring = t.window_open() + step <= window_said_max(t) ? t.so->rcv_ring.size() : window_max(t);
+    std::uint64_t at = (edge > ring ? edge - ring : 0) + step;
     if (at == t.so->slot->owner.rcv_ring_at.load(std::memory_order_relaxed)) {
         return true; // it knows; what it consumed when it was told has been looked at
     }

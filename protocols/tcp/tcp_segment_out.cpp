@@ -13,7 +13,7 @@ namespace {
 
 constexpr std::uint32_t text_copied_max = 256;
 
-// RFC 9293 3.8.6.2.2: the right edge moves by at least min(ring / 2, MSS) or not at all; it never moves back (MUST-34
+// RFC 9293 3.8.6.2.2: the right edge moves by at least min(window / 2, MSS) or not at all; it never moves back (MUST-34
 // for the peer). Updates rcv.adv; returns the field.
 [[gnu::always_inline]] inline std::uint16_t window_to_advertise(Tcb& t, bool syn)
 {
@@ -21,8 +21,7 @@ constexpr std::uint32_t text_copied_max = 256;
     std::uint32_t open = t.window_open();
     std::uint32_t could = receive_window(t) + (base::planted(base::Plant::window_edge_too_far) ? t.mss : 0);
     if (t.so != nullptr && t.so->rcv_ring.size() != 0 && could > open) {
-        auto step = std::min<std::uint32_t>(static_cast<std::uint32_t>(t.so->rcv_ring.size() / 2), t.mss);
-        if (could - open >= step || t.rcv.adv == t.rcv.irs) {
+        if (could - open >= window_step(t, 1) || t.rcv.adv == t.rcv.irs) {
             open = could;
         }
     }

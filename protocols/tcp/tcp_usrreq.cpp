@@ -291,10 +291,10 @@ void tcp_usr_rcvd(Domain& d, Socket& so)
     if (so.rcv_consumed < so.slot->owner.rcv_ring_at.load(std::memory_order_relaxed)) {
         return;
     }
+    tcp::look_at_way(*t); // before the ACK does, whose segments may be larger: it would tell nothing
     std::uint32_t could = tcp::receive_window(*t);
     std::uint32_t open = t->window_open();
-    auto step = std::min<std::uint32_t>(static_cast<std::uint32_t>(so.rcv_ring.size() / 2), 2 * t->mss);
-    if (could > open && could - open >= step) {
+    if (could > open && could - open >= tcp::window_step(*t, 2)) {
         tcp::ack_now(*t);
     }
 }

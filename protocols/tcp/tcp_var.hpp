@@ -158,6 +158,11 @@ inline std::uint64_t window_max(const Tcb& t)
 {
     return std::min<std::uint64_t>(t.so->rcv_ring.size(), window_said_max(t));
 }
+// RFC 9293 3.8.6.2.2: by how much its edge moves at least: min(window / 2, segments).
+inline std::uint32_t window_step(const Tcb& t, std::uint32_t segments)
+{
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(window_max(t) / 2, segments * t.mss));
+}
 // ... and now.
 inline std::uint32_t receive_window(const Tcb& t)
 {

@@ -119,10 +119,11 @@ void World::check_readers(CpuRef c)
         }
         std::uint64_t ring = t->so->rcv_ring.size();
         std::uint64_t held = t->rcv.nxt_offset - t->so->slot->app.rcv_consumed.load();
-        std::uint64_t could = std::min(
-            ring - std::min(ring, held), std::uint64_t{protocols::tcp::window_unscaled_max} << t->agreed.rcv_scale);
-        std::uint64_t step = std::min<std::uint64_t>(ring / 2, 2 * t->mss);
-        if (t->window_open() < std::min<std::uint64_t>(t->mss, ring / 2) && could >= t->window_open() + step) {
+        std::uint64_t said_max = std::uint64_t{protocols::tcp::window_unscaled_max} << t->agreed.rcv_scale;
+        std::uint64_t could = std::min(ring - std::min(ring, held), said_max);
+        std::uint64_t half = std::min(ring, said_max) / 2;
+        std::uint64_t step = std::min<std::uint64_t>(half, 2 * t->mss);
+        if (t->window_open() < std::min<std::uint64_t>(t->mss, half) && could >= t->window_open() + step) {
             violation(fmt::format("node {} CPU {}, {}: the reader has made room, and the peer sees {} of {}",
                 c.node->index, c.id, flow_text(*t), t->window_open(), could));
         }
