@@ -157,7 +157,9 @@ void Needless::sent(const Node& node, const Frame& p, const FlowKey& key)
         check_bare(*t, p, f);
     }
     if (p.text() != 0) {
-        note_text(*t, p, sure, f, world_.now());
+        bool probe =
+            d.tcp->counters.probes != k.tail_probes; // over the ends of what was sent: only a part may go again
+        note_text(*t, p, sure && !probe, f, world_.now());
     }
     f.said = {p.tcp.ack.raw(), p.tcp.window, flags_of(p), sack_edge(p), t->segments_in};
     f.known = sure;

@@ -127,7 +127,8 @@ void Timing::look_at_timeout(const Tcb& t, Kept& k)
 {
     base::Instant now = world_.now();
     std::uint64_t probes = t.domain.tcp->counters.probes;
-    bool tried = now >= k.probe_at && probes != k.tail_probes; // its own was due, and went, or could not be built
+    bool due = now >= k.probe_at || now >= k.retransmit_at; // where the timeout comes first the probe goes in its place
+    bool tried = due && probes != k.tail_probes;            // its own, that went or could not be built
     bool probed = tried || (t.tlp.in_progress && (!k.probing || t.tlp.end_seq != k.probe_end));
     bool anew = k.waits != Waits::acknowledgment || t.snd.una != k.una || t.retries != k.tries ||
                 t.retransmitted != k.resent || probed;
@@ -139,6 +140,7 @@ void Timing::look_at_timeout(const Tcb& t, Kept& k)
     k.probing = t.tlp.in_progress;
     k.probe_end = t.tlp.end_seq;
     k.probe_at = t.deadlines[static_cast<unsigned>(tcp::Deadline::probe)];
+    k.retransmit_at = t.deadlines[static_cast<unsigned>(tcp::Deadline::retransmit)];
     k.tail_probes = probes;
     bool counts = t.flight() != 0 && tcp::synchronized(t.state);
     if (counts && t.deadlines[static_cast<unsigned>(tcp::Deadline::retransmit)] > k.timeout_at + slack) {
@@ -169,7 +171,9 @@ void Timing::look_at_tries(const Tcb& t, Kept& k, bool on_time)
         k.began = k.tried = k.first_tried = now;
     } else if (tries == k.tries + 1) {
         bool lacks_packets = waits == Waits::window && t.snd.wnd != 0; // who closes or uncorks it looks at once
-        if (!lacks_packets && !may_hurry(t, k) && now - k.tried < least_wait(opened, k.tries)) {
+        bool hurried = !opened && k.tries != 0 && k.first_tried - k.began < tcp::rto_initial; // without back-off
+        unsigned in_vain = k.tries - (hurried ? 1 : 0);
+        if (!lacks_packets && !may_hurry(t, k) && now - k.tried < least_wait(opened, in_vain)) {
             wrong(t.flow, "it is tried again too early");
         }
         k.tried = now;

@@ -52,6 +52,7 @@ private:
         std::uint32_t resent = 0;      // segments, ever
         std::uint64_t tail_probes = 0; // of its CPU, ever
         base::Instant probe_at = base::never;
+        base::Instant retransmit_at{};
         bool probing = false; // a tail probe is under way ...
         base::Seq probe_end;  // ... that ends there
         base::Micros timeout{0};
