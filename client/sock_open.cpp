@@ -228,13 +228,8 @@ int refusal(SocketSlot& slot)
     return posted ? error : 0;
 }
 
-// How a stream connects: Op::connect's value.
-constexpr int plainly = 0;
-constexpr int with_text =
-    1;                    // Fast Open: the SYN may wait for the first text, then connect is over at once, as on Linux
-constexpr int asking = 2; // Fast Open, but there is no text to wait for
-
-int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to, int flags, int how)
+// With Fast Open the SYN may wait for the first text: then connect is over at once, as on Linux.
+int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& to, int flags, sockbuf::FastConnect fast)
 {
     switch (state_of(slot)) {
     case SlotState::connected:
@@ -252,9 +247,9 @@ int connect_stream(Session& s, SocketSlot& slot, Sock k, const base::Endpoint& t
         return -error;
     }
     slot.app.snd_end.store(no_offset, std::memory_order_seq_cst); // one said before is not this connection's
-    sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect, how);
+    sockbuf::Request r = make_request(slot, k, sockbuf::Op::connect, static_cast<std::int32_t>(fast));
     set_endpoint(r, to);
-    if (how == plainly && is_nonblocking(slot, flags) && slot.info.local_port == 0 && to.port != 0) {
+    if (fast == sockbuf::FastConnect::no && is_nonblocking(slot, flags) && slot.info.local_port == 0 && to.port != 0) {
         return post_connect(s, slot, r);
     }
     int rc = call_netd(s, slot, k, r);
@@ -427,7 +422,7 @@ int connect_for_send(Session& s, SocketSlot& slot, Sock k, const msghdr& m, int 
         return error;
     }
     bool text = IovecCursor(m.msg_iov, m.msg_iovlen).left() != 0;
-    return connect_stream(s, slot, k, to, flags, text ? with_text : asking);
+    return connect_stream(s, slot, k, to, flags, text ? sockbuf::FastConnect::with_text : sockbuf::FastConnect::bare);
 }
 
 int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
@@ -447,7 +442,8 @@ int sock_connect(Session& s, Sock k, const sockaddr* addr, socklen_t len)
         return error;
     }
     if (!is_datagram(*slot)) {
-        return connect_stream(s, *slot, k, to, 0, has_status(*slot, status_fast_connect) ? with_text : plainly);
+        bool fast = has_status(*slot, status_fast_connect);
+        return connect_stream(s, *slot, k, to, 0, fast ? sockbuf::FastConnect::with_text : sockbuf::FastConnect::no);
     }
     sockbuf::Request r = make_request(*slot, k, sockbuf::Op::connect);
     set_endpoint(r, to);

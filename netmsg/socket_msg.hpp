@@ -46,7 +46,7 @@ struct SocketMsg : lwkt::Message {
     SocketOp op{};                       // m
     protocols::Socket* socket = nullptr; // m: its owner changes only inside bind, listen, connect of this message
     base::Endpoint address;              // m: bind, connect
-    std::int32_t value = 0;              // m: backlog, SHUT_*; connect: protocols::FastConnect
+    std::int32_t value = 0;              // m: backlog, SHUT_*; connect: sockbuf::FastConnect
     std::int32_t level = 0;              // m: options
     std::int32_t name = 0;               // m
     std::uint32_t size = 0;              // m: bytes of option, in and out; may_send: option is a DatagramQuestion

@@ -175,14 +175,20 @@ struct alignas(64) ReplyArea {
 
 // ---- Requests -------------------------------------------------------------------------------------------------------
 
+// How a stream connects (RFC 7413).
+enum class FastConnect : std::int32_t {
+    no = 0,
+    with_text = 1, // result 0 = the SYN waits for the first text, the state is `connected` already
+    bare = 2,      // there is none: the SYN asks for a cookie or shows it; so does any other value
+};
+
 // Control operations; arguments by value. Every request but `close` is answered in the slot's reply line.
 enum class Op : std::uint32_t {
     none = 0,
     bind = 1,       // addr, port
     listen = 2,     // value = backlog
-    connect = 3,    // addr, port; result EINPROGRESS, then state changes (datagram: done at once); sequence 0 = no
-                    // reply, a refusal shows as so_error. Value 1: a stream with Fast Open; result 0 = the SYN waits
-                    // for the first text, the state is `connected` already; 2: it waits for none
+    connect = 3,    // addr, port, value = FastConnect; result EINPROGRESS, then state changes (datagram: done at
+                    // once); sequence 0 = no reply, a refusal shows as so_error
     shutdown = 4,   // value = SHUT_*; for SHUT_WR snd_end is already stored
     close = 5,      // last holder gone; snd_end is stored; value 1 = abort (RST)
     setsockopt = 6, // level, name, size, data

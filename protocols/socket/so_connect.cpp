@@ -158,7 +158,7 @@ void so_connect(Domain& d, SocketMsg& m)
         return so_complete(m, base::Error::address_not_available);
     }
     if (is_stream(so)) {
-        so.fast_connect = m.value == 0 ? FastConnect::no : m.value == 1 ? FastConnect::with_text : FastConnect::bare;
+        so.fast_connect = static_cast<sockbuf::FastConnect>(m.value);
         return connect_stream(d, m);
     }
     if (so.flow.local.port == 0) {

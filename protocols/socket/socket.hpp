@@ -178,13 +178,6 @@ constexpr std::uint32_t listen_backlog(std::int32_t asked)
     return wanted < listen_backlog_max ? wanted : listen_backlog_max;
 }
 
-// How a connect uses Fast Open (RFC 7413).
-enum class FastConnect : std::uint8_t {
-    no,
-    with_text, // its SYN may wait for text to carry
-    bare,      // there is none: the SYN asks for a cookie or shows it
-};
-
 struct Socket {
     Domain* domain = nullptr;            // see above
     SocketUser* user = nullptr;          // c
@@ -201,10 +194,10 @@ struct Socket {
     std::uint64_t reuse_key = 0; // SO_REUSEPORT: its name in a group (protocols/reuse_group.hpp), drawn at bind
     bool bound_port = false;     // an explicit bind holds a reservation on every CPU
     bool listening = false;
-    bool rcv_shut = false;                      // datagram: shutdown(SHUT_RD), on its way to every CPU's entry
-    bool local_by_route = false;                // connect, not bind, chose the local address
-    bool connect_failed = false;                // stream: over before it was connected; tcp_unconnect makes it as new
-    FastConnect fast_connect = FastConnect::no; // stream: of the connect under way
+    bool rcv_shut = false;               // datagram: shutdown(SHUT_RD), on its way to every CPU's entry
+    bool local_by_route = false;         // connect, not bind, chose the local address
+    bool connect_failed = false;         // stream: over before it was connected; tcp_unconnect makes it as new
+    sockbuf::FastConnect fast_connect{}; // stream: of the connect under way
     bool more = false;       // stream: the last write announced more (MSG_MORE): what is no full segment waits
     bool app_closed = false; // the application has let go (disconnect, abort); no more events wanted
     SocketOptions options;

@@ -154,7 +154,7 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     if (so.tcb != nullptr) {
         return so.tcb->state == tcp::State::syn_sent ? base::Error::already : base::Error::is_connected;
     }
-    bool fast = so.fast_connect != FastConnect::no;
+    bool fast = so.fast_connect != sockbuf::FastConnect::no;
     if (fast && (d.stack.options().fastopen & tcp::fastopen_client) == 0) {
         return base::Error::not_supported;
     }
@@ -189,7 +189,7 @@ base::Error tcp_connect(Domain& d, Socket& so, const base::Endpoint& peer, const
     t->snd.iss = iss;
     so_publish_addresses(so);
     // As Linux: the SYN goes with the first text.
-    if (so.fast_connect == FastConnect::with_text && tcp::may_open_fast(d, so, flow.peer.addr)) {
+    if (so.fast_connect == sockbuf::FastConnect::with_text && tcp::may_open_fast(d, so, flow.peer.addr)) {
         t->fast_active = t->deferred = true;
         so_publish_state(so, sockbuf::SlotState::connected);
         return base::Error::none;

@@ -45,8 +45,8 @@ std::vector<Told> told(const std::vector<Bytes>& sent, const base::IpAddr& group
     return all;
 }
 
-// RFC 3810 5.1.15: a query about a group and sources of it goes to the group, a general one to all nodes.
-Bytes query(const base::IpAddr& group, const std::vector<base::IpAddr>& sources, std::uint8_t hop_limit = 1)
+// To a group, from the link's router, with a router alert.
+Ip6Fields alerting(const base::IpAddr& group, std::uint8_t hop_limit)
 {
     Ip6Fields f = from_router();
     f.hop_limit = hop_limit;
@@ -56,6 +56,13 @@ Bytes query(const base::IpAddr& group, const std::vector<base::IpAddr>& sources,
     wire::emit_router_alert(alert.data(), 0);
     f.kinds = {wire::next_hop_by_hop};
     f.extensions = {alert};
+    return f;
+}
+
+// RFC 3810 5.1.15: a query about a group and sources of it goes to the group, a general one to all nodes.
+Bytes query(const base::IpAddr& group, const std::vector<base::IpAddr>& sources, std::uint8_t hop_limit = 1)
+{
+    Ip6Fields f = alerting(group, hop_limit);
     Bytes q(28);
     q[0] = wire::mld_query;
     base::store_be16(q.data() + 4, 1000);
@@ -167,14 +174,7 @@ TEST_CASE("RFC 3810 5.1.15: ... and nothing but a query: a group whose members w
     REQUIRE(s.bind(at("::", 7)) == Error::none);
     t.world.advance(base::seconds(3));
     t.h.link->sent.clear();
-    Ip6Fields f = from_router();
-    f.hop_limit = 1;
-    f.destination = group;
-    f.to = wire::multicast_mac_v6(group);
-    Bytes alert(8);
-    wire::emit_router_alert(alert.data(), 0);
-    f.kinds = {wire::next_hop_by_hop};
-    f.extensions = {alert};
+    Ip6Fields f = alerting(group, 1);
     t.in(icmp6_frame(f, wire::icmp6_echo, 0, 1, Bytes(8)));
     f.next = wire::protocol_udp;
     t.in(ip6_frame(f, udp6_datagram(f, 9, 7, Bytes(3))));

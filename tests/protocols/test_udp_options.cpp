@@ -381,14 +381,25 @@ TEST_CASE("IP_PMTUDISC_PROBE, INTERFACE and OMIT: what the path is said to take 
     CHECK(t.a.link->sent.size() == 2);
 }
 
-TEST_CASE("an ICMP error that names no less than the link takes teaches nothing of the path")
+namespace {
+
+// What a router says of the client's datagram.
+protocols::IcmpError too_long(const Two& t)
 {
-    Two t;
     protocols::IcmpError e;
     e.flow = {{ip("10.0.0.1"), t.client.so.flow.local.port}, at("10.0.0.2", 7)};
     e.protocol = protocols::wire::protocol_udp;
     e.type = protocols::wire::icmp_unreachable;
     e.code = protocols::wire::unreachable_needfrag;
+    return e;
+}
+
+} // namespace
+
+TEST_CASE("an ICMP error that names no less than the link takes teaches nothing of the path")
+{
+    Two t;
+    protocols::IcmpError e = too_long(t);
     auto learned = [&](std::uint32_t mtu) {
         e.mtu = mtu;
         std::uint32_t known = t.a.domain().route_generation;
@@ -409,11 +420,7 @@ TEST_CASE("an ICMP error that names no less than the link takes teaches nothing 
 TEST_CASE("IP_PMTUDISC_INTERFACE, OMIT: an ICMP error about the socket's datagram teaches nobody a path's MTU")
 {
     Two t;
-    protocols::IcmpError e;
-    e.flow = {{ip("10.0.0.1"), t.client.so.flow.local.port}, at("10.0.0.2", 7)};
-    e.protocol = protocols::wire::protocol_udp;
-    e.type = protocols::wire::icmp_unreachable;
-    e.code = protocols::wire::unreachable_needfrag;
+    protocols::IcmpError e = too_long(t);
     e.mtu = 1300;
     std::uint32_t mtu = 0;
     for (int mode : {IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, IP_PMTUDISC_PROBE}) {
