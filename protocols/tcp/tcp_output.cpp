@@ -444,7 +444,9 @@ void output(Tcb& t)
         enough = ++sent == turn_segments || cut_so_far(t.domain) - cut_before >= cut_a_round;
     }
     if (t.snd.nxt != before || t.cwnd_limited) {
-        t.use.sent(t.snd.una, t.snd.nxt, t.cwnd_limited || cwnd_room(t) < t.mss);
+        // The pipe is no more than the flight: hardly ever is it asked for.
+        bool filled = t.cwnd_limited || (t.flight() + t.mss > t.cc.cwnd && cwnd_room(t) < t.mss);
+        t.use.sent(t.snd.una, t.snd.nxt, filled);
     }
     if (asks) {
         settle_asked(t, pushes);
